@@ -1,0 +1,101 @@
+"""`edgefleet`: finds the subcommand, turns errors into one line and an exit code."""
+
+import importlib
+import json
+import logging
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from edgefleet import __version__
+from edgefleet.errors import EdgefleetError, MissingPartError
+
+# name -> (module, attribute, one line of help); the modules are imported only when the subcommand runs.
+COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
+    "demo": ("edgefleet.cli.demo", "demo", "Run the whole loop on this machine and open the operators' page."),
+    "train": ("edgefleet.cli.train", "train", "Train, validate and package a model from a project folder."),
+    "runs": ("edgefleet.cli.train", "runs", "List the recorded training runs of a project."),
+    "convert": ("edgefleet.cli.convert", "convert", "Convert a model package into a bundle and prove every variant."),
+    "bundle": ("edgefleet.cli.convert", "bundle", "Show or verify a bundle."),
+    "push": ("edgefleet.cli.fleet", "push", "Send a bundle to the fleet server as a release."),
+    "serve": ("edgefleet.cli.serve", "serve", "Run the fleet server: API, page, ingest and scheduler."),
+    "enroll": ("edgefleet.cli.fleet", "enroll", "Enrol a device and write its identity folder."),
+    "devices": ("edgefleet.cli.fleet", "devices", "List the devices and what they run."),
+    "rollout": ("edgefleet.cli.fleet", "rollout", "Start, watch and steer rollouts."),
+    "drift": ("edgefleet.cli.fleet", "drift", "Show drift by device and input."),
+    "agent": ("edgefleet.cli.agent", "agent", "Run the device agent, score rows, or show its state."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, attribute, _ = COMMANDS[cmd_name]
+        try:
+            command = getattr(importlib.import_module(module_name), attribute)
+        except ModuleNotFoundError as err:
+            raise _missing(cmd_name, err) from err
+        assert isinstance(command, click.Command)  # noqa: S101  # a wrong entry in COMMANDS is a programming error
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup)
+@click.version_option(__version__, prog_name="edgefleet")
+@click.option("--verbose", is_flag=True, help="Log every step to stderr.")
+def edgefleet(verbose: bool) -> None:
+    """Train a model, shrink it, prove it, roll it out to a fleet in stages, and keep it honest there."""
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def main() -> None:
+    """Entry point; exit codes: 0 done, 1 verdict fail, 2 usage, 3 bad input, 4 peer unreachable, 78 missing part."""
+    try:
+        edgefleet.main(standalone_mode=False)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except click.exceptions.Exit as err:
+        sys.exit(err.exit_code)
+    except EdgefleetError as err:
+        click.echo(f"edgefleet: {err}", err=True)
+        sys.exit(err.exit_code)
+    except ModuleNotFoundError as err:
+        click.echo(f"edgefleet: {_missing('this command', err)}", err=True)
+        sys.exit(MissingPartError.exit_code)
+    except BrokenPipeError:
+        # The reader (head, less) went away: nothing is wrong with us. Keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout, for machines."""
+    click.echo(json.dumps(document, indent=1, sort_keys=False))
+
+
+_EXTRA_OF: Final = {
+    "sklearn": "train", "pandas": "train", "skops": "train", "tensorflow": "keras", "keras": "keras", "onnx": "convert", "skl2onnx": "convert",
+    "tf2onnx": "convert", "ai_edge_quantizer": "convert", "onnxruntime": "onnx", "ai_edge_litert": "tflite", "flask": "server",
+    "sqlalchemy": "server", "alembic": "server", "waitress": "server", "iotcore": "demo",
+}  # fmt: skip
+
+
+def _missing(command: str, err: ModuleNotFoundError) -> MissingPartError:
+    module = (err.name or "").partition(".")[0]
+    extra = _EXTRA_OF.get(module)
+    if extra is None:
+        return MissingPartError(f"{command}: {err}")
+    return MissingPartError(f"{command} needs {module}, which is not installed: pip install 'edgefleet[{extra}]'")

@@ -1,0 +1,115 @@
+"""Desired state of one device: a JSON document, signed by the director key, compared as bytes and never re-serialised.
+
+A device obeys it only if the signature is by the director key it learned at enrolment, it is addressed to this fleet and device, and
+(epoch, counter) is newer than what it stored - or equal with byte-identical payload (re-delivery). An equal counter with other bytes is
+an equivocation and is refused.
+"""
+
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from edgefleet.errors import ArtifactError
+from edgefleet.messages import Desired
+from edgefleet.signing import PublicKey, SigningKey
+
+MAX_PAYLOAD_BYTES: Final = 65_536
+
+
+class TrialPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a device tries a new bundle before it commits.
+
+    Attributes:
+        soak_s: Least seconds of trial.
+        soak_rows: Least rows scored in the trial.
+        timeout_s: The trial fails when it is not through by then.
+        agreement_rows: Rows scored by both models before agreement is judged.
+        min_agreement: Least share of those rows with the same class; None switches the comparison off (`agreement_reason` says why).
+        agreement_reason: Why the comparison is off, for the operator.
+        attempts: Tries per digest before it is quarantined here.
+    """
+
+    soak_s: float = 3600.0
+    soak_rows: int = 200
+    timeout_s: float = 7200.0
+    agreement_rows: int = 50
+    min_agreement: float | None = 0.9
+    agreement_reason: str = ""
+    attempts: int = 3
+
+
+class DesiredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one project on one device should run."""
+
+    bundle_digest: str
+    release: str
+    release_counter: int
+    rollout: str
+    nonce: str
+    trial: TrialPolicy
+
+
+class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The signed document. `issued_at` is int64 microseconds UTC."""
+
+    format_version: int
+    fleet: str
+    device: str
+    epoch: int
+    counter: int
+    issued_at: int
+    models: dict[str, DesiredModel]
+
+
+class Acceptance(Enum):
+    """What a verified document means to a device that stored (epoch, counter, payload)."""
+
+    NEW = "new"
+    REPEATED = "repeated"
+    STALE = "stale"
+
+
+def sign_desired(payload: DesiredPayload, key: SigningKey) -> Desired:
+    """Serialise once and sign those bytes."""
+    content = msgspec.json.encode(payload)
+    return Desired(payload=content, signatures=[(key.public.keyid, key.sign(content))])
+
+
+def open_desired(message: Desired, key: PublicKey, fleet: str, device: str) -> DesiredPayload:
+    """Verify the signature, then parse.
+
+    Raises:
+        ArtifactError: Not signed by the director key, too large, malformed, of another version, or for somebody else.
+    """
+    if len(message.payload) > MAX_PAYLOAD_BYTES:
+        raise ArtifactError(f"desired state: {len(message.payload)} bytes exceed the limit of {MAX_PAYLOAD_BYTES}")
+    if not any(keyid == key.keyid and key.verifies(signature, message.payload) for keyid, signature in message.signatures[:8]):
+        raise ArtifactError(f"desired state: not signed by the director key {key.keyid[:12]}; nothing was changed")
+    try:
+        payload = msgspec.json.decode(message.payload, type=DesiredPayload)
+    except (msgspec.DecodeError, RecursionError) as err:
+        raise ArtifactError(f"desired state: malformed: {str(err)[:200]}") from err
+    if payload.format_version != 1:
+        raise ArtifactError(f"desired state: format version {payload.format_version} is unknown, this agent speaks 1; upgrade the agent")
+    if (payload.fleet, payload.device) != (fleet, device):
+        raise ArtifactError(f"desired state is for {payload.fleet}/{payload.device}, not for {fleet}/{device}; nothing was changed")
+    return payload
+
+
+def judge_counter(payload: DesiredPayload, content: bytes, stored: tuple[int, int, bytes] | None) -> Acceptance:
+    """Compare a verified document with the one stored last as (epoch, counter, payload bytes).
+
+    Raises:
+        ArtifactError: Same counter, other bytes (equivocation).
+    """
+    if stored is None:
+        return Acceptance.NEW
+    epoch, counter, known = stored
+    if (payload.epoch, payload.counter) > (epoch, counter):
+        return Acceptance.NEW
+    if (payload.epoch, payload.counter) < (epoch, counter):
+        return Acceptance.STALE
+    if content != known:
+        raise ArtifactError(f"desired state: two different documents share counter {counter} of epoch {epoch} (equivocation); the first one stays")
+    return Acceptance.REPEATED

@@ -1,0 +1,209 @@
+"""The bundle's manifest: what the converter promises and the device checks.
+
+The bundle digest is the sha256 of manifest.json's bytes. The manifest lists every file with sha256 and size, except itself and
+measured.json (all that depends on clock or host). Order of `inputs` is column order everywhere: matrix, statistics, contributions.
+"""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from edgefleet.digests import canonical_json
+from edgefleet.errors import ArtifactError
+from edgefleet.identifiers import check_digest, check_id
+
+FORMAT_VERSION: Final = 1
+MAX_MANIFEST_BYTES: Final = 1_048_576
+MAX_FILES: Final = 256
+MAX_INPUTS: Final = 65_536
+
+RangePolicy = Literal["reject", "clip", "count"]
+Runtime = Literal["onnxruntime", "litert"]
+Task = Literal["classification", "regression", "anomaly"]
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One raw input, one float32 column.
+
+    Attributes:
+        name: Feature name.
+        kind: `number`, or `category` (the column is an index into `categories`, unseen is -1).
+        unit: Unit of a number, "" when it has none.
+        low: Least accepted value or None; with `high` judged by `range_policy`.
+        high: Largest accepted value or None.
+        range_policy: What happens outside [low, high]: refuse the row, clip the value, or only count it.
+        missing: Whether NaN is allowed.
+        categories: Texts by index, NFC, exact match.
+    """
+
+    name: str
+    kind: Literal["number", "category"] = "number"
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    range_policy: RangePolicy = "count"
+    missing: bool = False
+    categories: list[str] = []
+
+
+class Tolerance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the self-test on the golden rows accepts from a variant; derived from its C gate.
+
+    Attributes:
+        max_error: Largest absolute error of a probability (classification) or of the value.
+        tie_margin: Labels must be equal where the best two probabilities differ by more than this.
+    """
+
+    max_error: float
+    tie_margin: float
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One file a graph, for one runtime.
+
+    Attributes:
+        name: Target name, for example `tflite-int8`.
+        runtime: Which runtime opens the file.
+        file: File name inside the bundle.
+        model_digest: Sha256 of the graph's bytes (`Score.digest`).
+        tolerance: Bound of the self-test.
+        explainer: File with what the explanation needs, or None.
+        explain_method: `treeshap`, `sampled`, or None.
+    """
+
+    name: str
+    runtime: Runtime
+    file: str
+    model_digest: str
+    tolerance: Tolerance
+    explainer: str | None = None
+    explain_method: Literal["linear", "treeshap", "sampled"] | None = None
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file of the bundle by content."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A gate that failed and was overruled by a person; travels with the bundle for ever."""
+
+    gate: str
+    reason: str
+
+
+class MlflowNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why the bundle is no MLflow model directory."""
+
+    reason: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole manifest; see the module's text for its guarantees.
+
+    Attributes:
+        outputs: Names of the graph outputs, always `margin` [n, K] then for classifiers `probabilities` [n, classes].
+        margin_kind: What the margin is: `log-odds`, `logit`, `mean leaf probability`, `target unit` or `anomaly score`.
+        shape: Shape of one row's tensor; [features] for a matrix, e.g. [8, 8] for an image that is flattened in column order.
+        window_rows: Consecutive rows that one answer needs (1 = none).
+        reference: Name of the reference statistics file.
+        reference_digest: Its sha256; statistics of other references never merge.
+        golden: Name of the golden rows file.
+        package_digest: Sha256 of the model package's package.json that this bundle was converted from.
+    """
+
+    format_version: int
+    project: str
+    task: Task
+    inputs: list[Input]
+    classes: list[str]
+    outputs: list[str]
+    margin_kind: str
+    shape: list[int]
+    window_rows: int
+    variants: list[Variant]
+    reference: str
+    reference_digest: str
+    golden: str
+    package_digest: str
+    files: dict[str, FileEntry]
+    overrides: list[Override] = []
+    mlflow: MlflowNote | None = None
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name, else ArtifactError with the names there are."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise ArtifactError(f"variant {name!r} is not in the bundle; it has {', '.join(v.name for v in self.variants) or 'none'}")
+
+    def variant_files(self, name: str) -> list[str]:
+        """What a device fetches to run one variant: its graph, its explainer, reference and golden rows."""
+        variant = self.variant(name)
+        wanted = [variant.file, variant.explainer, self.reference, self.golden]
+        return [file for file in dict.fromkeys(wanted) if file is not None]
+
+
+class _VersionOnly(msgspec.Struct):
+    format_version: Any = None
+
+
+def check_file_name(name: str) -> str:
+    """Return `name` if it cannot leave the bundle folder: one or two plain segments, no hidden names, at most 120 characters."""
+    parts = name.split("/")
+    plain = all(part and not part.startswith(".") and all(c.isascii() and (c.isalnum() or c in "._-") for c in part) for part in parts)
+    if not plain or len(parts) > 2 or len(name) > 120:
+        raise ArtifactError(f"file name {name[:130]!r} is not allowed in a bundle: plain letters, digits, '.', '_', '-', at most one folder")
+    return name
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Parse and check a manifest from bytes of any origin.
+
+    Raises:
+        ArtifactError: Too large, no JSON, unknown version, unknown field, or inconsistent.
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise ArtifactError(f"manifest: {len(content)} bytes exceed the limit of {MAX_MANIFEST_BYTES}")
+    try:
+        version = msgspec.json.decode(content, type=_VersionOnly).format_version
+        if version != FORMAT_VERSION:
+            raise ArtifactError(f"manifest: format version {version!r} is unknown, this program reads {FORMAT_VERSION}; upgrade it")
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise ArtifactError(f"manifest: {len(content)} bytes are no valid manifest: {str(err)[:200]}") from err
+    _check(manifest)
+    return manifest
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Canonical JSON of a manifest: the bytes whose sha256 is the bundle digest."""
+    return canonical_json(msgspec.to_builtins(manifest))
+
+
+def _check(manifest: Manifest) -> None:
+    check_id(manifest.project, "project")
+    if not 1 <= len(manifest.inputs) <= MAX_INPUTS:
+        raise ArtifactError(f"manifest: {len(manifest.inputs)} inputs, expected 1 to {MAX_INPUTS}")
+    if len(manifest.files) > MAX_FILES:
+        raise ArtifactError(f"manifest: {len(manifest.files)} files exceed the limit of {MAX_FILES}")
+    if not manifest.variants:
+        raise ArtifactError("manifest: no variant; convert the package again, every target was refused")
+    names = [column.name for column in manifest.inputs]
+    if len(set(names)) != len(names):
+        raise ArtifactError("manifest: two inputs have the same name")
+    for name, entry in manifest.files.items():
+        check_file_name(name)
+        check_digest(entry.sha256, f"sha256 of {name}")
+        if entry.size_bytes < 0:
+            raise ArtifactError(f"manifest: {name} has a negative size")
+    for variant in manifest.variants:
+        for file in manifest.variant_files(variant.name):
+            if file not in manifest.files:
+                raise ArtifactError(f"manifest: {file!r} of variant {variant.name!r} is not among the files")
+        if manifest.files[variant.file].sha256 != variant.model_digest:
+            raise ArtifactError(f"manifest: model digest of {variant.name!r} is not the sha256 of {variant.file!r}")
+    if manifest.files[manifest.reference].sha256 != manifest.reference_digest:
+        raise ArtifactError("manifest: reference_digest is not the sha256 of the reference file")

@@ -1,0 +1,198 @@
+"""Every message between device and server: msgpack arrays, version first, append only, bounded before they are decoded.
+
+Encoding rules: element 0 is the version; new fields are appended with a default and never removed; times are int64 microseconds UTC;
+a device's start is a random `boot` (63 bits, so that every database can hold it); sequences count from 1 per boot.
+Truth is the server's database; retained messages are a cache that the server refills.
+"""
+
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from edgefleet.errors import ArtifactError
+
+MESSAGE_VERSION: Final = 1
+MAX_MESSAGE_BYTES: Final = 262_144
+MAX_QUARANTINED: Final = 16
+
+DeviceState = Literal["idle", "refused", "downloading", "verified", "self-test", "trial", "committed", "rolled-back", "quarantined"]
+TelemetryKind = Literal["window", "attestation", "explanation", "event"]
+
+
+class _Message(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    version: int = MESSAGE_VERSION
+
+
+class Telemetry(_Message):
+    """Topic `t`: one spooled record; the device keeps it until `Acked` covers (boot, seq).
+
+    `oldest_seq` is the oldest sequence of this boot that the device still holds: what is older was stored by the server or dropped
+    (and counted) by the device, so it is no gap.
+    """
+
+    boot: int
+    seq: int
+    oldest_seq: int
+    kind: TelemetryKind
+    project: str
+    model_digest: str
+    start_at: int
+    end_at: int
+    body: bytes
+
+
+class Acked(_Message):
+    """Topic `acked`: per boot the highest sequence s such that all of oldest_seq..s are stored or set aside; at most 4 boots."""
+
+    stored: list[tuple[int, int]]
+
+
+class ProjectState(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """What a device says about one project: the bundle it works on, the one it runs, and how the last update went."""
+
+    bundle_digest: str
+    model_digest: str
+    state: DeviceState
+    reason: str = ""
+    attempt: int = 0
+    # The bundle that the state speaks of; differs from bundle_digest (the running one) while an update is under way or has failed.
+    subject_digest: str = ""
+
+
+class Reported(_Message):
+    """Topic `reported` (retained): what runs here, echoing the (epoch, counter) of the desired state it answers."""
+
+    epoch: int
+    counter: int
+    projects: dict[str, ProjectState]
+    quarantined: list[str] = []
+    runtimes: list[str] = []
+    agent_version: str = ""
+    floors: dict[str, int] = {}
+
+
+class Presence(_Message):
+    """Topic `presence` (retained, will): whether the device is connected."""
+
+    state: Literal["online", "offline", "lost"]
+    boot: int = 0
+
+
+class Heartbeat(_Message):
+    """Topic `hb`: a sign of life with the running bundle and the load of the device; unsigned."""
+
+    boot: int
+    at: int
+    running: dict[str, str]
+    rows: int = 0
+    spooled: int = 0
+    dropped: int = 0
+    rejected: int = 0
+
+
+class AttestationBody(_Message):
+    """Body of a `attestation` record: a device signs what it runs, so that PROMOTE rests on more than a claim on a topic.
+
+    `signature` is Ed25519 by the device key over `attestation_payload` of the same values.
+    """
+
+    device: str
+    epoch: int
+    counter: int
+    bundle_digest: str
+    model_digest: str
+    nonce: str
+    signature: bytes = b""
+
+
+class WindowBody(_Message):
+    """Body of a `window` record: additive statistics of one time window, no payload.
+
+    `statistics` is `InputStatistics.to_bytes`; classes and scores count answered rows only; `latency_us` are counts per power-of-two
+    bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition.
+    """
+
+    bundle_digest: str
+    statistics: bytes
+    answered: int
+    classes: list[int]
+    scores: list[int]
+    latency_us: list[int]
+    rejected: dict[str, int] = {}
+    score_sum: float = 0.0
+
+
+class ExplanationBody(_Message):
+    """Body of an `explanation` record; contributions are margin units for the predicted class, in the order of the manifest's inputs.
+
+    `row` is empty unless the operator and the device's own configuration both allow payload to leave the device.
+    """
+
+    bundle_digest: str
+    label: str
+    score: float
+    margin: float
+    base: float
+    contributions: list[float]
+    method: str
+    error: list[float] | None = None
+    gap: float = 0.0
+    row: list[float] = []
+
+
+class EventBody(_Message):
+    """Body of an `event` record: something an operator may want to read, for example an update step or a disk that is full."""
+
+    name: str
+    detail: str
+    bundle_digest: str = ""
+
+
+class Desired(_Message):
+    """Topic `desired` (retained): signed bytes that are never re-serialised. See `desired.py` for what they say."""
+
+    payload: bytes
+    signatures: list[tuple[str, bytes]]
+
+
+M = TypeVar("M", bound=_Message)
+
+
+def encode(message: _Message) -> bytes:
+    """Msgpack bytes of a message."""
+    return msgspec.msgpack.encode(message)
+
+
+class _VersionOnly(msgspec.Struct, array_like=True):
+    version: int
+
+
+def decode(kind: type[M], payload: bytes) -> M:
+    """Decode a message of a known kind.
+
+    Args:
+        kind: The message type that the topic (or the record's kind) demands.
+        payload: Bytes from the wire, at most MAX_MESSAGE_BYTES.
+
+    Raises:
+        ArtifactError: Too large, not of this version, or not of this shape. The message names value, limit and remedy.
+    """
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise ArtifactError(f"{kind.__name__}: {len(payload)} bytes exceed the limit of {MAX_MESSAGE_BYTES}; the sender must split or drop it")
+    try:
+        version = msgspec.msgpack.decode(payload, type=_VersionOnly).version
+    except (msgspec.DecodeError, RecursionError) as err:
+        raise ArtifactError(f"{kind.__name__}: {len(payload)} bytes are no message of ours: {str(err)[:200]}") from err
+    if version != MESSAGE_VERSION:
+        raise ArtifactError(f"{kind.__name__}: version {version} is unknown, this side speaks {MESSAGE_VERSION}; upgrade the older side")
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except (msgspec.DecodeError, RecursionError) as err:
+        raise ArtifactError(f"{kind.__name__}: malformed: {str(err)[:200]}") from err
+
+
+def attestation_payload(body: AttestationBody) -> bytes:
+    """The bytes that a device signs: all fields but the signature."""
+    return msgspec.msgpack.encode(
+        ["edgefleet-attestation", body.version, body.device, body.epoch, body.counter, body.bundle_digest, body.model_digest, body.nonce]
+    )

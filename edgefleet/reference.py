@@ -1,0 +1,186 @@
+"""Reference statistics of the training rows: bin edges, counts per cell, means, and consecutive windows of counts.
+
+Bins of a number: 11 float32 edges (training deciles, duplicates dropped), right-open, last edge nextafter(max, inf). With at most ten
+distinct values the edges are those values, so that each has a cell of its own. Cells in order: below, 10 bins, above, missing, unseen;
+bins that a feature does not need stay empty. Categories: one cell each, at most 30, the rest pooled in the last.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefleet.digests import sha256_hex
+from edgefleet.errors import ArtifactError, InputError
+from edgefleet.manifest import Input
+from edgefleet.package import npz_bytes, read_npz
+
+BINS: Final = 10
+MAX_CATEGORY_CELLS: Final = 30
+BELOW, FIRST_BIN = 0, 1
+_ARRAYS: Final = ("edges", "bins", "is_category", "mean", "scale", "counts", "blocks", "score_counts", "class_counts")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the model was trained on, as statistics.
+
+    Attributes:
+        edges: [F, BINS + 1] float32; unused edges are +inf, so that nothing falls between them.
+        bins: [F] int64, how many bins (or category cells) feature f uses.
+        is_category: [F] bool.
+        mean: [F] float32; statistics are shifted by it before they are squared.
+        scale: [F] float32, standard deviation of the training rows (1 where it is 0).
+        counts: [F, cells] int64 of the training rows.
+        blocks: [T, F, cells] int64, counts of T consecutive windows of training rows, all of the same length.
+        score_counts: [BINS] int64, the model's scores on validation rows in ten equal bins of [0, 1].
+        class_counts: [classes] int64, the model's answers on validation rows.
+        digest: Sha256 of the file; statistics of other references never merge.
+    """
+
+    edges: NDArray[np.float32]
+    bins: NDArray[np.int64]
+    is_category: NDArray[np.bool_]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    blocks: NDArray[np.int64]
+    score_counts: NDArray[np.int64]
+    class_counts: NDArray[np.int64]
+    digest: str = ""
+
+    @property
+    def features(self) -> int:
+        """Number of features F."""
+        return len(self.bins)
+
+    @property
+    def cells(self) -> int:
+        """Cells per feature: below, bins, above, missing, unseen."""
+        return int(self.counts.shape[1])
+
+    def to_bytes(self) -> bytes:
+        """Deterministic .npz; its sha256 is the reference digest."""
+        return npz_bytes({name: getattr(self, name) for name in _ARRAYS})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Reference":
+        """Read a reference file.
+
+        Raises:
+            ArtifactError: No .npz, an array is missing, or the shapes contradict each other.
+        """
+        arrays = read_npz(content, _ARRAYS, "reference statistics")
+        reference = cls(**arrays, digest=sha256_hex(content))
+        f, cells = reference.counts.shape if reference.counts.ndim == 2 else (0, 0)
+        shapes = (reference.edges.shape == (f, BINS + 1), reference.mean.shape == (f,), reference.bins.shape == (f,))
+        if f == 0 or not all(shapes) or reference.blocks.shape[1:] != (f, cells):
+            raise ArtifactError("reference statistics: the shapes of its arrays contradict each other; make the package again")
+        return reference
+
+
+def cell_count(inputs: list[Input]) -> int:
+    """Cells per feature that fit every input."""
+    widest = max((min(len(i.categories), MAX_CATEGORY_CELLS) for i in inputs if i.kind == "category"), default=0)
+    return max(BINS, widest) + 4
+
+
+def count_cells(x: NDArray[np.float32], reference: Reference) -> NDArray[np.int64]:
+    """Counts [F, cells] of rows x [n, F]; NaN is missing, infinities are below or above, a category below 0 is unseen."""
+    n, features = x.shape
+    if features != reference.features:
+        raise InputError(f"rows have {features} features, the reference has {reference.features}")
+    width = reference.cells - 4
+    counts = np.zeros((features, reference.cells), np.int64)
+    columns = np.sort(x.T, axis=1)  # NaN sorts last, so a cumulative count never sees it
+    present = n - np.isnan(columns).sum(axis=1)
+    for f in range(features):
+        used = int(reference.bins[f])
+        if reference.is_category[f]:
+            counts[f, -1] = columns[f, : present[f]].searchsorted(np.float32(0))
+            index = columns[f, counts[f, -1] : present[f]].astype(np.int64)
+            counts[f, FIRST_BIN : FIRST_BIN + width] = np.bincount(np.minimum(index, used - 1), minlength=width)[:width]
+        else:
+            cumulative = columns[f, : present[f]].searchsorted(reference.edges[f])  # values < edge
+            counts[f, BELOW] = cumulative[0]
+            counts[f, FIRST_BIN : FIRST_BIN + used] = np.diff(cumulative[: used + 1])
+            counts[f, FIRST_BIN + width] = present[f] - cumulative[used]
+        counts[f, -2] = n - present[f]
+    return counts
+
+
+def build_reference(
+    x: NDArray[np.float32],
+    inputs: list[Input],
+    *,
+    block_rows: int,
+    scores: NDArray[np.float64] | None = None,
+    answers: NDArray[np.int64] | None = None,
+    classes: int = 0,
+) -> Reference:
+    """Reference of training rows in time order.
+
+    Args:
+        x: [n, F] float32, NaN = missing.
+        inputs: Schema, one per column.
+        block_rows: Length of the consecutive windows.
+        scores: [m] scores of the model in [0, 1], or None.
+        answers: [m] class indices the model answered, or None.
+        classes: Number of classes.
+    """
+    if x.ndim != 2 or x.shape[1] != len(inputs):
+        raise InputError(f"rows of shape {x.shape} do not fit {len(inputs)} inputs")
+    features = len(inputs)
+    edges = np.full((features, BINS + 1), np.inf, np.float32)
+    bins = np.zeros(features, np.int64)
+    for f, column in enumerate(inputs):
+        if column.kind == "category":
+            if not column.categories:
+                raise InputError(f"input {column.name!r} is a category without categories; list them in the schema")
+            bins[f] = min(len(column.categories), MAX_CATEGORY_CELLS)
+            continue
+        own = _edges(x[:, f])
+        edges[f, : len(own)] = own
+        bins[f] = max(len(own) - 1, 0)
+    filled = np.where(np.isfinite(x), x, np.nan)
+    some = np.isfinite(filled).any(axis=0)
+    mean = np.zeros(features, np.float32)
+    scale = np.ones(features, np.float32)
+    mean[some] = np.nanmean(filled[:, some].astype(np.float64), axis=0)
+    spread = np.nanstd(filled[:, some].astype(np.float64), axis=0)
+    scale[some] = np.where(spread > 0, spread, 1.0)
+    empty = np.zeros((features, cell_count(inputs)), np.int64)
+    bare = Reference(
+        edges=edges,
+        bins=bins,
+        is_category=np.array([i.kind == "category" for i in inputs]),
+        mean=mean,
+        scale=scale,
+        counts=empty,
+        blocks=np.zeros((0, *empty.shape), np.int64),
+        score_counts=score_histogram(np.zeros(0) if scores is None else scores),
+        class_counts=np.bincount(np.zeros(0, np.int64) if answers is None else answers, minlength=classes).astype(np.int64),
+    )
+    starts = range(0, len(x) - block_rows + 1, block_rows)
+    blocks = np.stack([count_cells(x[s : s + block_rows], bare) for s in starts]) if len(starts) else bare.blocks
+    values = {name: getattr(bare, name) for name in _ARRAYS} | {"counts": count_cells(x, bare), "blocks": blocks}
+    return Reference.from_bytes(Reference(**values).to_bytes())
+
+
+def score_histogram(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Counts of scores in ten equal bins of [0, 1]; the last bin is closed."""
+    index = np.clip((np.nan_to_num(scores) * BINS).astype(np.int64), 0, BINS - 1)
+    return np.bincount(index, minlength=BINS).astype(np.int64)
+
+
+def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    finite = values[np.isfinite(values)]
+    if len(finite) == 0:
+        return np.zeros(0, np.float32)
+    distinct = np.unique(finite)
+    last = np.nextafter(distinct[-1], np.float32(np.inf))
+    if len(distinct) <= BINS:
+        return np.append(distinct, last).astype(np.float32)
+    deciles = np.quantile(finite, np.linspace(0, 1, BINS + 1)[:-1]).astype(np.float32)
+    return np.append(np.unique(deciles), last).astype(np.float32)

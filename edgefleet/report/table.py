@@ -1,0 +1,32 @@
+"""Terminal tables: plain text, numbers right-aligned, no colour that carries meaning alone."""
+
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Text table with aligned columns.
+
+    Args:
+        header: Column titles.
+        rows: Cells; numbers (int, float) and cells that look like one are right-aligned.
+    """
+    cells = [[_text(cell) for cell in row] for row in rows]
+    widths = [max(len(str(title)), *(len(row[i]) for row in cells)) if cells else len(title) for i, title in enumerate(header)]
+    right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(header))]
+    lines = ["  ".join(_pad(title, widths[i], right[i]) for i, title in enumerate(header)).rstrip(), "  ".join("-" * w for w in widths)]
+    lines += ["  ".join(_pad(cell, widths[i], right[i]) for i, cell in enumerate(row)).rstrip() for row in cells]
+    return "\n".join(lines)
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or (text[:1].isdigit() or text[:1] in "-+.<>")
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    return text.rjust(width) if right else text.ljust(width)
