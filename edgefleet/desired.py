@@ -111,5 +111,7 @@ def judge_counter(payload: DesiredPayload, content: bytes, stored: tuple[int, in
     if (payload.epoch, payload.counter) < (epoch, counter):
         return Acceptance.STALE
     if content != known:
-        raise ArtifactError(f"desired state: two different documents share counter {counter} of epoch {epoch} (equivocation); the first one stays")
+        raise ArtifactError(
+            f"desired state: two different documents share counter {counter} of epoch {epoch} (equivocation); the first one stays"
+        )
     return Acceptance.REPEATED

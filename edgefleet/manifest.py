@@ -155,7 +155,7 @@ def check_file_name(name: str) -> str:
     parts = name.split("/")
     plain = all(part and not part.startswith(".") and all(c.isascii() and (c.isalnum() or c in "._-") for c in part) for part in parts)
     if not plain or len(parts) > 2 or len(name) > 120:
-        raise ArtifactError(f"file name {name[:130]!r} is not allowed in a bundle: plain letters, digits, '.', '_', '-', at most one folder")
+        raise ArtifactError(f"file name {name[:130]!r} is not allowed: plain letters, digits, '.', '_', '-', at most one folder")
     return name
 
 
@@ -185,6 +185,16 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 def _check(manifest: Manifest) -> None:
     check_id(manifest.project, "project")
+    _check_counts(manifest)
+    for name, entry in manifest.files.items():
+        check_file_name(name)
+        check_digest(entry.sha256, f"sha256 of {name}")
+        if entry.size_bytes < 0:
+            raise ArtifactError(f"manifest: {name} has a negative size")
+    _check_references(manifest)
+
+
+def _check_counts(manifest: Manifest) -> None:
     if not 1 <= len(manifest.inputs) <= MAX_INPUTS:
         raise ArtifactError(f"manifest: {len(manifest.inputs)} inputs, expected 1 to {MAX_INPUTS}")
     if len(manifest.files) > MAX_FILES:
@@ -194,11 +204,9 @@ def _check(manifest: Manifest) -> None:
     names = [column.name for column in manifest.inputs]
     if len(set(names)) != len(names):
         raise ArtifactError("manifest: two inputs have the same name")
-    for name, entry in manifest.files.items():
-        check_file_name(name)
-        check_digest(entry.sha256, f"sha256 of {name}")
-        if entry.size_bytes < 0:
-            raise ArtifactError(f"manifest: {name} has a negative size")
+
+
+def _check_references(manifest: Manifest) -> None:
     for variant in manifest.variants:
         for file in manifest.variant_files(variant.name):
             if file not in manifest.files:

@@ -23,7 +23,7 @@ class _Message(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     version: int = MESSAGE_VERSION
 
 
-class Telemetry(_Message):
+class Telemetry(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `t`: one spooled record; the device keeps it until `Acked` covers (boot, seq).
 
     `oldest_seq` is the oldest sequence of this boot that the device still holds: what is older was stored by the server or dropped
@@ -41,7 +41,7 @@ class Telemetry(_Message):
     body: bytes
 
 
-class Acked(_Message):
+class Acked(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `acked`: per boot the highest sequence s such that all of oldest_seq..s are stored or set aside; at most 4 boots."""
 
     stored: list[tuple[int, int]]
@@ -59,7 +59,7 @@ class ProjectState(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     subject_digest: str = ""
 
 
-class Reported(_Message):
+class Reported(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `reported` (retained): what runs here, echoing the (epoch, counter) of the desired state it answers."""
 
     epoch: int
@@ -71,14 +71,14 @@ class Reported(_Message):
     floors: dict[str, int] = {}
 
 
-class Presence(_Message):
+class Presence(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `presence` (retained, will): whether the device is connected."""
 
     state: Literal["online", "offline", "lost"]
     boot: int = 0
 
 
-class Heartbeat(_Message):
+class Heartbeat(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `hb`: a sign of life with the running bundle and the load of the device; unsigned."""
 
     boot: int
@@ -90,7 +90,7 @@ class Heartbeat(_Message):
     rejected: int = 0
 
 
-class AttestationBody(_Message):
+class AttestationBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of a `attestation` record: a device signs what it runs, so that PROMOTE rests on more than a claim on a topic.
 
     `signature` is Ed25519 by the device key over `attestation_payload` of the same values.
@@ -105,7 +105,7 @@ class AttestationBody(_Message):
     signature: bytes = b""
 
 
-class WindowBody(_Message):
+class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of a `window` record: additive statistics of one time window, no payload.
 
     `statistics` is `InputStatistics.to_bytes`; classes and scores count answered rows only; `latency_us` are counts per power-of-two
@@ -122,7 +122,7 @@ class WindowBody(_Message):
     score_sum: float = 0.0
 
 
-class ExplanationBody(_Message):
+class ExplanationBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of an `explanation` record; contributions are margin units for the predicted class, in the order of the manifest's inputs.
 
     `row` is empty unless the operator and the device's own configuration both allow payload to leave the device.
@@ -140,7 +140,7 @@ class ExplanationBody(_Message):
     row: list[float] = []
 
 
-class EventBody(_Message):
+class EventBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of an `event` record: something an operator may want to read, for example an update step or a disk that is full."""
 
     name: str
@@ -148,7 +148,7 @@ class EventBody(_Message):
     bundle_digest: str = ""
 
 
-class Desired(_Message):
+class Desired(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `desired` (retained): signed bytes that are never re-serialised. See `desired.py` for what they say."""
 
     payload: bytes
@@ -178,7 +178,9 @@ def decode(kind: type[M], payload: bytes) -> M:
         ArtifactError: Too large, not of this version, or not of this shape. The message names value, limit and remedy.
     """
     if len(payload) > MAX_MESSAGE_BYTES:
-        raise ArtifactError(f"{kind.__name__}: {len(payload)} bytes exceed the limit of {MAX_MESSAGE_BYTES}; the sender must split or drop it")
+        raise ArtifactError(
+            f"{kind.__name__}: {len(payload)} bytes exceed the limit of {MAX_MESSAGE_BYTES}; the sender must split or drop it"
+        )
     try:
         version = msgspec.msgpack.decode(payload, type=_VersionOnly).version
     except (msgspec.DecodeError, RecursionError) as err:

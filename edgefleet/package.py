@@ -68,7 +68,7 @@ class Rows:
 def npz_bytes(arrays: dict[str, NDArray[Any]]) -> bytes:
     """Bytes of an .npz: equal arrays give equal bytes (numpy writes the zip's fixed date)."""
     stream = BytesIO()
-    np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
 
 

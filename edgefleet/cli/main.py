@@ -54,7 +54,9 @@ class _LazyGroup(click.Group):
 @click.option("--verbose", is_flag=True, help="Log every step to stderr.")
 def edgefleet(verbose: bool) -> None:
     """Train a model, shrink it, prove it, roll it out to a fleet in stages, and keep it honest there."""
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
 
 
 def main() -> None:
