@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from edgefleet.digests import canonical_json
-from edgefleet.errors import ArtifactError
+from edgefleet.errors import ArtifactError, InputError
 from edgefleet.identifiers import check_digest, check_id
 
 FORMAT_VERSION: Final = 1
@@ -174,7 +174,10 @@ def parse_manifest(content: bytes) -> Manifest:
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ArtifactError(f"manifest: {len(content)} bytes are no valid manifest: {str(err)[:200]}") from err
-    _check(manifest)
+    try:
+        _check(manifest)
+    except InputError as err:
+        raise ArtifactError(f"manifest: {err}") from err
     return manifest
 
 

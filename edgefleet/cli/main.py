@@ -88,16 +88,21 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=1, sort_keys=False))
 
 
-_EXTRA_OF: Final = {
-    "sklearn": "train", "pandas": "train", "skops": "train", "tensorflow": "keras", "keras": "keras", "onnx": "convert", "skl2onnx": "convert",
-    "tf2onnx": "convert", "ai_edge_quantizer": "convert", "onnxruntime": "onnx", "ai_edge_litert": "tflite", "flask": "server",
-    "sqlalchemy": "server", "alembic": "server", "waitress": "server", "iotcore": "demo",
-}  # fmt: skip
+# Which extra brings which module, for the one line that installs what is missing.
+_MODULES_OF: Final = {
+    "train": ("sklearn", "pandas", "skops"),
+    "keras": ("tensorflow", "keras"),
+    "convert": ("onnx", "skl2onnx", "tf2onnx", "ai_edge_quantizer"),
+    "onnx": ("onnxruntime",),
+    "tflite": ("ai_edge_litert",),
+    "server": ("flask", "sqlalchemy", "alembic", "waitress"),
+    "demo": ("iotcore",),
+}
 
 
 def _missing(command: str, err: ModuleNotFoundError) -> MissingPartError:
     module = (err.name or "").partition(".")[0]
-    extra = _EXTRA_OF.get(module)
+    extra = next((extra for extra, modules in _MODULES_OF.items() if module in modules), None)
     if extra is None:
         return MissingPartError(f"{command}: {err}")
     return MissingPartError(f"{command} needs {module}, which is not installed: pip install 'edgefleet[{extra}]'")
