@@ -48,7 +48,7 @@ class Demo:
 
     def run(self) -> None:
         """All steps in order; a step that fails ends the run."""
-        opening = self.pool.submit(self.fleet.open, self.options.broker)
+        opening = self.pool.submit(self.fleet.open)
         self.data()
         self.train_candidates()
         self.open_fleet(opening)
@@ -281,27 +281,34 @@ def run(options: Options) -> dict[str, Any]:
         folder = options.keep if options.keep is not None else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         demo = Demo(options, folder.resolve(), story)
-        error = None
         try:
-            demo.run()
-        except EdgefleetError as err:
-            error = str(err)
-            story.say(f"\nThe demo stopped: {err}")
-        finally_ok = error is None
-        try:
+            demo.fleet.open_broker(options.broker)  # a missing broker ends the command at once, before anything is trained
+            error = _run_all(demo, story)
             document = story.document(seed=options.seed, devices=options.devices, error=error)
-            _tell_the_end(story, document, finally_ok)
+            _tell_the_end(story, document)
             if not options.headless:
                 _wait_for_ctrl_c(story, demo)
+        except KeyboardInterrupt:
+            story.say("\nEnding all processes")
+            document = story.document(seed=options.seed, devices=options.devices, error="stopped by Ctrl-C") | {"ok": False}
         finally:
             demo.close()
     return document
 
 
-def _tell_the_end(story: Story, document: dict[str, Any], ok: bool) -> None:
+def _run_all(demo: Demo, story: Story) -> str | None:
+    try:
+        demo.run()
+    except EdgefleetError as err:
+        story.say(f"\nThe demo stopped: {err}")
+        return str(err)
+    return None
+
+
+def _tell_the_end(story: Story, document: dict[str, Any]) -> None:
     story.say()
     story.say(table(["step", "ok", "seconds"], [[s["name"], "yes" if s["ok"] else "NO", s["seconds"]] for s in document["steps"]]))
-    story.say(f"\n{'Every step ok' if ok else 'NOT every step ok'}, {document['seconds']} s in all")
+    story.say(f"\n{'Every step ok' if document['ok'] else 'NOT every step ok'}, {document['seconds']} s in all")
 
 
 def _wait_for_ctrl_c(story: Story, demo: Demo) -> None:

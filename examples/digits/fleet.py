@@ -31,6 +31,7 @@ class Fleet:
         self.agents: dict[str, Child] = {}
         self._sensors = Sensors({device_id: self.device_folder(device_id) / "sensor.ndjson" for device_id in self.device_ids}, seed)
         self._broker: Broker | None = None
+        self._password_file = folder / "server-mqtt-password"
         self._client: FleetClient | None = None
 
     def device_folder(self, device_id: str) -> Path:
@@ -49,19 +50,26 @@ class Fleet:
         assert self._broker is not None  # noqa: S101  # `open` comes first
         return self._broker
 
-    def open(self, broker_choice: str) -> dict[str, Any]:
-        """Start broker, server, agents and cameras; return what a person wants to know about them."""
+    def open_broker(self, choice: str) -> None:
+        """Find or start the broker: quick, and the one thing that a machine may lack, so it comes first.
+
+        Raises:
+            MissingPartError: There is none; the message is the install line.
+            TransportError: The one named does not answer.
+        """
         password = secrets.token_urlsafe(24)
-        password_file = self.folder / "server-mqtt-password"
-        write_durably(password_file, password.encode(), mode=0o600)
-        self._broker = open_broker(broker_choice, self.folder / "broker", password)
-        self._start_server(password_file)
+        write_durably(self._password_file, password.encode(), mode=0o600)
+        self._broker = open_broker(choice, self.folder / "broker", password)
+
+    def open(self) -> dict[str, Any]:
+        """Start server, agents and cameras; return what a person wants to know about them."""
+        self._start_server()
         for number, device_id in enumerate(self.device_ids):
             self._enroll(number, device_id)
         self._sensors.start()
         for number, device_id in enumerate(self.device_ids):
             self._start_agent(device_id, RUNTIMES[number % 2])
-        return {"broker": self._broker.kind, "page": self.client.url, "devices": len(self.device_ids)}
+        return {"broker": self.broker.kind, "page": self.client.url, "devices": len(self.device_ids)}
 
     def check(self) -> None:
         """Raise when a process that should run has ended."""
@@ -85,13 +93,13 @@ class Fleet:
         if self._broker is not None:
             self._broker.stop()
 
-    def _start_server(self, password_file: Path) -> None:
+    def _start_server(self) -> None:
         data = self.folder / "server"
         # A port of our choice, so that a restarted server is found where it was.
         arguments = ["serve", "--data", str(data), "--port", str(free_port()), "--broker", self.broker.url]
         arguments += ["--anonymous-viewer", "--drift-policy", str(HERE / "drift.toml")]
         if self.broker.kind != "given":
-            arguments += ["--broker-user", SERVER_USER, "--broker-password-file", str(password_file)]
+            arguments += ["--broker-user", SERVER_USER, "--broker-password-file", str(self._password_file)]
         if self.broker.passwords is not None:
             arguments += ["--mosquitto-passwords", str(self.broker.passwords), "--mosquitto-pid-file", str(self.broker.pid_file)]
         self.server = Child("the fleet server", self.folder / "logs" / "server.log", arguments)

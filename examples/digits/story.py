@@ -61,7 +61,7 @@ class Story:
 
     def document(self, **head: Any) -> dict[str, Any]:
         """Everything as one document."""
-        ok = bool(self.steps) and all(step.ok for step in self.steps)
+        ok = bool(self.steps) and all(step.ok for step in self.steps) and head.get("error") is None
         seconds = round(time.monotonic() - self.started, 1)
         return {"ok": ok, "seconds": seconds, **head, "steps": [step.document() for step in self.steps]}
 
