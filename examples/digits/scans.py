@@ -114,7 +114,8 @@ def shift(images: NDArray[np.float32], by: NDArray[np.int64]) -> NDArray[np.floa
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
     down = 1 - by[:, 0, None] + np.arange(SIDE)
     right = 1 - by[:, 1, None] + np.arange(SIDE)
-    return padded[np.arange(len(images))[:, None, None], down[:, :, None], right[:, None, :]]
+    moved: NDArray[np.float32] = padded[np.arange(len(images))[:, None, None], down[:, :, None], right[:, None, :]]
+    return moved
 
 
 def expose(images: NDArray[np.float32], situation: str) -> NDArray[np.float32]:

@@ -1,0 +1,158 @@
+"""The bundle on disk: equal packages give equal bytes of every listed file, and so the same digest.
+
+What depends on clock or host (latency, memory, dates) goes to measured.json, which the manifest does not list.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from converter.mlmodel import mlflow_files
+from converter.originals import Original
+from converter.recipes import Recipe
+from edgefleet.bundle import MANIFEST_NAME, MEASURED_NAME, Bundle
+from edgefleet.digests import canonical_json, sha256_hex
+from edgefleet.errors import ConfigError, StorageError
+from edgefleet.files import write_durably
+from edgefleet.manifest import FORMAT_VERSION, FileEntry, Manifest, MlflowNote, Variant, manifest_bytes
+from edgefleet.package import ModelPackage, npz_bytes
+
+REFERENCE_NAME: Final = "reference.npz"
+GOLDEN_NAME: Final = "golden.npz"
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """The explainer file's bytes and how it explains."""
+
+    content: bytes
+    method: Literal["treeshap", "sampled"]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What goes into a bundle.
+
+    Attributes:
+        package: Where it comes from.
+        graphs: The variants' graphs in the order of preference.
+        golden: The original's answers on the golden rows.
+        explainer: Shared by all variants, or None.
+        gates: Entries of gates.json.
+        card: The model card's text.
+    """
+
+    package: ModelPackage
+    graphs: list[tuple[Recipe, bytes]]
+    golden: Original
+    explainer: Explainer | None
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    card: str = ""
+
+
+def bundle_files(content: Content) -> dict[str, bytes]:
+    """Every file of the bundle by name, manifest.json among them."""
+    package, golden_rows = content.package, content.package.rows("golden")
+    golden = {"x": golden_rows.x, "label": golden_rows.label.astype("int64")}
+    files = {
+        REFERENCE_NAME: package.read("reference.npz"),
+        GOLDEN_NAME: npz_bytes({**golden, "probabilities": content.golden.probabilities, "margin": content.golden.margin}),
+        "gates.json": canonical_json(content.gates),
+        "card.md": content.card.encode(),
+    }
+    variants = []
+    for recipe, graph in content.graphs:
+        files[recipe.file] = graph
+        name = None
+        if content.explainer is not None:
+            name = f"explain-{recipe.target}.npz"
+            files[name] = content.explainer.content
+        method = content.explainer.method if content.explainer is not None else None
+        digest = sha256_hex(graph)
+        variants.append(
+            Variant(
+                name=recipe.target, runtime=recipe.runtime, file=recipe.file, model_digest=digest, tolerance=recipe.tolerance,
+                explainer=name, explain_method=method,
+            )
+        )  # fmt: skip
+    onnx = next((variant for variant in variants if variant.runtime == "onnxruntime"), None)
+    if onnx is not None:
+        files |= mlflow_files(onnx.file, onnx.model_digest, package.digest, package.inputs())
+    note = None if onnx is not None else MlflowNote(reason="no ONNX variant is in the bundle, and MLflow has no flavor for TFLite")
+    return {**files, MANIFEST_NAME: manifest_bytes(_manifest(package, variants, files, note))}
+
+
+def write_bundle(folder: Path, files: dict[str, bytes], measured: dict[str, Any] | None = None) -> Bundle:
+    """Write a bundle so that `folder` holds the old one, or the whole of this one.
+
+    Args:
+        folder: Where. An older bundle there is replaced; anything else is not touched.
+        files: From `bundle_files`.
+        measured: Content of measured.json, or None for none.
+
+    Raises:
+        ConfigError: The folder holds something that is no bundle.
+        StorageError: The disk refused.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file())):
+        raise ConfigError(f"{folder}: holds something that is no bundle and is not overwritten; name another folder with --output")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            for name, content in sorted(files.items()):
+                write_durably(fresh / name, content)
+            if measured is not None:
+                write_durably(fresh / MEASURED_NAME, canonical_json(measured))
+            fresh.chmod(0o755)
+            _replace(folder, fresh)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as err:
+        raise StorageError(f"{folder}: the bundle cannot be written: {err.strerror or err}; make room or name another folder") from err
+    return Bundle.open(folder)
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    folder.rename(old / "bundle")
+    fresh.rename(folder)
+    shutil.rmtree(old)
+
+
+def _manifest(package: ModelPackage, variants: list[Variant], files: dict[str, bytes], note: MlflowNote | None) -> Manifest:
+    index = package.index
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        project=index.project,
+        task=index.task,
+        inputs=package.inputs(),
+        classes=index.classes,
+        outputs=["margin", "probabilities"],
+        margin_kind=index.margin_kind,
+        shape=index.shape,
+        window_rows=1,
+        variants=variants,
+        reference=REFERENCE_NAME,
+        reference_digest=sha256_hex(files[REFERENCE_NAME]),
+        golden=GOLDEN_NAME,
+        package_digest=package.digest,
+        files={name: FileEntry(sha256=sha256_hex(content), size_bytes=len(content)) for name, content in sorted(files.items())},
+        overrides=index.overrides,
+        mlflow=note,
+    )
+
+
+def package_gates(package: ModelPackage) -> list[dict[str, Any]]:
+    """The trainer's gates, to travel on with the bundle."""
+    try:
+        return msgspec.json.decode(package.read("gates.json"), type=list[dict[str, Any]])
+    except msgspec.DecodeError as err:
+        raise ConfigError(f"{package.folder}/gates.json: {str(err)[:200]}; train again") from err

@@ -1,0 +1,188 @@
+"""The agent: wires doors, scorer, update, telemetry and connection together, and keeps them going.
+
+Threads: the network's (paho, see `connection.py`), `update` (desired state -> model), `sensor` (rows from the file), `reports` (windows,
+heartbeats, spool, health). They share the models (`Answering`), the spool and the mailbox, each with its own lock. No thread dies of
+an exception: it is logged, told as an event, and the loop goes on. Offline is the normal case.
+"""
+
+import logging
+import random
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from device_agent.config import AgentConfig, load_identity
+from device_agent.connection import Link
+from device_agent.doors.answering import Answering, Row
+from device_agent.doors.stream import POLL_S, SensorFile
+from device_agent.reports import Reports
+from device_agent.score import Score
+from device_agent.telemetry.spool import Spool
+from device_agent.update.disk import Disk, FolderLock
+from device_agent.update.selftest import SelftestResult, run_in_child
+from device_agent.update.updater import Outside, Updater
+from edgefleet.errors import EdgefleetError
+
+LOG = logging.getLogger(__name__)
+
+REPORT_LOOK_S: Final = 0.1
+AFTER_ERROR_S: Final = 1.0
+JOIN_S: Final = 10.0
+
+
+class Agent:
+    """One device's agent on one identity folder.
+
+    Args:
+        config: Settings; `config.dir` is the identity folder that `edgefleet enroll` wrote.
+        disk: Where all writing goes through.
+
+    Raises:
+        ConfigError: The folder is not an identity folder, or another agent runs on it.
+        StorageError: The folder cannot be locked or its spool not be made.
+    """
+
+    def __init__(self, config: AgentConfig, disk: Disk | None = None) -> None:
+        self._config = config
+        self._disk = disk or Disk()
+        self._identity = load_identity(config.dir)
+        self._lock = FolderLock(config.dir / "lock")
+        boot = secrets.randbits(63)
+        self._stop = threading.Event()
+        self._models = Answering()
+        self._spool = Spool(config.dir / "spool", boot, config.spool_limit_bytes, self._disk)
+        self._link = Link(self._identity, boot, config.reconnect_spread_s, random.Random())  # noqa: S311  # jitter, no secret
+        self._reports = Reports(self._identity, config, boot, self._disk, self._models, self._spool, self._link)
+        outside = Outside(
+            selftest=self._selftest,
+            stopped=self._stop.is_set,
+            newer=lambda: self._link.mailbox.has("desired"),
+            tell=self._reports.tell,
+            changed=self._reports.change,
+        )
+        self._updater = Updater(self._identity, config, self._disk, self._models, outside)
+        self._reports.watch(self._updater, self._stopped_threads)
+        self._sensor: SensorFile | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Load the model that runs, then start connecting, updating and scoring; returns at once."""
+        LOG.info("agent of %s starts on %s", self._identity.device_id, self._config.dir)
+        self._updater.load()
+        self._link.start()
+        self._spawn("update", self._update_once)
+        self._spawn("reports", self._reports_once)
+        if self._config.sensor is not None:
+            sensor = self._sensor = SensorFile(self._config.sensor, self._config.sensor_from_start)
+            self._spawn("sensor", lambda: self._sensor_once(sensor))
+
+    def run(self) -> None:
+        """Start, and return when `stop` was called and everything is put away."""
+        self.start()
+        try:
+            self._stop.wait()
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """Ask the agent to stop; safe in a signal handler."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Stop the threads, note the stop, flush the telemetry, say `offline`."""
+        self._stop.set()
+        self._link.mailbox.wake()
+        for thread in self._threads:
+            thread.join(JOIN_S)
+        if self._sensor is not None:
+            self._sensor.close()
+        self._updater.close()
+        self._reports.flush()
+        self._link.close()
+        self._models.close()
+        self._lock.release()
+        LOG.info("agent of %s stopped", self._identity.device_id)
+
+    def score(self, row: Row, explain: bool = False) -> Score:
+        """Score one row with the running model; it counts for statistics, and for the trial of a candidate.
+
+        Args:
+            row: Numbers in the manifest's order, or a mapping by input name.
+            explain: Also say which inputs moved the answer.
+
+        Raises:
+            RowRejected: The row is refused, and counted.
+            ConfigError: No model has been installed yet.
+        """
+        due = self._reports.explanation_is_due()
+        score = self._models.score(row, explain=explain or due)
+        if due:
+            self._reports.explain(score, row)
+        self._reports.close_full_window()
+        return score
+
+    @property
+    def running_digest(self) -> str:
+        """Bundle digest of the committed model, "" before the first."""
+        return self._models.running_digest()
+
+    @property
+    def folder(self) -> Path:
+        """The identity folder."""
+        return self._config.dir
+
+    def _spawn(self, name: str, once: Callable[[], None]) -> None:
+        thread = threading.Thread(target=self._forever, args=(name, once), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _forever(self, name: str, once: Callable[[], None]) -> None:
+        while not self._stop.is_set():
+            try:
+                once()
+            except Exception as err:
+                LOG.exception("%s: going on after an error", name)
+                self._reports.tell("agent-error", f"{name}: {type(err).__name__}: {str(err)[:200]}", "")
+                self._stop.wait(AFTER_ERROR_S)
+
+    def _update_once(self) -> None:
+        mailbox = self._link.mailbox
+        if size_bytes := mailbox.take_oversized("desired"):
+            self._reports.refuse_oversized("desired", size_bytes)
+        if (message := mailbox.take("desired")) is not None:
+            self._updater.receive(message)
+        wait_s = self._updater.work()
+        if wait_s > 0 and not self._stop.is_set():
+            mailbox.wait("desired", wait_s)
+
+    def _reports_once(self) -> None:
+        self._reports.once()
+        self._stop.wait(REPORT_LOOK_S)
+
+    def _sensor_once(self, sensor: SensorFile) -> None:
+        rows = sensor.poll()
+        self._reports.bad_lines = sensor.rejected_lines
+        for row in rows:
+            if self._stop.is_set():
+                return
+            try:
+                self.score(row)
+            except EdgefleetError as err:
+                LOG.debug("row not answered: %s", err)  # counted where it happened
+        if not rows:
+            self._stop.wait(POLL_S)
+
+    def _selftest(self, bundle_digest: str) -> SelftestResult:
+        return run_in_child(
+            self._config.dir,
+            bundle_digest,
+            timeout_s=self._config.selftest_timeout_s,
+            memory_bytes=self._config.selftest_memory_bytes,
+            stopped=self._stop.is_set,
+        )
+
+    def _stopped_threads(self) -> list[str]:
+        stopped = [thread.name for thread in self._threads if not thread.is_alive()]
+        return stopped if self._link.threads_alive else [*stopped, "connection"]

@@ -1,0 +1,161 @@
+"""One door for every row: the running model answers, and a candidate on trial answers beside it, unseen.
+
+A swap happens between two rows, never within one; no row is lost by it. The candidate's failures are counted and touch nobody.
+"""
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from device_agent.scorer import Score, Scorer
+from device_agent.telemetry.windows import Window
+from device_agent.update.trial import Trial
+from edgefleet.errors import ConfigError, EdgefleetError, RowRejected
+
+Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
+
+
+class Answering:
+    """The running model, perhaps a candidate, and counters since the start of the agent.
+
+    Attributes:
+        rows: Rows answered.
+        rejected: Rows refused because of their values.
+        unanswered: Rows that came when no model was there, or that the model failed on.
+        rows_in_window: Rows that came since the last window was taken.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._running: Scorer | None = None
+        self._candidate: Scorer | None = None
+        self._trial: Trial | None = None
+        self._closed_windows: list[Window] = []
+        self.rows = self.rejected = self.unanswered = self.rows_in_window = 0
+
+    @property
+    def running(self) -> Scorer | None:
+        """The committed model, None before the first."""
+        return self._running
+
+    def running_digest(self) -> str:
+        """Bundle digest of the committed model, "" before the first."""
+        running = self._running
+        return running.bundle.digest if running is not None else ""
+
+    def score(self, row: Row, explain: bool = False) -> Score:
+        """Answer one row.
+
+        Args:
+            row: As `Scorer.score` takes it.
+            explain: Ask for an explanation; a variant without explainer answers without one.
+
+        Raises:
+            RowRejected: The row is refused, and counted.
+            ConfigError: No model has been installed yet.
+            ArtifactError: The running model failed on this row.
+        """
+        with self._lock:
+            self.rows_in_window += 1
+            first = self._running or self._candidate
+            if first is None:
+                self.unanswered += 1
+                raise ConfigError("no model is installed yet; start a rollout that selects this device")
+            answer: Score | None = None
+            try:
+                answer = first.score(row, explain=explain and first.can_explain)
+                self.rows += 1
+                return answer
+            except RowRejected:
+                self.rejected += 1
+                raise
+            except EdgefleetError as err:
+                self.unanswered += 1
+                if first is self._candidate and self._trial is not None:
+                    self._trial.last_error = str(err)
+                raise
+            finally:
+                self._compare(row, answer)
+
+    def install(self, scorer: Scorer) -> None:
+        """Make a model the running one; the one before is closed after its window was taken."""
+        with self._lock:
+            old, self._running = self._running, scorer
+            if scorer is self._candidate:
+                if old is not None:
+                    scorer.take_window()  # its rows were answered, and counted, by the model before
+                self._candidate = self._trial = None
+            if old is not None and old is not scorer:
+                self._retire(old)
+
+    def begin_trial(self, scorer: Scorer, trial: Trial) -> None:
+        """Let a candidate answer beside the running model from the next row on."""
+        with self._lock:
+            self._candidate, self._trial = scorer, trial
+
+    def end_trial(self) -> None:
+        """Let the candidate go."""
+        with self._lock:
+            candidate, self._candidate, self._trial = self._candidate, None, None
+            if candidate is None:
+                return
+            if self._running is None:
+                self._retire(candidate)
+            else:
+                candidate.close()
+
+    @property
+    def candidate(self) -> Scorer | None:
+        """The model on trial."""
+        return self._candidate
+
+    @property
+    def trial(self) -> Trial | None:
+        """The trial's counts."""
+        return self._trial
+
+    def take_windows(self, now_us: int) -> list[Window]:
+        """Close the telemetry window of the model that answers, and hand out those of models that have gone."""
+        with self._lock:
+            taken, self._closed_windows = self._closed_windows, []
+            answering = self._running or self._candidate
+            window = answering.take_window(now_us) if answering is not None else None
+            self.rows_in_window = 0
+            return [*taken, window] if window is not None else taken
+
+    def close(self) -> None:
+        """Let go of both models; windows can still be taken before."""
+        with self._lock:
+            for scorer in (self._candidate, self._running):
+                if scorer is not None:
+                    scorer.close()
+
+    def _retire(self, scorer: Scorer) -> None:
+        window = scorer.take_window()
+        if window is not None:
+            self._closed_windows.append(window)
+        scorer.close()
+
+    def _compare(self, row: Row, answer: Score | None) -> None:
+        trial, candidate = self._trial, self._candidate
+        if trial is None or candidate is None:
+            return
+        if self._running is None:
+            trial.count(None, _said(answer))
+            return
+        theirs: str | None = None
+        try:
+            theirs = _said(candidate.score(row))
+        except EdgefleetError as err:
+            trial.last_error = str(err)[:200]
+        trial.count(_said(answer), theirs)
+
+
+def _said(answer: Score | None) -> str | None:
+    """The class, "" for a number without classes, None for no answer."""
+    if answer is None or math.isnan(answer.score):
+        return None
+    return answer.label or ""

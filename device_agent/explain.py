@@ -1,0 +1,55 @@
+"""Explanations on the device: what moved the answer, in margin units, adding up to the margin of the predicted class.
+
+Trees are explained exactly (`treeshap.py`); other models by sampled permutations against background rows, with an error bar (`sampled.py`).
+Both speak of the margin, never of the probability, where far more samples would be needed.
+"""
+
+import zipfile
+from io import BytesIO
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from device_agent.explanation import Explainer, Explanation
+from device_agent.sampled import SampledExplainer
+from device_agent.treeshap import TreeExplainer
+from edgefleet.errors import ArtifactError
+from edgefleet.package import read_npz
+
+__all__ = ["Explainer", "Explanation", "open_explainer"]
+
+MAX_EXPLAINER_BYTES: Final = 256 * 1024 * 1024
+
+
+def open_explainer(content: bytes, method: str, names: tuple[str, ...], columns: int) -> Explainer:
+    """Read an explainer file whose bytes are already verified.
+
+    Args:
+        content: The .npz.
+        method: What the manifest says it is.
+        names: Input names.
+        columns: Columns K of the graph's margin.
+
+    Raises:
+        ArtifactError: Damaged, of an unknown method, or contradicting the model.
+    """
+    arrays = _read_bounded(content)
+    found = str(arrays.get("method", ""))
+    if found != method:
+        raise ArtifactError(f"explainer: its method is {found[:40]!r}, the manifest says {method!r}; convert the package again")
+    if method == "treeshap":
+        return TreeExplainer(arrays, names, columns)
+    if method == "sampled":
+        return SampledExplainer(arrays.get("background"), names)
+    raise ArtifactError(f"explainer: method {method!r} is unknown, this agent knows treeshap and sampled; upgrade it")
+
+
+def _read_bounded(content: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as err:
+        raise ArtifactError(f"explainer: {len(content)} bytes are no .npz: {str(err)[:200]}; convert or fetch it again") from err
+    if unpacked > MAX_EXPLAINER_BYTES:
+        raise ArtifactError(f"explainer: {unpacked} bytes unpacked exceed the limit of {MAX_EXPLAINER_BYTES}; use fewer or smaller trees")
+    return read_npz(content, (), "explainer")

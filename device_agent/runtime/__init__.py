@@ -1,0 +1,108 @@
+"""The runtimes that a device may have, behind one small interface.
+
+A session takes float32 rows and gives margins and probabilities, found by the names of the graph's outputs. Single rows run through
+rows of the caller's own ring that are bound once, so that writing a row into the ring is the only copy. The package refuses to guess:
+a graph without an output `margin`, or with another type than float32, is an `ArtifactError`. It hashes nothing; callers verify bytes first,
+because a graph with one flipped bit loads and answers wrongly more often than it fails.
+
+A session is not safe for threads; `device_agent.scorer` holds the lock. Read `onnx.py` next, then `tflite.py`.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.runtime.quiet import quiet_load
+from edgefleet.errors import ArtifactError, MissingPartError
+
+RUNTIMES: Final = ("onnxruntime", "litert")
+_MODULES: Final = {"onnxruntime": "onnx", "litert": "tflite"}
+MAX_ERROR_CHARACTERS: Final = 200
+
+Matrix = NDArray[np.float32]
+
+
+class Session(Protocol):
+    """One loaded graph.
+
+    Attributes:
+        raw: The bare runtime object (an onnxruntime InferenceSession or a LiteRT Interpreter).
+        runtime: `onnxruntime` or `litert`.
+        features: Columns that the graph takes.
+        margins: Columns K of the margin.
+        classes: Columns of the probabilities, 0 when the graph has none.
+    """
+
+    raw: Any
+    runtime: str
+    features: int
+    margins: int
+    classes: int
+
+    def run(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        """Answer rows [n, F] float32: (margin [n, K], probabilities [n, classes]), both the caller's own."""
+        ...
+
+    def bind(self, rows: Matrix, margin: Matrix, probabilities: Matrix) -> Callable[[int], None]:
+        """Bind a ring once: the result, called with i, answers row i of `rows` into row i of the other two.
+
+        Args:
+            rows: [slots, F] float32; must stay where it is as long as the result is used, as must the other two.
+            margin: [slots, K].
+            probabilities: [slots, classes].
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the graph."""
+        ...
+
+
+@functools.cache
+def available_runtimes() -> list[str]:
+    """Names of the runtimes that import on this machine, in the order of `RUNTIMES`; imports them on the first call."""
+    return [name for name in RUNTIMES if _imports(name)]
+
+
+def open_runtime(runtime: str, graph: bytes) -> Session:
+    """Load a graph whose bytes are already verified.
+
+    Args:
+        runtime: `onnxruntime` or `litert`.
+        graph: The graph's bytes.
+
+    Raises:
+        ArtifactError: The runtime refuses the graph, or its inputs and outputs are not what a bundle promises.
+        MissingPartError: The runtime is not installed.
+    """
+    if runtime not in RUNTIMES:
+        raise ArtifactError(f"runtime {runtime!r} is unknown; this agent knows {', '.join(RUNTIMES)}; upgrade it")
+    if runtime not in available_runtimes():
+        extra = "onnx" if runtime == "onnxruntime" else "tflite"
+        raise MissingPartError(f"the runtime {runtime} is not installed: pip install 'edgefleet[{extra}]'")
+    if runtime == "onnxruntime":
+        from device_agent.runtime.onnx import OnnxSession
+
+        return OnnxSession(graph)
+    from device_agent.runtime.tflite import LiteSession
+
+    return LiteSession(graph)
+
+
+def _imports(name: str) -> bool:
+    try:
+        with quiet_load():
+            importlib.import_module(f"device_agent.runtime.{_MODULES[name]}")
+    except Exception:  # a broken installation raises anything (ImportError, OSError of a library, AttributeError); to us it is absent
+        return False
+    return True
+
+
+def load_error(runtime: str, graph: bytes, err: Exception) -> ArtifactError:
+    """A foreign load error as ours; texts of runtimes can be thousands of lines, so they are cut."""
+    text = " ".join(str(err).split())[:MAX_ERROR_CHARACTERS]
+    return ArtifactError(f"{runtime} cannot load a graph of {len(graph)} bytes: {text or type(err).__name__}; convert or fetch it again")

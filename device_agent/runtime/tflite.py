@@ -1,0 +1,116 @@
+"""LiteRT: one thread, default delegates, the three public calls with cached indices.
+
+Tensor views are slower than copies here, and a held view makes `invoke` raise; the signature runner takes twice the time. Batches have an
+interpreter of their own, because resizing the input of the single-row one back and forth would cost 17 us each time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from device_agent.runtime import Matrix, load_error
+from device_agent.runtime.quiet import quiet_load
+from edgefleet.errors import ArtifactError
+
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ImportError:  # the predecessor, where only it has wheels
+    from tflite_runtime.interpreter import Interpreter
+
+
+class LiteSession:
+    """A LiteRT graph; see `device_agent.runtime.Session`."""
+
+    runtime = "litert"
+
+    def __init__(self, graph: bytes) -> None:
+        self._graph = graph
+        self._batch: Any = None
+        self._batch_rows = 0
+        try:
+            with quiet_load():
+                self.raw: Any = _open(graph)
+            inputs, outputs = self.raw.get_input_details(), _named_outputs(self.raw)
+        except ArtifactError:
+            raise
+        except Exception as err:  # foreign kinds: ValueError, RuntimeError, and what numpy makes of damaged tables
+            raise load_error("litert", graph, err) from err
+        if len(inputs) != 1 or inputs[0]["dtype"] != np.float32 or len(inputs[0]["shape"]) != 2:
+            shapes = ", ".join(f"{i['name']} {np.dtype(i['dtype'])} {list(i['shape'])}" for i in inputs)[:120]
+            raise ArtifactError(f"the graph takes {shapes or 'nothing'}; a bundle's graph takes one float32 [n, features]")
+        self.input = int(inputs[0]["index"])
+        self.features = int(inputs[0]["shape"][1])
+        self.outputs = [int(outputs[name]["index"]) for name in ("margin", "probabilities") if name in outputs]
+        # A fixed batch of 1 (recurrent graphs) cannot be resized: rows go one by one.
+        self._one_by_one = int(inputs[0].get("shape_signature", inputs[0]["shape"])[0]) != -1
+        widths = [_width(name, outputs[name]) for name in ("margin", "probabilities") if name in outputs]
+        self.margins, self.classes = widths[0], widths[1] if len(widths) > 1 else 0
+
+    def run(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        """Answer rows [n, F]."""
+        count = len(rows)
+        margin, probabilities = np.zeros((count, self.margins), np.float32), np.zeros((count, self.classes), np.float32)
+        if self._one_by_one or count < 2:
+            for i in range(count):
+                self._answer(self.raw, rows[i : i + 1], margin[i : i + 1], probabilities[i : i + 1])
+        else:
+            self._answer(self._resized(count), rows, margin, probabilities)
+        return margin, probabilities
+
+    def bind(self, rows: Matrix, margin: Matrix, probabilities: Matrix) -> Callable[[int], None]:
+        """Views of every row of a ring; see `device_agent.runtime.Session`."""
+        raw, index, views = self.raw, self.input, [rows[i : i + 1] for i in range(len(rows))]
+        outputs = list(zip(self.outputs, (margin, probabilities), strict=False))
+
+        def run(slot: int) -> None:
+            raw.set_tensor(index, views[slot])
+            raw.invoke()
+            for output, answers in outputs:
+                answers[slot] = raw.get_tensor(output)
+
+        return run
+
+    def close(self) -> None:
+        """Let go of the graph."""
+        self.raw = self._batch = None
+
+    def _answer(self, raw: Any, rows: Matrix, margin: Matrix, probabilities: Matrix) -> None:
+        raw.set_tensor(self.input, np.ascontiguousarray(rows, np.float32))
+        raw.invoke()
+        margin[:] = raw.get_tensor(self.outputs[0])
+        if self.classes:
+            probabilities[:] = raw.get_tensor(self.outputs[1])
+
+    def _resized(self, count: int) -> Any:
+        if self._batch is None or self._batch_rows != count:
+            with quiet_load():
+                self._batch = self._batch or Interpreter(model_content=self._graph, num_threads=1)
+                self._batch.resize_tensor_input(self.input, [count, self.features])
+                self._batch.allocate_tensors()
+            self._batch_rows = count
+        return self._batch
+
+
+def _open(graph: bytes) -> Any:
+    interpreter = Interpreter(model_content=graph, num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _named_outputs(interpreter: Any) -> dict[str, Any]:
+    signatures = interpreter.get_signature_list()
+    if len(signatures) != 1:
+        raise ArtifactError(
+            f"the graph has {len(signatures)} signatures; a bundle's graph has one that names its outputs; convert it again"
+        )
+    outputs = interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
+    if "margin" not in outputs:
+        raise ArtifactError(f"the graph has outputs {', '.join(outputs)[:120] or 'none'}; a bundle's graph has `margin`; convert it again")
+    return dict(outputs)
+
+
+def _width(name: str, details: dict[str, Any]) -> int:
+    if details["dtype"] != np.float32 or len(details["shape"]) != 2:
+        raise ArtifactError(f"output {name!r} is {np.dtype(details['dtype'])} {list(details['shape'])}, expected float32 [n, columns]")
+    return int(details["shape"][1])

@@ -1,0 +1,117 @@
+"""What is counted about one window of time: additive, mergeable, without payload.
+
+Statistics hold every row that parses, before the range policy. Classes, scores and latencies hold answered rows only; rows refused are
+counted by reason. Latencies are those of single-row calls up to the model's answer: batches and explanations are not in them.
+No clock in here: `now_us` is an argument. Memory is that of one `InputStatistics`, whatever the number of rows.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefleet.messages import WindowBody
+from edgefleet.reference import BINS, Reference, score_histogram
+from edgefleet.statistics import InputStatistics
+
+LATENCY_BUCKETS: Final = 32
+# Reason for a model that ran but answered NaN; the other reasons are those of RowRejected.
+NO_ANSWER: Final = "no-answer"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A closed window: times in microseconds UTC, the digest of the graph that answered, and the body that goes on the wire."""
+
+    start_at: int
+    end_at: int
+    model_digest: str
+    body: WindowBody
+
+
+class WindowCollector:
+    """Counts one window after the other.
+
+    Args:
+        reference: Bins to count in.
+        classes: Number of classes, 0 for regression and anomaly (then neither classes nor scores are counted).
+        bundle_digest: Stands in every window.
+        model_digest: The same.
+        start_us: When the first window begins, microseconds UTC.
+    """
+
+    def __init__(self, reference: Reference, classes: int, bundle_digest: str, model_digest: str, start_us: int) -> None:
+        self._reference, self._bundle_digest, self._model_digest = reference, bundle_digest, model_digest
+        self._classes, self._start_us = classes, start_us
+        self._reset()
+
+    def reject(self, reason: str, rows: int = 1) -> None:
+        """Count refused rows."""
+        self._rejected[reason] += rows
+
+    def fold(
+        self, rows: NDArray[np.float32], margin: NDArray[np.float32], probabilities: NDArray[np.float32], answered: NDArray[np.bool_]
+    ) -> None:
+        """Add parsed rows [n, F] and the answers of those that were answered.
+
+        Args:
+            rows: As they came in, before the range policy.
+            margin: [n, K]; rows that were not answered are ignored.
+            probabilities: [n, classes].
+            answered: [n].
+        """
+        self._statistics.update(rows, self._reference)
+        answers = (probabilities if self._classes else margin)[answered].astype(np.float64)
+        good = answers[np.isfinite(answers).all(axis=1)]
+        if len(good) < len(answers):
+            self.reject(NO_ANSWER, len(answers) - len(good))
+        self._answered += len(good)
+        if not self._classes or not len(good):
+            self._score_sum += float(good.sum())
+            return
+        self._class_counts += np.bincount(good.argmax(axis=1), minlength=self._classes)
+        scores = good.max(axis=1)
+        self._score_counts += score_histogram(scores)
+        self._score_sum += float(scores.sum())
+
+    def fold_latencies(self, nanoseconds: Sequence[int]) -> None:
+        """Add latencies of answered calls."""
+        if len(nanoseconds):
+            microseconds = np.maximum(np.array(nanoseconds, np.int64) // 1000, 1)
+            bucket = np.frexp(microseconds.astype(np.float64))[1] - 1  # exact: floor(log2) of an integer
+            self._latency += np.bincount(np.minimum(bucket, LATENCY_BUCKETS - 1), minlength=LATENCY_BUCKETS)
+
+    def take(self, now_us: int) -> Window | None:
+        """Close the window and begin the next; None when no row was seen, then the window goes on.
+
+        Args:
+            now_us: Microseconds UTC; a clock that went back ends the window where it began.
+        """
+        if not self._statistics.rows and not self._rejected:
+            return None
+        end_us = max(now_us, self._start_us)
+        body = WindowBody(
+            bundle_digest=self._bundle_digest,
+            statistics=self._statistics.to_bytes(),
+            answered=self._answered,
+            classes=self._class_counts.tolist(),
+            scores=self._score_counts.tolist(),
+            latency_us=np.trim_zeros(self._latency, "b").tolist(),
+            rejected=dict(self._rejected),
+            score_sum=self._score_sum,
+        )
+        window = Window(start_at=self._start_us, end_at=end_us, model_digest=self._model_digest, body=body)
+        self._start_us = end_us
+        self._reset()
+        return window
+
+    def _reset(self) -> None:
+        self._statistics = InputStatistics.empty(self._reference)
+        self._answered, self._score_sum = 0, 0.0
+        self._class_counts = np.zeros(self._classes, np.int64)
+        self._score_counts = np.zeros(BINS if self._classes else 0, np.int64)
+        self._latency = np.zeros(LATENCY_BUCKETS, np.int64)
+        self._rejected: Counter[str] = Counter()

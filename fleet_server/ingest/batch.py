@@ -1,0 +1,100 @@
+"""One batch, one transaction: decode each message by its topic, store what it says, move the acknowledgements on."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+
+from edgefleet.errors import EdgefleetError, InputError
+from edgefleet.messages import Acked, Heartbeat, Presence, Reported, Telemetry, decode
+from edgefleet.topics import parse_device_topic
+from fleet_server.ingest import reported, telemetry
+from fleet_server.ingest.fleet_facts import FleetFacts
+from fleet_server.ingest.inbox import Effects, Incoming
+from fleet_server.store import acks, aside, changes, devices, heartbeats, rollouts
+from fleet_server.store.database import Database
+
+LOG = logging.getLogger(__name__)
+
+MAX_SEQ: Final = 1 << 62
+
+
+def store_batch(db: Database, messages: Sequence[Incoming], at: int) -> dict[str, Acked]:
+    """Store a batch and return what `acked` should now say, by device.
+
+    Safe to run twice on the same messages: records are known by (device, boot, seq), states are compared before they are written.
+
+    Raises:
+        sqlalchemy.exc.DatabaseError: Nothing was stored; the caller keeps the messages and tries again.
+    """
+    with db.write() as connection:
+        facts, effects = FleetFacts(connection), Effects()
+        records: list[telemetry.Record] = []
+        for message in messages:
+            try:
+                _sort(connection, facts, message, at, effects, records)
+            except EdgefleetError as err:
+                _put_aside(connection, message, str(err), at, effects)
+        oldest = telemetry.store(connection, facts, records, at, effects)
+        acks.advance(connection, oldest, at)
+        devices.seen(connection, {device_id: moment for device_id, moment in effects.seen.items() if facts.knows(device_id)})
+        rollouts.mark_due(connection, effects.dirty, at)
+        changes.touch(connection, at, *sorted(effects.topics))
+        return acks.of_devices(connection, sorted(effects.acked))
+
+
+def _sort(
+    connection: sa.Connection, facts: FleetFacts, message: Incoming, at: int, effects: Effects, records: list[telemetry.Record]
+) -> None:
+    device_id, leaf = parse_device_topic(message.topic)
+    if not facts.knows(device_id):
+        aside.count(connection, "unknown-device")
+        return
+    if not message.payload:
+        return  # an empty retained message only clears the topic
+    if leaf == "t":
+        records.append(_record(device_id, message))
+        effects.acked.add(device_id)
+    elif (handle := _HANDLERS.get(leaf)) is not None:
+        handle(connection, facts, device_id, message, at, effects)
+    if not message.retained and leaf != "presence":
+        effects.seen[device_id] = at
+
+
+def _record(device_id: str, message: Incoming) -> telemetry.Record:
+    record = decode(Telemetry, message.payload)
+    if not (1 <= record.oldest_seq <= record.seq < MAX_SEQ and 0 <= record.boot < 1 << 64):
+        raise InputError(f"telemetry of {device_id}: boot {record.boot}, sequence {record.seq}, oldest {record.oldest_seq} contradict each other")
+    return telemetry.Record(device_id, str(record.boot), record)
+
+
+def _on_reported(connection: sa.Connection, facts: FleetFacts, device_id: str, message: Incoming, at: int, effects: Effects) -> None:
+    reported.store(connection, facts, device_id, decode(Reported, message.payload), at, effects)
+
+
+def _on_presence(connection: sa.Connection, _facts: FleetFacts, device_id: str, message: Incoming, at: int, effects: Effects) -> None:
+    state = decode(Presence, message.payload).state
+    if message.retained:
+        devices.connected(connection, device_id, state == "online")
+    else:
+        devices.presence(connection, device_id, state == "online", at)
+    effects.topics |= {"devices", "overview", f"device:{device_id}"}
+
+
+def _on_heartbeat(connection: sa.Connection, _facts: FleetFacts, device_id: str, message: Incoming, at: int, effects: Effects) -> None:
+    if not message.retained:
+        heartbeats.store(connection, device_id, decode(Heartbeat, message.payload), at)
+        effects.topics |= {"devices", f"device:{device_id}"}
+
+
+_Handler = Callable[[sa.Connection, FleetFacts, str, Incoming, int, Effects], None]
+_HANDLERS: Final[dict[str, _Handler]] = {"reported": _on_reported, "presence": _on_presence, "hb": _on_heartbeat}
+
+
+def _put_aside(connection: sa.Connection, message: Incoming, reason: str, at: int, effects: Effects) -> None:
+    LOG.warning("message on %s put aside: %s", message.topic[:120], reason)
+    aside.put(connection, topic=message.topic, payload=message.payload, reason=reason, at=at)
+    effects.aside += 1
+
+

@@ -1,0 +1,30 @@
+"""Labels of devices and what selects by them: exact values, all of them (AND)."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from edgefleet.errors import InputError
+from edgefleet.identifiers import check_id
+
+MAX_LABELS: Final = 32
+MAX_VALUE: Final = 200
+
+
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels if keys are identifiers and values short printable texts.
+
+    Raises:
+        InputError: Too many, a key that is no identifier, or a value that is empty, too long or not printable.
+    """
+    if len(labels) > MAX_LABELS:
+        raise InputError(f"{len(labels)} labels exceed the limit of {MAX_LABELS}")
+    for key, value in labels.items():
+        check_id(key, "label")
+        if not value or len(value) > MAX_VALUE or not value.isprintable():
+            raise InputError(f"label {key}={value[:80]!r} is not accepted: 1 to {MAX_VALUE} printable characters")
+    return dict(labels)
+
+
+def describe(selection: Mapping[str, str]) -> str:
+    """A selection in words, for example `site=north, line=2`, or `all devices`."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(selection.items())) or "all devices"

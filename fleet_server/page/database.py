@@ -1,0 +1,89 @@
+"""The page's source in production: a thin line from each question to `fleet_server.queries`, `usecases` and `auth`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from flask import Request, Response
+
+from fleet_server import auth, queries, usecases
+from fleet_server.auth import Actor
+from fleet_server.page.source import ActionName
+from fleet_server.read_models import (
+    DeviceRow,
+    DeviceView,
+    DriftView,
+    EventView,
+    OverviewView,
+    ReleaseRow,
+    RolloutRow,
+    RolloutView,
+)
+from fleet_server.services import Services
+from fleet_server.store import changes
+
+MAX_DEVICES = 10_000
+
+
+class DatabaseSource:
+    """Answers from the database of one server."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def overview(self, now: datetime) -> OverviewView:
+        """See `queries.overview`."""
+        return queries.overview(self._services.db, now)
+
+    def rollouts(self, now: datetime) -> list[RolloutRow]:
+        """See `queries.rollouts`."""
+        return queries.rollouts(self._services.db, now)
+
+    def rollout(self, rollout_id: str, now: datetime) -> RolloutView:
+        """See `queries.rollout`."""
+        return queries.rollout(self._services.db, rollout_id, now)
+
+    def releases(self) -> list[ReleaseRow]:
+        """See `queries.releases`."""
+        return queries.releases(self._services.db)
+
+    def devices(self, now: datetime) -> list[DeviceRow]:
+        """See `queries.devices`."""
+        return queries.devices(self._services.db, now, limit=MAX_DEVICES)
+
+    def device(self, device_id: str, now: datetime) -> DeviceView:
+        """See `queries.device`."""
+        return queries.device(self._services.db, device_id, now)
+
+    def drift(self, project: str | None, now: datetime) -> DriftView | None:
+        """See `queries.drift`."""
+        return queries.drift(self._services.db, project, now)
+
+    def events(self, limit: int) -> list[EventView]:
+        """The newest entries of the log, newest first."""
+        return queries.recent_events(self._services.db, limit)
+
+    def newest_change(self) -> int:
+        """See `store.changes.last`."""
+        with self._services.db.read() as connection:
+            return changes.last(connection)
+
+    def changes_after(self, seq: int) -> Sequence[tuple[int, str]]:
+        """See `queries.changes_after`."""
+        return queries.changes_after(self._services.db, seq)
+
+    def act(self, rollout_id: str, action: ActionName, *, version: int, reason: str, actor: Actor) -> None:
+        """See `usecases.rollout_action`."""
+        usecases.rollout_action(self._services, rollout_id, action, version=version, reason=reason, actor=actor)
+
+    def actor(self, asked: Request) -> Actor | None:
+        """See `auth.current_actor`."""
+        return auth.current_actor(asked)
+
+    def sign_in(self, token: str, response: Response) -> None:
+        """Open a session and set its cookie."""
+        auth.set_session_cookie(response, auth.sign_in(self._services, token))
+
+    def sign_out(self, asked: Request, response: Response) -> None:
+        """End the session and delete its cookie."""
+        auth.sign_out(self._services, asked.cookies.get(auth.SESSION_COOKIE, ""))
+        response.delete_cookie(auth.SESSION_COOKIE, httponly=True, samesite="Lax")

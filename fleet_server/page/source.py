@@ -1,0 +1,73 @@
+"""What the page needs from the rest of the server: read models, one use-case, and who the visitor is.
+
+In production `fleet_server.page.database` answers; tests of the screens answer with invented values, so that each state can be shown.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, Protocol
+
+from flask import Request, Response
+
+from fleet_server.auth import Actor
+from fleet_server.read_models import (
+    DeviceRow,
+    DeviceView,
+    DriftView,
+    EventView,
+    OverviewView,
+    ReleaseRow,
+    RolloutRow,
+    RolloutView,
+)
+
+ActionName = Literal["start", "pause", "resume", "abort", "roll-back"]
+
+
+class Source(Protocol):
+    """Everything the page reads and does; times are aware UTC.
+
+    What does not exist is answered with `NotFoundError`, what may not be done with another `EdgefleetError`: the page shows its message.
+    """
+
+    def overview(self, now: datetime) -> OverviewView:
+        """The overview."""
+
+    def rollouts(self, now: datetime) -> list[RolloutRow]:
+        """All rollouts, newest first."""
+
+    def rollout(self, rollout_id: str, now: datetime) -> RolloutView:
+        """One rollout."""
+
+    def releases(self) -> list[ReleaseRow]:
+        """All releases, newest first."""
+
+    def devices(self, now: datetime) -> list[DeviceRow]:
+        """All devices."""
+
+    def device(self, device_id: str, now: datetime) -> DeviceView:
+        """One device."""
+
+    def drift(self, project: str | None, now: datetime) -> DriftView | None:
+        """Drift of one project, of the first one when none is named; None when there is no project yet."""
+
+    def events(self, limit: int) -> list[EventView]:
+        """The log, newest first."""
+
+    def newest_change(self) -> int:
+        """Sequence number of the newest change."""
+
+    def changes_after(self, seq: int) -> Sequence[tuple[int, str]]:
+        """(seq, topic) of changes after `seq`, oldest first."""
+
+    def act(self, rollout_id: str, action: ActionName, *, version: int, reason: str, actor: Actor) -> None:
+        """Do one action on a rollout that still has this version, else raise and change nothing."""
+
+    def actor(self, asked: Request) -> Actor | None:
+        """Who makes this request; None is nobody."""
+
+    def sign_in(self, token: str, response: Response) -> None:
+        """Open a session for a token and hand it to the browser with this response, or raise UnauthorizedError."""
+
+    def sign_out(self, asked: Request, response: Response) -> None:
+        """End the visitor's session and take it from the browser."""

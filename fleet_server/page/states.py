@@ -1,0 +1,105 @@
+"""Which shape, word and colour a state has: one table each, so that a word means the same on every screen.
+
+Shapes carry the meaning without colour: ok solid, pending hollow with a dot, failed with a cross, silent with a bar, not begun hollow.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, get_args
+
+from fleet_server.read_models import DeviceRow, DriftDevice, Progress, RolloutView, Severity, Verdict
+
+PROGRESS: Final[tuple[Progress, ...]] = get_args(Progress)
+LEGEND: Final[dict[Progress, str]] = {
+    "ok": "committed, attested",
+    "pending": "pending",
+    "failed": "failed",
+    "silent": "silent",
+    "not-begun": "not begun",
+}
+# Worst first: the order of lists and of stacked bars.
+WORST_FIRST: Final[tuple[Progress, ...]] = ("failed", "silent", "pending", "not-begun", "ok")
+
+# Verdict -> (word, icon, colour class).
+VERDICTS: Final[dict[Verdict, tuple[str, str, str]]] = {
+    "promote": ("Promote", "promote", "ok"),
+    "done": ("Done", "done", "ok"),
+    "hold": ("Hold", "hold", "pending"),
+    "pause": ("Paused", "hold", "silent"),
+    "abort": ("Abort", "abort", "failed"),
+    "waiting": ("Waiting", "waiting", "not-begun"),
+}
+SEVERITIES: Final[dict[Severity, tuple[str, str, str]]] = {
+    "halt": ("Halted", "abort", "failed"),
+    "abort": ("Aborted", "abort", "failed"),
+    "pause": ("Paused", "hold", "silent"),
+    "approval": ("Approve", "done", "pending"),
+    "drift": ("Drift", "drift", "silent"),
+    "notice": ("Notice", "waiting", "not-begun"),
+}
+# Verdict of a gate that travelled with a bundle -> (word, icon, colour class).
+BUNDLE_GATES: Final[dict[str, tuple[str, str, str]]] = {
+    "pass": ("Pass", "promote", "ok"),
+    "fail": ("Fail", "abort", "failed"),
+    "inconclusive": ("Inconclusive", "hold", "pending"),
+    "skipped": ("Skipped", "waiting", "not-begun"),
+    "overridden": ("Overridden", "hand", "silent"),
+}
+DRIFT: Final[dict[str, tuple[str, str, str]]] = {
+    "alarm": ("A", "alarm", "silent"),
+    "watching": ("w", "watching", "pending"),
+    "too-few": ("?", "too few data", "not-begun"),
+    "quiet": ("\u2013", "no evidence of drift", "not-begun"),
+}
+_UNDER_WAY: Final = frozenset({"downloading", "verified", "self-test", "trial"})
+_FAILED: Final = frozenset({"rolled-back", "refused", "quarantined"})
+
+
+def device_shape(device: DeviceRow) -> Progress:
+    """The shape of a device in a list: failed first, because a silent device that failed before has failed."""
+    if device.state in _FAILED:
+        return "failed"
+    if not device.connected:
+        return "not-begun" if device.last_seen_at is None else "silent"
+    if device.state in _UNDER_WAY:
+        return "pending"
+    if device.running_digest and device.running_digest == device.attested_digest:
+        return "ok"
+    return "pending" if device.desired_digest else "not-begun"
+
+
+def device_word(device: DeviceRow) -> str:
+    """The state of a device in one word; silence is never called unknown."""
+    shape = device_shape(device)
+    if shape == "silent":
+        return "silent"
+    if shape == "not-begun":
+        return "never reported" if device.last_seen_at is None else "idle"
+    return device.state.replace("-", " ")
+
+
+def count_progress(states: Iterable[Progress]) -> dict[Progress, int]:
+    """Counts by state, every state named."""
+    counts = Counter(states)
+    return {state: counts[state] for state in LEGEND}
+
+
+def rollout_counts(rollout: RolloutView) -> dict[Progress, int]:
+    """Counts by state over all waves."""
+    return count_progress(member.progress for wave in rollout.waves for member in wave.members)
+
+
+def counts_in_words(counts: dict[Progress, int]) -> str:
+    """`3 committed, attested; 1 failed`; states without a device are left out."""
+    said = [f"{counts[state]:,} {word}" for state, word in LEGEND.items() if counts.get(state)]
+    return "; ".join(said) or "no device"
+
+
+def drifting_features(devices: Sequence[DriftDevice], most: int) -> tuple[list[str], int]:
+    """The inputs with the largest evidence on any device, and how many inputs there are in all."""
+    best: dict[str, float] = {}
+    for device in devices:
+        for feature in device.features:
+            best[feature.feature] = max(best.get(feature.feature, 0.0), feature.evidence)
+    ranked = sorted(best, key=lambda name: (-best[name], name))
+    return ranked[:most], len(best)

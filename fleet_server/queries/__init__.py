@@ -1,0 +1,36 @@
+"""Read models: every question that the page and the API ask of the database, answered in one short read transaction each.
+
+Each function opens its own snapshot, so the numbers of one answer belong together. Nothing here changes anything, and nothing here
+decides anything: verdicts and sentences come from `fleet_server.rollout` and `fleet_server.drift`.
+
+Read `fleet_server/read_models.py` next: what the answers hold and what each count means.
+"""
+
+from fleet_server.queries.changes import changes_after, newest_change
+from fleet_server.queries.devices import device, devices
+from fleet_server.queries.drift import drift
+from fleet_server.queries.errors import NotFoundError
+from fleet_server.queries.events import events, recent_events
+from fleet_server.queries.explanations import explanations
+from fleet_server.queries.overview import overview
+from fleet_server.queries.projects import projects
+from fleet_server.queries.releases import release, releases
+from fleet_server.queries.rollouts import rollout, rollouts
+
+__all__ = [
+    "NotFoundError",
+    "changes_after",
+    "device",
+    "devices",
+    "drift",
+    "events",
+    "explanations",
+    "newest_change",
+    "overview",
+    "projects",
+    "recent_events",
+    "release",
+    "releases",
+    "rollout",
+    "rollouts",
+]

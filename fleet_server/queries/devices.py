@@ -1,0 +1,168 @@
+"""Devices: what each should run, says it runs, attested, and whether it is well."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from fleet_server.queries import drift as drift_queries
+from fleet_server.queries import events, explanations, latency
+from fleet_server.queries.errors import NotFoundError
+from fleet_server.queries.releases import versions
+from fleet_server.read_models import DeviceRow, DeviceView
+from fleet_server.store import Database
+from fleet_server.store import devices as device_rows
+from fleet_server.store.drift_rows import Alarm, open_alarms
+from fleet_server.store.moments import from_micros
+from fleet_server.store.tables import (
+    ASSIGNMENT,
+    ATTESTATION,
+    DEVICE,
+    DEVICE_FACT,
+    DEVICE_LABEL,
+    DEVICE_SEEN,
+    REPORTED,
+    TOTALS,
+)
+
+NEVER_REPORTED = "idle"
+_EVENTS = 50
+
+
+@dataclass(frozen=True)
+class _Lookups:
+    labels: Mapping[str, dict[str, str]]
+    versions: Mapping[tuple[str, str], str]
+    alarms: Mapping[str, Alarm]
+
+
+def devices(
+    db: Database, now: datetime, *, project: str | None = None, label: tuple[str, str] | None = None, limit: int = 500, after: str = ""
+) -> list[DeviceRow]:
+    """Devices by id.
+
+    Args:
+        db: The database.
+        now: Aware UTC.
+        project: Only of this project.
+        label: Only with this (key, value).
+        limit: At most so many.
+        after: Only ids behind this one: the next page.
+    """
+    del now  # ages are the reader's business; a row holds times
+    with db.read() as connection:
+        query = _query().where(DEVICE.c.device_id > after).order_by(DEVICE.c.device_id).limit(limit)
+        if project is not None:
+            query = query.where(DEVICE.c.project == project)
+        if label is not None:
+            carries = sa.select(DEVICE_LABEL.c.device_id).where(DEVICE_LABEL.c.key == label[0], DEVICE_LABEL.c.value == label[1])
+            query = query.where(DEVICE.c.device_id.in_(carries))
+        return to_rows(connection, query)
+
+
+def device(db: Database, device_id: str, now: datetime) -> DeviceView:
+    """One device with its log, drift and newest explanation.
+
+    Raises:
+        NotFoundError: There is none of that id.
+    """
+    del now
+    with db.read() as connection:
+        rows = to_rows(connection, _query().where(DEVICE.c.device_id == device_id))
+        if not rows:
+            raise NotFoundError("device", device_id)
+        project: str = connection.execute(sa.select(DEVICE.c.project).where(DEVICE.c.device_id == device_id)).scalar_one()
+        explained = explanations.newest(connection, device_id=device_id, limit=1)
+        found = drift_queries.of_device(connection, project, device_id)
+        return DeviceView(
+            device=rows[0],
+            events=events.of_device(connection, device_id, _EVENTS),
+            drift=found[0] if found is not None else None,
+            histograms=found[1] if found is not None else [],
+            explanation=explained[0] if explained else None,
+        )
+
+
+def all_rows(connection: sa.Connection) -> list[DeviceRow]:
+    """Every device in the caller's snapshot."""
+    return to_rows(connection, _query().order_by(DEVICE.c.device_id))
+
+
+def to_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[DeviceRow]:
+    """Run a query of `_query`'s form."""
+    found = connection.execute(query).all()
+    ids = [row.device_id for row in found] if len(found) < 500 else None
+    lookups = _Lookups(device_rows.labels_of(connection, ids), versions(connection), open_alarms(connection))
+    return [_row(row, lookups) for row in found]
+
+
+def _query() -> sa.Select[Any]:
+    joined: Any = DEVICE.outerjoin(DEVICE_SEEN, DEVICE_SEEN.c.device_id == DEVICE.c.device_id)
+    joined = joined.outerjoin(DEVICE_FACT, DEVICE_FACT.c.device_id == DEVICE.c.device_id)
+    for table in (ASSIGNMENT, REPORTED, ATTESTATION, TOTALS):
+        joined = joined.outerjoin(table, sa.and_(table.c.device_id == DEVICE.c.device_id, table.c.project == DEVICE.c.project))
+    return sa.select(
+        DEVICE.c.device_id,
+        DEVICE.c.project,
+        DEVICE_SEEN.c.seen_at,
+        DEVICE_SEEN.c.connected,
+        DEVICE_FACT.c.quarantined,
+        DEVICE_FACT.c.runtimes,
+        ASSIGNMENT.c.bundle_digest.label("desired"),
+        REPORTED.c.bundle_digest.label("running"),
+        REPORTED.c.state,
+        REPORTED.c.reason,
+        REPORTED.c.subject_digest.label("subject"),
+        ATTESTATION.c.bundle_digest.label("attested"),
+        TOTALS.c.rows.label("rows_total"),
+        TOTALS.c.last_latency,
+    ).select_from(joined)
+
+
+def _row(row: sa.Row[Any], lookups: _Lookups) -> DeviceRow:
+    latencies = msgspec.json.decode(row.last_latency, type=list[int]) if row.last_latency else []
+    return DeviceRow(
+        device_id=row.device_id,
+        labels=lookups.labels.get(row.device_id, {}),
+        connected=bool(row.connected),
+        last_seen_at=None if row.seen_at is None else from_micros(row.seen_at),
+        desired_digest=row.desired or "",
+        desired_release=lookups.versions.get((row.project, row.desired or ""), ""),
+        running_digest=row.running or "",
+        running_release=lookups.versions.get((row.project, row.running or ""), ""),
+        attested_digest=row.attested or "",
+        state=row.state or NEVER_REPORTED,
+        quarantined=msgspec.json.decode(row.quarantined, type=list[str]) if row.quarantined else [],
+        runtimes=msgspec.json.decode(row.runtimes, type=list[str]) if row.runtimes else [],
+        rows_total=row.rows_total or 0,
+        latency_p50_ms=latency.quantile_ms(latencies, 0.5),
+        drifting=row.device_id in lookups.alarms,
+        why=_why(row, lookups),
+    )
+
+
+def _why(row: sa.Row[Any], lookups: _Lookups) -> str:
+    """One sentence: well, or why not; the gravest thing first."""
+    if row.seen_at is None:
+        return "Enrolled; it has never reported."
+    running = lookups.versions.get((row.project, row.running or ""), "")
+    subject = lookups.versions.get((row.project, row.subject or ""), "") or (row.subject or "")[:12]
+    reason = f": {row.reason}" if row.reason else ""
+    if row.state in ("rolled-back", "quarantined", "refused"):
+        return f"{_FAILED[row.state]} {subject}{reason}. It runs {running or 'nothing'}."
+    if not row.connected:
+        return f"Not connected. It last said that it runs {running or 'nothing'}."
+    alarm = lookups.alarms.get(row.device_id)
+    if alarm is not None:
+        return f"Runs {running or 'nothing'}; its inputs differ from its peers: {', '.join(alarm.features[:3]) or 'no single input'}."
+    if row.state in ("downloading", "verified", "self-test", "trial"):
+        return f"Tries {subject}: {row.state}{reason}."
+    if row.running and row.running == row.attested:
+        return f"Runs {running} and is well."
+    return f"Runs {running}; its attestation has not arrived." if row.running else "Connected; it runs no model yet."
+
+
+_FAILED = {"rolled-back": "Rolled back from", "quarantined": "Quarantined", "refused": "Refused"}

@@ -1,0 +1,98 @@
+"""What needs me now, and the fleet in a few numbers."""
+
+from collections import Counter
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from fleet_server.queries import devices, explanations, latency, rollouts
+from fleet_server.read_models import DeviceRow, NeedsYou, OverviewView, RolloutRow, Severity
+from fleet_server.rollout import RolloutState
+from fleet_server.rollout.transitions import FINAL
+from fleet_server.store import Database, aside
+from fleet_server.store.drift_rows import Alarm, open_alarms
+from fleet_server.store.rollouts import owned
+from fleet_server.store.tables import TOTALS
+
+SHOWN_ROLLOUTS: Final = 20
+_FAILED: Final = frozenset({"rolled-back", "quarantined", "refused"})
+_RANK: Final[dict[Severity, int]] = {"halt": 0, "abort": 1, "pause": 2, "approval": 3, "drift": 4, "notice": 5}
+_BUTTONS: Final[dict[str, tuple[Severity, str]]] = {
+    RolloutState.ABORTED.value: ("abort", "Look at it"),
+    RolloutState.PAUSED.value: ("pause", "Decide"),
+    RolloutState.PAUSED_RB.value: ("pause", "Decide"),
+    RolloutState.DRAFT.value: ("approval", "Review and start"),
+    RolloutState.APPROVED.value: ("approval", "Review and start"),
+}
+
+
+def overview(db: Database, now: datetime) -> OverviewView:
+    """The overview, in one snapshot."""
+    with db.read() as connection:
+        rows = rollouts.newest(connection, now)
+        fleet = devices.all_rows(connection)
+        alarms = open_alarms(connection)
+        explained = explanations.newest(connection, limit=1)
+        latencies = [msgspec.json.decode(text, type=list[int]) for text in connection.scalars(sa.select(TOTALS.c.last_latency))]
+        running = [row for row in rows if row.state not in {state.value for state in FINAL}]
+        ended = [row for row in rows if row not in running]
+        return OverviewView(
+            needs_you=_needs_you(connection, running, alarms),
+            rollouts=[*running, *ended][:SHOWN_ROLLOUTS],
+            devices_total=len(fleet),
+            devices_connected=sum(device.connected for device in fleet),
+            devices_as_desired=sum(_as_desired(device) for device in fleet),
+            devices_rolled_back=sum(device.state in _FAILED for device in fleet),
+            rows_total=sum(device.rows_total for device in fleet),
+            latency_p95_ms=latency.quantile_ms(latency.merged(latencies), 0.95),
+            releases_in_field=Counter(device.running_release for device in fleet if device.running_release).most_common(),
+            explanation=explained[0] if explained else None,
+            as_of=now,
+            notes=_notes(connection),
+        )
+
+
+def _as_desired(device: DeviceRow) -> bool:
+    return bool(device.desired_digest) and device.desired_digest == device.running_digest == device.attested_digest
+
+
+def _needs_you(connection: sa.Connection, running: list[RolloutRow], alarms: dict[str, Alarm]) -> list[NeedsYou]:
+    found: list[NeedsYou] = []
+    for row in running:
+        if row.state not in _BUTTONS:
+            continue
+        # An aborted rollout whose devices a later one has taken over needs nobody any more.
+        if row.state == RolloutState.ABORTED.value and not owned(connection, row.rollout_id):
+            continue
+        severity, button = _BUTTONS[row.state]
+        detail = f"Wave {row.wave} of {row.waves}, {row.begun_devices} of {row.all_devices} devices have begun."
+        sentence = f"{row.project} {row.release}: {row.sentence}"
+        found.append(NeedsYou(severity=severity, sentence=sentence, detail=detail, link=f"/rollouts/{row.rollout_id}", button=button))
+    for project in sorted({alarm.project for alarm in alarms.values()}):
+        found.append(_drift_line(project, [alarm for alarm in alarms.values() if alarm.project == project]))
+    return sorted(found, key=lambda line: _RANK[line.severity])
+
+
+def _drift_line(project: str, alarms: list[Alarm]) -> NeedsYou:
+    names = ", ".join(sorted(alarm.device_id for alarm in alarms)[:4]) + (f" and {len(alarms) - 4} more" if len(alarms) > 4 else "")
+    counted = Counter(feature for alarm in alarms for feature in alarm.features)
+    inputs = ", ".join(feature for feature, _ in counted.most_common(4)) or "no single input"
+    return NeedsYou(
+        severity="drift",
+        sentence=f"{project}: {names} {'differs from its' if len(alarms) == 1 else 'differ from their'} peers.",
+        detail=f"Inputs: {inputs}{f' and {len(counted) - 4} more' if len(counted) > 4 else ''}.",
+        link=f"/drift?project={project}",
+        button="Look at drift",
+    )
+
+
+def _notes(connection: sa.Connection) -> list[str]:
+    tallies = aside.tallies(connection)
+    notes = []
+    if tallies.get("put-aside"):
+        notes.append(f"{tallies['put-aside']:,} messages could not be used and were put aside.")
+    if tallies.get("unknown-device"):
+        notes.append(f"{tallies['unknown-device']:,} messages came from devices that are not enrolled.")
+    return notes

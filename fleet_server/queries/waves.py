@@ -1,0 +1,91 @@
+"""The waves of a rollout with a word for each device. Of a rollout that let go of its devices, what was seen last is what is shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from fleet_server.read_models import EventView, Progress, WaveMember, WaveView
+from fleet_server.rollout import ActionKind, DeviceFacts, Facts, Rollout, RolloutState, progress
+
+WaveState = Literal["later", "next", "open", "promoted", "halted"]
+_HALTED: Final = frozenset(
+    {
+        RolloutState.PAUSED,
+        RolloutState.ABORTED,
+        RolloutState.ROLLING_BACK,
+        RolloutState.ROLLED_BACK,
+        RolloutState.PAUSED_RB,
+        RolloutState.SUPERSEDED,
+        RolloutState.DISCARDED,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One word and one sentence for a device."""
+
+    progress: Progress
+    reason: str
+
+
+def judge(rollout: Rollout, known: Facts, owned: set[str], now: datetime) -> dict[str, Judged]:
+    """The word for every device of every wave."""
+    judged: dict[str, Judged] = {}
+    for wave in rollout.waves:
+        for device_id in wave:
+            device = known.devices.get(device_id)
+            if device is None:
+                judged[device_id] = Judged("not-begun", "its facts cannot be read")
+            elif device_id in owned:
+                judged[device_id] = Judged(*progress(device, rollout.bundle_digest, rollout.policy, now))
+            else:
+                judged[device_id] = _at_the_end(rollout, device)
+    return judged
+
+
+def wave_views(rollout: Rollout, judged: Mapping[str, Judged], known: Facts, log: Sequence[EventView]) -> list[WaveView]:
+    """The waves; `log` gives the reasons of promotions, newest first."""
+    promotions = [event.detail for event in reversed(log) if event.action == ActionKind.PROMOTE.value]
+    views = []
+    for number, wave in enumerate(rollout.waves, start=1):
+        state = _state(rollout, number)
+        reason = promotions[number - 1] if state == "promoted" and number <= len(promotions) else ""
+        views.append(
+            WaveView(
+                number=number,
+                state=state,
+                members=[_member(device_id, judged[device_id], known) for device_id in wave],
+                opened_at=rollout.opened_at[number - 1] if number <= len(rollout.opened_at) else None,
+                promoted_at=rollout.promoted_at[number - 1] if number <= len(rollout.promoted_at) else None,
+                reason=reason or (rollout.last_reason if state in ("open", "halted") else ""),
+            )
+        )
+    return views
+
+
+def _member(device_id: str, one: Judged, known: Facts) -> WaveMember:
+    device = known.devices.get(device_id)
+    return WaveMember(device_id=device_id, progress=one.progress, reason=one.reason, site=device.site if device is not None else "")
+
+
+def _state(rollout: Rollout, number: int) -> WaveState:
+    if number <= len(rollout.promoted_at):
+        return "promoted"
+    if number <= rollout.wave:
+        return "halted" if rollout.state in _HALTED else "open"
+    ended = rollout.state in _HALTED and rollout.state is not RolloutState.PAUSED
+    return "next" if number == rollout.wave + 1 and not ended else "later"
+
+
+def _at_the_end(rollout: Rollout, device: DeviceFacts) -> Judged:
+    if device.failed_at is not None:
+        return Judged("failed", device.failure or "failed")
+    if device.began_at is None and device.committed_at is None:
+        return Judged("not-begun", "had not begun when the rollout ended")
+    if rollout.state in (RolloutState.ROLLED_BACK, RolloutState.ABORTED):
+        return Judged("not-begun", "went back to what it ran before")
+    if device.committed_at is not None and device.attested_at is not None:
+        return Judged("ok", "committed and attested")
+    return Judged("pending", "had begun when the rollout ended")

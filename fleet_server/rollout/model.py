@@ -1,0 +1,99 @@
+"""The frozen values of the engine: a rollout, the facts it is judged by, the actions it takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from fleet_server.rollout.evidence import DeviceFacts
+from fleet_server.rollout.policy import Policy
+from fleet_server.rollout.transitions import RolloutState
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A release on its way; stored as it is (msgspec.json), replaced as a whole.
+
+    Attributes:
+        waves: Device ids that each wave adds.
+        wave: Number of the last open wave; 0 = none is open.
+        opened_at: One time per opened wave.
+        promoted_at: One time per promoted wave.
+        salt: Of the order of the devices.
+        hold_since: From when a hold is counted: the opening of the wave, or a person's resume.
+        last_reason: Of the last change, for people.
+        changed_at: Time of the last change; a clock that stands before it decides nothing.
+        paused_for: Devices whose failure is the cause of the pause.
+        accepted: Devices whose failure a person accepted by resuming.
+    """
+
+    rollout_id: str
+    project: str
+    release_id: str
+    bundle_digest: str
+    release_counter: int
+    state: RolloutState
+    waves: tuple[tuple[str, ...], ...]
+    wave: int
+    opened_at: tuple[datetime, ...]
+    promoted_at: tuple[datetime, ...]
+    policy: Policy
+    salt: str
+    created_at: datetime
+    created_by: str
+    hold_since: datetime | None = None
+    last_reason: str = ""
+    changed_at: datetime | None = None
+    paused_for: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Devices of the open waves, in order."""
+        return tuple(device_id for wave in self.waves[: self.wave] for device_id in wave)
+
+    @property
+    def all_promoted(self) -> bool:
+        """Whether a promotion is stored for every wave."""
+        return len(self.promoted_at) == len(self.waves) > 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known when a decision is made.
+
+    Attributes:
+        devices: Facts per device; a device of an open wave that is missing here pauses the rollout.
+        unreadable: Devices whose facts could not be read.
+    """
+
+    devices: Mapping[str, DeviceFacts]
+    unreadable: tuple[str, ...] = ()
+
+
+class ActionKind(StrEnum):
+    """What the engine can do. To hold is to do nothing."""
+
+    OPEN_WAVE = "open-wave"
+    PROMOTE = "promote"
+    PAUSE = "pause"
+    ABORT = "abort"
+    ROLL_BACK = "roll-back"
+    COMPLETE = "complete"
+    ROLLED_BACK = "rolled-back"
+
+
+@dataclass(frozen=True)
+class Action:
+    """One step of the engine.
+
+    Attributes:
+        wave: The wave it is about (for OPEN_WAVE the one to open).
+        reason: One sentence with numbers.
+        devices: For PAUSE: the failed devices that are its cause.
+    """
+
+    kind: ActionKind
+    wave: int
+    reason: str
+    devices: tuple[str, ...] = ()

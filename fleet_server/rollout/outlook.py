@@ -1,0 +1,107 @@
+"""What a rollout wants on each device, what it says to people, and when it must be looked at again. Pure, like the engine."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from fleet_server.read_models import Progress, Verdict
+from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
+from fleet_server.rollout.evidence import is_back, progress, soaked_at
+from fleet_server.rollout.gates import combine
+from fleet_server.rollout.model import ActionKind, Facts, Rollout
+from fleet_server.rollout.transitions import FINAL, RolloutState
+
+_FORWARD = frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.SOAKING, RolloutState.COMPLETED})
+_BACK = frozenset({RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB, RolloutState.ROLLED_BACK})
+_VERDICTS: dict[ActionKind, Verdict] = {
+    ActionKind.OPEN_WAVE: "promote",
+    ActionKind.PROMOTE: "promote",
+    ActionKind.PAUSE: "pause",
+    ActionKind.ABORT: "abort",
+    ActionKind.ROLL_BACK: "abort",
+    ActionKind.COMPLETE: "done",
+    ActionKind.ROLLED_BACK: "done",
+}
+
+
+def wants(rollout: Rollout, device_id: str, device_progress: Progress) -> Literal["new", "previous"] | None:
+    """What this rollout wants on a device now: its release, what the device had before, or nothing (None).
+
+    Level-triggered: the answer follows from the present state alone, so that a device that slept through everything gets it right.
+
+    Args:
+        rollout: As stored.
+        device_id: Any device.
+        device_progress: Its word in this rollout.
+    """
+    if device_id not in rollout.members:
+        return None
+    if rollout.state in _FORWARD:
+        return "new"
+    if rollout.state is RolloutState.ABORTED:
+        return "new" if device_progress == "ok" else "previous"
+    return "previous" if rollout.state in _BACK else None
+
+
+def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, str]:
+    """Verdict, its sentence with numbers, and what is missing or comes next."""
+    if rollout.state in FINAL:
+        return "done", _headline(rollout), "Nothing more happens here."
+    if rollout.state in (RolloutState.DRAFT, RolloutState.APPROVED):
+        devices = sum(len(wave) for wave in rollout.waves)
+        sentence = f"Waiting: {devices} devices in {len(rollout.waves)} waves; no device has begun."
+        return "waiting", sentence, "A person starts it."
+    if rollout.state is RolloutState.ABORTED:
+        return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
+    if rollout.state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):
+        return "pause", _headline(rollout), f"A person decides. {_present(rollout, facts, now)}".rstrip()
+    action = decide(rollout, facts, now)
+    if action is not None:
+        return _VERDICTS[action.kind], action.reason, "It is acted on at the next look."
+    if rollout.state is RolloutState.ROLLING_BACK:
+        back = [d for d in rollout.members if d in facts.devices and is_back(facts.devices[d], rollout.bundle_digest)]
+        return "hold", f"Rolling back: {len(back)} of {len(rollout.members)} devices are back.", _pauses(rollout, now)
+    return "hold", combine(gates(rollout, facts, now)).sentence, _pauses(rollout, now)
+
+
+def next_due(rollout: Rollout, facts: Facts, now: datetime) -> datetime | None:
+    """When time alone may change the answer: end of a soak, a dwell, a deadline or a hold. None: only news can.
+
+    Never before `now`; `now` itself when there is something to do already.
+    """
+    if decide(rollout, facts, now) is not None:
+        return now
+    if rollout.state not in (RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.ROLLING_BACK) or rollout.wave == 0:
+        return None
+    moments = [now + timedelta(seconds=rollout.policy.hold_s - held_s(rollout, now))]
+    if rollout.state in GATED:
+        moments.append(rollout.opened_at[-1] + timedelta(seconds=dwell_s(rollout)))
+        moments += [moment for device_id in rollout.members for moment in _device_moments(rollout, facts, device_id, now)]
+    # A clock that stands before the last change decides nothing until it has caught up.
+    if rollout.changed_at is not None and now < rollout.changed_at:
+        return rollout.changed_at
+    return min((moment for moment in moments if moment > now), default=None)
+
+
+def _device_moments(rollout: Rollout, facts: Facts, device_id: str, now: datetime) -> list[datetime]:
+    device = facts.devices.get(device_id)
+    if device is None or progress(device, rollout.bundle_digest, rollout.policy, now)[0] != "pending":
+        return []
+    heard = [m for m in (device.began_at, device.committed_at, device.last_heard_at) if m is not None]
+    moments = [max(heard) + timedelta(seconds=rollout.policy.deadline_s)]
+    soak_end = soaked_at(device, rollout.policy)
+    return moments if soak_end is None else [*moments, soak_end]
+
+
+def _present(rollout: Rollout, facts: Facts, now: datetime) -> str:
+    """What the gates say while a rollout is paused, as far as the facts can be read."""
+    readable = rollout.wave > 0 and all(device_id in facts.devices for device_id in rollout.members)
+    return combine(gates(rollout, facts, now)).sentence if readable and rollout.state in GATED else ""
+
+
+def _headline(rollout: Rollout) -> str:
+    return rollout.last_reason or f"The rollout is {rollout.state.value}."
+
+
+def _pauses(rollout: Rollout, now: datetime) -> str:
+    left_s = max(rollout.policy.hold_s - held_s(rollout, now), 0.0)
+    return f"Without an answer it pauses for a person in about {left_s:.0f} s."

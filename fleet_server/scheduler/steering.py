@@ -1,0 +1,136 @@
+"""One decision of the engine, saved with everything that follows from it.
+
+`settle` asks the engine until it holds; each action is one transaction: new value, assignments, signed documents, outbox, log, change.
+`sync_desired` is level-triggered: it compares what the rollout wants on each of its devices with what is assigned, so that it can be
+repeated at any time.
+"""
+
+import logging
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from edgefleet.errors import EdgefleetError
+from fleet_server import audit
+from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, trial_for, wants
+from fleet_server.services import Services
+from fleet_server.store import assignments, changes, drift_rows, facts, members, rollouts
+from fleet_server.store.moments import to_micros
+
+LOG = logging.getLogger(__name__)
+
+ENGINE: Final = "engine"
+LEASE_US: Final = 30_000_000
+MAX_ACTIONS: Final = 400  # invariant: at most 5 x (waves + 1) actions, and 64 waves are the limit
+
+
+def settle(services: Services, rollout_id: str) -> int:
+    """Apply the engine's actions until it holds; the number of actions taken."""
+    for taken in range(MAX_ACTIONS):
+        try:
+            if not _step(services, rollout_id):
+                return taken
+        except Exception as err:  # a rollout whose decision fails must stop, and must not stop the others
+            LOG.exception("rollout %s: the decision failed", rollout_id)
+            _stop(services, rollout_id, f"Pause: the decision failed ({type(err).__name__}: {str(err)[:200]}).")
+            return taken
+    _stop(services, rollout_id, f"Pause: no decision was final after {MAX_ACTIONS} actions.")
+    return MAX_ACTIONS
+
+
+def sync_desired(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> int:
+    """Assign what the rollout wants where something else is assigned; the number of devices changed."""
+    owned = rollouts.owned(connection, rollout.rollout_id)
+    candidates = [device_id for device_id in rollout.members if device_id in owned and device_id in known.devices]
+    assigned = assignments.current(connection, rollout.project, candidates)
+    previous = members.previous_releases(connection, rollout.rollout_id)
+    changed = 0
+    for device_id in candidates:
+        word, _ = progress(known.devices[device_id], rollout.bundle_digest, rollout.policy, now)
+        wanted = wants(rollout, device_id, word)
+        has = assigned.get(device_id)
+        if wanted == "new" and has != (rollout.release_id, rollout.rollout_id):
+            _assign_new(connection, services, rollout, device_id, now)
+            changed += 1
+        elif wanted == "previous" and has is not None and has[0] == rollout.release_id:
+            _assign_previous(connection, services, rollout, device_id, previous.get(device_id), now)
+            changed += 1
+    if changed:
+        changes.touch(connection, to_micros(now), "devices", "overview", f"rollout:{rollout.rollout_id}")
+    return changed
+
+
+def note_action(connection: sa.Connection, rollout: Rollout, action: str, actor: str, detail: str, now: datetime) -> None:
+    """Write an action into the log and tell the live pages."""
+    at = to_micros(now)
+    audit.record(connection, at, actor=actor, action=action, subject=("rollout", rollout.rollout_id), detail=detail)
+    changes.touch(connection, at, f"rollout:{rollout.rollout_id}", "overview", "rollouts")
+
+
+def _step(services: Services, rollout_id: str) -> bool:
+    """One action, or none: then the assignments are compared and the next look is planned. Whether something was done."""
+    now = services.clock()
+    with services.db.write() as connection:
+        stored = rollouts.load(connection, rollout_id)
+        if stored is None:
+            return False
+        known = facts.read(connection, stored.rollout)
+        action = decide(stored.rollout, known, now)
+        if action is None:
+            sync_desired(connection, services, stored.rollout, known, now)
+            rollouts.save(connection, stored, stored.rollout, next_due(stored.rollout, known, now))
+            return False
+        after = apply(stored.rollout, action, now)
+        if not rollouts.save(connection, stored, after, now):
+            return True  # somebody acted meanwhile: look again
+        sync_desired(connection, services, after, known, now)
+        note_action(connection, after, action.kind.value, ENGINE, action.reason, now)
+        return True
+
+
+def _stop(services: Services, rollout_id: str, reason: str) -> None:
+    """Pause a rollout whose decision failed; one that cannot even be paused is looked at no more until a person acts."""
+    now = services.clock()
+    try:
+        with services.db.write() as connection:
+            stored = rollouts.load(connection, rollout_id)
+            if stored is None:
+                return
+            paused = _paused(stored.rollout, reason, now)
+            rollouts.save(connection, stored, paused, None)
+            note_action(connection, paused, ActionKind.PAUSE.value, ENGINE, reason, now)
+    except Exception:  # the value itself cannot be read: leave it, but do not look again and again
+        LOG.exception("rollout %s: cannot be read, it is left alone until a person looks", rollout_id)
+        with services.db.write() as connection:
+            rollouts.forget_due(connection, rollout_id)
+
+
+def _paused(rollout: Rollout, reason: str, now: datetime) -> Rollout:
+    try:
+        return apply(rollout, Action(ActionKind.PAUSE, rollout.wave, reason), now)
+    except EdgefleetError:
+        stays = rollout.state if rollout.state is not RolloutState.APPROVED else RolloutState.DRAFT
+        return replace(rollout, state=stays, last_reason=reason, changed_at=now)
+
+
+def _assign_new(connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, now: datetime) -> None:
+    before = assignments.committed_release(connection, device_id, rollout.project)
+    drifting = drift_rows.has_open_alarm(connection, device_id, rollout.project)
+    wish = assignments.Wish(rollout.release_id, rollout.rollout_id, trial_for(rollout.policy, drifting=drifting))
+    counter = assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
+    previous = before if before != rollout.release_id else None
+    members.note_assigned(connection, rollout.rollout_id, device_id, previous, counter, to_micros(now))
+
+
+def _assign_previous(
+    connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, previous: str | None, now: datetime
+) -> None:
+    # A bundle that the device committed before skips its trial there; the rules travel all the same, for a device that lost it.
+    wish = None if previous is None else assignments.Wish(previous, rollout.rollout_id, trial_for(rollout.policy, drifting=True))
+    assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
+
+
+def _director(services: Services) -> assignments.Director:
+    return assignments.Director(services.director, services.config.fleet)

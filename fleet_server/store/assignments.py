@@ -1,0 +1,128 @@
+"""What each device should run, and the signed document that tells it so. The counter of a device only grows."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from edgefleet.desired import DesiredModel, DesiredPayload, TrialPolicy, sign_desired
+from edgefleet.messages import encode
+from edgefleet.signing import SigningKey
+from edgefleet.topics import device_topic
+from fleet_server.store import outbox
+from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DESIRED, DEVICE, RELEASE, REPORTED
+from fleet_server.store.upsert import insert_or_update
+
+EPOCH: Final = 1
+
+
+@dataclass(frozen=True)
+class Director:
+    """Who signs, for which fleet."""
+
+    key: SigningKey
+    fleet: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one project on one device should run, because of which rollout, tried how."""
+
+    release_id: str
+    rollout_id: str
+    trial: TrialPolicy
+
+
+def current(connection: sa.Connection, project: str, device_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(release id, rollout id) assigned to each of the devices."""
+    query = sa.select(ASSIGNMENT.c.device_id, ASSIGNMENT.c.release_id, ASSIGNMENT.c.rollout_id)
+    query = query.where(ASSIGNMENT.c.project == project, ASSIGNMENT.c.device_id.in_(device_ids))
+    return {row.device_id: (row.release_id, row.rollout_id) for row in connection.execute(query)}
+
+
+def assign(connection: sa.Connection, director: Director, device_id: str, project: str, wish: Wish | None, at: int) -> int:
+    """Change what a device should run, sign it, queue it for publishing.
+
+    Args:
+        connection: The transaction of the cause.
+        director: Signs.
+        device_id: An enrolled device.
+        project: Which of its models.
+        wish: None takes the project's desired model away.
+        at: Microseconds UTC.
+
+    Returns:
+        The new counter.
+    """
+    where = DEVICE.c.device_id == device_id
+    connection.execute(sa.update(DEVICE).where(where).values(desired_counter=DEVICE.c.desired_counter + 1))
+    counter = int(connection.scalar(sa.select(DEVICE.c.desired_counter).where(where)) or 0)
+    if wish is None:
+        connection.execute(sa.delete(ASSIGNMENT).where(ASSIGNMENT.c.device_id == device_id, ASSIGNMENT.c.project == project))
+    else:
+        insert_or_update(connection, ASSIGNMENT, [_assignment(connection, device_id, project, wish, counter, at)])
+    _issue(connection, director, device_id, counter, at)
+    return counter
+
+
+def committed_release(connection: sa.Connection, device_id: str, project: str) -> str | None:
+    """The release that the device runs by its own report (else by its attestation), None when it is none of ours."""
+    for table in (REPORTED, ATTESTATION):
+        digest = sa.select(table.c.bundle_digest).where(table.c.device_id == device_id, table.c.project == project).scalar_subquery()
+        found: str | None = connection.scalar(
+            sa.select(RELEASE.c.release_id).where(RELEASE.c.project == project, RELEASE.c.bundle_digest == digest)
+        )
+        if found is not None:
+            return found
+    return None
+
+
+def desired_after(connection: sa.Connection, device_id: str, limit: int) -> list[tuple[str, bytes]]:
+    """(device, signed message) of the devices after `device_id`, in order: for publishing everything again, piece by piece."""
+    query = sa.select(DESIRED.c.device_id, DESIRED.c.message).where(DESIRED.c.device_id > device_id)
+    return [(row.device_id, row.message) for row in connection.execute(query.order_by(DESIRED.c.device_id).limit(limit))]
+
+
+def _assignment(connection: sa.Connection, device_id: str, project: str, wish: Wish, counter: int, at: int) -> dict[str, Any]:
+    digest = connection.scalar(sa.select(RELEASE.c.bundle_digest).where(RELEASE.c.release_id == wish.release_id))
+    return {
+        "device_id": device_id,
+        "project": project,
+        "release_id": wish.release_id,
+        "rollout_id": wish.rollout_id,
+        "bundle_digest": digest,
+        "nonce": secrets.token_hex(16),
+        "trial": msgspec.json.encode(wish.trial).decode(),
+        "epoch": EPOCH,
+        "counter": counter,
+        "assigned_at": at,
+    }
+
+
+def _issue(connection: sa.Connection, director: Director, device_id: str, counter: int, at: int) -> None:
+    query = (
+        sa.select(ASSIGNMENT, RELEASE.c.version, RELEASE.c.counter.label("release_counter"))
+        .join(RELEASE, RELEASE.c.release_id == ASSIGNMENT.c.release_id)
+        .where(ASSIGNMENT.c.device_id == device_id)
+    )
+    models = {
+        row.project: DesiredModel(
+            bundle_digest=row.bundle_digest,
+            release=row.version,
+            release_counter=row.release_counter,
+            rollout=row.rollout_id,
+            nonce=row.nonce,
+            trial=msgspec.json.decode(row.trial, type=TrialPolicy),
+        )
+        for row in connection.execute(query)
+    }
+    payload = DesiredPayload(
+        format_version=1, fleet=director.fleet, device=device_id, epoch=EPOCH, counter=counter, issued_at=at, models=models
+    )
+    message = encode(sign_desired(payload, director.key))
+    row = {"device_id": device_id, "epoch": EPOCH, "counter": counter, "message": message, "issued_at": at}
+    insert_or_update(connection, DESIRED, [row])
+    outbox.put(connection, device_topic(device_id, "desired"), message, at)

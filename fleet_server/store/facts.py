@@ -1,0 +1,85 @@
+"""The facts that a rollout is judged by, read in one snapshot."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from fleet_server.rollout import DeviceFacts, Facts, Rollout
+from fleet_server.store.moments import from_micros
+from fleet_server.store.tables import ATTESTATION, DEVICE_FACT, DEVICE_LABEL, DEVICE_SEEN, REPORTED, ROLLOUT_MEMBER
+
+_SITE: Final = "site"
+
+
+def read(connection: sa.Connection, rollout: Rollout) -> Facts:
+    """Facts of all devices of a rollout; a device whose row cannot be read is named, never left out in silence."""
+    devices: dict[str, DeviceFacts] = {}
+    unreadable: list[str] = []
+    for row in connection.execute(_query(rollout.rollout_id, rollout.project)):
+        try:
+            devices[row.device_id] = _facts(row, rollout.bundle_digest)
+        except (msgspec.DecodeError, ValueError, TypeError):
+            unreadable.append(row.device_id)
+    return Facts(devices=devices, unreadable=tuple(sorted(unreadable)))
+
+
+def _query(rollout_id: str, project: str) -> sa.Select[Any]:
+    member = ROLLOUT_MEMBER
+    joined = (
+        member.outerjoin(REPORTED, sa.and_(REPORTED.c.device_id == member.c.device_id, REPORTED.c.project == project))
+        .outerjoin(ATTESTATION, sa.and_(ATTESTATION.c.device_id == member.c.device_id, ATTESTATION.c.project == project))
+        .outerjoin(DEVICE_SEEN, DEVICE_SEEN.c.device_id == member.c.device_id)
+        .outerjoin(DEVICE_FACT, DEVICE_FACT.c.device_id == member.c.device_id)
+        .outerjoin(DEVICE_LABEL, sa.and_(DEVICE_LABEL.c.device_id == member.c.device_id, DEVICE_LABEL.c.key == _SITE))
+    )
+    columns: Sequence[sa.ColumnElement[Any]] = (
+        member.c.device_id,
+        member.c.counter,
+        member.c.began_at,
+        member.c.committed_at,
+        member.c.failed_at,
+        member.c.failure,
+        member.c.rows,
+        member.c.attested_at,
+        DEVICE_LABEL.c.value.label("site"),
+        REPORTED.c.state,
+        REPORTED.c.subject_digest,
+        REPORTED.c.reason,
+        REPORTED.c.counter.label("reported_counter"),
+        REPORTED.c.bundle_digest.label("running"),
+        ATTESTATION.c.bundle_digest.label("attested"),
+        DEVICE_SEEN.c.seen_at,
+        DEVICE_FACT.c.quarantined,
+    )
+    return sa.select(*columns).select_from(joined).where(member.c.rollout_id == rollout_id)
+
+
+def _facts(row: sa.Row[Any], digest: str) -> DeviceFacts:
+    quarantined = msgspec.json.decode(row.quarantined, type=list[str]) if row.quarantined is not None else []
+    # A report that answers an older desired state than the assignment speaks of another time.
+    current = row.counter is not None and row.reported_counter is not None and row.reported_counter >= row.counter
+    return DeviceFacts(
+        device_id=row.device_id,
+        site=row.site or "",
+        began_at=_moment(row.began_at),
+        state=row.state if current and row.state is not None else "idle",
+        subject_digest=(row.subject_digest or "") if current else "",
+        reason=(row.reason or "") if current else "",
+        running_digest=row.running or "",
+        committed_at=_moment(row.committed_at),
+        # The attestation must be of this rollout's assignment: an older one of the same bundle proves an older time.
+        attested_digest=(row.attested or "") if row.attested_at is not None else "",
+        attested_at=_moment(row.attested_at),
+        rows_since_commit=row.rows,
+        last_heard_at=_moment(row.seen_at),
+        quarantined=current and digest in quarantined,
+        failed_at=_moment(row.failed_at),
+        failure=row.failure or "",
+    )
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)

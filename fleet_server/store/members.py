@@ -1,0 +1,83 @@
+"""What was seen of a device in the rollout that owns it. An outcome seen once stays seen."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet_server.store.tables import RELEASE, ROLLOUT, ROLLOUT_MEMBER
+
+
+@dataclass(frozen=True)
+class Member:
+    """A device in a rollout.
+
+    Attributes:
+        counter: Desired counter of its assignment, None before it.
+    """
+
+    rollout_id: str
+    device_id: str
+    bundle_digest: str
+    counter: int | None
+
+
+def of_device(connection: sa.Connection, device_id: str, project: str) -> list[Member]:
+    """The rollout that owns the device, as a list of one or none."""
+    joined = ROLLOUT_MEMBER.join(ROLLOUT, ROLLOUT.c.rollout_id == ROLLOUT_MEMBER.c.rollout_id)
+    query = (
+        sa.select(ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.device_id, RELEASE.c.bundle_digest, ROLLOUT_MEMBER.c.counter)
+        .select_from(joined.join(RELEASE, RELEASE.c.release_id == ROLLOUT.c.release_id))
+        .where(ROLLOUT_MEMBER.c.device_id == device_id, ROLLOUT_MEMBER.c.project == project, ROLLOUT_MEMBER.c.active == sa.true())
+    )
+    return [Member(*row) for row in connection.execute(query)]
+
+
+def note_assigned(connection: sa.Connection, rollout_id: str, device_id: str, previous_release: str | None, counter: int, at: int) -> None:
+    """The rollout's release became the device's desired state."""
+    values: dict[str, Any] = {"counter": counter, "assigned_at": at, "previous_release": previous_release}
+    connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(**values))
+
+
+def note_began(connection: sa.Connection, member: Member, at: int) -> None:
+    """It said that it works on the release."""
+    _note_once(connection, member, "began_at", at)
+
+
+def note_committed(connection: sa.Connection, member: Member, at: int) -> None:
+    """It said that it runs the release."""
+    _note_once(connection, member, "committed_at", at)
+
+
+def note_attested(connection: sa.Connection, member: Member, at: int) -> None:
+    """It signed that it runs the release."""
+    _note_once(connection, member, "attested_at", at)
+
+
+def note_failed(connection: sa.Connection, member: Member, at: int, failure: str) -> None:
+    """It said that the release failed there."""
+    _note_once(connection, member, "failed_at", at, failure=failure[:200])
+
+
+def note_rows(connection: sa.Connection, device_id: str, project: str, bundle_digest: str, rows: int) -> None:
+    """It scored rows with a bundle; they count for the rollout of that bundle."""
+    for member in of_device(connection, device_id, project):
+        if member.bundle_digest == bundle_digest and member.counter is not None:
+            added = {"rows": ROLLOUT_MEMBER.c.rows + rows}
+            connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(member.rollout_id, device_id)).values(**added))
+
+
+def _note_once(connection: sa.Connection, member: Member, column: str, at: int, **values: str) -> None:
+    unseen = ROLLOUT_MEMBER.c[column].is_(None)
+    statement = sa.update(ROLLOUT_MEMBER).where(*_key(member.rollout_id, member.device_id), unseen)
+    connection.execute(statement.values(**{column: at}, **values))
+
+
+def _key(rollout_id: str, device_id: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.device_id == device_id
+
+
+def previous_releases(connection: sa.Connection, rollout_id: str) -> dict[str, str | None]:
+    """What each member ran before the rollout."""
+    query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id)
+    return {row.device_id: row.previous_release for row in connection.execute(query)}

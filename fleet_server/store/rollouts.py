@@ -1,0 +1,166 @@
+"""Rollouts as rows: the engine's value, when it is due, who works on it, and whom it owns."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from fleet_server.rollout import Policy, Rollout, policy_digest
+from fleet_server.rollout.transitions import FINAL
+from fleet_server.store.moments import to_micros
+from fleet_server.store.tables import ROLLOUT, ROLLOUT_MEMBER
+
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A rollout as it was read.
+
+    Attributes:
+        rollout: The engine's value.
+        version: Rises with each change of that value; actions name the one they saw.
+    """
+
+    rollout: Rollout
+    version: int
+    selection: dict[str, str]
+    policy_digest: str
+
+
+def insert(connection: sa.Connection, rollout: Rollout, selection: dict[str, str], at: int) -> None:
+    """Keep a rollout and its members.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: A device belongs to another rollout that is not over.
+    """
+    connection.execute(
+        sa.insert(ROLLOUT).values(
+            rollout_id=rollout.rollout_id,
+            project=rollout.project,
+            release_id=rollout.release_id,
+            state=rollout.state.value,
+            engine=_encode(rollout),
+            policy=_policy_text(rollout.policy),
+            policy_digest=policy_digest(rollout.policy),
+            selection=msgspec.json.encode(selection).decode(),
+            created_at=at,
+            created_by=rollout.created_by,
+            version=1,
+        )
+    )
+    members = [
+        {"rollout_id": rollout.rollout_id, "device_id": device_id, "project": rollout.project, "wave": number, "active": True}
+        for number, wave in enumerate(rollout.waves, start=1)
+        for device_id in wave
+    ]
+    connection.execute(sa.insert(ROLLOUT_MEMBER), members)
+
+
+def load(connection: sa.Connection, rollout_id: str) -> Stored | None:
+    """A rollout, None when there is none of that id."""
+    row = connection.execute(sa.select(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id)).first()
+    return None if row is None else _stored(row)
+
+
+def load_newest(connection: sa.Connection, limit: int) -> list[Stored]:
+    """The newest rollouts, newest first."""
+    query = sa.select(ROLLOUT).order_by(ROLLOUT.c.created_at.desc(), ROLLOUT.c.rollout_id).limit(limit)
+    return [_stored(row) for row in connection.execute(query)]
+
+
+def save(connection: sa.Connection, before: Stored, rollout: Rollout, due_at: datetime | None) -> bool:
+    """Replace the engine's value if nobody else did since `before` was read; False when somebody was faster."""
+    changed = rollout != before.rollout
+    values = {
+        "state": rollout.state.value,
+        "engine": _encode(rollout),
+        "due_at": None if due_at is None else to_micros(due_at),
+        "version": before.version + 1 if changed else before.version,
+    }
+    where = (ROLLOUT.c.rollout_id == rollout.rollout_id, ROLLOUT.c.version == before.version)
+    done = connection.execute(sa.update(ROLLOUT).where(*where).values(**values)).rowcount == 1
+    if done and rollout.state in FINAL:
+        release_members(connection, rollout.rollout_id)
+    return done
+
+
+def release_members(connection: sa.Connection, rollout_id: str) -> None:
+    """The rollout owns its devices no longer."""
+    connection.execute(sa.update(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id).values(active=False))
+
+
+def owned(connection: sa.Connection, rollout_id: str) -> set[str]:
+    """Devices that the rollout still owns."""
+    where = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.active == sa.true())
+    return set(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(*where)))
+
+
+def owners(connection: sa.Connection, project: str, device_ids: Sequence[str]) -> dict[str, str]:
+    """Device -> the rollout that owns it, for those that are owned."""
+    found: dict[str, str] = {}
+    for start in range(0, len(device_ids), _BATCH):
+        query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.rollout_id).where(
+            ROLLOUT_MEMBER.c.project == project,
+            ROLLOUT_MEMBER.c.active == sa.true(),
+            ROLLOUT_MEMBER.c.device_id.in_(device_ids[start : start + _BATCH]),
+        )
+        found |= {row.device_id: row.rollout_id for row in connection.execute(query)}
+    return found
+
+
+def mark_due(connection: sa.Connection, devices: Iterable[tuple[str, str]], at: int) -> None:
+    """News of some (device, project): the rollouts that own them deserve a look now."""
+    by_project: dict[str, list[str]] = {}
+    for device_id, project in sorted(devices):
+        by_project.setdefault(project, []).append(device_id)
+    for project, device_ids in by_project.items():
+        rollout_ids = sorted(set(owners(connection, project, device_ids).values()))
+        later = sa.or_(ROLLOUT.c.due_at.is_(None), ROLLOUT.c.due_at > at)
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id.in_(rollout_ids), later).values(due_at=at))
+
+
+def claim(connection: sa.Connection, owner: str, at: int, lease_us: int) -> str | None:
+    """The rollout that is due longest and that nobody works on, leased to `owner`; None when there is none."""
+    free = sa.or_(ROLLOUT.c.lease_until.is_(None), ROLLOUT.c.lease_until <= at, ROLLOUT.c.lease_owner == owner)
+    query = sa.select(ROLLOUT.c.rollout_id).where(ROLLOUT.c.due_at <= at, free).order_by(ROLLOUT.c.due_at).limit(1)
+    if connection.dialect.name == "postgresql":
+        query = query.with_for_update(skip_locked=True)
+    rollout_id: str | None = connection.scalar(query)
+    if rollout_id is not None:
+        values = {"lease_owner": owner, "lease_until": at + lease_us}
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(**values))
+    return rollout_id
+
+
+def release_claim(connection: sa.Connection, rollout_id: str, owner: str) -> None:
+    """Give a lease back."""
+    where = (ROLLOUT.c.rollout_id == rollout_id, ROLLOUT.c.lease_owner == owner)
+    connection.execute(sa.update(ROLLOUT).where(*where).values(lease_owner=None, lease_until=None))
+
+
+def _stored(row: sa.Row[tuple[object, ...]]) -> Stored:
+    values = row._mapping
+    rollout = msgspec.json.decode(values["engine"], type=Rollout)
+    return Stored(rollout, values["version"], msgspec.json.decode(values["selection"], type=dict[str, str]), values["policy_digest"])
+
+
+def _encode(rollout: Rollout) -> str:
+    return msgspec.json.encode(rollout).decode()
+
+
+def _policy_text(policy: Policy) -> str:
+    return msgspec.json.encode(policy).decode()
+
+
+def forget_due(connection: sa.Connection, rollout_id: str) -> None:
+    """Look at the rollout no more until somebody acts."""
+    connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=None))
+
+
+def any_due(connection: sa.Connection, at: int) -> bool:
+    """Whether a rollout is due; asked without the write lock, because the answer is nearly always no."""
+    return connection.execute(sa.select(ROLLOUT.c.rollout_id).where(ROLLOUT.c.due_at <= at).limit(1)).first() is not None

@@ -1,0 +1,47 @@
+"""Insert-or-ignore and insert-or-update, in the form that both SQLite and PostgreSQL understand."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+Row = Mapping[str, Any]
+
+
+def insert_or_ignore(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Insert rows; those whose primary key is there already change nothing."""
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), list(rows))
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row], columns: Sequence[str]) -> set[tuple[Any, ...]]:
+    """Insert rows and return the given columns of those that were not there before."""
+    if not rows:
+        return set()
+    statement = _insert(connection, table).on_conflict_do_nothing().returning(*(table.c[name] for name in columns))
+    return {tuple(row) for row in connection.execute(statement, list(rows))}
+
+
+def insert_or_update(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Insert rows; of those whose primary key is there already all other given columns are overwritten."""
+    if not rows:
+        return
+    statement = _insert(connection, table)
+    keys = [column.name for column in table.primary_key]
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
+
+
+def add_to(connection: sa.Connection, table: sa.Table, row: Row, added: Sequence[str]) -> None:
+    """Insert a row; if its key is there already, add the columns `added` and overwrite the other ones."""
+    statement = _insert(connection, table)
+    keys = [column.name for column in table.primary_key]
+    changed = {
+        name: table.c[name] + statement.excluded[name] if name in added else statement.excluded[name] for name in row if name not in keys
+    }
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), [dict(row)])
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

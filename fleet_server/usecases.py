@@ -1,0 +1,202 @@
+"""What people do, whether on the page or by the API: the same functions, with the name of who did it.
+
+Each is one transaction that holds the change, its consequences and its entry in the log. Publishing comes after the commit.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import sqlalchemy as sa
+
+from edgefleet.errors import InputError
+from edgefleet.identifiers import check_id
+from edgefleet.signing import PublicKey
+from fleet_server import audit, auth, queries
+from fleet_server.auth import Actor
+from fleet_server.enroll.credentials import give_password
+from fleet_server.errors import ConflictError
+from fleet_server.labels import check_labels, describe
+from fleet_server.queries import NotFoundError
+from fleet_server.read_models import ReleaseRow, RolloutView
+from fleet_server.releases.push import store_release
+from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, assign_waves, parse_policy
+from fleet_server.scheduler.steering import note_action, sync_desired
+from fleet_server.services import Services
+from fleet_server.store import changes, devices, facts, rollouts
+from fleet_server.store.moments import from_micros, to_micros
+from fleet_server.store.tables import DEVICE, EVENT, RELEASE
+
+ACTIONS: Final = ("start", "pause", "resume", "abort", "roll-back")
+MAX_REASON: Final = 500
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What a device must know; token and password are shown this once."""
+
+    device_id: str
+    project: str
+    fleet: str
+    director_key: str
+    token: str
+    broker_url: str
+    mqtt_username: str
+    mqtt_password: str
+
+
+def enroll_device(
+    services: Services, *, device_id: str, project: str, public_key: str, labels: Mapping[str, str], actor: Actor
+) -> Enrolled:
+    """Let a device into the fleet.
+
+    Args:
+        services: The server's parts.
+        device_id: Identifier that is not taken.
+        project: What it will run.
+        public_key: Ed25519, 32 bytes in hex; the private half stays on the device.
+        labels: For selections; `site` is shown on the page.
+        actor: Who enrols it.
+
+    Raises:
+        InputError: An identifier, key or label is not accepted.
+        ConflictError: The id is taken: another key under the same name would lock the first device out.
+    """
+    check_id(device_id, "device id")
+    check_id(project, "project")
+    key = PublicKey(public_key)
+    accepted = check_labels(labels)
+    at = services.now_us()
+    with services.db.write() as connection:
+        if connection.execute(sa.select(DEVICE.c.device_id).where(DEVICE.c.device_id == device_id)).first() is not None:
+            raise ConflictError(f"device {device_id!r} is enrolled already; choose another id, or use the identity folder it was given")
+        devices.insert(connection, device_id=device_id, project=project, public_key=key.hex, labels=accepted, at=at, actor=actor.name)
+        token = auth.issue_token(connection, at, f"device {device_id}", "device", device_id)
+        audit.record(connection, at, actor=actor.name, action="enroll", subject=("device", device_id), detail=describe(accepted))
+        changes.touch(connection, at, "devices", "overview", f"device:{device_id}")
+        # Inside the transaction: a device whose password could not be written is not enrolled.
+        user, password = _broker_account(services, device_id)
+    url = services.config.public_broker_url or services.config.broker_url or ""
+    director = services.director.public.hex
+    return Enrolled(device_id, project, services.config.fleet, director, token, url, user, password)
+
+
+def push_release(services: Services, *, project: str, version: str, manifest: bytes, note: str, actor: Actor) -> ReleaseRow:
+    """Take a bundle whose files have arrived as a release of its project. See `releases.push.store_release`."""
+    release_id = store_release(services, project=project, version=version, manifest=manifest, note=note, actor=actor.name)
+    return queries.release(services.db, release_id)
+
+
+def create_rollout(
+    services: Services, *, release_id: str, policy: dict[str, Any], selection: Mapping[str, str], actor: Actor
+) -> RolloutView:
+    """Plan a rollout: fixed waves over the devices that are selected now; nothing happens until it is started.
+
+    Raises:
+        NotFoundError: No such release.
+        ConfigError: The policy is not valid, or the selection matches no device.
+        ConflictError: A device belongs to another rollout that is not over.
+    """
+    parsed = parse_policy(policy)
+    wanted = check_labels(selection)
+    now = services.clock()
+    at = to_micros(now)
+    with services.db.write() as connection:
+        release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
+        if release is None:
+            raise NotFoundError("release", release_id)
+        device_ids = devices.select_ids(connection, release.project, wanted)
+        salt = secrets.token_hex(8)
+        waves = assign_waves(salt, dict.fromkeys(device_ids, cast(Mapping[str, str], {})), parsed)
+        _take_over(connection, services, release.project, device_ids)
+        rollout = Rollout(
+            rollout_id=f"r-{release.project[:32]}-{release.counter}-{secrets.token_hex(3)}",
+            project=release.project,
+            release_id=release_id,
+            bundle_digest=release.bundle_digest,
+            release_counter=release.counter,
+            state=RolloutState.DRAFT,
+            waves=waves,
+            wave=0,
+            opened_at=(),
+            promoted_at=(),
+            policy=parsed,
+            salt=salt,
+            created_at=now,
+            created_by=actor.name,
+        )
+        rollouts.insert(connection, rollout, wanted, at)
+        detail = f"{release.project} {release.version} to {len(device_ids)} devices ({describe(wanted)}) under policy {parsed.name!r}"
+        note_action(connection, rollout, "create", actor.name, detail, now)
+    return queries.rollout(services.db, rollout.rollout_id, now)
+
+
+def rollout_action(services: Services, rollout_id: str, action: str, *, version: int, reason: str, actor: Actor) -> RolloutView:
+    """Start, pause, resume, abort or roll back a rollout that is still as the person saw it.
+
+    Args:
+        services: The server's parts.
+        rollout_id: Which.
+        action: One of ACTIONS.
+        version: Of the rollout that the person looked at.
+        reason: The person's words, at most MAX_REASON characters.
+        actor: Who acts.
+
+    Raises:
+        NotFoundError: No such rollout.
+        ConflictError: It has changed since; the message says who did what.
+        TransitionError: Its state does not know the action.
+    """
+    if action not in ACTIONS:
+        raise InputError(f"action {action[:40]!r} is unknown: one of {', '.join(ACTIONS)}")
+    if len(reason) > MAX_REASON:
+        raise InputError(f"the reason has {len(reason)} characters, the limit is {MAX_REASON}")
+    now = services.clock()
+    with services.db.write() as connection:
+        stored = rollouts.load(connection, rollout_id)
+        if stored is None:
+            raise NotFoundError("rollout", rollout_id)
+        if stored.version != version:
+            raise ConflictError(_what_happened(connection, stored.rollout, version, stored.version))
+        words = reason.strip() or f"{actor.name} chose {action}"
+        after = apply_person(stored.rollout, Event(action).value, words, now)
+        # A clock that was set back must not make the engine wait for the old time.
+        rollouts.save(connection, stored, after, now)
+        if action in ("abort", "roll-back"):
+            sync_desired(connection, services, after, facts.read(connection, after), now)
+        note_action(connection, after, action, actor.name, reason.strip(), now)
+    services.wake.set()
+    return queries.rollout(services.db, rollout_id, now)
+
+
+def _take_over(connection: sa.Connection, services: Services, project: str, device_ids: list[str]) -> None:
+    """Free devices of rollouts that were ended for good reasons; refuse while one is still on its way."""
+    by_rollout: dict[str, list[str]] = {}
+    for device_id, owner in rollouts.owners(connection, project, device_ids).items():
+        by_rollout.setdefault(owner, []).append(device_id)
+    for owner, held in sorted(by_rollout.items()):
+        stored = rollouts.load(connection, owner)
+        if stored is not None and stored.rollout.state is not RolloutState.ABORTED:
+            raise ConflictError(
+                f"{len(held)} of {len(device_ids)} devices ({', '.join(sorted(held)[:3])}) belong to rollout {owner}, which is "
+                f"{stored.rollout.state.value}; wait until it is over, or abort it"
+            )
+        if stored is not None:
+            # What it wants on its devices is settled before it lets go of them.
+            sync_desired(connection, services, stored.rollout, facts.read(connection, stored.rollout), services.clock())
+        rollouts.release_members(connection, owner)
+
+
+def _broker_account(services: Services, device_id: str) -> tuple[str, str]:
+    config = services.config
+    if config.mosquitto_password_file is None:
+        return "", ""
+    return device_id, give_password(device_id, config.mosquitto_password_file, config.mosquitto_pid_file)
+
+
+def _what_happened(connection: sa.Connection, rollout: Rollout, seen: int, version: int) -> str:
+    newest = sa.select(EVENT).where(EVENT.c.subject_kind == "rollout", EVENT.c.subject == rollout.rollout_id).order_by(EVENT.c.seq.desc())
+    event = connection.execute(newest.limit(1)).first()
+    who = "" if event is None else f"{event.actor} did {event.action} at {from_micros(event.at):%H:%M:%S} UTC; "
+    return f"you saw version {seen} of this rollout, it is at {version}: {who}it is {rollout.state.value} now. Nothing was done; look again."

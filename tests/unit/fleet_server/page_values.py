@@ -1,0 +1,401 @@
+"""Invented read models for the page's tests: a small fleet like the demo's, a large wave, an empty fleet, and hostile strings."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import Flask, Request, Response
+
+from edgefleet.errors import InputError
+from fleet_server.auth import SESSION_COOKIE, Actor
+from fleet_server.errors import ConflictError, UnauthorizedError
+from fleet_server.page import Feed, create_page
+from fleet_server.page.source import ActionName
+from fleet_server.queries.errors import NotFoundError
+from fleet_server.read_models import (
+    ActionView,
+    DeviceRow,
+    DeviceView,
+    DriftDevice,
+    DriftView,
+    EventView,
+    ExplanationView,
+    FeatureDrift,
+    GateView,
+    Histogram,
+    NeedsYou,
+    OverviewView,
+    Progress,
+    ReleaseRow,
+    RolloutRow,
+    RolloutView,
+    WaveMember,
+    WaveView,
+)
+
+NOW = datetime(2026, 11, 23, 14, 32, 6, tzinfo=UTC)
+OPERATOR_TOKEN = "eft_invented-operator"
+VIEWER_TOKEN = "eft_invented-viewer"
+CONFLICT_VERSION = 6
+D1, D2, D3 = (letter * 64 for letter in "abc")
+NAMES = [f"pixel_{r}_{c}" for r in range(8) for c in range(8)]
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def release(version: str = "2", **changes: Any) -> ReleaseRow:
+    row = ReleaseRow(
+        release_id=f"digits-{version}",
+        project="digits",
+        version=version,
+        counter=int(version),
+        bundle_digest=D2,
+        created_at=ago(400),
+        note="Retrained with rows of the faulty camera.",
+        variants=["onnx-fp32", "tflite-fp32", "tflite-int8"],
+        size_bytes=1_840_000,
+        attested_devices=3,
+        gates=[
+            ("G1 accuracy", "pass", "0.964 of 360 rows, at least 0.900 is needed."),
+            ("G4 against the champion", "overridden", "0.11 worse than release 1 on the same 360 rows."),
+            ("C1 agreement tflite-int8", "pass", "99.2 % of 360 rows have the same label."),
+            ("G7 slices", "inconclusive", "12 rows are too few for the slice 'hall-2'."),
+            ("G9 labels", "skipped", "No late labels yet."),
+        ],
+        overrides=[("G4", "bad on purpose, to see the fleet stop it")],
+    )
+    return replace(row, **changes)
+
+
+def member(number: int, progress: Progress, reason: str = "") -> WaveMember:
+    return WaveMember(f"camera-{number:02}", progress, reason, f"hall-{number % 2 + 1}")
+
+
+def waves() -> list[WaveView]:
+    return [
+        WaveView(1, "promoted", [member(1, "ok", "committed and attested")], ago(90), ago(60), "All 1 of 1 committed."),
+        WaveView(
+            2,
+            "open",
+            [member(2, "ok", "committed and attested"), member(3, "pending", "trial, 14 of 20 rows")],
+            ago(58),
+            None,
+            "Waits for 1 of 2 devices.",
+        ),
+        WaveView(
+            3,
+            "next",
+            [
+                member(4, "failed", "agreement 0.08 over 50 rows, at least 0.60 is needed"),
+                member(5, "silent", "no sign of life for 31 s"),
+                *(member(i, "not-begun") for i in (6, 7, 8)),
+            ],
+            None,
+            None,
+            "Opens when wave 2 is promoted.",
+        ),
+    ]
+
+
+def rollout_view(**changes: Any) -> RolloutView:
+    view = RolloutView(
+        rollout_id="r-2",
+        release=release(),
+        replaces="1",
+        state="running",
+        version=7,
+        verdict="hold",
+        sentence="Hold: wave 2 waits for 1 of 2 devices. None of 3 failed.",
+        missing="camera-03 is in trial, 14 of 20 rows. Wave 3 (5 devices) opens at 14:33 at the earliest.",
+        waves=waves(),
+        gates=[
+            GateView("Committed and attested", "hold", "1 of 2", "2 of 2", 2, "camera-03 is still in trial."),
+            GateView("Failures", "promote", "0", "0", 3, "No device failed."),
+            GateView("Silence", "promote", "0", "0", 3, "Every device spoke in the last 6 s."),
+            GateView("Label accuracy", "waiting", "none", "\u2265 0.91", 0, "Labels arrive later; this gate does not bind."),
+        ],
+        events=[
+            EventView(ago(58), "engine", "promote", "Wave 1: 1 of 1 committed and attested. Wave 2 opened."),
+            EventView(ago(95), "operator-1", "start", "First release of the retrained model."),
+            EventView(ago(5000), "operator-2", "create", "Plan for 8 devices in 3 waves."),
+        ],
+        actions=[
+            ActionView("pause", "Pause", "No further device gets release 2. 1 pending device finishes its trial."),
+            ActionView("resume", "Resume", "", "Not paused."),
+            ActionView("abort", "Stop", "No further device gets release 2, and the rollout is over. 2 devices keep it."),
+            ActionView("roll-back", "Roll back 3 devices", "3 devices return to release 1; 5 never had release 2."),
+        ],
+        policy_name="demo",
+        policy_notes=["Demo policy: proves nothing about rates."],
+        policy_digest=D3,
+        selection="project = digits",
+        created_at=ago(120),
+    )
+    return replace(view, **changes)
+
+
+def large_rollout() -> RolloutView:
+    def state(i: int) -> Progress:
+        return "failed" if i % 29 == 7 else "silent" if i % 97 == 11 else "ok" if i < 290 else "pending" if i < 340 else "not-begun"
+
+    first = [WaveMember(f"press-{i:04}", "failed" if i == 31 else "ok", "", "north") for i in range(95)]
+    second = [WaveMember(f"press-{i:04}", state(i - 95), "", "south") for i in range(95, 475)]
+    third = [WaveMember(f"press-{i:05}", "not-begun", "", "south") for i in range(475, 475 + 4000)]
+    return rollout_view(
+        rollout_id="r-large",
+        waves=[
+            WaveView(1, "promoted", first, ago(90_000), ago(50_000), "1 of 95 failed."),
+            WaveView(2, "open", second, ago(15_000), None, "14 of 290 matured devices failed."),
+            WaveView(3, "next", third, None, None, ""),
+        ],
+        policy_notes=[],
+    )
+
+
+def rollout_row(rollout_id: str = "r-2", **changes: Any) -> RolloutRow:
+    progress: list[dict[Progress, int]] = [{"ok": 1}, {"ok": 1, "pending": 1}, {"failed": 1, "silent": 1, "not-begun": 3}]
+    row = RolloutRow(rollout_id, "2", "digits", "running", "hold", 2, 3, 4, 8, "Waits for 1 of 2 devices.", progress, ago(120))
+    return replace(row, **changes)
+
+
+def device_row(number: int, **changes: Any) -> DeviceRow:
+    row = DeviceRow(
+        device_id=f"camera-{number:02}",
+        labels={"site": f"hall-{number % 2 + 1}", "runtime": "onnx" if number % 2 else "tflite"},
+        connected=True,
+        last_seen_at=ago(number),
+        desired_digest=D1,
+        desired_release="1",
+        running_digest=D1,
+        running_release="1",
+        attested_digest=D1,
+        state="committed",
+        quarantined=[],
+        runtimes=["onnxruntime 1.23"],
+        rows_total=1200 + 17 * number,
+        latency_p50_ms=0.31 + number / 50,
+        drifting=False,
+        why="Runs what it should, attested.",
+    )
+    return replace(row, **changes)
+
+
+def device_rows() -> list[DeviceRow]:
+    return [
+        device_row(1),
+        device_row(2),
+        device_row(3, state="trial", desired_digest=D2, desired_release="2", why="Trial of release 2: 14 of 20 rows."),
+        device_row(
+            4,
+            state="rolled-back",
+            desired_digest=D2,
+            desired_release="2",
+            quarantined=[D2],
+            why="Rolled back to 1 and well: release 2 agreed with 1 on 4 of 50 rows, 30 are needed.",
+        ),
+        device_row(5, connected=False, last_seen_at=ago(94 * 60), why="No sign of life since 12:58."),
+        device_row(6, drifting=True, why="Runs what it should; its inputs differ from its peers."),
+        device_row(7, latency_p50_ms=None, rows_total=0, state="idle", why="Has not scored yet."),
+        device_row(
+            8,
+            running_digest="",
+            running_release="",
+            attested_digest="",
+            state="idle",
+            connected=False,
+            last_seen_at=None,
+            why="Never reported.",
+        ),
+    ]
+
+
+def histogram(feature: str, shift: float) -> Histogram:
+    def bell(at: float) -> list[float]:
+        raw = [math.exp(-((i - at) ** 2) / 6) for i in range(12)]
+        return [value / sum(raw) for value in raw]
+
+    cells = ["below", *(f"{i} to {i + 1}" for i in range(10)), "above"]
+    return Histogram(feature, cells, bell(5), bell(5 + shift), 480)
+
+
+def explanation(**changes: Any) -> ExplanationView:
+    weights = [0.9 * math.sin(i * 1.7) * math.exp(-(((i // 8) - 3.5) ** 2 + ((i % 8) - 3.5) ** 2) / 9) for i in range(64)]
+    view = ExplanationView(
+        "camera-06", "2", ago(8), "3", 0.942, sum(weights) + 0.1, 0.1, "treeshap", 0.0, NAMES, weights, [0.0] * 64, [8, 8]
+    )
+    return replace(view, **changes)
+
+
+def drift_device(number: int) -> DriftDevice:
+    states = {6: ("alarm", 3123.0), 2: ("watching", 41.0), 8: ("too-few", 1.0)}
+    state, evidence = states.get(number, ("quiet", 0.3 + number / 20))
+    features = [
+        FeatureDrift(
+            name,
+            1.4 / (i + 1) if state != "quiet" else 0.01 * i,
+            evidence / (i + 1),
+            state if i < 3 or state == "too-few" else "quiet",  # type: ignore[arg-type]
+        )
+        for i, name in enumerate(NAMES)
+    ]
+    alarmed = ago(42) if state == "alarm" else None
+    return DriftDevice(
+        f"camera-{number:02}",
+        {"site": f"hall-{number % 2 + 1}"},
+        state,  # type: ignore[arg-type]
+        12 if number != 8 else 0,
+        480 if number != 8 else 0,
+        evidence,
+        features,
+        alarmed,
+    )
+
+
+def drift_view() -> DriftView:
+    return DriftView(
+        "digits",
+        "camera-06 sees something else than its peers: pixel_0_0 and 2 more inputs, since 14:31:24.",
+        "Evidence 3,100, alarm at 1,000. 7 peers show nothing, so it is not the release.",
+        1000.0,
+        [drift_device(i) for i in range(1, 9)],
+        [("camera-06", histogram("pixel_0_0", 3)), ("camera-06", histogram("pixel_0_1", 2)), ("camera-06", histogram("pixel_0_2", -1.5))],
+        ago(3),
+    )
+
+
+def overview_view(**changes: Any) -> OverviewView:
+    view = OverviewView(
+        needs_you=[
+            NeedsYou(
+                "abort",
+                "digits 2 stopped in wave 1: 1 of 1 device failed",
+                "camera-04 went back to release 1 by itself.",
+                "/rollouts/r-2",
+                "See why",
+            ),
+            NeedsYou("drift", "camera-06 sees something else than its peers", "e-value 3,100, alarm at 1,000.", "/drift", "See drift"),
+            NeedsYou("approval", "digits 3 waits for a second approval", "8 devices in 3 waves.", "/rollouts/r-2", "Review plan"),
+            NeedsYou(
+                "pause",
+                "leak-detect 3 paused in wave 1: the control group went silent too",
+                "Looks like the site.",
+                "/rollouts/r-2",
+                "Decide",
+            ),
+        ],
+        rollouts=[
+            rollout_row(),
+            rollout_row("r-1", verdict="done", state="done", wave=3, release="1", sentence="All 8 devices committed and attested."),
+            rollout_row(
+                "r-0", verdict="abort", state="aborted", wave=1, release="0", sentence="1 of 1 failed: agreement 0.08 over 50 rows."
+            ),
+        ],
+        devices_total=8,
+        devices_connected=6,
+        devices_as_desired=5,
+        devices_rolled_back=1,
+        rows_total=1_240_312,
+        latency_p95_ms=0.8123,
+        releases_in_field=[("digits 2", 3), ("digits 1", 4)],
+        explanation=explanation(),
+        as_of=ago(2),
+        notes=["Demo policy: proves nothing about rates."],
+    )
+    return replace(view, **changes)
+
+
+class InventedSource:
+    """Answers with values that tests may exchange; obeys the same rules as the real one: roles, versions, unknown names."""
+
+    def __init__(self) -> None:
+        self.view = overview_view()
+        self.rollout_rows = [rollout_row(), rollout_row("r-1", verdict="done", state="done", wave=3)]
+        self.rollout_views = {"r-2": rollout_view(), "r-large": large_rollout()}
+        self.release_rows = [release("3", overrides=[], attested_devices=0), release(), release("1", gates=[], overrides=[], note="")]
+        self.device_rows = device_rows()
+        self.drift_view: DriftView | None = drift_view()
+        self.log = rollout_view().events
+        self.change_rows: list[tuple[int, str]] = [(41, "overview")]
+        self.acted: list[tuple[str, str, int, str, str]] = []
+        self.anonymous: Actor | None = None
+
+    def overview(self, now: datetime) -> OverviewView:
+        return self.view
+
+    def rollouts(self, now: datetime) -> list[RolloutRow]:
+        return self.rollout_rows
+
+    def rollout(self, rollout_id: str, now: datetime) -> RolloutView:
+        if rollout_id not in self.rollout_views:
+            raise NotFoundError("rollout", rollout_id)
+        return self.rollout_views[rollout_id]
+
+    def releases(self) -> list[ReleaseRow]:
+        return self.release_rows
+
+    def devices(self, now: datetime) -> list[DeviceRow]:
+        return self.device_rows
+
+    def device(self, device_id: str, now: datetime) -> DeviceView:
+        for row in self.device_rows:
+            if row.device_id == device_id:
+                number = int(device_id[-2:]) if device_id[-2:].isdigit() else 1
+                values = [histogram(f"pixel_0_{i}", 3 if number == 6 and i < 2 else 0.1 * i) for i in range(6)]
+                return DeviceView(
+                    row, self.log, drift_device(number), values if row.rows_total else [], explanation() if number == 6 else None
+                )
+        raise NotFoundError("device", device_id)
+
+    def drift(self, project: str | None, now: datetime) -> DriftView | None:
+        return self.drift_view
+
+    def events(self, limit: int) -> list[EventView]:
+        return self.log[:limit]
+
+    def newest_change(self) -> int:
+        return self.change_rows[-1][0] if self.change_rows else 0
+
+    def changes_after(self, seq: int) -> Sequence[tuple[int, str]]:
+        return [row for row in self.change_rows if row[0] > seq]
+
+    def act(self, rollout_id: str, action: ActionName, *, version: int, reason: str, actor: Actor) -> None:
+        if version == CONFLICT_VERSION:
+            raise ConflictError("operator-1 paused it 4 s ago.")
+        if action == "resume":
+            raise InputError("The rollout is not paused.")
+        self.acted.append((rollout_id, action, version, reason, actor.name))
+
+    def actor(self, asked: Request) -> Actor | None:
+        name = asked.cookies.get(SESSION_COOKIE)
+        if name == "operator-2":
+            return Actor(name, "operator", None, "session")
+        return Actor(name, "viewer", None, "session") if name == "viewer-1" else self.anonymous
+
+    def sign_in(self, token: str, response: Response) -> None:
+        names = {OPERATOR_TOKEN: "operator-2", VIEWER_TOKEN: "viewer-1"}
+        if token not in names:
+            raise UnauthorizedError("this token is unknown, expired or revoked; ask an admin for another one")
+        response.set_cookie(SESSION_COOKIE, names[token], httponly=True, samesite="Lax")
+
+    def sign_out(self, asked: Request, response: Response) -> None:
+        response.delete_cookie(SESSION_COOKIE)
+
+
+def empty_source() -> InventedSource:
+    source = InventedSource()
+    source.view = overview_view(
+        needs_you=[], rollouts=[], devices_total=0, devices_connected=0, devices_as_desired=0, devices_rolled_back=0, rows_total=0,
+        latency_p95_ms=None, releases_in_field=[], explanation=None, notes=[],
+    )  # fmt: skip
+    source.rollout_rows, source.release_rows, source.device_rows, source.drift_view, source.log = [], [], [], None, []
+    return source
+
+
+def page_app(source: InventedSource, *, live_clock: bool = False) -> tuple[Flask, Feed]:
+    app = Flask("page-tests")
+    feed = create_page(app, source, max_viewers=3, clock=None if live_clock else lambda: NOW)
+    return app, feed
