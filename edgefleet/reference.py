@@ -6,7 +6,7 @@ bins that a feature does not need stay empty. Categories: one cell each, at most
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +61,8 @@ class Reference:
         return int(self.counts.shape[1])
 
     def to_bytes(self) -> bytes:
-        """Deterministic .npz; its sha256 is the reference digest."""
-        return npz_bytes({name: getattr(self, name) for name in _ARRAYS})
+        """Deterministic .npz; its sha256 is the reference digest. Counts are stored as narrow as they fit: devices fetch this file."""
+        return npz_bytes({name: _narrow(getattr(self, name)) for name in _ARRAYS})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Reference":
@@ -71,7 +71,8 @@ class Reference:
         Raises:
             ArtifactError: No .npz, an array is missing, or the shapes contradict each other.
         """
-        arrays = read_npz(content, _ARRAYS, "reference statistics")
+        stored = read_npz(content, _ARRAYS, "reference statistics")
+        arrays: dict[str, Any] = {name: array.astype(np.int64) if array.dtype.kind == "u" else array for name, array in stored.items()}
         reference = cls(**arrays, digest=sha256_hex(content))
         f, cells = reference.counts.shape if reference.counts.ndim == 2 else (0, 0)
         shapes = (reference.edges.shape == (f, BINS + 1), reference.mean.shape == (f,), reference.bins.shape == (f,))
@@ -172,6 +173,12 @@ def score_histogram(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     """Counts of scores in ten equal bins of [0, 1]; the last bin is closed."""
     index = np.clip((np.nan_to_num(scores) * BINS).astype(np.int64), 0, BINS - 1)
     return np.bincount(index, minlength=BINS).astype(np.int64)
+
+
+def _narrow(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype != np.int64:
+        return array
+    return array.astype(np.min_scalar_type(int(array.max(initial=0))))
 
 
 def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:

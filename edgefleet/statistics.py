@@ -6,6 +6,7 @@ Memory and wire size: `cells` + 4 numbers per feature, about 30 bytes per featur
 """
 
 from dataclasses import dataclass
+from math import isfinite, isinf
 from typing import Final
 
 import msgspec
@@ -13,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError, InputError
+from edgefleet.manifest import MAX_INPUTS
 from edgefleet.reference import Reference, count_cells
 
 STATISTICS_VERSION: Final = 1
+_LEAST_CELLS, _MOST_CELLS = 5, 256
+_MAX_ROWS: Final = 2**53
+_MAX_FLOAT32: Final = float(np.finfo(np.float32).max)
 
 
 class _Wire(msgspec.Struct, array_like=True, frozen=True):
@@ -155,11 +160,7 @@ class InputStatistics:
             raise ArtifactError(f"statistics: {len(content)} bytes are malformed: {str(err)[:200]}") from err
         if wire.version != STATISTICS_VERSION:
             raise ArtifactError(f"statistics: version {wire.version} is unknown, this program reads {STATISTICS_VERSION}")
-        lengths = {len(wire.total), len(wire.squares), len(wire.low), len(wire.high), len(wire.infinite)}
-        if lengths != {wire.features} or len(wire.counts) != wire.features * wire.cells or wire.rows < 0 or min(wire.counts, default=0) < 0:
-            raise ArtifactError("statistics: lengths or counts contradict each other")
-        if any(sum(wire.counts[i : i + wire.cells]) != wire.rows for i in range(0, len(wire.counts), max(wire.cells, 1))):
-            raise ArtifactError(f"statistics: a feature's cells do not add up to {wire.rows} rows")
+        _check_wire(wire)
         return cls(
             reference_digest=wire.reference_digest,
             rows=wire.rows,
@@ -170,3 +171,20 @@ class InputStatistics:
             high=np.array(wire.high, np.float32),
             infinite=np.array(wire.infinite, np.int64),
         )
+
+
+def _check_wire(wire: _Wire) -> None:
+    """Refuse what no device can have counted: it would fail later, or poison the sums that it is merged into."""
+    if not (1 <= wire.features <= MAX_INPUTS and _LEAST_CELLS <= wire.cells <= _MOST_CELLS and 0 <= wire.rows <= _MAX_ROWS):
+        raise ArtifactError(f"statistics: {wire.features} features, {wire.cells} cells, {wire.rows} rows are out of range")
+    lengths = {len(wire.total), len(wire.squares), len(wire.low), len(wire.high), len(wire.infinite)}
+    if lengths != {wire.features} or len(wire.counts) != wire.features * wire.cells or min(wire.counts) < 0:
+        raise ArtifactError("statistics: lengths or counts contradict each other")
+    if any(sum(wire.counts[i : i + wire.cells]) != wire.rows for i in range(0, len(wire.counts), wire.cells)):
+        raise ArtifactError(f"statistics: a feature's cells do not add up to {wire.rows} rows")
+    if not 0 <= min(wire.infinite) <= max(wire.infinite) <= wire.rows:
+        raise ArtifactError(f"statistics: infinite values are not between 0 and {wire.rows} rows")
+    if not all(isfinite(value) for value in (*wire.total, *wire.squares)) or min(wire.squares) < 0:
+        raise ArtifactError("statistics: a moment is not finite, or a sum of squares is negative")
+    if not all(isinf(value) or abs(value) <= _MAX_FLOAT32 for value in (*wire.low, *wire.high)):
+        raise ArtifactError("statistics: a minimum or maximum is no float32")

@@ -1,0 +1,230 @@
+"""`edgefleet push|enroll|devices|rollout|drift`: what people do with a fleet, through the server's API and nothing else."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from edgefleet.cli.main import print_json
+from edgefleet.client import FleetClient, Json, token_from_environment
+from edgefleet.errors import ConfigError, InputError
+from edgefleet.files import write_durably
+from edgefleet.report.table import table
+from edgefleet.signing import SigningKey
+
+IDENTITY_VERSION: Final = 1
+MAX_POLICY_BYTES: Final = 65_536
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--server, --token-file, --json, the same everywhere; no option takes the token itself."""
+    options = (
+        click.option("--server", envvar="EDGEFLEET_SERVER", default="http://127.0.0.1:8080", show_default=True, help="URL of the server."),
+        click.option("--token-file", type=_FILE, default=None, help="File with the token; else EDGEFLEET_TOKEN or EDGEFLEET_TOKEN_FILE."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _client(server: str, token_file: Path | None) -> FleetClient:
+    return FleetClient(server, token_from_environment(token_file))
+
+
+@click.command()
+@click.argument("bundle_dir", type=_FOLDER)
+@click.option("--version", required=True, help="Name of the release, for example 1.4.0.")
+@click.option("--note", default="", help="A sentence for people.")
+@_server_options
+def push(bundle_dir: Path, version: str, note: str, server: str, token_file: Path | None, as_json: bool) -> None:
+    """Send a bundle to the fleet server as a release; pushing the same one again changes nothing."""
+    release = _client(server, token_file).push(bundle_dir, version, note)
+    if as_json:
+        print_json(release)
+    else:
+        print(f"release {release['release_id']}: {release['project']} {release['version']}, bundle {release['bundle_digest'][:12]}")
+
+
+@click.command()
+@click.option("--device", "device_id", required=True, help="Identifier: a-z, 0-9 and '-'.")
+@click.option("--project", required=True, help="What it will run.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="For selections; may be given often.")
+@click.option("--dir", "folder", type=_FOLDER, required=True, help="Identity folder to write; its key stays there.")
+@_server_options
+def enroll(
+    device_id: str, project: str, labels: tuple[str, ...], folder: Path, server: str, token_file: Path | None, as_json: bool
+) -> None:
+    """Enrol a device and write its identity folder (identity.json and device.key, readable by their owner only)."""
+    enrolled = write_identity(_client(server, token_file), device_id, project, _pairs(labels), folder)
+    if as_json:
+        print_json(enrolled)
+    else:
+        print(f"device {device_id} is enrolled for {project}; run it with: edgefleet agent run --dir {folder}")
+
+
+def write_identity(client: FleetClient, device_id: str, project: str, labels: dict[str, str], folder: Path) -> Json:
+    """Make the device's key, enrol it, write the folder; what is returned holds no secret.
+
+    Raises:
+        ConfigError: The folder holds an identity already.
+    """
+    path = folder / "identity.json"
+    if path.exists():
+        raise ConfigError(f"{path} exists: this folder belongs to an enrolled device; choose another folder")
+    key = SigningKey.load_or_create(folder / "device.key")
+    answer = client.enroll(device_id, project, key.public.hex, labels)
+    identity = {"format_version": IDENTITY_VERSION, "labels": labels, "server_url": client.url} | answer
+    write_durably(path, (json.dumps(identity, indent=1) + "\n").encode(), mode=0o600)
+    return {"device_id": device_id, "project": project, "labels": labels, "dir": str(folder), "fleet": answer["fleet"]}
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["list"]), default="list")
+@click.option("--project", default=None, help="Only of this project.")
+@click.option("--label", default=None, metavar="KEY=VALUE", help="Only with this label.")
+@_server_options
+def devices(what: str, project: str | None, label: str | None, server: str, token_file: Path | None, as_json: bool) -> None:
+    """List the devices and what they run."""
+    del what
+    filters = {key: value for key, value in (("project", project), ("label", label)) if value is not None}
+    rows = _client(server, token_file).devices(**filters)
+    if as_json:
+        print_json(rows)
+        return
+    header = ("device", "runs", "should run", "state", "last heard", "rows", "p50 ms", "why")
+    print(table(header, [_device_line(row) for row in rows]))
+
+
+def _device_line(row: Json) -> tuple[object, ...]:
+    seen = (row["last_seen_at"] or "never")[:19].replace("T", " ")
+    state = row["state"] if row["connected"] else f"{row['state']}, away"
+    runs, wanted = row["running_release"] or row["running_digest"][:12], row["desired_release"]
+    return row["device_id"], runs or "-", wanted or "-", state, seen, row["rows_total"], row["latency_p50_ms"], row["why"]
+
+
+@click.command()
+@click.option("--project", default=None, help="Which; the first one with an alarm when not given.")
+@_server_options
+def drift(project: str | None, server: str, token_file: Path | None, as_json: bool) -> None:
+    """Show drift by device and input."""
+    view = _client(server, token_file).drift(project)
+    if as_json:
+        print_json(view)
+        return
+    if view is None:
+        print("There is no project yet.")
+        return
+    print(f"{view['sentence']} {view['detail']}")
+    header = ("device", "state", "evidence", "rows", "inputs that differ most")
+    lines = [(row["device_id"], row["state"], row["evidence"], row["rows"], _inputs(row)) for row in view["devices"]]
+    print(table(header, lines))
+
+
+def _inputs(row: Json) -> str:
+    return ", ".join(f"{feature['feature']} {feature['contrast']:+.2f} sd" for feature in row["features"][:3] if feature["contrast"])
+
+
+@click.group()
+def rollout() -> None:
+    """Start, watch and steer rollouts."""
+
+
+@rollout.command("create")
+@click.option("--release", "release_id", required=True, help="Id that push printed.")
+@click.option("--policy", "policy_file", type=_FILE, required=True, help="Policy file (TOML).")
+@click.option("--select", "labels", multiple=True, metavar="KEY=VALUE", help="Only devices with this label; all of them must fit.")
+@_server_options
+def create(release_id: str, policy_file: Path, labels: tuple[str, ...], server: str, token_file: Path | None, as_json: bool) -> None:
+    """Plan a rollout; it waits for `rollout start`."""
+    view = _client(server, token_file).create_rollout(release_id, read_policy(policy_file), _pairs(labels))
+    _show(view, as_json)
+
+
+@rollout.command("status")
+@click.argument("rollout_id", required=False)
+@_server_options
+def status(rollout_id: str | None, server: str, token_file: Path | None, as_json: bool) -> None:
+    """One rollout with its waves, or the list of all."""
+    client = _client(server, token_file)
+    if rollout_id is not None:
+        _show(client.rollout(rollout_id), as_json)
+        return
+    rows = client.rollouts()
+    if as_json:
+        print_json(rows)
+        return
+    header = ("rollout", "project", "release", "state", "wave", "begun", "verdict")
+    lines = [(r["rollout_id"], r["project"], r["release"], r["state"], f"{r['wave']}/{r['waves']}", _begun(r), r["sentence"]) for r in rows]
+    print(table(header, lines))
+
+
+def _begun(row: Json) -> str:
+    return f"{row['begun_devices']} of {row['all_devices']}"
+
+
+def _action(name: str, summary: str) -> click.Command:
+    @click.command(name, help=summary)
+    @click.argument("rollout_id")
+    @click.option("--reason", default="", help="Why; it stands in the log.")
+    @click.option("--version", type=int, default=None, help="Refuse if the rollout has changed since this version.")
+    @_server_options
+    def act(rollout_id: str, reason: str, version: int | None, server: str, token_file: Path | None, as_json: bool) -> None:
+        _show(_client(server, token_file).action(rollout_id, name, version=version, reason=reason), as_json)
+
+    return act
+
+
+for _name, _summary in (
+    ("start", "Open wave 1."),
+    ("pause", "Let no further device begin."),
+    ("resume", "Go on, and accept the failures that stopped it."),
+    ("abort", "End it; devices that are not ok go back."),
+    ("roll-back", "Send every device back to what it ran before."),
+):
+    rollout.add_command(_action(_name, _summary))
+
+
+def _show(view: Json, as_json: bool) -> None:
+    if as_json:
+        print_json(view)
+        return
+    print(f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}")
+    print(view["missing"])
+    lines = [
+        (wave["number"], wave["state"], member["device_id"], member["progress"], member["reason"])
+        for wave in view["waves"]
+        for member in wave["members"]
+    ]
+    print(table(("wave", "is", "device", "progress", "why"), lines))
+
+
+def read_policy(path: Path) -> Json:
+    """A policy file's content; what it means is checked by the server.
+
+    Raises:
+        ConfigError: It cannot be read, is too large, or is no TOML.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_POLICY_BYTES + 1)
+        if len(content) > MAX_POLICY_BYTES:
+            raise ConfigError(f"{path}: larger than the {MAX_POLICY_BYTES} bytes that a policy may have")
+        return tomllib.loads(content.decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise ConfigError(f"{path}: no policy can be read from it: {err}") from err
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals and value):
+            raise InputError(f"label {text[:80]!r} is not understood; use KEY=VALUE")
+        pairs[key] = value
+    return pairs

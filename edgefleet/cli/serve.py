@@ -1,0 +1,95 @@
+"""`edgefleet serve`: the fleet server with everything in one process."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgefleet.errors import ConfigError
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option(
+    "--data", "data_dir", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of database, blobs, keys."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="TCP port; 0 takes a free one.")
+@click.option("--public-url", default=None, help="Address that devices and people use, when a proxy stands in front.")
+@click.option("--behind-tls-proxy", is_flag=True, help="A proxy in front speaks TLS; without it only this machine is served.")
+@click.option("--fleet", default="fleet", show_default=True, help="Name of the fleet; signed into every desired state.")
+@click.option("--broker", "broker_url", default=None, metavar="mqtt://HOST:PORT", help="MQTT broker; without it API and page only.")
+@click.option("--public-broker", default=None, metavar="mqtt://HOST:PORT", help="The broker's address for devices, when it is another one.")
+@click.option("--broker-user", default=None, help="User of the server at the broker.")
+@click.option("--broker-password-file", type=_FILE, default=None, help="File with that user's password.")
+@click.option("--mosquitto-passwords", type=_FILE, default=None, help="Mosquitto's password file; enrolment writes to it.")
+@click.option("--mosquitto-pid-file", type=_FILE, default=None, help="Mosquitto's pid file; it is told to reload.")
+@click.option("--anonymous-viewer", is_flag=True, help="Visitors without a token may look (loopback only).")
+@click.option("--drift-round-seconds", default=3600.0, show_default=True, type=float, help="Seconds between drift rounds.")
+@click.option("--drift", "drift_limits", multiple=True, metavar="NAME=VALUE", help="A limit of the drift rule, e.g. minimum_rows=100.")
+@click.option("--heartbeat-seconds", default=300.0, show_default=True, type=float, help="How often devices are expected to speak.")
+@click.option("--poll-seconds", default=1.0, show_default=True, type=float, help="Seconds between looks for due rollouts.")
+def serve(  # one parameter per option
+    data_dir: Path,
+    host: str,
+    port: int,
+    public_url: str | None,
+    behind_tls_proxy: bool,
+    fleet: str,
+    broker_url: str | None,
+    public_broker: str | None,
+    broker_user: str | None,
+    broker_password_file: Path | None,
+    mosquitto_passwords: Path | None,
+    mosquitto_pid_file: Path | None,
+    anonymous_viewer: bool,
+    drift_round_seconds: float,
+    drift_limits: tuple[str, ...],
+    heartbeat_seconds: float,
+    poll_seconds: float,
+) -> None:
+    """Run the fleet server: API, page, ingest and scheduler.
+
+    The first start writes an admin token to DATA/admin.token. SIGTERM ends it after the requests in flight.
+    """
+    from fleet_server.config import ServerConfig
+    from fleet_server.drift import DriftPolicy
+    from fleet_server.serve import run
+
+    run(
+        ServerConfig(
+            data_dir=data_dir,
+            host=host,
+            port=port,
+            public_url=public_url,
+            behind_tls_proxy=behind_tls_proxy,
+            fleet=fleet,
+            broker_url=broker_url,
+            public_broker_url=public_broker,
+            broker_username=broker_user,
+            broker_password_file=broker_password_file,
+            mosquitto_password_file=mosquitto_passwords,
+            mosquitto_pid_file=mosquitto_pid_file,
+            anonymous_role="viewer" if anonymous_viewer else None,
+            drift_round_s=drift_round_seconds,
+            drift_policy=replace(DriftPolicy(), **_limits(drift_limits, DriftPolicy.__annotations__)),
+            heartbeat_s=heartbeat_seconds,
+            scheduler_poll_s=poll_seconds,
+        )
+    )
+
+
+def _limits(pairs: tuple[str, ...], known: dict[str, type]) -> dict[str, Any]:
+    """NAME=VALUE pairs as numbers; whole ones where the limit is a count."""
+    limits: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if name not in known:
+            raise ConfigError(f"drift limit {name[:40]!r} is unknown: one of {', '.join(known)}")
+        try:
+            limits[name] = int(value) if known[name] is int else float(value)
+        except ValueError as err:
+            raise ConfigError(f"drift limit {name} = {value[:40]!r} is no number") from err
+    return limits

@@ -1,0 +1,208 @@
+"""A small client of the fleet server's API, for the command line and for scripts. Needs the standard library only.
+
+Answers are plain dicts and lists as the API documents them. A refusal becomes the error of the one who must act, with the server's words.
+"""
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import quote, urlencode, urlsplit
+
+from edgefleet.bundle import MANIFEST_NAME, Bundle
+from edgefleet.errors import ConfigError, EdgefleetError, InputError, TransportError
+from edgefleet.manifest import MAX_MANIFEST_BYTES
+
+API: Final = "/api/v1"
+TIMEOUT_S: Final = 30.0
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+
+Json = dict[str, Any]
+
+
+class ServerRefusedError(InputError):
+    """The server said no.
+
+    Attributes:
+        status: HTTP status of the answer.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        super().__init__(detail)
+
+
+class FleetClient:
+    """One server, one token.
+
+    Args:
+        url: http://HOST:PORT or https://...
+        token: Bearer token, None for what needs none.
+    """
+
+    def __init__(self, url: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigError(f"server {url[:80]!r} is not understood: use http://HOST:PORT")
+        self.url = url.rstrip("/")
+        self._token, self._timeout_s = token, timeout_s
+
+    @classmethod
+    def of_data_dir(cls, data_dir: Path) -> "FleetClient":
+        """A client of the server that runs over this data folder here, with its admin token.
+
+        Raises:
+            ConfigError: No server runs there, or the files cannot be read.
+        """
+        try:
+            running = json.loads((data_dir / "server.json").read_bytes())
+            return cls(str(running["url"]), (data_dir / "admin.token").read_text(encoding="ascii").strip())
+        except (OSError, ValueError, KeyError) as err:
+            raise ConfigError(f"{data_dir}: no running server: {err}; start it with `edgefleet serve --data {data_dir}`") from err
+
+    def health(self) -> Json:
+        """Whether the server answers."""
+        return cast(Json, self._call("GET", "/healthz"))
+
+    def enroll(self, device_id: str, project: str, public_key: str, labels: dict[str, str] | None = None) -> Json:
+        """Let a device in; the answer holds its token and broker password, once."""
+        body = {"device_id": device_id, "project": project, "public_key": public_key, "labels": labels or {}}
+        return cast(Json, self._call("POST", "/devices", body))
+
+    def push(self, bundle_dir: Path | str, version: str, note: str = "") -> Json:
+        """Upload the files of a bundle that the server does not have, then make it a release.
+
+        Raises:
+            ArtifactError: The bundle on disk is damaged.
+        """
+        bundle = Bundle.open(bundle_dir)
+        for name, entry in bundle.manifest.files.items():
+            if not self._has_blob(entry.sha256):
+                self._call("PUT", f"/blobs/{entry.sha256}", content=bundle.read(name))
+        with (Path(bundle_dir) / MANIFEST_NAME).open("rb") as stream:
+            manifest = stream.read(MAX_MANIFEST_BYTES)
+        body = {"project": bundle.manifest.project, "version": version, "manifest": manifest.decode(), "note": note}
+        return cast(Json, self._call("POST", "/releases", body))
+
+    def create_rollout(self, release_id: str, policy: Json, selection: dict[str, str] | None = None) -> Json:
+        """Plan a rollout; it waits for its start."""
+        return cast(Json, self._call("POST", "/rollouts", {"release_id": release_id, "policy": policy, "selection": selection or {}}))
+
+    def start_rollout(self, rollout_id: str, reason: str = "") -> Json:
+        """Start a planned rollout as it is now."""
+        return self.action(rollout_id, "start", reason=reason)
+
+    def action(self, rollout_id: str, action: str, *, version: int | None = None, reason: str = "") -> Json:
+        """start, pause, resume, abort or roll-back; without a version it means the rollout as it is now."""
+        known = int(self.rollout(rollout_id)["version"]) if version is None else version
+        path = f"/rollouts/{quote(rollout_id, safe='')}/{quote(action, safe='')}"
+        return cast(Json, self._call("POST", path, {"version": known, "reason": reason}))
+
+    def overview(self) -> Json:
+        """What needs a person, and the fleet in numbers."""
+        return cast(Json, self._call("GET", "/overview"))
+
+    def releases(self) -> list[Json]:
+        """All releases, newest first."""
+        return cast(list[Json], self._call("GET", "/releases"))
+
+    def rollouts(self) -> list[Json]:
+        """The newest rollouts."""
+        return cast(list[Json], self._call("GET", "/rollouts"))
+
+    def rollout(self, rollout_id: str) -> Json:
+        """One rollout with its waves."""
+        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}"))
+
+    def devices(self, **filters: str) -> list[Json]:
+        """All devices, page by page; filters are project=... and label="key=value"."""
+        found: list[Json] = []
+        while True:
+            after = {"after": found[-1]["device_id"]} if found else {}
+            page = cast(list[Json], self._call("GET", f"/devices?{urlencode({**filters, **after, 'limit': '1000'})}"))
+            found += page
+            if len(page) < 1000:
+                return found
+
+    def device(self, device_id: str) -> Json:
+        """One device."""
+        return cast(Json, self._call("GET", f"/devices/{quote(device_id, safe='')}"))
+
+    def drift(self, project: str | None = None) -> Json | None:
+        """Drift of a project."""
+        return cast(Json | None, self._call("GET", "/drift" + (f"?{urlencode({'project': project})}" if project else "")))
+
+    def explanations(self, **filters: str) -> list[Json]:
+        """Explained predictions, newest first; filters are project=..., device=..., limit=..."""
+        return cast(list[Json], self._call("GET", "/explanations" + (f"?{urlencode(filters)}" if filters else "")))
+
+    def events(self, after: int = 0, limit: int = 200) -> list[Json]:
+        """The log after a number, oldest first."""
+        return cast(list[Json], self._call("GET", f"/events?{urlencode({'after': after, 'limit': limit})}"))
+
+    def _has_blob(self, sha256: str) -> bool:
+        try:
+            self._request("HEAD", f"/blobs/{sha256}", None, {})
+        except ServerRefusedError as err:
+            if err.status == 404:
+                return False
+            raise
+        return True
+
+    def _call(self, method: str, path: str, body: Json | None = None, content: bytes | None = None) -> Any:
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            content, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        elif content is not None:
+            headers["Content-Type"] = "application/octet-stream"
+        answer = self._request(method, path, content, headers)
+        try:
+            return json.loads(answer) if answer else None
+        except ValueError as err:
+            raise TransportError(f"{self.url}{API}{path}: the answer is no JSON; is this a fleet server?") from err
+
+    def _request(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> bytes:
+        if self._token is not None:
+            headers = headers | {"Authorization": f"Bearer {self._token}"}
+        request = urllib.request.Request(f"{self.url}{API}{path}", data=content, headers=headers, method=method)  # noqa: S310  # http(s) only, checked
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310  # the same
+                return cast(bytes, answer.read(MAX_ANSWER_BYTES))
+        except urllib.error.HTTPError as err:
+            with err:
+                raise _refusal(err.code, err.read(65_536)) from None
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as err:
+            reason = getattr(err, "reason", err)
+            raise TransportError(f"{self.url}: the fleet server does not answer: {reason}; is it running, is the address right?") from err
+
+
+def _refusal(status: int, content: bytes) -> EdgefleetError:
+    try:
+        detail = str(json.loads(content)["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = f"the server answered with status {status}"
+    if status >= 500:
+        return TransportError(detail)
+    return ServerRefusedError(status, detail)
+
+
+def token_from_environment(token_file: Path | None) -> str | None:
+    """The token: from the file given, else EDGEFLEET_TOKEN, else the file that EDGEFLEET_TOKEN_FILE names.
+
+    Never from the command line, where every user of the machine can read it.
+
+    Raises:
+        ConfigError: A file was named and cannot be read.
+    """
+    named = token_file or (Path(name) if (name := os.environ.get("EDGEFLEET_TOKEN_FILE")) else None)
+    if token_file is None and (token := os.environ.get("EDGEFLEET_TOKEN")):
+        return token.strip()
+    if named is None:
+        return None
+    try:
+        return named.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{named}: the token cannot be read: {err}") from err
