@@ -103,7 +103,7 @@ def _networks(package: ModelPackage, recipes: list[Recipe], explain: ExplainMeth
     failed: dict[str, str] = dict(done["failed"])
     for target in integers:
         if "tflite-fp32" not in graphs:
-            failed[target] = f"there is no fp32 file to start from: {failed['tflite-fp32']}"
+            failed[target] = f"there is no tflite-fp32 to start from: {failed['tflite-fp32']}"
             continue
         result = folder / f"{target}.graph"
         calibration = str(package.folder / "rows" / "calibration.npz")

@@ -25,9 +25,9 @@ DEFAULT_MEMORY_BYTES: Final = 24 * 1024**3
 class ChildFailed(VerdictError):
     """The child crashed, ran out of time or raised; `reason` is one bounded line."""
 
-    def __init__(self, what: str, reason: str) -> None:
+    def __init__(self, reason: str) -> None:
         self.reason = reason[:MAX_REASON]
-        super().__init__(f"{what}: {self.reason}")
+        super().__init__(self.reason)
 
 
 def run_isolated(function: str, job: dict[str, Any], *, timeout_s: float, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def run_isolated(function: str, job: dict[str, Any], *, timeout_s: float, memory
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), timeout=timeout_s, check=False
                 )
             except subprocess.TimeoutExpired as err:
-                raise ChildFailed(function, f"timed out after {timeout_s:g} s") from err
-        return _result(function, folder, done.returncode)
+                raise ChildFailed(f"timed out after {timeout_s:g} s") from err
+        return _result(folder, done.returncode)
 
 
 def _environment() -> dict[str, str]:
@@ -71,17 +71,17 @@ def _environment() -> dict[str, str]:
     return {**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONHASHSEED": "0"}
 
 
-def _result(function: str, folder: Path, code: int) -> dict[str, Any]:
+def _result(folder: Path, code: int) -> dict[str, Any]:
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        raise ChildFailed(function, f"crashed: ended by signal {name}")
+        raise ChildFailed(f"crashed: ended by signal {name}")
     try:
         content = (folder / "result.json").read_bytes()[: _MAX_RESULT_BYTES + 1]
         answer = json.loads(content)
     except (OSError, ValueError) as err:
-        raise ChildFailed(function, f"ended with code {code} and no result: {_tail(folder / 'log')}") from err
+        raise ChildFailed(f"ended with code {code} and no result: {_tail(folder / 'log')}") from err
     if not isinstance(answer, dict) or "error" in answer:
-        raise ChildFailed(function, str(answer.get("error") if isinstance(answer, dict) else answer))
+        raise ChildFailed(str(answer.get("error") if isinstance(answer, dict) else answer))
     return answer
 
 

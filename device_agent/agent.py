@@ -21,8 +21,9 @@ from device_agent.reports import Reports
 from device_agent.score import Score
 from device_agent.telemetry.spool import Spool
 from device_agent.update.disk import Disk, FolderLock
+from device_agent.update.outside import Outside
 from device_agent.update.selftest import SelftestResult, run_in_child
-from device_agent.update.updater import Outside, Updater
+from device_agent.update.updater import Updater
 from edgefleet.errors import EdgefleetError
 
 LOG = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from device_agent.checks import RowChecks
 from device_agent.choose import choose_variant
-from device_agent.explain import Explainer, open_explainer
+from device_agent.explain import Explainer, Explanation, open_explainer
 from device_agent.ring import DEFAULT_SLOTS, NOT_ANSWERED, Ring
 from device_agent.runtime import Matrix, Session, open_runtime
 from device_agent.score import BatchScores, Score
@@ -230,7 +230,7 @@ class Scorer:
             self._windows.reject(rejection.reason)
         return refused
 
-    def _explain(self, row: Matrix, score: Score) -> Any:
+    def _explain(self, row: Matrix, score: Score) -> Explanation:
         assert self._explainer is not None  # noqa: S101 - `score` has refused this before
         return self._explainer.explain(row, score.index, score.margin, self._locked_margins)
 

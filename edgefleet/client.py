@@ -14,9 +14,14 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from edgefleet.bundle import MANIFEST_NAME, Bundle
 from edgefleet.errors import ConfigError, EdgefleetError, InputError, TransportError
+from edgefleet.files import write_durably
 from edgefleet.manifest import MAX_MANIFEST_BYTES
+from edgefleet.signing import SigningKey
 
 API: Final = "/api/v1"
+IDENTITY_NAME: Final = "identity.json"
+KEY_NAME: Final = "device.key"
+IDENTITY_VERSION: Final = 1
 TIMEOUT_S: Final = 30.0
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
@@ -72,6 +77,21 @@ class FleetClient:
         body = {"device_id": device_id, "project": project, "public_key": public_key, "labels": labels or {}}
         return cast(Json, self._call("POST", "/devices", body))
 
+    def enroll_into(self, folder: Path, device_id: str, labels: dict[str, str] | None = None, *, project: str) -> Json:
+        """Make a device's key in `folder`, enrol it, and write identity.json there; the answer holds no secret.
+
+        Raises:
+            ConfigError: The folder holds an identity already.
+        """
+        path = folder / IDENTITY_NAME
+        if path.exists():
+            raise ConfigError(f"{path} exists: this folder belongs to an enrolled device; choose another folder")
+        key = SigningKey.load_or_create(folder / KEY_NAME)
+        answer = self.enroll(device_id, project, key.public.hex, labels)
+        identity = {"format_version": IDENTITY_VERSION, "labels": labels or {}, "server_url": self.url} | answer
+        write_durably(path, (json.dumps(identity, indent=1) + "\n").encode(), mode=0o600)
+        return {"device_id": device_id, "project": project, "labels": labels or {}, "dir": str(folder), "fleet": answer["fleet"]}
+
     def push(self, bundle_dir: Path | str, version: str, note: str = "") -> Json:
         """Upload the files of a bundle that the server does not have, then make it a release.
 
@@ -91,11 +111,11 @@ class FleetClient:
         """Plan a rollout; it waits for its start."""
         return cast(Json, self._call("POST", "/rollouts", {"release_id": release_id, "policy": policy, "selection": selection or {}}))
 
-    def start_rollout(self, rollout_id: str, reason: str = "") -> Json:
-        """Start a planned rollout as it is now."""
-        return self.action(rollout_id, "start", reason=reason)
+    def start_rollout(self, rollout_id: str, version: int | None = None, reason: str = "") -> Json:
+        """Start a planned rollout."""
+        return self.action(rollout_id, "start", version, reason)
 
-    def action(self, rollout_id: str, action: str, *, version: int | None = None, reason: str = "") -> Json:
+    def action(self, rollout_id: str, action: str, version: int | None = None, reason: str = "") -> Json:
         """start, pause, resume, abort or roll-back; without a version it means the rollout as it is now."""
         known = int(self.rollout(rollout_id)["version"]) if version is None else version
         path = f"/rollouts/{quote(rollout_id, safe='')}/{quote(action, safe='')}"
@@ -135,9 +155,10 @@ class FleetClient:
         """Drift of a project."""
         return cast(Json | None, self._call("GET", "/drift" + (f"?{urlencode({'project': project})}" if project else "")))
 
-    def explanations(self, **filters: str) -> list[Json]:
-        """Explained predictions, newest first; filters are project=..., device=..., limit=..."""
-        return cast(list[Json], self._call("GET", "/explanations" + (f"?{urlencode(filters)}" if filters else "")))
+    def explanations(self, project: str | None = None, device: str | None = None, limit: int = 20) -> list[Json]:
+        """Explained predictions, newest first."""
+        filters = {key: value for key, value in (("project", project), ("device", device)) if value is not None}
+        return cast(list[Json], self._call("GET", f"/explanations?{urlencode({**filters, 'limit': limit})}"))
 
     def events(self, after: int = 0, limit: int = 200) -> list[Json]:
         """The log after a number, oldest first."""

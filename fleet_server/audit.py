@@ -33,7 +33,15 @@ def record(connection: sa.Connection, at: int, *, actor: str, action: str, subje
     head = connection.execute(newest).first()
     seq, previous = (head.seq + 1, head.hash) if head is not None else (1, GENESIS)
     kind, key = subject
-    entry = {"seq": seq, "at": at, "actor": actor[:120], "action": action, "subject_kind": kind, "subject": key, "detail": detail[:MAX_DETAIL]}
+    entry = {
+        "seq": seq,
+        "at": at,
+        "actor": actor[:120],
+        "action": action,
+        "subject_kind": kind,
+        "subject": key,
+        "detail": detail[:MAX_DETAIL],
+    }
     connection.execute(sa.insert(EVENT).values(**entry, hash=_link(previous, *entry.values())))
 
 

@@ -127,7 +127,9 @@ def check_origin(asked: Request) -> None:
     origin = asked.headers.get("Origin")
     same = urlsplit(origin).netloc == asked.host if origin is not None else site == "same-origin"
     if not same or site == "cross-site":
-        raise ForbiddenError(f"a request from {origin or site or 'an unknown site'} may not act with the session of {asked.host}; use this site's own page")
+        raise ForbiddenError(
+            f"a request from {origin or site or 'an unknown site'} may not act with the session of {asked.host}; use this site's own page"
+        )
 
 
 def requires(*roles: Role) -> Callable[[View], View]:

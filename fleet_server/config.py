@@ -79,8 +79,8 @@ class ServerConfig:
     def _check_public(self) -> None:
         if not self.behind_tls_proxy:
             raise ConfigError(
-                f"host {self.host!r} is reachable by others and this server speaks no TLS: put a TLS proxy in front and listen on 127.0.0.1, "
-                "or say --behind-tls-proxy if the proxy is on another machine"
+                f"host {self.host!r} is reachable by others and this server speaks no TLS: put a TLS proxy in front and listen on "
+                "127.0.0.1, or say --behind-tls-proxy if the proxy is on another machine"
             )
         if self.anonymous_role is not None:
             raise ConfigError(f"anonymous role {self.anonymous_role!r} is for loopback only, not for host {self.host!r}: leave it out")

@@ -159,7 +159,12 @@ def _settle_alarm(this: _Round, device_id: str, state: DriftState, known: drift_
         features = [this.subject.inputs[f] for f in state.alarm.features]
         if known is None:
             drift_rows.open_alarm(connection, device_id, this.subject.project, digest, features, at)
-            _say(this, device_id, "drift-alarm", f"{device_id} differs from its peers in {_names(features)}; evidence {state.alarm.evidence:.3g}")
+            _say(
+                this,
+                device_id,
+                "drift-alarm",
+                f"{device_id} differs from its peers in {_names(features)}; evidence {state.alarm.evidence:.3g}",
+            )
         elif (known.reference_digest, known.features) != (digest, features):
             drift_rows.move_alarm(connection, known.alarm_id, digest, features)
         return

@@ -4,6 +4,7 @@ from typing import Final
 
 from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, StorageError, TransportError
 from fleet_server.queries.errors import NotFoundError
+from fleet_server.rollout.transitions import TransitionError
 
 
 class UnauthorizedError(EdgefleetError):
@@ -42,6 +43,7 @@ STATUS: Final[tuple[tuple[type[EdgefleetError], int], ...]] = (
     (ForbiddenError, 403),
     (NotFoundError, 404),
     (ConflictError, 409),
+    (TransitionError, 409),
     (LengthRequiredError, 411),
     (TooLargeError, 413),
     (UnsupportedMediaError, 415),

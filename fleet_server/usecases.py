@@ -159,6 +159,8 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
             raise NotFoundError("rollout", rollout_id)
         if stored.version != version:
             raise ConflictError(_what_happened(connection, stored.rollout, version, stored.version))
+        if stored.rollout.state is RolloutState.ABORTED and not rollouts.owned(connection, rollout_id):
+            raise ConflictError(f"the devices of rollout {rollout_id} belong to a later rollout now; act on that one")
         words = reason.strip() or f"{actor.name} chose {action}"
         after = apply_person(stored.rollout, Event(action).value, words, now)
         # A clock that was set back must not make the engine wait for the old time.
@@ -199,4 +201,6 @@ def _what_happened(connection: sa.Connection, rollout: Rollout, seen: int, versi
     newest = sa.select(EVENT).where(EVENT.c.subject_kind == "rollout", EVENT.c.subject == rollout.rollout_id).order_by(EVENT.c.seq.desc())
     event = connection.execute(newest.limit(1)).first()
     who = "" if event is None else f"{event.actor} did {event.action} at {from_micros(event.at):%H:%M:%S} UTC; "
-    return f"you saw version {seen} of this rollout, it is at {version}: {who}it is {rollout.state.value} now. Nothing was done; look again."
+    return (
+        f"you saw version {seen} of this rollout, it is at {version}: {who}it is {rollout.state.value} now. Nothing was done; look again."
+    )

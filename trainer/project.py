@@ -258,17 +258,15 @@ def _check_limits(tables: _Tables) -> None:
 def _inputs(schema: Schema) -> tuple[list[Input], list[int]]:
     if (schema.pattern is None) == (not schema.inputs):
         raise ConfigError(f"{PROJECT_NAME}: [schema] needs either schema.pattern with schema.shape, or schema.inputs")
+    if schema.pattern is not None and not schema.shape:
+        raise ConfigError(f"{PROJECT_NAME}: schema.pattern needs schema.shape, for example [8, 8]")
     shape = schema.shape or [len(schema.inputs)]
     size = 1
     for side in shape:
         size *= side
         if side < 1 or size > MAX_INPUTS:
             raise ConfigError(f"{PROJECT_NAME}: schema.shape = {shape} is not a list of positive numbers with a product up to {MAX_INPUTS}")
-    inputs = schema.inputs
-    if schema.pattern is not None:
-        if not schema.shape:
-            raise ConfigError(f"{PROJECT_NAME}: schema.pattern needs schema.shape, for example [8, 8]")
-        inputs = _spell(schema.pattern, shape)
+    inputs = schema.inputs if schema.pattern is None else _spell(schema.pattern, shape)
     if len(inputs) != size:
         raise ConfigError(f"{PROJECT_NAME}: schema.inputs lists {len(inputs)} inputs, schema.shape = {shape} needs {size}")
     if len({column.name for column in inputs}) != len(inputs):

@@ -34,11 +34,11 @@ class Step:
 _FREE: Final = Step(np.float32(-np.inf), np.float32(np.inf), True, 1.0)
 
 
-def compile_treeshap(ensemble: Ensemble) -> bytes:
+def compile_treeshap(ensemble: Ensemble, max_slots: int = MAX_SLOTS) -> bytes:
     """The explainer file of an ensemble; see `device_agent.explain` for its evaluation.
 
     Raises:
-        VerdictError: More than `MAX_SLOTS` slots.
+        VerdictError: More than `max_slots` slots, one per feature on a leaf's path.
 
     Reference:
         Lundberg et al. (2020), Nature Machine Intelligence 2, 56: path-dependent values; the integral form avoids their recursion.
@@ -52,8 +52,10 @@ def compile_treeshap(ensemble: Ensemble) -> bytes:
             if path:
                 by_depth.setdefault(len(path), []).append((value, path))
                 slots += len(path)
-        if slots > MAX_SLOTS:
-            raise VerdictError(f"the explanation would need more than {MAX_SLOTS} slots (leaves x features); use fewer or shallower trees")
+        if slots > max_slots:
+            raise VerdictError(
+                f"the explanation would need more than {max_slots} slots (features on all paths); use fewer or shallower trees"
+            )
     arrays: dict[str, NDArray[Any]] = {
         "method": np.array("treeshap"),
         "base": base,

@@ -45,12 +45,19 @@ def convert_keras(job: dict[str, Any]) -> dict[str, Any]:
         try:
             content = _convert(target, model, features)
         except Exception as err:  # the converters raise anything; one target's failure is that target's verdict
-            failed[target] = f"{type(err).__name__}: {' '.join(str(err)[:2000].split())}"[:MAX_REASON]
+            failed[target] = _reason(err)
             continue
         path = folder / f"{target}.graph"
         path.write_bytes(content)
         files[target] = str(path)
     return {"files": files, "failed": failed, "answers": answers}
+
+
+def _reason(err: Exception) -> str:
+    text = " ".join(str(err)[:20_000].split())
+    if "TensorList" in text:
+        return "recurrent layers are not converted to TFLite in this version, only to onnx-fp32"
+    return (text if isinstance(err, VerdictError) else f"{type(err).__name__}: {text}")[:MAX_REASON]
 
 
 def with_margin(model: Any, features: int) -> Any:
@@ -66,7 +73,8 @@ def with_margin(model: Any, features: int) -> Any:
         raise VerdictError(
             f"the Keras model takes {shapes}, expected one input [None, {features}] in schema order; reshape inside the model"
         )
-    outputs = model.output
+    # A loaded Sequential has no output of its own, but its layers do; it cannot have named outputs either.
+    outputs = None if isinstance(model, tf.keras.Sequential) else model.output
     if isinstance(outputs, dict) and {"margin", "probabilities"} <= set(outputs):
         return tf.keras.Model(model.inputs[0], {name: outputs[name] for name in ("margin", "probabilities")})
     last = model.layers[-1]

@@ -84,10 +84,10 @@ class LiteSession:
 
     def _resized(self, count: int) -> Any:
         if self._batch is None or self._batch_rows != count:
-            with quiet_load():
-                self._batch = self._batch or Interpreter(model_content=self._graph, num_threads=1)
-                self._batch.resize_tensor_input(self.input, [count, self.features])
-                self._batch.allocate_tensors()
+            self._batch_rows = 0  # stays 0 when the allocation fails
+            self._batch = self._batch or Interpreter(model_content=self._graph, num_threads=1)
+            self._batch.resize_tensor_input(self.input, [count, self.features])
+            self._batch.allocate_tensors()
             self._batch_rows = count
         return self._batch
 

@@ -5,27 +5,26 @@ by this process or by the next one. A disk that refuses stops the update where i
 """
 
 import logging
-import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
 
 from device_agent.config import AgentConfig, Identity
 from device_agent.doors.answering import Answering
-from device_agent.scorer import Scorer, choose_variant
+from device_agent.scorer import Scorer
+from device_agent.update.arrival import Arrival
 from device_agent.update.director import Director
 from device_agent.update.disk import Disk
-from device_agent.update.fetch import REFUSALS, Fetcher, FetchStopped, NotServedError, WrongBytesError, backoff_s
 from device_agent.update.journal import Journal
+from device_agent.update.outside import Outside
 from device_agent.update.plan import WORKING, Event, Progress, judge_desired, step
-from device_agent.update.selftest import Selftest
 from device_agent.update.store import Store
 from device_agent.update.trial import Trial, TrialVerdict
 from edgefleet.desired import Acceptance, TrialPolicy
-from edgefleet.errors import ArtifactError, EdgefleetError, StorageError, TransportError
+from edgefleet.errors import ArtifactError, EdgefleetError, StorageError
 from edgefleet.messages import DeviceState
 
 LOG = logging.getLogger(__name__)
@@ -34,25 +33,6 @@ JOURNAL_NAME: Final = "journal"
 IDLE_S: Final = 30.0
 TRIAL_LOOK_S: Final = 0.1
 STORAGE_RETRY_S: Final = 5.0
-
-
-@dataclass(frozen=True)
-class Outside:
-    """What the updater needs from the agent around it.
-
-    Attributes:
-        selftest: Runs the self-test of a slot.
-        stopped: Whether the agent was asked to stop.
-        newer: Whether a newer desired state waits; a download ends for it.
-        tell: Called with (event name, sentence, bundle digest) for the operator.
-        changed: Called after each change of the progress or of the running model.
-    """
-
-    selftest: Selftest
-    stopped: Callable[[], bool]
-    newer: Callable[[], bool]
-    tell: Callable[[str, str, str], None]
-    changed: Callable[[], None]
 
 
 class Updater:
@@ -65,16 +45,15 @@ class Updater:
     """
 
     def __init__(self, identity: Identity, config: AgentConfig, disk: Disk, models: Answering, outside: Outside) -> None:
-        self._identity, self._config, self._disk, self._models, self._outside = identity, config, disk, models, outside
-        self._rng = random.Random()  # noqa: S311  # jitter, no secret
+        self._config, self._models, self._outside = config, models, outside
         self.store = Store(config.dir, disk)
+        self._arrival = Arrival(identity, config, self.store, disk, lambda: outside.stopped() or outside.newer())
         self.journal = Journal(config.dir / JOURNAL_NAME, disk)
         self.director = Director(identity, disk, config.dir)
         self.progress = _last_progress(self.journal.records)
         self.waiting_for = self.storage_problem = ""
         self._pending: bytes | None = None
         self._recovered = self._unjudged = False
-        self._failures = self._refusals = 0
 
     def load(self) -> None:
         """Open the model that runs, or the one before when it is damaged; reads only, so it works on a full or read-only disk."""
@@ -146,7 +125,7 @@ class Updater:
             return
         if acceptance is Acceptance.NEW:
             self._unjudged = True
-            self._failures = self._refusals = 0
+            self._arrival.forget_failures()
         if self._unjudged:  # also when the disk refused the last time, and the document is a repetition now
             self._judge()
             self._unjudged = False
@@ -183,52 +162,20 @@ class Updater:
         return action() if action is not None else IDLE_S
 
     def _fetch(self) -> float:
-        digest = self.progress.subject
-        fetcher = Fetcher(
-            self.store,
-            self._disk,
-            self._config.mirror or self._identity.server_url,
-            self._identity.token,
-            lambda: self._outside.stopped() or self._outside.newer(),
-        )
-        try:
-            manifest = fetcher.manifest(digest)
-            if manifest.project != self._identity.project:
-                raise ArtifactError(f"the bundle is for project {manifest.project}, this device runs {self._identity.project}")
-            variant, because = choose_variant(manifest, None, self._config.runtimes)
-            LOG.info("bundle %s: %s", digest[:12], because)
-            fetcher.variant(manifest, variant.name)
-            self.store.write_slot(digest, manifest, variant.name)
-            self.store.point("trial", digest)
-        except FetchStopped:
-            return 0.0
-        except WrongBytesError as err:
-            self._step(Event.WRONG_BYTES, reason=str(err))
-            return 0.0
-        except StorageError:
-            raise
-        except TransportError as err:
-            return self._later(err)
-        except NotServedError as err:
-            self._refusals += 1
-            if self._refusals < REFUSALS:
-                return self._later(err)
-            self._step(Event.REFUSED, reason=f"{err} ({self._refusals} times)")
-            return IDLE_S
-        except EdgefleetError as err:
-            self._step(Event.REFUSED, reason=str(err))
-            return IDLE_S
-        self._failures, self.waiting_for = 0, ""
-        self._step(Event.FETCHED)
+        outcome = self._arrival.attempt(self.progress.subject)
+        if outcome.reason != self.waiting_for and outcome.event is None:
+            self._wait_for(outcome.reason)
+        if outcome.event is None:
+            return outcome.wait_s
+        self.waiting_for = ""
+        self._step(outcome.event, reason=outcome.reason)
         return 0.0
 
-    def _later(self, err: Exception) -> float:
-        self._failures += 1
-        if self.waiting_for != str(err):
-            self.waiting_for = str(err)
-            self._outside.changed()
-            LOG.warning("download waits: %s", err)
-        return backoff_s(self._failures, self._rng)
+    def _wait_for(self, reason: str) -> None:
+        self.waiting_for = reason
+        if reason:
+            LOG.warning("download waits: %s", reason)
+        self._outside.changed()
 
     def _start_selftest(self) -> float:
         try:

@@ -1,6 +1,5 @@
 """`edgefleet push|enroll|devices|rollout|drift`: what people do with a fleet, through the server's API and nothing else."""
 
-import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,8 @@ import click
 from edgefleet.cli.main import print_json
 from edgefleet.client import FleetClient, Json, token_from_environment
 from edgefleet.errors import ConfigError, InputError
-from edgefleet.files import write_durably
 from edgefleet.report.table import table
-from edgefleet.signing import SigningKey
 
-IDENTITY_VERSION: Final = 1
 MAX_POLICY_BYTES: Final = 65_536
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -61,27 +57,11 @@ def enroll(
     device_id: str, project: str, labels: tuple[str, ...], folder: Path, server: str, token_file: Path | None, as_json: bool
 ) -> None:
     """Enrol a device and write its identity folder (identity.json and device.key, readable by their owner only)."""
-    enrolled = write_identity(_client(server, token_file), device_id, project, _pairs(labels), folder)
+    enrolled = _client(server, token_file).enroll_into(folder, device_id, _pairs(labels), project=project)
     if as_json:
         print_json(enrolled)
     else:
         print(f"device {device_id} is enrolled for {project}; run it with: edgefleet agent run --dir {folder}")
-
-
-def write_identity(client: FleetClient, device_id: str, project: str, labels: dict[str, str], folder: Path) -> Json:
-    """Make the device's key, enrol it, write the folder; what is returned holds no secret.
-
-    Raises:
-        ConfigError: The folder holds an identity already.
-    """
-    path = folder / "identity.json"
-    if path.exists():
-        raise ConfigError(f"{path} exists: this folder belongs to an enrolled device; choose another folder")
-    key = SigningKey.load_or_create(folder / "device.key")
-    answer = client.enroll(device_id, project, key.public.hex, labels)
-    identity = {"format_version": IDENTITY_VERSION, "labels": labels, "server_url": client.url} | answer
-    write_durably(path, (json.dumps(identity, indent=1) + "\n").encode(), mode=0o600)
-    return {"device_id": device_id, "project": project, "labels": labels, "dir": str(folder), "fleet": answer["fleet"]}
 
 
 @click.command()
@@ -175,7 +155,7 @@ def _action(name: str, summary: str) -> click.Command:
     @click.option("--version", type=int, default=None, help="Refuse if the rollout has changed since this version.")
     @_server_options
     def act(rollout_id: str, reason: str, version: int | None, server: str, token_file: Path | None, as_json: bool) -> None:
-        _show(_client(server, token_file).action(rollout_id, name, version=version, reason=reason), as_json)
+        _show(_client(server, token_file).action(rollout_id, name, version, reason), as_json)
 
     return act
 

@@ -1,13 +1,16 @@
 """`edgefleet serve`: the fleet server with everything in one process."""
 
-from dataclasses import replace
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+import msgspec
 
 from edgefleet.errors import ConfigError
 
+MAX_POLICY_BYTES: Final = 65_536
+ROUND_KEY: Final = "round_s"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -27,8 +30,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--mosquitto-passwords", type=_FILE, default=None, help="Mosquitto's password file; enrolment writes to it.")
 @click.option("--mosquitto-pid-file", type=_FILE, default=None, help="Mosquitto's pid file; it is told to reload.")
 @click.option("--anonymous-viewer", is_flag=True, help="Visitors without a token may look (loopback only).")
-@click.option("--drift-round-seconds", default=3600.0, show_default=True, type=float, help="Seconds between drift rounds.")
-@click.option("--drift", "drift_limits", multiple=True, metavar="NAME=VALUE", help="A limit of the drift rule, e.g. minimum_rows=100.")
+@click.option("--drift-round-seconds", default=None, type=float, help="Seconds between drift rounds; 3600 when nothing says otherwise.")
+@click.option("--drift-policy", type=_FILE, default=None, help="TOML file: round_s and the limits of the drift rule.")
 @click.option("--heartbeat-seconds", default=300.0, show_default=True, type=float, help="How often devices are expected to speak.")
 @click.option("--poll-seconds", default=1.0, show_default=True, type=float, help="Seconds between looks for due rollouts.")
 def serve(  # one parameter per option
@@ -45,8 +48,8 @@ def serve(  # one parameter per option
     mosquitto_passwords: Path | None,
     mosquitto_pid_file: Path | None,
     anonymous_viewer: bool,
-    drift_round_seconds: float,
-    drift_limits: tuple[str, ...],
+    drift_round_seconds: float | None,
+    drift_policy: Path | None,
     heartbeat_seconds: float,
     poll_seconds: float,
 ) -> None:
@@ -58,6 +61,8 @@ def serve(  # one parameter per option
     from fleet_server.drift import DriftPolicy
     from fleet_server.serve import run
 
+    drift = _drift_document(drift_policy)
+    round_s = drift.pop(ROUND_KEY, 3600.0)
     run(
         ServerConfig(
             data_dir=data_dir,
@@ -73,23 +78,30 @@ def serve(  # one parameter per option
             mosquitto_password_file=mosquitto_passwords,
             mosquitto_pid_file=mosquitto_pid_file,
             anonymous_role="viewer" if anonymous_viewer else None,
-            drift_round_s=drift_round_seconds,
-            drift_policy=replace(DriftPolicy(), **_limits(drift_limits, DriftPolicy.__annotations__)),
+            drift_round_s=float(round_s if drift_round_seconds is None else drift_round_seconds),
+            drift_policy=DriftPolicy(**drift),
             heartbeat_s=heartbeat_seconds,
             scheduler_poll_s=poll_seconds,
         )
     )
 
 
-def _limits(pairs: tuple[str, ...], known: dict[str, type]) -> dict[str, Any]:
-    """NAME=VALUE pairs as numbers; whole ones where the limit is a count."""
-    limits: dict[str, Any] = {}
-    for pair in pairs:
-        name, _, value = pair.partition("=")
-        if name not in known:
-            raise ConfigError(f"drift limit {name[:40]!r} is unknown: one of {', '.join(known)}")
-        try:
-            limits[name] = int(value) if known[name] is int else float(value)
-        except ValueError as err:
-            raise ConfigError(f"drift limit {name} = {value[:40]!r} is no number") from err
-    return limits
+def _drift_document(path: Path | None) -> dict[str, Any]:
+    """The drift file's content; names that nobody knows are refused."""
+    from fleet_server.drift import DriftPolicy
+
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as stream:
+            document = tomllib.loads(stream.read(MAX_POLICY_BYTES).decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise ConfigError(f"{path}: no drift policy can be read from it: {err}") from err
+    try:
+        msgspec.convert({key: value for key, value in document.items() if key != ROUND_KEY}, DriftPolicy)
+    except msgspec.ValidationError as err:
+        raise ConfigError(f"{path}: {err}") from err
+    known = {*DriftPolicy.__annotations__, ROUND_KEY}
+    if unknown := sorted(set(document) - known):
+        raise ConfigError(f"{path}: {unknown[0][:60]!r} is unknown; known: {', '.join(sorted(known))}")
+    return document

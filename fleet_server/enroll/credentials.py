@@ -31,7 +31,9 @@ def give_password(user: str, password_file: Path, pid_file: Path | None) -> str:
             kept = [line for line in before if line.partition(":")[0] != user]
             write_durably(password_file, "".join([*kept, mosquitto_line(user, password)]).encode(), mode=0o600)
         except OSError as err:
-            raise StorageError(f"{password_file}: {err.strerror or err}; the broker's password file must be writable by this server") from err
+            raise StorageError(
+                f"{password_file}: {err.strerror or err}; the broker's password file must be writable by this server"
+            ) from err
     if pid_file is not None:
         _reload(pid_file)
     return password

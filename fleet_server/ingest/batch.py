@@ -65,7 +65,9 @@ def _sort(
 def _record(device_id: str, message: Incoming) -> telemetry.Record:
     record = decode(Telemetry, message.payload)
     if not (1 <= record.oldest_seq <= record.seq < MAX_SEQ and 0 <= record.boot < 1 << 64):
-        raise InputError(f"telemetry of {device_id}: boot {record.boot}, sequence {record.seq}, oldest {record.oldest_seq} contradict each other")
+        raise InputError(
+            f"telemetry of {device_id}: boot {record.boot}, sequence {record.seq}, oldest {record.oldest_seq} contradict each other"
+        )
     return telemetry.Record(device_id, str(record.boot), record)
 
 
@@ -96,5 +98,3 @@ def _put_aside(connection: sa.Connection, message: Incoming, reason: str, at: in
     LOG.warning("message on %s put aside: %s", message.topic[:120], reason)
     aside.put(connection, topic=message.topic, payload=message.payload, reason=reason, at=at)
     effects.aside += 1
-
-

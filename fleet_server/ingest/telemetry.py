@@ -38,9 +38,7 @@ class Record:
         return self.device_id, self.boot, self.message.seq
 
 
-def store(
-    connection: sa.Connection, facts: FleetFacts, records: Sequence[Record], at: int, effects: Effects
-) -> dict[tuple[str, str], int]:
+def store(connection: sa.Connection, facts: FleetFacts, records: Sequence[Record], at: int, effects: Effects) -> dict[tuple[str, str], int]:
     """Store the records that are not there yet and use them.
 
     Returns:
@@ -86,7 +84,9 @@ def _use(connection: sa.Connection, facts: FleetFacts, record: Record, at: int, 
     try:
         project = facts.project(record.device_id)
         if record.message.project != project:
-            raise InputError(f"telemetry of {record.device_id} names project {record.message.project[:80]!r}, it is enrolled for {project!r}")
+            raise InputError(
+                f"telemetry of {record.device_id} names project {record.message.project[:80]!r}, it is enrolled for {project!r}"
+            )
         if record.message.kind == "window":
             windows.fold(facts, record.device_id, record.message, folded)
             effects.topics |= {f"device:{record.device_id}", "devices"}
@@ -111,7 +111,9 @@ def _use_explanation(connection: sa.Connection, facts: FleetFacts, record: Recor
     release = facts.release(body.bundle_digest)
     if release is None or len(body.contributions) != release.features:
         expected = "no release of that bundle" if release is None else f"{release.features} inputs"
-        raise InputError(f"explanation of bundle {body.bundle_digest[:12]} with {len(body.contributions)} contributions: there is {expected}")
+        raise InputError(
+            f"explanation of bundle {body.bundle_digest[:12]} with {len(body.contributions)} contributions: there is {expected}"
+        )
     moment = _moment(record.message.end_at)
     journal.explanation(connection, record.device_id, record.message.project, body.bundle_digest, moment, record.message.body)
     effects.topics |= {"explanations", "overview", "drift", f"device:{record.device_id}"}

@@ -14,7 +14,8 @@ from edgefleet.messages import Telemetry, WindowBody, decode
 from edgefleet.reference import BINS
 from edgefleet.statistics import InputStatistics
 from fleet_server.ingest.fleet_facts import FleetFacts, ReleaseFacts
-from fleet_server.store import members, statistics, totals
+from fleet_server.store import members, statistics
+from fleet_server.store import totals as running_totals
 
 LATENCY_BUCKETS: Final = 40
 MAX_ROWS: Final = 100_000_000
@@ -31,7 +32,7 @@ class Folded:
     """
 
     pending: dict[tuple[str, str, str], tuple[InputStatistics, int]] = field(default_factory=dict)
-    totals: dict[tuple[str, str], totals.Added] = field(default_factory=dict)
+    totals: dict[tuple[str, str], running_totals.Added] = field(default_factory=dict)
     rows: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
 
@@ -51,7 +52,7 @@ def fold(facts: FleetFacts, device_id: str, record: Telemetry, folded: Folded) -
     key = (device_id, record.project, release.reference_digest)
     known = folded.pending.get(key)
     folded.pending[key] = (counted, 1) if known is None else (known[0].merge(counted), known[1] + 1)
-    added = folded.totals.setdefault((device_id, record.project), totals.Added())
+    added = folded.totals.setdefault((device_id, record.project), running_totals.Added())
     added.add(body, min(max(record.end_at, 0), 1 << 62))
     run = (device_id, record.project, body.bundle_digest)
     folded.rows[run] = folded.rows.get(run, 0) + body.answered
@@ -62,7 +63,7 @@ def write(connection: sa.Connection, folded: Folded) -> None:
     for (device_id, project, reference_digest), (counted, windows) in sorted(folded.pending.items(), key=lambda item: item[0]):
         statistics.add_pending(connection, device_id, project, reference_digest, counted, windows)
     for (device_id, project), added in sorted(folded.totals.items()):
-        totals.add(connection, device_id, project, added)
+        running_totals.add(connection, device_id, project, added)
     for (device_id, project, bundle_digest), rows in sorted(folded.rows.items()):
         members.note_rows(connection, device_id, project, bundle_digest, rows)
 
@@ -80,4 +81,6 @@ def _check(device_id: str, body: WindowBody, counted: InputStatistics, release: 
     lengths = (len(body.classes), len(body.scores))
     # Regression and anomaly models have no classes and no score bins.
     if lengths[0] not in (0, release.classes) or lengths[1] not in (0, BINS) or len(body.latency_us) > LATENCY_BUCKETS:
-        raise InputError(f"window of {device_id}: {lengths[0]} classes, {lengths[1]} score bins, {len(body.latency_us)} latency buckets do not fit")
+        raise InputError(
+            f"window of {device_id}: {lengths[0]} classes, {lengths[1]} score bins, {len(body.latency_us)} latency buckets do not fit"
+        )

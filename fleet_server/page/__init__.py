@@ -48,6 +48,7 @@ def create_page(app: Flask, source: Source, *, max_viewers: int = 32, clock: Cal
         states.device_word,
         states.rollout_counts,
         states.drifting_features,
+        states.moved_inputs,
         member_table,
         mini_waves,
         wave_cells,

@@ -19,7 +19,6 @@ from fleet_server.read_models import (
     RolloutView,
 )
 from fleet_server.services import Services
-from fleet_server.store import changes
 
 MAX_DEVICES = 10_000
 
@@ -63,9 +62,8 @@ class DatabaseSource:
         return queries.recent_events(self._services.db, limit)
 
     def newest_change(self) -> int:
-        """See `store.changes.last`."""
-        with self._services.db.read() as connection:
-            return changes.last(connection)
+        """See `queries.newest_change`."""
+        return queries.newest_change(self._services.db)
 
     def changes_after(self, seq: int) -> Sequence[tuple[int, str]]:
         """See `queries.changes_after`."""

@@ -127,7 +127,7 @@ def age_words(at: datetime, now: datetime) -> str:
     if seconds < 1:
         return "now"
     if seconds < 60:
-        return f"{seconds:.0f}{NO_BREAK}s ago"
+        return f"{int(seconds)}{NO_BREAK}s ago"
     if seconds < 3600:
         return f"{seconds // 60:.0f}{NO_BREAK}min ago"
     return clock(at, now)

@@ -14,6 +14,7 @@ from typing import Final
 
 _LOG = logging.getLogger(__name__)
 RETRY_MS: Final = 2000
+MAX_PORTIONS: Final = 25
 STILL_HERE: Final = b": still here\n\n"
 
 
@@ -128,12 +129,24 @@ class Feed:
     def _follow(self) -> None:
         while not self._stopped.wait(self._period_s):
             try:
-                changes = self._changes_after(self._newest)
+                changes = self._read()
             except Exception:  # a follower that died of one database error would silence every open page
                 _LOG.exception("live updates: the changes could not be read, trying again")
                 continue
             if changes:
                 self._append(changes)
+
+    def _read(self) -> list[tuple[int, str]]:
+        """All changes since the last frame; the source may hand them out in portions."""
+        found: list[tuple[int, str]] = []
+        after = self._newest
+        for _ in range(MAX_PORTIONS):
+            portion = self._changes_after(after)
+            if not portion:
+                break
+            found.extend(portion)
+            after = max(seq for seq, _ in portion)
+        return found
 
     def _append(self, changes: Sequence[tuple[int, str]]) -> None:
         newest = max(seq for seq, _ in changes)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, get_args
 
-from fleet_server.read_models import DeviceRow, DriftDevice, Progress, RolloutView, Severity, Verdict
+from fleet_server.read_models import DeviceRow, DriftDevice, DriftView, Histogram, Progress, RolloutView, Severity, Verdict
 
 PROGRESS: Final[tuple[Progress, ...]] = get_args(Progress)
 LEGEND: Final[dict[Progress, str]] = {
@@ -51,6 +51,7 @@ DRIFT: Final[dict[str, tuple[str, str, str]]] = {
     "too-few": ("?", "too few data", "not-begun"),
     "quiet": ("\u2013", "no evidence of drift", "not-begun"),
 }
+MAX_QUIET: Final = 3
 _UNDER_WAY: Final = frozenset({"downloading", "verified", "self-test", "trial"})
 _FAILED: Final = frozenset({"rolled-back", "refused", "quarantined"})
 
@@ -93,6 +94,14 @@ def counts_in_words(counts: dict[Progress, int]) -> str:
     """`3 committed, attested; 1 failed`; states without a device are left out."""
     said = [f"{counts[state]:,} {word}" for state, word in LEGEND.items() if counts.get(state)]
     return "; ".join(said) or "no device"
+
+
+def moved_inputs(drift: DriftView, most: int) -> Sequence[tuple[str, str, Histogram]]:
+    """(device, state, histogram) of the inputs that moved, alarms first; of a quiet fleet the first ones."""
+    states = {(device.device_id, found.feature): found.state for device in drift.devices for found in device.features}
+    drawn = [(device_id, states.get((device_id, one.feature), "quiet"), one) for device_id, one in drift.histograms]
+    moved = [item for state in ("alarm", "watching") for item in drawn if item[1] == state]
+    return (moved or drawn[:MAX_QUIET])[:most]
 
 
 def drifting_features(devices: Sequence[DriftDevice], most: int) -> tuple[list[str], int]:

@@ -49,11 +49,13 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
 
     @page.context_processor
     def shared() -> dict[str, Any]:
+        # The application may have refused before the guard above ran: its message is shown by this page too.
+        actor = g.get("page_actor")
         return {
-            "actor": g.page_actor,
-            "may_act": _may(g.page_actor, "operator"),
-            "now": g.page_now,
-            "seq": g.page_seq,
+            "actor": actor,
+            "may_act": _may(actor, "operator"),
+            "now": g.get("page_now") or clock(),
+            "seq": g.get("page_seq", 0),
             "fragment": _fragment(),
             "assets": assets.digest,
         }

@@ -1,26 +1,27 @@
 """What a person can do with a rollout now, what it would do in devices, and why not when not."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from fleet_server.read_models import ActionView, Progress
 from fleet_server.rollout import Event, Rollout, RolloutState, TransitionError, next_state
 
-_LABELS: Final = {
-    Event.START: "Start",
-    Event.PAUSE: "Pause",
-    Event.RESUME: "Resume",
-    Event.ABORT: "Abort",
-    Event.ROLL_BACK: "Roll back",
-}
+ActionName = Literal["start", "pause", "resume", "abort", "roll-back"]
+_NAMES: Final[tuple[tuple[ActionName, str], ...]] = (
+    ("start", "Start"),
+    ("pause", "Pause"),
+    ("resume", "Resume"),
+    ("abort", "Abort"),
+    ("roll-back", "Roll back"),
+)
 
 
 def actions(rollout: Rollout, progress: Mapping[str, Progress], *, owned: bool) -> list[ActionView]:
     """All five actions, those that are refused with the reason."""
     effects = _effects(rollout, progress)
     return [
-        ActionView(name=event.value, label=label, effect=effects[event], refused=_refused(rollout, event, owned=owned))
-        for event, label in _LABELS.items()
+        ActionView(name=name, label=label, effect=effects[Event(name)], refused=_refused(rollout, Event(name), owned=owned))
+        for name, label in _NAMES
     ]
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from fleet_server.queries import drift as drift_queries
-from fleet_server.queries import events, explanations, latency
+from fleet_server.queries.drift import of_device as drift_of_device
 from fleet_server.queries.errors import NotFoundError
+from fleet_server.queries.events import of_device as events_of_device
+from fleet_server.queries.explanations import newest as newest_explanations
+from fleet_server.queries.latency import quantile_ms
 from fleet_server.queries.releases import versions
 from fleet_server.read_models import DeviceRow, DeviceView
 from fleet_server.store import Database
@@ -75,11 +77,11 @@ def device(db: Database, device_id: str, now: datetime) -> DeviceView:
         if not rows:
             raise NotFoundError("device", device_id)
         project: str = connection.execute(sa.select(DEVICE.c.project).where(DEVICE.c.device_id == device_id)).scalar_one()
-        explained = explanations.newest(connection, device_id=device_id, limit=1)
-        found = drift_queries.of_device(connection, project, device_id)
+        explained = newest_explanations(connection, device_id=device_id, limit=1)
+        found = drift_of_device(connection, project, device_id)
         return DeviceView(
             device=rows[0],
-            events=events.of_device(connection, device_id, _EVENTS),
+            events=events_of_device(connection, device_id, _EVENTS),
             drift=found[0] if found is not None else None,
             histograms=found[1] if found is not None else [],
             explanation=explained[0] if explained else None,
@@ -138,7 +140,7 @@ def _row(row: sa.Row[Any], lookups: _Lookups) -> DeviceRow:
         quarantined=msgspec.json.decode(row.quarantined, type=list[str]) if row.quarantined else [],
         runtimes=msgspec.json.decode(row.runtimes, type=list[str]) if row.runtimes else [],
         rows_total=row.rows_total or 0,
-        latency_p50_ms=latency.quantile_ms(latencies, 0.5),
+        latency_p50_ms=quantile_ms(latencies, 0.5),
         drifting=row.device_id in lookups.alarms,
         why=_why(row, lookups),
     )

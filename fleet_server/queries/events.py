@@ -32,7 +32,10 @@ def of_subject(connection: sa.Connection, kind: str, subject: str, limit: int) -
 def of_device(connection: sa.Connection, device_id: str, limit: int) -> list[EventView]:
     """What a device told and what was done about it, newest first."""
     told = connection.execute(
-        sa.select(DEVICE_EVENT).where(DEVICE_EVENT.c.device_id == device_id).order_by(DEVICE_EVENT.c.at.desc(), DEVICE_EVENT.c.seq.desc()).limit(limit)
+        sa.select(DEVICE_EVENT)
+        .where(DEVICE_EVENT.c.device_id == device_id)
+        .order_by(DEVICE_EVENT.c.at.desc(), DEVICE_EVENT.c.seq.desc())
+        .limit(limit)
     )
     lines = [_view(row.at, device_id, row.name, row.detail) for row in told]
     return sorted([*lines, *of_subject(connection, "device", device_id, limit)], key=lambda line: line.at, reverse=True)[:limit]

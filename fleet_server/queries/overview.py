@@ -7,7 +7,10 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from fleet_server.queries import devices, explanations, latency, rollouts
+from fleet_server.queries.devices import all_rows
+from fleet_server.queries.explanations import newest as newest_explanations
+from fleet_server.queries.latency import merged, quantile_ms
+from fleet_server.queries.rollouts import newest as newest_rollouts
 from fleet_server.read_models import DeviceRow, NeedsYou, OverviewView, RolloutRow, Severity
 from fleet_server.rollout import RolloutState
 from fleet_server.rollout.transitions import FINAL
@@ -31,10 +34,10 @@ _BUTTONS: Final[dict[str, tuple[Severity, str]]] = {
 def overview(db: Database, now: datetime) -> OverviewView:
     """The overview, in one snapshot."""
     with db.read() as connection:
-        rows = rollouts.newest(connection, now)
-        fleet = devices.all_rows(connection)
+        rows = newest_rollouts(connection, now)
+        fleet = all_rows(connection)
         alarms = open_alarms(connection)
-        explained = explanations.newest(connection, limit=1)
+        explained = newest_explanations(connection, limit=1)
         latencies = [msgspec.json.decode(text, type=list[int]) for text in connection.scalars(sa.select(TOTALS.c.last_latency))]
         running = [row for row in rows if row.state not in {state.value for state in FINAL}]
         ended = [row for row in rows if row not in running]
@@ -46,7 +49,7 @@ def overview(db: Database, now: datetime) -> OverviewView:
             devices_as_desired=sum(_as_desired(device) for device in fleet),
             devices_rolled_back=sum(device.state in _FAILED for device in fleet),
             rows_total=sum(device.rows_total for device in fleet),
-            latency_p95_ms=latency.quantile_ms(latency.merged(latencies), 0.95),
+            latency_p95_ms=quantile_ms(merged(latencies), 0.95),
             releases_in_field=Counter(device.running_release for device in fleet if device.running_release).most_common(),
             explanation=explained[0] if explained else None,
             as_of=now,

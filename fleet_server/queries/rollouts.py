@@ -9,9 +9,9 @@ from typing import Final, get_args
 import sqlalchemy as sa
 
 from fleet_server.labels import describe
-from fleet_server.queries import events
 from fleet_server.queries.actions import actions
 from fleet_server.queries.errors import NotFoundError
+from fleet_server.queries.events import of_subject
 from fleet_server.queries.releases import one as release_row
 from fleet_server.queries.releases import versions
 from fleet_server.queries.waves import Judged, judge, wave_views
@@ -60,7 +60,7 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
         read = _read(connection, stored, now)
         value = stored.rollout
         verdict, sentence, missing = view(value, read.known, now)
-        log = events.of_subject(connection, "rollout", rollout_id, _EVENTS)
+        log = of_subject(connection, "rollout", rollout_id, _EVENTS)
         return RolloutView(
             rollout_id=rollout_id,
             release=release_row(connection, value.release_id),

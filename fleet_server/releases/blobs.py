@@ -59,7 +59,9 @@ class BlobStore:
         """
         path = self.path(sha256)
         if length > self.max_bytes:
-            raise InputError(f"blob {sha256[:12]}: {length} bytes exceed the limit of {self.max_bytes}; make the model smaller or raise the limit")
+            raise InputError(
+                f"blob {sha256[:12]}: {length} bytes exceed the limit of {self.max_bytes}; make the model smaller or raise the limit"
+            )
         if path.is_file():
             return False
         try:
@@ -105,4 +107,6 @@ def _copy_checked(handle: int, sha256: str, stream: ByteStream, length: int) -> 
         target.flush()
         os.fsync(target.fileno())
     if digest.hexdigest() != sha256:
-        raise ArtifactError(f"blob {sha256[:12]}: the bytes sent have sha256 {digest.hexdigest()[:12]}; send the file that the manifest lists")
+        raise ArtifactError(
+            f"blob {sha256[:12]}: the bytes sent have sha256 {digest.hexdigest()[:12]}; send the file that the manifest lists"
+        )

@@ -65,7 +65,9 @@ def store_release(services: Services, *, project: str, version: str, manifest: b
             )
         )
         references.put(connection, project, parsed, reference)
-        audit.record(connection, at, actor=actor, action="push", subject=("release", release_id), detail=f"{project} {version}, bundle {digest[:12]}")
+        audit.record(
+            connection, at, actor=actor, action="push", subject=("release", release_id), detail=f"{project} {version}, bundle {digest[:12]}"
+        )
         changes.touch(connection, at, "releases", "overview")
     return release_id
 
@@ -79,7 +81,9 @@ def _check(services: Services, manifest: Manifest, project: str, version: str, n
         raise InputError(f"the note has {len(note)} characters, the limit is {MAX_NOTE}")
     absent = [name for name, entry in manifest.files.items() if not services.blobs.has(entry.sha256)]
     if absent:
-        raise InputError(f"{len(absent)} of {len(manifest.files)} files have not arrived ({', '.join(absent[:3])}): upload them first, then push")
+        raise InputError(
+            f"{len(absent)} of {len(manifest.files)} files have not arrived ({', '.join(absent[:3])}): upload them first, then push"
+        )
 
 
 def _known(connection: sa.Connection, project: str, version: str, digest: str) -> str | None:

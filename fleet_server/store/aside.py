@@ -27,4 +27,4 @@ def count(connection: sa.Connection, name: str) -> None:
 
 def tallies(connection: sa.Connection) -> dict[str, int]:
     """All tallies by name."""
-    return {row.name: row.count for row in connection.execute(sa.select(TALLY.c.name, TALLY.c["count"].label("count")))}
+    return {row[0]: row[1] for row in connection.execute(sa.select(TALLY.c.name, TALLY.c["count"]))}

@@ -1,7 +1,7 @@
 """Tokens and sessions as rows: looked up by the sha256 of the secret, never by the secret."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -67,10 +67,10 @@ def close_session(connection: sa.Connection, sha256: str) -> None:
     connection.execute(sa.delete(SESSION).where(SESSION.c.sha256 == sha256))
 
 
-def _valid(at: int) -> sa.Select[tuple[str, str, str, str | None]]:
+def _valid(at: int) -> sa.Select[Any]:
     columns = sa.select(TOKEN.c.token_id, TOKEN.c.name, TOKEN.c.role, TOKEN.c.device_id)
     return columns.where(TOKEN.c.expires_at > at, TOKEN.c.revoked_at.is_(None))
 
 
-def _row(row: sa.Row[tuple[str, str, str, str | None]] | None) -> TokenRow | None:
-    return None if row is None else TokenRow(row[0], row[1], row[2], row[3])
+def _row(row: sa.Row[Any] | None) -> TokenRow | None:
+    return None if row is None else TokenRow(row.token_id, row.name, row.role, row.device_id)

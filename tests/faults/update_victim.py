@@ -18,9 +18,10 @@ import numpy as np
 from device_agent.config import AgentConfig, load_identity
 from device_agent.doors.answering import Answering
 from device_agent.update.disk import Before, Disk, FolderLock
+from device_agent.update.outside import Outside
 from device_agent.update.selftest import SelftestResult, check_golden
 from device_agent.update.store import Store
-from device_agent.update.updater import Outside, Updater
+from device_agent.update.updater import Updater
 
 ROWS = np.random.default_rng(9).normal(size=(200, 5)).astype(np.float32)
 ENDED = {"committed", "rolled-back", "quarantined", "refused"}
@@ -110,7 +111,9 @@ def main() -> None:
         said = told_file.read_text().split("\n")
         in_child(lambda: update(work, desired, None, lambda _: None), answer)
         leftovers = [str(path.relative_to(work)) for path in work.rglob(".part-*")]
-        sys.stdout.write(json.dumps({"cut": cut, "told": said, "through": through, "leftovers": leftovers, **json.loads(answer.read_text())}) + "\n")
+        sys.stdout.write(
+            json.dumps({"cut": cut, "told": said, "through": through, "leftovers": leftovers, **json.loads(answer.read_text())}) + "\n"
+        )
         sys.stdout.flush()
         if through:
             return

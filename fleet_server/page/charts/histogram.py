@@ -39,9 +39,9 @@ def _sentence(values: Histogram) -> str:
         return "No cell to compare."
     # Total variation: the share of rows that would have to move to another cell.
     moved = sum(abs(move) for move in moves) / 2
-    most = max(range(len(moves)), key=lambda i: abs(moves[i]))
-    was, now = values.reference[most], values.current[most]
-    return f"{_share(moved)} of {values.n:,} rows lie in another cell, most in {values.cells[most]}: {_share(was)} to {_share(now)}."
+    grown = max(range(len(moves)), key=lambda i: moves[i])
+    was, now = values.reference[grown], values.current[grown]
+    return f"{_share(moved)} of {values.n:,} rows lie in another cell, most in {values.cells[grown]}: {_share(was)} to {_share(now)}."
 
 
 def _share(fraction: float) -> str:

@@ -23,7 +23,7 @@ from edgefleet.bundle import Bundle
 from edgefleet.desired import DesiredModel, DesiredPayload, TrialPolicy, sign_desired
 from edgefleet.digests import sha256_hex
 from edgefleet.manifest import FileEntry, Input, Manifest, MlflowNote, Tolerance, Variant, manifest_bytes
-from edgefleet.messages import Acked, Telemetry, decode, encode
+from edgefleet.messages import Acked, M, Presence, Telemetry, decode, encode
 from edgefleet.package import npz_bytes
 from edgefleet.ports import free_port
 from edgefleet.reference import build_reference
@@ -149,7 +149,7 @@ def blob_server() -> Iterator[BlobServer]:
     served = BlobServer()
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the name is the library's
+        def do_GET(self) -> None:  # the name is the library's
             served.answer(self)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
@@ -214,7 +214,7 @@ def enroll(folder: Path, server_url: str = "http://127.0.0.1:9", broker_url: str
     return Enrolled(folder, director)
 
 
-def eventually(what: str, probe: Callable[[], T | None | bool], timeout_s: float = 30.0) -> T:
+def eventually(what: str, probe: Callable[[], T | bool | None], timeout_s: float = 30.0) -> T:
     """What the probe gives once it is true; fails with `what` after the time."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()
@@ -271,6 +271,15 @@ class Fleet:
         with self._lock:
             found = [payload for name, payload in self.got if name == leaf]
         return found[-1] if found else None
+
+    def said(self, kind: type[M], leaf: str) -> M | None:
+        """The last message of a leaf, decoded."""
+        payload = self.last(leaf)
+        return None if payload is None else decode(kind, payload)
+
+    def presence(self) -> str:
+        presence = self.said(Presence, "presence")
+        return presence.state if presence else ""
 
     def telemetry(self, kind: str | None = None) -> list[Telemetry]:
         with self._lock:

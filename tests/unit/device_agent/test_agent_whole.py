@@ -10,7 +10,7 @@ from device_agent.agent import Agent
 from device_agent.config import AgentConfig
 from edgefleet.bundle import Bundle
 from edgefleet.desired import TrialPolicy
-from edgefleet.messages import AttestationBody, EventBody, ExplanationBody, Heartbeat, Presence, Reported, WindowBody, attestation_payload, decode
+from edgefleet.messages import AttestationBody, EventBody, ExplanationBody, Heartbeat, Reported, WindowBody, attestation_payload, decode
 from edgefleet.signing import SigningKey
 from tests.unit.device_agent.agent_world import (
     PROJECT,
@@ -59,8 +59,7 @@ class World:
         self.fleet.publish("desired", self.enrolled.desired(digest, trial))
 
     def reported(self) -> Reported | None:
-        payload = self.fleet.last("reported")
-        return decode(Reported, payload) if payload else None
+        return self.fleet.said(Reported, "reported")
 
     def state(self) -> str:
         reported = self.reported()
@@ -116,12 +115,13 @@ def test_windows_heartbeats_and_explanations_arrive_and_the_spool_empties(world:
     world.feed(120)
     explained = eventually("explanation", lambda: world.fleet.telemetry("explanation"))
     eventually("120 rows in windows", lambda: sum(decode(WindowBody, w.body).answered for w in world.fleet.telemetry("window")) >= 120)
-    eventually("an empty spool", lambda: decode(Heartbeat, world.fleet.last("hb") or b"").spooled == 0)
+    eventually("an empty spool", lambda: (beat := world.fleet.said(Heartbeat, "hb")) is not None and beat.spooled == 0)
 
     body = decode(ExplanationBody, explained[0].body)
     assert len(body.contributions) == 5
     assert body.row == []
-    beat = decode(Heartbeat, world.fleet.last("hb") or b"")
+    beat = world.fleet.said(Heartbeat, "hb")
+    assert beat is not None
     assert beat.running == {PROJECT: bundle.digest}
 
 
@@ -144,7 +144,11 @@ def test_a_disagreeing_candidate_goes_back_by_itself_is_quarantined_and_stays_so
 
 @pytest.mark.parametrize(
     ("payload", "said"),
-    [(b"\xff\x00rubbish", "no message of ours"), (b"x" * 10_000_000, "10000000 bytes exceed"), (b"\x93\x09\xc4\x00\x90", "version 9 is unknown")],
+    [
+        (b"\xff\x00rubbish", "no message of ours"),
+        (b"x" * 10_000_000, "10000000 bytes exceed"),
+        (b"\x93\x09\xc4\x00\x90", "version 9 is unknown"),
+    ],
     ids=["malformed", "10 MB", "other version"],
 )
 def test_a_wrong_message_on_desired_is_told_and_changes_nothing(world: World, payload: bytes, said: str) -> None:
@@ -179,10 +183,10 @@ def test_after_a_stop_the_device_says_offline_and_the_next_start_scores_at_once(
     world.wait_for_state("committed", bundle.digest)
 
     world.agent.close()
-    eventually("offline", lambda: decode(Presence, world.fleet.last("presence") or b"").state == "offline")
+    eventually("offline", lambda: world.fleet.presence() == "offline")
     world.agent = world.make_agent()
     world.agent.start()
 
     assert world.agent.running_digest == bundle.digest
     assert world.agent.score([0.1] * 5).label in {"low", "mid", "high"}
-    eventually("online", lambda: decode(Presence, world.fleet.last("presence") or b"").state == "online")
+    eventually("online", lambda: world.fleet.presence() == "online")

@@ -139,7 +139,7 @@ def test_sampling_64_inputs_is_cut_into_bounded_batches() -> None:
 
     def model(rows: Matrix) -> Matrix:
         sizes.append(len(rows))
-        return rows.sum(axis=1, keepdims=True)
+        return np.asarray(rows.sum(axis=1, keepdims=True), np.float32)
 
     rng = np.random.default_rng(0)
     background, row = rng.normal(size=(16, 64)).astype(np.float32), rng.normal(size=64).astype(np.float32)
@@ -239,7 +239,7 @@ def _no_model(rows: Matrix) -> Matrix:
 
 
 def _interacting(rows: Matrix) -> Matrix:
-    return (rows[:, 0] * rows[:, 1] + np.maximum(rows[:, 2], rows[:, 3]) + rows[:, 4])[:, None]
+    return np.asarray(rows[:, 0] * rows[:, 1] + np.maximum(rows[:, 2], rows[:, 3]) + rows[:, 4], np.float32)[:, None]
 
 
 def _exact_shapley(row: NDArray[np.float32], background: NDArray[np.float32]) -> NDArray[np.float64]:

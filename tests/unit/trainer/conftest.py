@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from trainer import Training, load_project, run_training
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from edgefleet.errors import ConfigError
 from edgefleet.manifest import Input, Override
 from trainer.dataset import DataSet
@@ -165,7 +166,7 @@ def paired(only_new: int, only_old: int, n: int) -> tuple[np.ndarray[tuple[int],
 
 @pytest.mark.parametrize(("only_new", "only_old", "verdict"), [(80, 40, "pass"), (60, 60, "inconclusive"), (10, 90, "fail")])
 def test_g7_is_a_paired_noninferiority_test(only_new: int, only_old: int, verdict: str) -> None:
-    # n = 2000, margin 1 pp. By hand: 60/60 gives se = sqrt(121) / 2002 = .0055, so L = -.00904 * ... see below.
+    # 60/60 by hand: d = 0, se = sqrt(121) / 1002 = .0110, so the bounds are -.0181 and +.0181 about a margin of .01.
     new, old = paired(only_new, only_old, 1000)
 
     gate = judge_champion(new, old, None, 0.01)

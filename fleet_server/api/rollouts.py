@@ -1,0 +1,65 @@
+"""Rollouts: plan, look, act. An action names the version that the person saw; an old one is refused with what happened since."""
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response
+
+from fleet_server import queries, usecases
+from fleet_server.api.wire import Body, parse, reply
+from fleet_server.auth import require_actor, requires, services_of_request
+
+API = Blueprint("api-rollouts", __name__)
+
+
+class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /rollouts; `policy` is the policy file's TOML as a JSON object, an empty `selection` is every device of the project."""
+
+    release_id: str
+    policy: dict[str, Any]
+    selection: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Act(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of an action."""
+
+    version: int
+    reason: str = ""
+
+
+@API.post("/rollouts")
+@requires("operator")
+def create() -> Response:
+    """Plan a rollout; nothing happens before it is started."""
+    body = parse(Plan)
+    view = usecases.create_rollout(
+        services_of_request(), release_id=body.release_id, policy=body.policy, selection=body.selection, actor=require_actor()
+    )
+    return reply(view, 201, etag=str(view.version))
+
+
+@API.get("/rollouts")
+@requires("viewer")
+def list_rollouts() -> Response:
+    """The newest rollouts, newest first."""
+    services = services_of_request()
+    return reply(queries.rollouts(services.db, services.clock()))
+
+
+@API.get("/rollouts/<rollout_id>")
+@requires("viewer")
+def get_rollout(rollout_id: str) -> Response:
+    """One rollout; its `version` is what an action must name."""
+    services = services_of_request()
+    return reply(queries.rollout(services.db, rollout_id, services.clock()))
+
+
+@API.post("/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>")
+@requires("operator")
+def act(rollout_id: str, action: str) -> Response:
+    """Start, pause, resume, abort or roll back."""
+    body = parse(Act)
+    view = usecases.rollout_action(
+        services_of_request(), rollout_id, action, version=body.version, reason=body.reason, actor=require_actor()
+    )
+    return reply(view)

@@ -1,0 +1,312 @@
+"""Rollouts steered over a real database: simulated devices, the real ingest, the real engine, a clock that tests move."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from fleet_server import audit, queries, usecases
+from fleet_server.errors import ConflictError
+from fleet_server.rollout import TransitionError
+from fleet_server.scheduler.loop import Scheduler
+from fleet_server.scheduler.steering import settle
+from fleet_server.store.tables import ASSIGNMENT, OUTBOX, ROLLOUT, ROLLOUT_MEMBER
+from tests.unit.fleet_server.server_world import OPERATOR, POLICY, MadeBundle, World, make_bundle
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    opened = World.open(tmp_path / "data")
+    for number in range(6):
+        device = opened.enroll(f"d{number}", tmp_path, site="north" if number < 3 else "south")
+        opened.receive(device.presence(), device.heartbeat())
+    yield opened
+    opened.close()
+
+
+def start(world: World, release_id: str, **changes: Any) -> str:
+    view = usecases.create_rollout(world.services, release_id=release_id, policy=POLICY | changes, selection={}, actor=OPERATOR)
+    usecases.rollout_action(world.services, view.rollout_id, "start", version=view.version, reason="", actor=OPERATOR)
+    tick(world)
+    return view.rollout_id
+
+
+def tick(world: World, seconds: float = 0.0) -> None:
+    world.clock.move(seconds)
+    Scheduler(world.services, None).decide_due()
+
+
+def wanting(world: World, bundle: MadeBundle) -> set[str]:
+    found = set()
+    for device_id in world.devices:
+        wanted = world.desired(device_id)
+        if wanted is not None and wanted.bundle_digest == bundle.digest:
+            found.add(device_id)
+    return found
+
+
+def assigned_counters(world: World) -> dict[str, int]:
+    with world.services.db.read() as connection:
+        return {row.device_id: row.counter for row in connection.execute(sa.select(ASSIGNMENT.c.device_id, ASSIGNMENT.c.counter))}
+
+
+def complete(world: World, rollout_id: str, bundle: MadeBundle) -> None:
+    """Every device that is asked installs, soaks and scores; until the rollout is over."""
+    for _ in range(10):
+        for device_id in sorted(wanting(world, bundle)):
+            device = world.devices[device_id]
+            if device.running != bundle.digest:
+                world.receive(*device.install(bundle))
+        tick(world, 4.0)
+        world.receive(*[world.devices[d].window(bundle) for d in sorted(wanting(world, bundle))])
+        tick(world, 0.5)
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "completed"
+
+
+def test_a_good_release_goes_wave_by_wave_to_all_devices(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    assert len(wanting(world, bundle)) == 1
+
+    complete(world, rollout_id, bundle)
+
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+    assert [len(wave.members) for wave in view.waves] == [1, 2, 3]
+    assert {wave.state for wave in view.waves} == {"promoted"}
+    assert all(wave.reason for wave in view.waves)
+    assert queries.releases(world.services.db)[0].attested_devices == 6
+    rows = queries.devices(world.services.db, world.clock())
+    assert {(row.running_release, row.why) for row in rows} == {("1", "Runs 1 and is well.")}
+    with world.services.db.read() as connection:
+        assert audit.verify(connection) >= 6 + 1 + 2 + 3
+
+
+def test_no_device_of_wave_two_is_asked_before_wave_one_is_promoted(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    start(world, world.push(bundle))
+    (first,) = wanting(world, bundle)
+
+    world.receive(*world.devices[first].install(bundle))
+    tick(world, 1.0)
+    assert wanting(world, bundle) == {first}
+    tick(world, 3.0)
+    world.receive(world.devices[first].window(bundle, rows=19))
+    tick(world)
+    assert wanting(world, bundle) == {first}
+    world.receive(world.devices[first].window(bundle, rows=1))
+    tick(world)
+
+    assert len(wanting(world, bundle)) == 3
+
+
+def test_a_commit_without_an_attestation_promotes_nothing(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    start(world, world.push(bundle))
+    (first,) = wanting(world, bundle)
+    *said, _ = world.devices[first].install(bundle)
+
+    world.receive(*said)
+    tick(world, 4.0)
+    world.receive(world.devices[first].window(bundle, rows=50))
+    tick(world)
+
+    assert wanting(world, bundle) == {first}
+
+
+def test_the_first_failure_pauses_and_nobody_else_ever_gets_the_release(world: World, tmp_path: Path) -> None:
+    good, bad = make_bundle(tmp_path / "b1"), make_bundle(tmp_path / "b2", "two")
+    complete(world, start(world, world.push(good)), good)
+    rollout_id = start(world, world.push(bad, "2"))
+    (first,) = wanting(world, bad)
+
+    world.receive(*world.devices[first].fail(bad))
+    tick(world)
+
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+    assert (view.state, view.verdict) == ("paused", "pause")
+    assert [m.progress for wave in view.waves for m in wave.members].count("failed") == 1
+    usecases.rollout_action(world.services, rollout_id, "abort", version=view.version, reason="it is bad", actor=OPERATOR)
+    assert wanting(world, bad) == set()
+    assert wanting(world, good) == set(world.devices)
+
+
+def test_a_failure_that_the_device_reported_once_stays_a_failure(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    (first,) = wanting(world, bundle)
+
+    world.receive(*world.devices[first].fail(bundle))
+    world.devices[first].quarantined.clear()
+    world.receive(world.devices[first].reported("idle"))
+    tick(world)
+
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "paused"
+
+
+def test_an_aborted_rollout_gives_its_devices_to_the_next_one(world: World, tmp_path: Path) -> None:
+    bad, next_one = make_bundle(tmp_path / "b1"), make_bundle(tmp_path / "b2", "two")
+    rollout_id = start(world, world.push(bad))
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+    usecases.rollout_action(world.services, rollout_id, "abort", version=view.version, reason="", actor=OPERATOR)
+
+    start(world, world.push(next_one, "2"))
+
+    assert wanting(world, bad) == set()
+    assert len(wanting(world, next_one)) == 1
+    assert not [line for line in queries.overview(world.services.db, world.clock()).needs_you if line.severity == "abort"]
+    old = queries.rollout(world.services.db, rollout_id, world.clock())
+    assert [action.refused for action in old.actions if action.name == "roll-back"] == ["Its devices belong to a later rollout."]
+    with pytest.raises(ConflictError, match="later rollout"):
+        usecases.rollout_action(world.services, rollout_id, "roll-back", version=old.version, reason="", actor=OPERATOR)
+
+
+def test_a_device_belongs_to_one_unfinished_rollout_only(world: World, tmp_path: Path) -> None:
+    first, second = make_bundle(tmp_path / "b1"), make_bundle(tmp_path / "b2", "two")
+    rollout_id = start(world, world.push(first))
+    release_id = world.push(second, "2")
+
+    with pytest.raises(ConflictError, match=rollout_id):
+        usecases.create_rollout(world.services, release_id=release_id, policy=POLICY, selection={"site": "south"}, actor=OPERATOR)
+
+    with world.services.db.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT)) == 1
+
+
+def test_the_database_itself_refuses_a_second_owner(world: World, tmp_path: Path) -> None:
+    start(world, world.push(make_bundle(tmp_path / "b1")))
+
+    with pytest.raises(sa.exc.IntegrityError), world.services.db.write() as connection:
+        copied = sa.select(
+            sa.literal("r-other"), ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.project, ROLLOUT_MEMBER.c.wave, ROLLOUT_MEMBER.c.active
+        )
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+        connection.execute(sa.insert(ROLLOUT_MEMBER).from_select(["rollout_id", "device_id", "project", "wave", "active"], copied))
+
+
+def test_an_old_version_is_refused_with_who_did_what(world: World, tmp_path: Path) -> None:
+    view = usecases.create_rollout(
+        world.services, release_id=world.push(make_bundle(tmp_path / "b1")), policy=POLICY, selection={}, actor=OPERATOR
+    )
+    usecases.rollout_action(world.services, view.rollout_id, "start", version=view.version, reason="", actor=OPERATOR)
+
+    with pytest.raises(ConflictError, match="olga did start"):
+        usecases.rollout_action(world.services, view.rollout_id, "abort", version=view.version, reason="", actor=OPERATOR)
+
+
+def test_an_action_that_the_table_does_not_know_changes_nothing(world: World, tmp_path: Path) -> None:
+    view = usecases.create_rollout(
+        world.services, release_id=world.push(make_bundle(tmp_path / "b1")), policy=POLICY, selection={}, actor=OPERATOR
+    )
+
+    with pytest.raises(TransitionError):
+        usecases.rollout_action(world.services, view.rollout_id, "resume", version=view.version, reason="", actor=OPERATOR)
+
+    assert queries.rollout(world.services.db, view.rollout_id, world.clock()).version == view.version
+
+
+def test_rolling_back_sends_every_device_to_what_it_ran_before(world: World, tmp_path: Path) -> None:
+    old, new = make_bundle(tmp_path / "b1"), make_bundle(tmp_path / "b2", "two")
+    complete(world, start(world, world.push(old)), old)
+    rollout_id = start(world, world.push(new, "2"), waves=[3, "100%"])
+    for device_id in sorted(wanting(world, new)):
+        world.receive(*world.devices[device_id].install(new))
+    tick(world)
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+    assert view.replaces == "1"
+
+    usecases.rollout_action(world.services, rollout_id, "roll-back", version=view.version, reason="no", actor=OPERATOR)
+    assert wanting(world, old) == set(world.devices)
+    for device in world.devices.values():
+        if device.running != old.digest:
+            world.receive(*device.install(old))
+    tick(world)
+
+    ended = queries.rollout(world.services.db, rollout_id, world.clock())
+    assert ended.state == "rolled-back"
+    assert {row.running_release for row in queries.devices(world.services.db, world.clock())} == {"1"}
+
+
+def test_a_device_without_an_earlier_release_has_its_model_taken_away(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    (first,) = wanting(world, bundle)
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+
+    usecases.rollout_action(world.services, rollout_id, "abort", version=view.version, reason="", actor=OPERATOR)
+
+    assert world.desired(first) is None
+    with world.services.db.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(ASSIGNMENT)) == 0
+
+
+def test_a_silent_device_is_seen_without_any_news(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    (first,) = wanting(world, bundle)
+    world.receive(world.devices[first].reported("downloading", bundle.digest))
+    tick(world)
+
+    tick(world, 61.0)
+
+    members = queries.rollout(world.services.db, rollout_id, world.clock()).waves[0].members
+    assert members[0].progress == "silent"
+
+
+def test_a_second_scheduler_decides_nothing_twice(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    before = len(queries.events(world.services.db))
+    counters = assigned_counters(world)
+
+    assert settle(world.services, rollout_id) == 0
+    assert settle(world.services, rollout_id) == 0
+
+    assert len(queries.events(world.services.db)) == before
+    assert assigned_counters(world) == counters
+
+
+def test_a_rollout_that_cannot_be_read_does_not_stop_the_others(world: World, tmp_path: Path) -> None:
+    first, second = make_bundle(tmp_path / "b1"), make_bundle(tmp_path / "b2", "two")
+    ids = []
+    for bundle, version, site in ((first, "1", "north"), (second, "2", "south")):
+        view = usecases.create_rollout(
+            world.services, release_id=world.push(bundle, version), policy=POLICY, selection={"site": site}, actor=OPERATOR
+        )
+        usecases.rollout_action(world.services, view.rollout_id, "start", version=view.version, reason="", actor=OPERATOR)
+        ids.append(view.rollout_id)
+    with world.services.db.write() as connection:
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == ids[0]).values(engine="{}"))
+
+    tick(world)
+
+    assert len(wanting(world, second)) == 1
+    assert wanting(world, first) == set()
+
+
+def test_only_the_newest_document_of_a_device_waits_in_the_outbox(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+    usecases.rollout_action(world.services, rollout_id, "abort", version=view.version, reason="", actor=OPERATOR)
+
+    with world.services.db.read() as connection:
+        topics = list(connection.scalars(sa.select(OUTBOX.c.topic)))
+
+    assert len(topics) == len(set(topics)) == 1
+
+
+def test_a_killed_server_goes_on_where_it_was(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    (first,) = wanting(world, bundle)
+    world.receive(*world.devices[first].install(bundle))
+    # Nothing is closed: what a killed process leaves is what the database holds.
+    again = World.open(world.services.config.data_dir)
+    again.clock, again.devices = world.clock, world.devices
+    again.services = type(again.services)(**{**vars(again.services), "clock": world.clock})
+
+    complete(again, rollout_id, bundle)
+
+    again.close()
