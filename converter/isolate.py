@@ -18,8 +18,8 @@ from edgefleet.errors import EdgefleetError, VerdictError
 
 MAX_REASON: Final = 300
 _MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
-# TensorFlow reserves far more address space than it uses (557 MB resident, about 6 GB reserved).
-DEFAULT_MEMORY_BYTES: Final = 24 * 1024**3
+# Address space, not memory in use: TensorFlow reserves about 4 GiB on two cores and more with each core.
+DEFAULT_MEMORY_BYTES: Final = 16 * 1024**3
 
 
 class ChildFailed(VerdictError):

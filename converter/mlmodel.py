@@ -31,7 +31,7 @@ def mlflow_files(graph: str, model_digest: str, package_digest: str, inputs: lis
 
 
 def _model(graph: str, model_digest: str, package_digest: str, inputs: list[Input], python: str) -> list[str]:
-    # Double and not required: tables of float32, float64, integers and with NaN all pass; columns of type float refuse float64.
+    # Double and not required: float32, float64, int32 and NaN pass (int64 does not); columns of type float would refuse float64.
     columns = [{"type": "double", "name": column.name, "required": False} for column in inputs]
     # Equal bundles have equal bytes: identity and time come from the digests, not from the clock.
     created = datetime.fromtimestamp(int(model_digest[:7], 16), UTC).strftime("%Y-%m-%d %H:%M:%S.000000")

@@ -132,6 +132,10 @@ class Progress:
         """Attempts made with the subject."""
         return dict(self.tries).get(self.subject, 0)
 
+    def state_while(self, running: str) -> DeviceState:
+        """The state as it may be told: what is decided but does not run yet is still on trial, never a success."""
+        return "trial" if self.state == "committed" and running != self.subject else self.state
+
     def conviction(self, digest: str) -> str | None:
         """Why a digest is quarantined here, or None."""
         return dict(self.quarantined).get(digest)

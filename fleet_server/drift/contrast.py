@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 
 from edgefleet.reference import Reference
 from edgefleet.statistics import InputStatistics
-from fleet_server.drift.scores import cell_scores, design_effect, score_variance, window_scores
+from fleet_server.drift.peers import gather
 from fleet_server.drift.state import BETS, DriftAlarm, DriftPolicy, DriftState
 
 DriftWord = Literal["alarm", "watching", "quiet", "too-few"]
 
-# A value that is seen in one row of two hundred cannot tell its usual rate: its scale is not believed below this.
-LEAST_SCALE: Final = 0.3
 MAX_Z: Final = 8.0
 MAX_EVIDENCE: Final = 1e30
 # The floor grows by so many standard errors of the finite baseline.
@@ -72,31 +70,6 @@ class DriftOutcome:
         return words
 
 
-@dataclass(frozen=True)
-class _Round:
-    scale: NDArray[np.float64]
-    row_variance: NDArray[np.float64]
-    scores: dict[str, NDArray[np.float64]]
-    present: dict[str, NDArray[np.int64]]
-
-    @classmethod
-    def of(cls, pending: Mapping[str, InputStatistics], reference: Reference, policy: DriftPolicy) -> "_Round":
-        table = cell_scores(reference)
-        scale = np.sqrt(score_variance(reference.counts, table))
-        believed = np.where(scale > 0, np.maximum(scale, LEAST_SCALE), 0.0)
-        scores: dict[str, NDArray[np.float64]] = {}
-        present: dict[str, NDArray[np.int64]] = {}
-        within = [np.square(believed)]
-        for device_id, statistics in pending.items():
-            own, n = window_scores(statistics, reference, table)
-            if statistics.rows >= policy.minimum_rows:
-                scores[device_id], present[device_id] = own, n
-                within.append(score_variance(statistics.counts, table) * statistics.rows / max(statistics.rows - 1, 1))
-        # Traffic may scatter more than the training rows did; the fleet's own rows of this round say how much.
-        now = np.mean(within[1:], axis=0) if len(within) > 1 else within[0]
-        return cls(believed, np.maximum(within[0], now) * design_effect(reference, table), scores, present)
-
-
 def run_round(
     states: Mapping[str, DriftState],
     pending: Mapping[str, InputStatistics],
@@ -119,24 +92,25 @@ def run_round(
     Raises:
         InputError: Statistics of another reference.
     """
-    this = _Round.of(pending, reference, policy)
     current = {device_id: _state_for(states.get(device_id), reference) for device_id in pending}
+    # Devices with an open alarm are no peers: they would drag the others.
+    alarmed = {device_id for device_id, state in current.items() if state.alarm is not None}
+    this = gather(pending, reference, policy.minimum_rows, alarmed)
     after: dict[str, DriftState] = {}
     outcomes: dict[str, DriftOutcome] = {}
     for device_id, state in current.items():
-        # Devices with an open alarm are no peers: they would drag the others.
-        possible = [other for other in current if other != device_id and current[other].alarm is None]
-        peers = [other for other in possible if other in this.scores]
-        if device_id not in this.scores or len(peers) < policy.minimum_peers:
-            word: DriftWord | None = "too-few" if len(possible) < policy.minimum_peers and state.alarm is None else None
+        peers = this.peers_of(device_id)
+        if device_id not in this.scores or peers < policy.minimum_peers:
+            possible = len(current) - len(alarmed | {device_id})
+            word: DriftWord | None = "too-few" if possible < policy.minimum_peers and state.alarm is None else None
             after[device_id] = state
-            outcomes[device_id] = _outcome(state, this.scale, policy, word, peers=len(peers))
+            outcomes[device_id] = _outcome(state, this.scale, policy, word, peers=peers)
             continue
-        contrast, variance = _contrast(this, device_id, peers, policy)
+        contrast, variance = this.contrast(device_id, policy.minimum_peers)
         following = _step(state, contrast, variance, this.scale, policy, now)
         after[device_id] = following
         outcomes[device_id] = replace(
-            _outcome(following, this.scale, policy, None, peers=len(peers)),
+            _outcome(following, this.scale, policy, None, peers=peers),
             raised=state.alarm is None and following.alarm is not None,
             cleared=state.alarm is not None and following.alarm is None,
             used=True,
@@ -161,20 +135,6 @@ def _state_for(state: DriftState | None, reference: Reference) -> DriftState:
     if state is None or state.reference_digest != reference.digest or len(state.total) != reference.features:
         return DriftState.fresh(reference.digest, reference.features)
     return state
-
-
-def _contrast(this: _Round, device_id: str, peers: list[str], policy: DriftPolicy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Own score minus the median of the peers [F] (NaN where too few of them have values), and its theoretical variance [F]."""
-    scores = np.stack([this.scores[peer] for peer in peers])
-    inverse_n = np.stack([1.0 / np.maximum(this.present[peer], 1) for peer in peers])
-    count = np.isfinite(scores).sum(axis=0)
-    enough = count >= policy.minimum_peers
-    median = np.nanmedian(np.where(enough, scores, 0.0), axis=0)
-    contrast = np.where(enough, this.scores[device_id] - median, np.nan)
-    # Variance of a median of m equal normal means: pi/2 times that of their mean.
-    of_median = math.pi / 2 / np.maximum(count, 1) * np.where(np.isfinite(scores), inverse_n, 0.0).sum(axis=0) / np.maximum(count, 1)
-    variance = this.row_variance * (1.0 / np.maximum(this.present[device_id], 1) + of_median)
-    return contrast, variance
 
 
 def _step(

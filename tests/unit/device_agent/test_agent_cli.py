@@ -131,7 +131,7 @@ def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     folder = enroll(tmp_path / "device").folder
     sensor = tmp_path / "sensor"
     with agent(folder, sensor):
-        eventually("the first agent", lambda: (folder / "health.json").exists())
+        eventually("the first agent", (folder / "health.json").exists)
 
         done = run("run", "--dir", str(folder))
 

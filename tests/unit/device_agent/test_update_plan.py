@@ -109,6 +109,12 @@ def test_what_a_desired_state_means_while_a_runs(progress: Progress, wanted: str
     assert judge_desired(progress, wanted, A) is event
 
 
+def test_a_commit_that_is_decided_but_does_not_run_yet_is_not_told_as_success() -> None:
+    decided = Progress(state="committed", subject=B)
+
+    assert (decided.state_while(A), decided.state_while(B)) == ("trial", "committed")
+
+
 def test_what_is_remembered_is_bounded() -> None:
     many = tuple((f"{i:064d}", "x") for i in range(MAX_REMEMBERED))
 

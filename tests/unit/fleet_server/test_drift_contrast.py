@@ -6,6 +6,7 @@ import pytest
 from edgefleet.errors import InputError
 from edgefleet.statistics import InputStatistics
 from fleet_server.drift import DriftAlarm, DriftPolicy, DriftState, cleared_by, run_round
+from fleet_server.drift.peers import gather
 from tests.unit.fleet_server.drift_world import T0, World, counted, faded, normal_reference, scans
 
 MANY = dict.fromkeys(range(20), 1.2)
@@ -39,7 +40,7 @@ def test_the_named_features_are_the_shifted_ones() -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_a_healthy_fleet_raises_no_alarm(seed: int) -> None:
     world = _world()
-    world.run(np.random.default_rng(100 + seed), 30)
+    world.run(np.random.default_rng(100 + seed), 20)
     assert world.raised == {}
 
 
@@ -73,7 +74,7 @@ def test_devices_that_always_differed_are_no_fault() -> None:
 def test_a_shift_below_the_floor_is_nobodys_business() -> None:
     world, rng = _world(), np.random.default_rng(7)
     world.run(rng, 10)
-    world.run(rng, 150, shifts={"d0": {-1: 0.15}})
+    world.run(rng, 80, shifts={"d0": {-1: 0.15}})
     assert world.raised == {}
 
 
@@ -126,7 +127,7 @@ def test_an_alarm_clears_under_the_same_reference_when_the_fault_is_mended() -> 
 def test_an_alarm_does_not_clear_while_the_fault_lasts() -> None:
     world, rng = _world(), np.random.default_rng(13)
     world.run(rng, 10)
-    world.run(rng, 100, shifts={"d2": MANY})
+    world.run(rng, 50, shifts={"d2": MANY})
     assert world.cleared == {}
     assert world.outcomes["d2"].state == "alarm"
 
@@ -187,6 +188,25 @@ def test_statistics_of_another_reference_are_refused() -> None:
     other = normal_reference(seed=2)
     with pytest.raises(InputError):
         run_round({}, {"d0": InputStatistics.empty(other)}, normal_reference(), DriftPolicy(), T0)
+
+
+def test_a_device_is_compared_with_the_median_of_the_others() -> None:
+    reference, rng = normal_reference(), np.random.default_rng(18)
+    pending = {f"d{i}": counted(reference, rng, 50 + i) for i in range(9)}
+    holes = pending["d3"].counts.copy()
+    holes[:5] = 0
+    holes[:5, -2] = 53  # five features of one peer are missing throughout
+    pending["d3"] = replace(pending["d3"], counts=holes)
+    this = gather(pending, reference, 50, alarmed={"d7"})
+    for device_id in ("d0", "d3", "d7"):
+        peers = [d for d in pending if d not in (device_id, "d7")]
+        others = np.stack([this.scores[d] for d in peers])
+        contrast, variance = this.contrast(device_id, 5)
+        assert np.allclose(contrast, this.scores[device_id] - np.nanmedian(others, axis=0), equal_nan=True)
+        inverse = np.where(np.isfinite(others), np.stack([this.inverse_n[d] for d in peers]), 0.0)
+        of_median = np.pi / 2 * inverse.sum(axis=0) / np.square(np.isfinite(others).sum(axis=0))
+        expected = this.row_variance * (this.inverse_n[device_id] + of_median)
+        assert np.allclose(variance, expected)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -1,0 +1,229 @@
+"""The whole server as a process with a real Mosquitto: simulated devices over the network, a rollout to its end, kills in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edgefleet.client import FleetClient
+from edgefleet.messages import Acked, decode
+from edgefleet.signing import PublicKey, SigningKey
+from edgefleet.topics import device_topic
+from fleet_server.broker import SERVER_USER, Broker, open_broker
+from fleet_server.ingest.inbox import Incoming
+from tests.unit.fleet_server.server_world import POLICY, PROJECT, MadeBundle, SimulatedDevice, make_bundle
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30.0) -> T:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        threading.Event().wait(0.05)
+    raise AssertionError(f"{what} did not come in {seconds} s")
+
+
+class NetworkDevice:
+    """A simulated device with a real connection, a real spool in memory, and the real acknowledgement rule."""
+
+    def __init__(self, folder: Path, rules: SimulatedDevice) -> None:
+        self.rules = rules
+        identity = json.loads((folder / "identity.json").read_text())
+        host, _, port = identity["broker_url"].removeprefix("mqtt://").partition(":")
+        self.acked: dict[int, int] = {}
+        self.spool: dict[int, Incoming] = {}
+        self.installed = threading.Event()
+        self._bundles: dict[str, MadeBundle] = {}
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=rules.device_id, protocol=mqtt.MQTTv5)
+        self._client.username_pw_set(identity["mqtt_username"], identity["mqtt_password"])
+        self._client.on_connect = self._on_connect
+        self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(1, 2)
+        self._client.connect_async(host, int(port))
+        self._client.loop_start()
+
+    def knows(self, bundle: MadeBundle) -> None:
+        self._bundles[bundle.digest] = bundle
+
+    def send(self, *messages: Incoming) -> None:
+        for message in messages:
+            if message.topic.endswith("/t"):
+                self.spool[self.rules.seq] = message
+            self._client.publish(message.topic, message.payload, qos=1, retain=message.topic.endswith(("/reported", "/presence")))
+
+    def resend(self) -> None:
+        for message in list(self.spool.values()):
+            self._client.publish(message.topic, message.payload, qos=1)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
+        client.subscribe([(device_topic(self.rules.device_id, "desired"), 1), (device_topic(self.rules.device_id, "acked"), 1)])
+        self.send(self.rules.presence())
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if message.topic.endswith("/acked"):
+            self.acked |= dict(decode(Acked, bytes(message.payload)).stored)
+            for seq in [seq for seq in self.spool if seq <= self.acked.get(self.rules.boot, 0)]:
+                del self.spool[seq]
+            return
+        wanted = self.rules.obey(bytes(message.payload))
+        bundle = self._bundles.get(wanted.bundle_digest) if wanted is not None else None
+        if bundle is not None and self.rules.running != bundle.digest:
+            said = self.rules.install(bundle)
+            self.send(*said)
+            for _ in range(3):
+                self.send(self.rules.window(bundle))
+            self.installed.set()
+
+
+class ServerProcess:
+    """`edgefleet serve` as a child, with its log in a file."""
+
+    def __init__(self, folder: Path, arguments: list[str]) -> None:
+        self.data = folder / "data"
+        self.log = folder / "server.log"
+        self._arguments = [sys.executable, "-m", "edgefleet", "serve", "--data", str(self.data), *arguments]
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> FleetClient:
+        (self.data / "server.json").unlink(missing_ok=True)
+        with self.log.open("ab") as output:
+            self._child = subprocess.Popen(self._arguments, stdout=output, stderr=output)
+        document = wait_for(f"the server; its log: {self.log}", self._ready, 60.0)
+        return FleetClient(document["url"], (self.data / "admin.token").read_text().strip())
+
+    def end(self, number: signal.Signals) -> int:
+        assert self._child is not None
+        os.kill(self._child.pid, number)
+        return self._child.wait(30)
+
+    def alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def _ready(self) -> dict[str, Any] | None:
+        assert self.alive(), self.log.read_text()
+        try:
+            return dict(json.loads((self.data / "server.json").read_bytes()))
+        except OSError:
+            return None
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with open_broker("mosquitto", tmp_path / "broker", "server-secret") as opened:
+        yield opened
+
+
+@pytest.fixture
+def server(tmp_path: Path, broker: Broker) -> Iterator[ServerProcess]:
+    password = tmp_path / "password"
+    password.write_text("server-secret\n")
+    arguments = ["--port", "0", "--broker", broker.url, "--broker-user", SERVER_USER, "--broker-password-file", str(password)]
+    arguments += ["--mosquitto-passwords", str(broker.passwords), "--mosquitto-pid-file", str(broker.pid_file), "--poll-seconds", "0.2"]
+    process = ServerProcess(tmp_path, arguments)
+    yield process
+    if process.alive():
+        process.end(signal.SIGKILL)
+
+
+def enroll(client: FleetClient, folder: Path, device_id: str) -> NetworkDevice:
+    client.enroll_into(folder, device_id, {"site": "north"}, project=PROJECT)
+    identity = json.loads((folder / "identity.json").read_text())
+    key = SigningKey.load_or_create(folder / "device.key")
+    return NetworkDevice(folder, SimulatedDevice(device_id, key, PublicKey(identity["director_key"]), identity["fleet"]))
+
+
+QUICK = POLICY | {"waves": [1, "100%"], "soak_s": 0.5, "soak_rows": 20}
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_a_rollout_reaches_every_device_over_a_real_broker(tmp_path: Path, server: ServerProcess) -> None:
+    client = server.start()
+    bundle = make_bundle(tmp_path / "bundle")
+    devices = [enroll(client, tmp_path / f"d{n}", f"d{n}") for n in range(3)]
+    try:
+        for device in devices:
+            device.knows(bundle)
+        wait_for("all connections", lambda: sum(d["connected"] for d in client.devices()) == 3)
+        release = client.push(bundle.folder, "1", "first")
+        rollout = client.create_rollout(release["release_id"], QUICK, {"site": "north"})
+        client.start_rollout(rollout["rollout_id"], rollout["version"])
+        # Soak is judged by a sign of life after it.
+        beat = Beats(devices)
+        view = wait_for("the end", lambda: beat() or ended(client, rollout["rollout_id"]))
+        assert view["state"] == "completed"
+        assert {d["attested_digest"] for d in client.devices()} == {bundle.digest}
+        wait_for("the acknowledgements", lambda: all(not device.spool for device in devices))
+        assert [device.acked[device.rules.boot] for device in devices] == [device.rules.seq for device in devices]
+    finally:
+        for device in devices:
+            device.close()
+    assert server.end(signal.SIGTERM) == 0
+    assert not (server.data / "server.json").exists()
+
+
+class Beats:
+    """Heartbeats of all devices, sent whenever the test looks."""
+
+    def __init__(self, devices: list[NetworkDevice]) -> None:
+        self._devices = devices
+
+    def __call__(self) -> None:
+        for device in self._devices:
+            device.send(device.rules.heartbeat())
+
+
+def ended(client: FleetClient, rollout_id: str) -> dict[str, Any] | None:
+    view = client.rollout(rollout_id)
+    return view if view["state"] in ("completed", "paused", "aborted") else None
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path, server: ServerProcess) -> None:
+    client = server.start()
+    bundle = make_bundle(tmp_path / "bundle")
+    client.push(bundle.folder, "1")
+    device = enroll(client, tmp_path / "d0", "d0")
+    try:
+        wait_for("the connection", lambda: client.devices()[0]["connected"])
+        for killed in range(3):
+            for _ in range(100):
+                device.send(device.rules.window(bundle, rows=1))
+            wait_for("an acknowledgement", lambda seen=killed: device.acked.get(device.rules.boot, 0) > seen * 100)
+            server.end(signal.SIGKILL)
+            client = server.start()
+            device.resend()
+        wait_for("the empty spool", lambda: not device.spool or device.resend())
+        assert client.devices()[0]["rows_total"] == 300
+    finally:
+        device.close()
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_the_server_serves_while_the_broker_is_away_and_publishes_when_it_is_back(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, ["--port", "0", "--broker", "mqtt://127.0.0.1:9"])
+    client = server.start()
+    try:
+        assert client.health()["ok"] is True
+        assert client.releases() == []
+    finally:
+        assert server.end(signal.SIGTERM) == 0
