@@ -1,5 +1,6 @@
 """From a package to graphs: which converter takes which family, and what the original answers."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from converter.recipes import Recipe
 from converter.to_onnx.boosting import boosting_to_onnx
 from converter.to_onnx.forest import forest_to_onnx
 from converter.write import Explainer
-from edgefleet.errors import ConfigError, VerdictError
+from edgefleet.errors import ConfigError, MissingPartError, VerdictError
 from edgefleet.package import ModelPackage, Rows
 
 TENSORFLOW_TIMEOUT_S: Final = 600.0
@@ -87,7 +88,15 @@ def _tree_explainer(package: ModelPackage, ensemble: Ensemble, explain: ExplainM
         return _sampled(package, explain), [f"Explained by sampling: {err}"]
 
 
+def _require(modules: dict[str, str]) -> None:
+    """Say which extra is missing before a child would say it in its own words; looks, but imports nothing."""
+    for module, extra in modules.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingPartError(f"converting a network needs {module}, which is not installed: pip install 'edgefleet[{extra}]'")
+
+
 def _networks(package: ModelPackage, recipes: list[Recipe], explain: ExplainMethod, folder: Path) -> Built:
+    _require({"tensorflow": "keras", "tf2onnx": "convert", "ai_edge_quantizer": "convert"})
     wanted = [recipe.target for recipe in recipes]
     integers = [target for target in wanted if target.startswith("tflite-int8")]
     floats = [target for target in ("onnx-fp32", "tflite-fp32") if target in wanted or (target == "tflite-fp32" and integers)]

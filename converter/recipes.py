@@ -79,7 +79,7 @@ def choose(package: ModelPackage, targets: Iterable[str] | None, wished: Iterabl
         if not chosen:
             raise ConfigError(f"no target is possible for {package.folder}: {'; '.join(f'{n}: {r}' for n, r in reasons.items())}")
         return chosen
-    named = set(targets)
+    named = {targets} if isinstance(targets, str) else set(targets)
     if unknown := sorted(named - set(RECIPES)):
         raise ConfigError(f"target {unknown[0]!r} is unknown: one of {', '.join(RECIPES)}")
     for name in sorted(named):

@@ -8,7 +8,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Final, Literal
 from edgefleet.errors import MissingPartError, TransportError
 from edgefleet.files import write_durably
 from edgefleet.ports import free_port
+from edgefleet.processes import end_with_parent
 from edgefleet.topics import PREFIX, acl_patterns
 from fleet_server.broker_probe import answers_connect
 from fleet_server.passwords import mosquitto_line
@@ -177,15 +177,8 @@ def _spawn(command: list[str], log: Path, *, keep_stdin: bool = False) -> subpro
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  # no threads run before exec
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # it only makes one system call
         )
-
-
-def _end_with_parent() -> None:
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _wait_until_it_answers(broker: Broker, port: int) -> bool:

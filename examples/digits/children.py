@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgefleet.processes import end_with_parent
 from examples.digits.story import StepFailedError
 
 STOP_TIMEOUT_S = 15.0
@@ -52,6 +53,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 env=self._environment,
+                preexec_fn=end_with_parent,  # noqa: PLW1509  # it only makes one system call
                 start_new_session=True,
             )
 

@@ -5,6 +5,7 @@ do. The demo starts them, injects two accidents (a release trained on shuffled l
 """
 
 import random
+import signal
 import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,7 @@ FAULTY_DEVICES: Final = 2
 FAULT: Final = "camera-fault"
 ROLLOUT_TIMEOUT_S: Final = 180.0
 DRIFT_TIMEOUT_S: Final = 90.0
-BASELINE_ROUNDS: Final = 6
+BASELINE_ROUNDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,6 @@ class Demo:
                 )
             step.figures |= {"state": rollout["state"], "sentence": rollout["sentence"], "harmed": harmed, "begun": begun}
             step.figures["harmed_devices"] = len(harmed)
-            self.story.say(f"          {rollout['sentence']}")
             require(len(harmed) == 1 and begun == harmed, f"expected one device of wave 1 to be harmed, saw {harmed}, begun {begun}")
             self.require_everywhere(self.good)
             quarantined = wait_for("the quarantine", lambda: observe.quarantined_on(self.fleet, bad["convert"]["digest"]) or None, 30)
@@ -236,12 +236,13 @@ class Demo:
         release = client.push(Path(made["convert"]["bundle"]), version, note)
         rollout = client.create_rollout(release["release_id"], observe.policy(), {})
         client.start_rollout(rollout["rollout_id"], int(rollout["version"]))
-        told: set[str] = set()
+        told: set[tuple[str, int]] = set()
 
         def look() -> dict[str, Any] | None:
             now = client.rollout(rollout["rollout_id"])
-            if now["sentence"] not in told:
-                told.add(now["sentence"])
+            opened = sum(wave["opened_at"] is not None for wave in now["waves"])
+            if opened and (now["verdict"], opened) not in told:  # one line per wave and verdict, not one per device
+                told.add((now["verdict"], opened))
                 self.story.say(f"          {now['sentence']}")
             bad = now["state"] in {"paused", "aborted"} and now["state"] not in until
             require(not bad, f"rollout of release {version} is {now['state']}: {now['sentence']}")
@@ -256,7 +257,7 @@ class Demo:
             for w in rollout["waves"]
         ]
         for wave in step.figures["waves"]:
-            self.story.say(f"          wave {wave['wave']}: {', '.join(wave['devices'])}: {wave['reason']}")
+            self.story.say(f"          wave {wave['wave']}: {', '.join(wave['devices'])}")
 
     def require_everywhere(self, made: dict[str, Any]) -> None:
         """Every device runs and attests the bundle."""
@@ -277,6 +278,7 @@ class Demo:
 def run(options: Options) -> dict[str, Any]:
     """Run the demo; the document's `ok` is the verdict. With a page to look at, this waits for Ctrl-C."""
     story = Story()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C: every child goes too
     with tempfile.TemporaryDirectory(prefix="edgefleet-demo-") as scratch:
         folder = options.keep if options.keep is not None else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ def put_blob(sha256: str) -> Response:
     """Store the body if its sha256 is the address; 201 new, 200 there already."""
     blobs = services_of_request().blobs
     request.max_content_length = blobs.max_bytes
-    new = blobs.put(sha256, request.stream, declared_length())
+    length = declared_length()  # before the stream is touched: werkzeug would refuse it with less to say
+    new = blobs.put(sha256, request.stream, length)
     return reply({"sha256": sha256, "stored": new}, 201 if new else 200)
 
 

@@ -24,10 +24,10 @@ from edgefleet.bundle import Bundle
 from edgefleet.cli.convert import bundle as bundle_command
 from edgefleet.cli.convert import convert as convert_command
 from edgefleet.digests import sha256_hex
-from edgefleet.errors import ArtifactError, ConfigError
+from edgefleet.errors import ArtifactError, ConfigError, MissingPartError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage, read_npz
-from tests.unit.converter.converter_packages import INPUTS, PARITY, digits, fitted, tree_package
+from tests.unit.converter.converter_packages import INPUTS, PARITY, digits, fitted, package, tree_package
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -271,6 +271,14 @@ def test_a_damaged_package_is_refused(forest: ModelPackage, tmp_path: Path) -> N
 
     with pytest.raises(ArtifactError, match="missing or changed since the package was written"):
         convert(folder, output=tmp_path / "bundle")
+
+
+def test_a_network_without_tensorflow_installed_names_the_line_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = package(tmp_path / "p", "model.keras", b"not read", "keras", "logit")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+
+    with pytest.raises(MissingPartError, match=r"needs tensorflow, which is not installed: pip install 'edgefleet\[keras\]'"):
+        convert(network, "tflite-fp32", tmp_path / "bundle")
 
 
 def test_the_command_prints_one_json_document_and_never_imports_tensorflow(forest: ModelPackage, tmp_path: Path) -> None:
