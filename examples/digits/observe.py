@@ -42,7 +42,7 @@ def device_cells(device: Mapping[str, Any]) -> list[object]:
 
 def all_connected(fleet: Fleet) -> bool:
     """Whether every device is connected."""
-    return sum(d["connected"] for d in fleet.client.devices()) == len(fleet.device_ids)
+    return sum(bool(d["connected"]) for d in fleet.client.devices()) == len(fleet.device_ids)
 
 
 def runs_everywhere(fleet: Fleet, digest: str) -> bool:
@@ -90,7 +90,7 @@ def alarmed(fleet: Fleet, project: str, at_least: int) -> dict[str, list[str]] |
 def no_alarm(fleet: Fleet, project: str) -> bool:
     """Whether no device is alarmed any more."""
     view = fleet.client.drift(project)
-    return bool(view) and all(d["alarmed_at"] is None for d in view["devices"])
+    return view is not None and all(d["alarmed_at"] is None for d in view["devices"])
 
 
 def explanation(fleet: Fleet, project: str) -> dict[str, Any] | None:

@@ -40,12 +40,14 @@ def give_password(user: str, password_file: Path, pid_file: Path | None) -> str:
 
 
 def _reload(pid_file: Path) -> None:
+    if not pid_file.exists():
+        return  # a broker that is not running reads the password file when it starts
     try:
         pid = int(pid_file.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as err:
         raise ConfigError(f"{pid_file}: no process id of the broker in it: {err}; name the file of pid_file in mosquitto.conf") from err
     if pid <= 1:
         raise ConfigError(f"{pid_file}: {pid} is no process id of a broker")
-    # A broker that is not running reads the file when it starts.
+    # A process id that a killed broker left behind.
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGHUP)

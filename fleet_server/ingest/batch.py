@@ -18,6 +18,7 @@ from fleet_server.store.database import Database
 LOG = logging.getLogger(__name__)
 
 MAX_SEQ: Final = 1 << 62
+SIGN_OF_LIFE_DELAY_US: Final = 500_000
 
 
 def store_batch(db: Database, messages: Sequence[Incoming], at: int) -> dict[str, Acked]:
@@ -40,6 +41,8 @@ def store_batch(db: Database, messages: Sequence[Incoming], at: int) -> dict[str
         acks.advance(connection, oldest, at)
         devices.seen(connection, {device_id: moment for device_id, moment in effects.seen.items() if facts.knows(device_id)})
         rollouts.mark_due(connection, effects.dirty, at)
+        # A mere sign of life may end a soak, but a large fleet sends many: one look a second is enough for them.
+        rollouts.mark_due(connection, [(device_id, facts.project(device_id)) for device_id in effects.seen], at + SIGN_OF_LIFE_DELAY_US)
         changes.touch(connection, at, *sorted(effects.topics))
         return acks.of_devices(connection, sorted(effects.acked))
 

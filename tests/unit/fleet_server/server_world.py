@@ -1,4 +1,4 @@
-"""A fleet server over a real data folder with a clock that tests move, bundles that are valid to the server, and devices that obey the rules.
+"""A fleet server over a real data folder with a clock that tests move, bundles that it accepts, and devices that obey the rules.
 
 The device here is a simulator: it verifies desired states with the contract's own code, reports, attests with its key, and numbers its
 telemetry as the real agent does. It keeps no model.

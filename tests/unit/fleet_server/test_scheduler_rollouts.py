@@ -101,6 +101,21 @@ def test_no_device_of_wave_two_is_asked_before_wave_one_is_promoted(world: World
     assert len(wanting(world, bundle)) == 3
 
 
+def test_a_heartbeat_after_the_soak_is_enough_to_go_on(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    start(world, world.push(bundle))
+    (first,) = wanting(world, bundle)
+    world.receive(*world.devices[first].install(bundle), world.devices[first].window(bundle))
+    tick(world)
+    tick(world, 3.5)
+    assert wanting(world, bundle) == {first}
+
+    world.receive(world.devices[first].heartbeat())
+    tick(world, 1.0)
+
+    assert len(wanting(world, bundle)) == 3
+
+
 def test_a_commit_without_an_attestation_promotes_nothing(world: World, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b1")
     start(world, world.push(bundle))
@@ -176,13 +191,12 @@ def test_a_device_belongs_to_one_unfinished_rollout_only(world: World, tmp_path:
 
 def test_the_database_itself_refuses_a_second_owner(world: World, tmp_path: Path) -> None:
     start(world, world.push(make_bundle(tmp_path / "b1")))
+    member = ROLLOUT_MEMBER.c
+    values = [sa.literal("r-other"), member.device_id, member.project, member.wave, member.active]
+    second = sa.insert(ROLLOUT_MEMBER).from_select(["rollout_id", "device_id", "project", "wave", "active"], sa.select(*values))
 
-    with pytest.raises(sa.exc.IntegrityError), world.services.db.write() as connection:
-        copied = sa.select(
-            sa.literal("r-other"), ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.project, ROLLOUT_MEMBER.c.wave, ROLLOUT_MEMBER.c.active
-        )
-        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
-        connection.execute(sa.insert(ROLLOUT_MEMBER).from_select(["rollout_id", "device_id", "project", "wave", "active"], copied))
+    with world.services.db.write() as connection, pytest.raises(sa.exc.IntegrityError, match="UNIQUE"):
+        connection.execute(second)
 
 
 def test_an_old_version_is_refused_with_who_did_what(world: World, tmp_path: Path) -> None:
