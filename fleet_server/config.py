@@ -36,7 +36,6 @@ class ServerConfig:
         drift_policy: Limits of the drift rule.
         scheduler_poll_s: Seconds between looks for due rollouts.
         refresh_s: Seconds in which every desired state is published again, slowly.
-        heartbeat_s: How often devices are expected to speak; three missed ones are silence.
         max_blob_bytes: Largest file of a bundle.
         telemetry_days: Days that raw telemetry is kept.
     """
@@ -58,7 +57,6 @@ class ServerConfig:
     drift_policy: DriftPolicy = field(default_factory=DriftPolicy)
     scheduler_poll_s: float = 1.0
     refresh_s: float = 3600.0
-    heartbeat_s: float = 300.0
     max_blob_bytes: int = 512 * 1024 * 1024
     telemetry_days: float = 7.0
 
@@ -72,7 +70,7 @@ class ServerConfig:
         for url in (self.broker_url, self.public_broker_url):
             if url is not None:
                 parse_broker_url(url)
-        for name in ("drift_round_s", "scheduler_poll_s", "refresh_s", "heartbeat_s", "telemetry_days"):
+        for name in ("drift_round_s", "scheduler_poll_s", "refresh_s", "telemetry_days"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be more than 0")
 

@@ -32,7 +32,6 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--anonymous-viewer", is_flag=True, help="Visitors without a token may look (loopback only).")
 @click.option("--drift-round-seconds", default=None, type=float, help="Seconds between drift rounds; 3600 when nothing says otherwise.")
 @click.option("--drift-policy", type=_FILE, default=None, help="TOML file: round_s and the limits of the drift rule.")
-@click.option("--heartbeat-seconds", default=300.0, show_default=True, type=float, help="How often devices are expected to speak.")
 @click.option("--poll-seconds", default=1.0, show_default=True, type=float, help="Seconds between looks for due rollouts.")
 def serve(  # one parameter per option
     data_dir: Path,
@@ -50,7 +49,6 @@ def serve(  # one parameter per option
     anonymous_viewer: bool,
     drift_round_seconds: float | None,
     drift_policy: Path | None,
-    heartbeat_seconds: float,
     poll_seconds: float,
 ) -> None:
     """Run the fleet server: API, page, ingest and scheduler.
@@ -80,7 +78,6 @@ def serve(  # one parameter per option
             anonymous_role="viewer" if anonymous_viewer else None,
             drift_round_s=float(round_s if drift_round_seconds is None else drift_round_seconds),
             drift_policy=DriftPolicy(**drift),
-            heartbeat_s=heartbeat_seconds,
             scheduler_poll_s=poll_seconds,
         )
     )

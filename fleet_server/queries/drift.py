@@ -104,7 +104,7 @@ def _device(
 
 
 def _sentence(found: list[DriftDevice]) -> str:
-    alarmed = [device for device in found if device.state == "alarm"]
+    alarmed = sorted((device for device in found if device.state == "alarm"), key=lambda device: device.device_id)
     if alarmed:
         names = ", ".join(device.device_id for device in alarmed[:4]) + (f" and {len(alarmed) - 4} more" if len(alarmed) > 4 else "")
         return f"Drift alarm: {names} {'differs' if len(alarmed) == 1 else 'differ'} from {'its' if len(alarmed) == 1 else 'their'} peers."

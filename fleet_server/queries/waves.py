@@ -33,10 +33,12 @@ class Judged:
 def judge(rollout: Rollout, known: Facts, owned: set[str], now: datetime) -> dict[str, Judged]:
     """The word for every device of every wave."""
     judged: dict[str, Judged] = {}
-    for wave in rollout.waves:
+    for number, wave in enumerate(rollout.waves, start=1):
         for device_id in wave:
             device = known.devices.get(device_id)
-            if device is None:
+            if number > rollout.wave:
+                judged[device_id] = Judged("not-begun", "")
+            elif device is None:
                 judged[device_id] = Judged("not-begun", "its facts cannot be read")
             elif device_id in owned:
                 judged[device_id] = Judged(*progress(device, rollout.bundle_digest, rollout.policy, now))

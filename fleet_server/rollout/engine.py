@@ -207,7 +207,8 @@ def _open(rollout: Rollout, why: str) -> Action | None:
     number = rollout.wave + 1
     if number > len(rollout.waves):
         return None
-    return Action(ActionKind.OPEN_WAVE, number, f"{why} Wave {number} opens for {len(rollout.waves[number - 1])} devices.")
+    size = len(rollout.waves[number - 1])
+    return Action(ActionKind.OPEN_WAVE, number, f"{why} Wave {number} opens for {size} {'device' if size == 1 else 'devices'}.")
 
 
 def _not_before(rollout: Rollout, now: datetime) -> datetime:

@@ -109,7 +109,7 @@ def _missing(facts: DeviceFacts, rollout_digest: str, policy: Policy, now: datet
     soak_end = soaked_at(facts, policy)
     if soak_end is None or facts.running_digest != rollout_digest:
         doing = facts.state if facts.subject_digest == rollout_digest else "waiting"
-        return f"{doing}, not committed yet"
+        return "committed, to be seen running" if doing == "committed" else f"{doing}, not committed yet"
     if facts.attested_digest != rollout_digest or facts.attested_at is None:
         return "committed, waits for its signed attestation"
     if now < soak_end or facts.last_heard_at is None or facts.last_heard_at < soak_end:

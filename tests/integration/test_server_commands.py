@@ -1,0 +1,98 @@
+"""The command line against a server process: push, enrol, plan, steer, look; and its refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.test_server_broker import ServerProcess
+from tests.unit.fleet_server.server_world import make_bundle
+
+POLICY = """
+name = "quick"
+waves = [1, "100%"]
+soak_s = 1.0
+soak_rows = 1
+deadline_s = 60.0
+hold_s = 60.0
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path_factory.mktemp("server"), ["--port", "0"])
+    process.start()
+    yield process
+    assert process.end(signal.SIGTERM) == 0
+
+
+def run(server: ServerProcess, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    url = json.loads((server.data / "server.json").read_text())["url"]
+    values = {"EDGEFLEET_SERVER": url, "EDGEFLEET_TOKEN_FILE": str(server.data / "admin.token")} | environment
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEFLEET")}
+    command = [sys.executable, "-m", "edgefleet", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=kept | values, timeout=60)
+
+
+def document(server: ServerProcess, *arguments: str) -> Any:
+    result = run(server, *arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.slow
+def test_a_release_goes_from_a_bundle_to_a_rollout_by_commands_alone(server: ServerProcess, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    (tmp_path / "policy.toml").write_text(POLICY)
+    enrolled = document(
+        server, "enroll", "--device", "press-7", "--project", "digits", "--label", "site=north", "--dir", str(tmp_path / "d")
+    )
+    release = document(server, "push", str(bundle.folder), "--version", "1", "--note", "first")
+
+    plan = document(
+        server, "rollout", "create", "--release", release["release_id"], "--policy", str(tmp_path / "policy.toml"), "--select", "site=north"
+    )
+    started = document(server, "rollout", "start", plan["rollout_id"], "--version", str(plan["version"]))
+    aborted = document(server, "rollout", "abort", plan["rollout_id"], "--reason", "enough")
+
+    assert enrolled == {
+        "device_id": "press-7",
+        "project": "digits",
+        "labels": {"site": "north"},
+        "dir": str(tmp_path / "d"),
+        "fleet": "fleet",
+    }
+    assert oct((tmp_path / "d" / "identity.json").stat().st_mode & 0o777) == "0o600"
+    assert oct((tmp_path / "d" / "device.key").stat().st_mode & 0o777) == "0o600"
+    assert (plan["state"], started["state"], aborted["state"]) == ("draft", "running", "aborted")
+    assert [row["device_id"] for row in document(server, "devices", "list", "--label", "site=north")] == ["press-7"]
+    assert document(server, "rollout", "status")[0]["rollout_id"] == plan["rollout_id"]
+    assert document(server, "drift")["sentence"] == "No drift round has run yet."
+    for words in (("devices",), ("rollout", "status"), ("rollout", "status", plan["rollout_id"]), ("drift",)):
+        shown = run(server, *words)
+        assert shown.returncode == 0, shown.stderr
+        assert shown.stdout.strip()
+
+
+@pytest.mark.slow
+def test_refusals_are_one_line_with_the_documented_exit_code(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_text("eft_wrong\n")
+
+    unknown = run(server, "rollout", "pause", "nothing")
+    stranger = run(server, "devices", "--token-file", str(tmp_path / "bad"))
+    no_bundle = run(server, "push", str(tmp_path), "--version", "1")
+    away = run(server, "devices", EDGEFLEET_SERVER="http://127.0.0.1:9")
+    exposed = run(server, "serve", "--data", str(tmp_path / "x"), "--host", "0.0.0.0")  # noqa: S104  # that is the point
+
+    assert [r.returncode for r in (unknown, stranger, no_bundle, away, exposed)] == [3, 3, 3, 4, 3]
+    for result, words in ((unknown, "nothing"), (stranger, "token"), (no_bundle, "manifest"), (away, "does not answer"), (exposed, "TLS")):
+        assert result.stderr.startswith("edgefleet: ")
+        assert words in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert result.stdout == ""
