@@ -50,8 +50,9 @@ class Demo:
     def run(self) -> None:
         """All steps in order; a step that fails ends the run."""
         opening = self.pool.submit(self.fleet.open)
+        training = self.pool.submit(self.tool, "train", "good")
         self.data()
-        self.train_candidates()
+        self.train_candidates(training)
         self.open_fleet(opening)
         bad = self.pool.submit(self.train, "bad", "--candidate", "conv", "--set", "data.arguments.shuffle_labels=true",
                                "--override-gate", "G4", "--reason", "the demo ships a bad model on purpose")  # fmt: skip
@@ -75,10 +76,10 @@ class Demo:
             rows = ", ".join(f"{count} {split}" for split, count in step.figures["rows"].items())
             self.story.say(f"          {rows}; each device has {step.figures['scans_per_device']} scans of its own")
 
-    def train_candidates(self) -> None:
+    def train_candidates(self, training: "Future[dict[str, Any]]") -> None:
         """Steps 2 and 3: two candidates trained and validated, both converted and proven."""
         with self.story.step("train", "Train: a random forest and a small convolutional network, winner by validation") as step:
-            trained = self.tool("train", "good")
+            trained = training.result()
             step.figures |= {"winner": trained["winner"], "candidates": trained["candidates"]}
             header = ["candidate", "accuracy", "95 % interval", "rows", "seconds"]
             cells = [

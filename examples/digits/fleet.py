@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgefleet.client import FleetClient
-
 from edgefleet.files import write_durably
 from edgefleet.ports import free_port
 from examples.digits.children import Child
@@ -17,7 +16,9 @@ from fleet_server.broker import SERVER_USER, Broker, open_broker
 PROJECT: Final = "digits"
 HERE: Final = Path(__file__).resolve().parent
 READY_TIMEOUT_S: Final = 60.0
-WINDOW_S: Final = 2
+WINDOW_S: Final = 1
+HEARTBEAT_S: Final = 1
+POLL_S: Final = 0.5
 RUNTIMES: Final = ("onnxruntime", "litert")
 
 
@@ -97,7 +98,7 @@ class Fleet:
         data = self.folder / "server"
         # A port of our choice, so that a restarted server is found where it was.
         arguments = ["serve", "--data", str(data), "--port", str(free_port()), "--broker", self.broker.url]
-        arguments += ["--anonymous-viewer", "--drift-policy", str(HERE / "drift.toml")]
+        arguments += ["--anonymous-viewer", "--drift-policy", str(HERE / "drift.toml"), "--poll-seconds", str(POLL_S)]
         if self.broker.kind != "given":
             arguments += ["--broker-user", SERVER_USER, "--broker-password-file", str(self._password_file)]
         if self.broker.passwords is not None:
@@ -114,7 +115,7 @@ class Fleet:
     def _start_agent(self, device_id: str, runtime: str) -> None:
         folder = self.device_folder(device_id)
         arguments = ["agent", "run", "--dir", str(folder), "--runtime", runtime, "--sensor", str(folder / "sensor.ndjson")]
-        arguments += ["--window-seconds", str(WINDOW_S), "--heartbeat-seconds", "2", "--explain-every", "400"]
+        arguments += ["--window-seconds", str(WINDOW_S), "--heartbeat-seconds", str(HEARTBEAT_S), "--explain-every", "400"]
         agent = Child(f"agent {device_id}", self.folder / "logs" / f"{device_id}.log", arguments)
         agent.start()
         self.agents[device_id] = agent

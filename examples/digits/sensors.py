@@ -13,7 +13,7 @@ PERIOD_S = 0.25
 class Sensors:
     """Draws `rows_per_second` scans for each device from that device's own scans, in its present situation."""
 
-    def __init__(self, files: Mapping[str, Path], seed: int, rows_per_second: int = 40) -> None:
+    def __init__(self, files: Mapping[str, Path], seed: int, rows_per_second: int = 72) -> None:
         self._files, self._seed = dict(files), seed
         self._batch = max(1, round(rows_per_second * PERIOD_S))
         self._situation = dict.fromkeys(files, "normal")
