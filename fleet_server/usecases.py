@@ -24,7 +24,7 @@ from fleet_server.releases.push import store_release
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, assign_waves, parse_policy
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, facts, rollouts
+from fleet_server.store import changes, devices, facts, members, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import DEVICE, EVENT, RELEASE
 
@@ -161,6 +161,12 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
             raise ConflictError(_what_happened(connection, stored.rollout, version, stored.version))
         if stored.rollout.state is RolloutState.ABORTED and not rollouts.owned(connection, rollout_id):
             raise ConflictError(f"the devices of rollout {rollout_id} belong to a later rollout now; act on that one")
+        stuck = members.without_previous(connection, rollout_id) if action == "roll-back" else []
+        if stuck:
+            names = ", ".join(stuck[:3])
+            raise ConflictError(
+                f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back; abort, and push a better one"
+            )
         words = reason.strip() or f"{actor.name} chose {action}"
         after = apply_person(stored.rollout, Event(action).value, words, now)
         # A clock that was set back must not make the engine wait for the old time.

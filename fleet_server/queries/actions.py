@@ -16,13 +16,20 @@ _NAMES: Final[tuple[tuple[ActionName, str], ...]] = (
 )
 
 
-def actions(rollout: Rollout, progress: Mapping[str, Progress], *, owned: bool) -> list[ActionView]:
-    """All five actions, those that are refused with the reason."""
+def actions(rollout: Rollout, progress: Mapping[str, Progress], *, owned: bool, first_timers: int) -> list[ActionView]:
+    """All five actions, those that are refused with the reason.
+
+    Args:
+        rollout: The rollout.
+        progress: The word for each device.
+        owned: Whether any device is still its own.
+        first_timers: Devices that ran no release before this one.
+    """
     effects = _effects(rollout, progress)
-    return [
-        ActionView(name=name, label=label, effect=effects[Event(name)], refused=_refused(rollout, Event(name), owned=owned))
-        for name, label in _NAMES
-    ]
+    refused = {event: _refused(rollout, event, owned=owned) for event in effects}
+    if first_timers and not refused[Event.ROLL_BACK]:
+        refused[Event.ROLL_BACK] = f"{_devices(first_timers)} ran no release before: there is nothing to go back to."
+    return [ActionView(name=name, label=label, effect=effects[Event(name)], refused=refused[Event(name)]) for name, label in _NAMES]
 
 
 def _refused(rollout: Rollout, event: Event, *, owned: bool) -> str:

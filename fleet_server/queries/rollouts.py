@@ -73,7 +73,12 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
             waves=wave_views(value, read.judged, read.known, log),
             gates=_gates(read, now),
             events=log,
-            actions=actions(value, {device_id: one.progress for device_id, one in read.judged.items()}, owned=read.owned),
+            actions=actions(
+                value,
+                {device_id: one.progress for device_id, one in read.judged.items()},
+                owned=read.owned,
+                first_timers=len(members.without_previous(connection, rollout_id)),
+            ),
             policy_name=value.policy.name,
             policy_notes=list(value.policy.notes),
             policy_digest=stored.policy_digest,

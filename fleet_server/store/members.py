@@ -81,3 +81,10 @@ def previous_releases(connection: sa.Connection, rollout_id: str) -> dict[str, s
     """What each member ran before the rollout."""
     query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id)
     return {row.device_id: row.previous_release for row in connection.execute(query)}
+
+
+def without_previous(connection: sa.Connection, rollout_id: str) -> list[str]:
+    """Members that were given the rollout's release and had none before: there is nothing that they could go back to."""
+    given = ROLLOUT_MEMBER.c.counter.is_not(None), ROLLOUT_MEMBER.c.previous_release.is_(None)
+    query = sa.select(ROLLOUT_MEMBER.c.device_id).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, *given)
+    return sorted(connection.scalars(query))

@@ -242,6 +242,16 @@ def test_rolling_back_sends_every_device_to_what_it_ran_before(world: World, tmp
     assert {row.running_release for row in queries.devices(world.services.db, world.clock())} == {"1"}
 
 
+def test_a_first_release_cannot_be_rolled_back_and_the_page_says_so_beforehand(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+    assert [a.refused for a in view.actions if a.name == "roll-back"] == ["1 device ran no release before: there is nothing to go back to."]
+    with pytest.raises(ConflictError, match="ran no release before"):
+        usecases.rollout_action(world.services, rollout_id, "roll-back", version=view.version, reason="", actor=OPERATOR)
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "running"
+
+
 def test_a_device_without_an_earlier_release_has_its_model_taken_away(world: World, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b1")
     rollout_id = start(world, world.push(bundle))
