@@ -13,13 +13,13 @@ from converter.card import card_text
 from converter.declared import declared
 from converter.gates import Gate, Golden, Limits, decide, judge, overrule
 from converter.graphs import Built, build_graphs
-from converter.intervals import wilson
 from converter.isolate import ChildFailed, run_isolated
 from converter.parity import Comparison, Cost, compare, golden_failures, read_answers
 from converter.recipes import Recipe, choose
 from converter.write import Content, bundle_files, package_gates, write_bundle
 from edgefleet.bundle import Bundle
 from edgefleet.errors import VerdictError
+from edgefleet.intervals import wilson
 from edgefleet.package import ModelPackage
 
 PARITY_TIMEOUT_S: Final = 600.0

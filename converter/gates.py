@@ -6,9 +6,10 @@ Judged are one-sided 95 % bounds where rows are a sample. `inconclusive` means t
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from converter.intervals import Z_JUDGED, paired_drop, wilson
+from converter.intervals import paired_drop
 from converter.parity import Comparison, Cost
 from converter.recipes import Recipe
+from edgefleet.intervals import Z_ONE_SIDED, wilson
 from edgefleet.manifest import Override
 
 Verdict = Literal["pass", "fail", "inconclusive", "skipped", "overridden"]
@@ -119,7 +120,7 @@ def _agreement(recipe: Recipe, found: Comparison) -> Gate:
         few = "" if found.n >= MIN_ROWS_FP32 else f"; at least {MIN_ROWS_FP32} rows are needed"
         sentence = f"{differing} of {found.outside_ties} rows outside ties have another class, {found.refused} were refused, limit 0{few}"
         return Gate("C1", verdict, sentence, share, 1.0, found.n, low, high)
-    bound = wilson(found.agreed, found.n, Z_JUDGED)
+    bound = wilson(found.agreed, found.n, Z_ONE_SIDED)
     verdict = "fail" if found.refused else _between(-bound[1], -bound[0], -AGREEMENT_INT8)
     share = found.agreed / found.n if found.n else 0.0
     sentence = f"same class on {found.agreed} of {found.n} rows, at least {100 * bound[0]:.1f} % (95 %), limit {100 * AGREEMENT_INT8:g} %"

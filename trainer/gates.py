@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ConfigError
+from edgefleet.intervals import Z_ONE_SIDED, wilson
 from edgefleet.manifest import Input, Override
 from trainer.dataset import DataSet
 from trainer.intervals import (
-    Z_ONE_SIDED,
     below_floor_p,
     design_effect,
     exact_bounds,
@@ -24,7 +24,6 @@ from trainer.intervals import (
     paired_difference,
     proportion,
     rows_for_noninferiority,
-    wilson,
 )
 
 GateVerdict = Literal["pass", "fail", "inconclusive", "skipped", "overridden"]

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-Z_TWO_SIDED: Final = 1.959963984540054  # normal quantile .975: intervals that are shown
-Z_ONE_SIDED: Final = 1.6448536269514722  # normal quantile .95: bounds that gates judge
+from edgefleet.intervals import Z_ONE_SIDED, Z_TWO_SIDED, wilson
+
 _Z_POWER: Final = 0.8416212335729143  # normal quantile .80
 
 
@@ -58,28 +58,6 @@ class PairedDifference:
     n: int
     design_effect: float
     discordant_fraction: float
-
-
-def wilson(successes: float, n: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval.
-
-    Args:
-        successes: Number of successes, 0 to n; may be fractional when n is an effective number.
-        n: Number of trials; 0 gives (0, 1).
-        z: Normal quantile.
-
-    Reference:
-        Wilson (1927); Brown, Cai and DasGupta (2001), equation 4.
-
-    >>> [round(bound, 4) for bound in wilson(8, 10, 1.96)]
-    [0.4902, 0.9433]
-    """
-    if n <= 0:
-        return 0.0, 1.0
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def proportion(right: NDArray[np.bool_], groups: NDArray[Any] | None = None) -> Proportion:

@@ -4,24 +4,8 @@ import math
 
 import pytest
 
-from converter.intervals import Z_JUDGED, paired_drop, wilson
-
-
-def test_wilson_gives_the_textbook_interval() -> None:
-    # Newcombe (1998), Statistics in Medicine 17, 857, table I: 81 of 263.
-    low, high = wilson(81, 263)
-
-    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-
-
-def test_wilson_of_nothing_knows_nothing() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize("n", [1, 30, 720])
-def test_wilson_ends_are_exact_at_none_and_all(n: int) -> None:
-    assert wilson(0, n)[0] == 0.0
-    assert wilson(n, n)[1] == 1.0
+from converter.intervals import paired_drop
+from edgefleet.intervals import Z_ONE_SIDED
 
 
 def test_without_a_disagreement_the_rule_of_three_bounds_what_may_be_hidden() -> None:
@@ -53,7 +37,7 @@ def test_the_upper_bound_covers_the_true_drop_about_as_often_as_it_says(rate_wor
             rest = n - worse - better
             log_p = math.lgamma(n + 1) - math.lgamma(worse + 1) - math.lgamma(better + 1) - math.lgamma(rest + 1)
             log_p += worse * math.log(rate_worse) + better * math.log(rate_better) + rest * math.log(1 - rate_worse - rate_better)
-            if paired_drop(worse, better, n, Z_JUDGED)[1] >= rate_worse - rate_better:
+            if paired_drop(worse, better, n, Z_ONE_SIDED)[1] >= rate_worse - rate_better:
                 covered += math.exp(log_p)
 
     assert covered > 0.93  # nominal 0.95; a score-like interval may miss it by a little where counts are small

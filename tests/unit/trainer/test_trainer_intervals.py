@@ -1,28 +1,7 @@
-import doctest
-
 import numpy as np
 import pytest
 
 from trainer import intervals
-
-
-def test_every_docstring_example_holds() -> None:
-    result = doctest.testmod(intervals)
-
-    assert result.attempted >= 7
-    assert result.failed == 0
-
-
-def test_wilson_of_no_rows_says_nothing() -> None:
-    assert intervals.wilson(0, 0, 1.96) == (0.0, 1.0)
-
-
-def test_wilson_at_full_success_is_not_certain() -> None:
-    # By hand: with p = 1 the interval is [1 / (1 + z^2 / n), 1] = [1 / (1 + 2.7055 / 30), 1].
-    lower, upper = intervals.wilson(30, 30, intervals.Z_ONE_SIDED)
-
-    assert lower == pytest.approx(1 / (1 + 1.6448536269514722**2 / 30), abs=1e-12)
-    assert upper == pytest.approx(1.0, abs=1e-12)
 
 
 def test_rows_of_identical_groups_count_once() -> None:
