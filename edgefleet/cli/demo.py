@@ -23,7 +23,8 @@ def demo(headless: bool, as_json: bool, devices: int, seed: int, broker: str, ke
     if not (ROOT / "examples" / "digits" / "demo.py").is_file():
         raise MissingPartError("the demo runs from a checkout of edgefleet: clone it and type ./run demo")
     sys.path.insert(0, str(ROOT))
-    from examples.digits.demo import Options, run
+    from examples.digits.demo import Options
+    from examples.digits.run import run
 
     document = run(Options(headless=headless, devices=devices, seed=seed, broker=broker, keep=keep))
     if as_json:

@@ -5,15 +5,11 @@ do. The demo starts them, injects two accidents (a release trained on shuffled l
 """
 
 import random
-import signal
-import tempfile
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from edgefleet.errors import EdgefleetError
 from edgefleet.report.table import table
 from examples.digits import observe, scans
 from examples.digits.fleet import HERE, PROJECT, Fleet, tell
@@ -132,7 +128,7 @@ class Demo:
             begun = [m["device_id"] for wave in rollout["waves"] for m in wave["members"] if m["progress"] != "not-begun"]
             if rollout["state"] != "aborted":
                 self.fleet.client.action(
-                    rollout["rollout_id"], "abort", int(rollout["version"]), "the demo's operator: disagrees with the running model"
+                    rollout["rollout_id"], "abort", int(rollout["version"]), "the release disagrees with the running model"
                 )
             step.figures |= {"state": rollout["state"], "sentence": rollout["sentence"], "harmed": harmed, "begun": begun}
             step.figures["harmed_devices"] = len(harmed)
@@ -274,50 +270,3 @@ class Demo:
         """End every process that the demo started."""
         self.pool.shutdown(wait=False, cancel_futures=True)
         self.fleet.close()
-
-
-def run(options: Options) -> dict[str, Any]:
-    """Run the demo; the document's `ok` is the verdict. With a page to look at, this waits for Ctrl-C."""
-    story = Story()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an end like Ctrl-C: every child goes too
-    with tempfile.TemporaryDirectory(prefix="edgefleet-demo-") as scratch:
-        folder = options.keep if options.keep is not None else Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        demo = Demo(options, folder.resolve(), story)
-        try:
-            demo.fleet.open_broker(options.broker)  # a missing broker ends the command at once, before anything is trained
-            error = _run_all(demo, story)
-            document = story.document(seed=options.seed, devices=options.devices, error=error)
-            _tell_the_end(story, document)
-            if not options.headless:
-                _wait_for_ctrl_c(story, demo)
-        except KeyboardInterrupt:
-            story.say("\nEnding all processes")
-            document = story.document(seed=options.seed, devices=options.devices, error="stopped by Ctrl-C") | {"ok": False}
-        finally:
-            demo.close()
-    return document
-
-
-def _run_all(demo: Demo, story: Story) -> str | None:
-    try:
-        demo.run()
-    except EdgefleetError as err:
-        story.say(f"\nThe demo stopped: {err}")
-        return str(err)
-    return None
-
-
-def _tell_the_end(story: Story, document: dict[str, Any]) -> None:
-    story.say()
-    story.say(table(["step", "ok", "seconds"], [[s["name"], "yes" if s["ok"] else "NO", s["seconds"]] for s in document["steps"]]))
-    story.say(f"\n{'Every step ok' if document['ok'] else 'NOT every step ok'}, {document['seconds']} s in all")
-
-
-def _wait_for_ctrl_c(story: Story, demo: Demo) -> None:
-    story.say(f"\nThe operators' page stays open: {demo.fleet.client.url}")
-    story.say(f"To act on it, sign in with the token in {demo.folder / 'server' / 'admin.token'}. Ctrl-C ends everything.")
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        story.say("\nEnding all processes")

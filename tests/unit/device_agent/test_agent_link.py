@@ -58,7 +58,6 @@ def test_a_broker_that_comes_late_and_goes_and_comes_back_is_found_again(tmp_pat
 
 @pytest.mark.broker
 def test_a_broker_that_speaks_only_3_1_1_is_spoken_to_in_it(tmp_path: Path) -> None:
-    pytest.importorskip("iotcore")
     port = free_port()
     code = f"from iotcore.iotcore import IotCoreBroker; IotCoreBroker(listen='127.0.0.1', port={port}).run_forever()"
     broker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -49,7 +49,8 @@ def test_treeshap_adds_up_to_the_margin_of_the_predicted_class(tmp_path: Path) -
 
 
 def test_treeshap_equals_shap_on_every_class(tmp_path: Path) -> None:
-    shap = pytest.importorskip("shap")
+    import shap
+
     model, x = forest()
     want = np.asarray(shap.TreeExplainer(model, feature_perturbation="tree_path_dependent").shap_values(x[:40]))
     explainer = open_explainer(npz_bytes(forest_arrays(model)), "treeshap", NAMES, 3)
