@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from edgefleet.cli.main import print_json
-from edgefleet.errors import MissingPartError
+from edgefleet.errors import ConfigError, MissingPartError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +22,8 @@ def demo(headless: bool, as_json: bool, devices: int, seed: int, broker: str, ke
     """Train, convert, roll out, score, drift, explain, replace: on this machine, with real processes."""
     if not (ROOT / "examples" / "digits" / "demo.py").is_file():
         raise MissingPartError("the demo runs from a checkout of edgefleet: clone it and type ./run demo")
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise ConfigError(f"--keep {keep}: the folder holds files, perhaps of an earlier run; name a new or an empty one")
     sys.path.insert(0, str(ROOT))
     from examples.digits.demo import Options
     from examples.digits.run import run

@@ -40,6 +40,11 @@ class Fleet:
         return self.folder / "devices" / device_id
 
     @property
+    def is_open(self) -> bool:
+        """Whether the server answers, so that there is a page to look at."""
+        return self._client is not None
+
+    @property
     def client(self) -> FleetClient:
         """The API of the running server."""
         assert self._client is not None  # noqa: S101  # `open` comes first

@@ -25,7 +25,7 @@ def run(options: Options) -> dict[str, Any]:
             error = _run_all(demo, story)
             document = story.document(seed=options.seed, devices=options.devices, error=error)
             _tell_the_end(story, document)
-            if not options.headless:
+            if not options.headless and demo.fleet.is_open:
                 _wait_for_ctrl_c(story, demo)
         except KeyboardInterrupt:
             story.say("\nEnding all processes")

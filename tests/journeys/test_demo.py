@@ -44,3 +44,10 @@ def test_a_broker_that_does_not_answer_ends_the_demo_before_anything_is_trained(
     assert result.returncode == 4
     assert "no MQTT broker answers at mqtt://127.0.0.1:9" in result.stderr
     assert "Train" not in result.stderr
+
+
+def test_a_folder_with_files_of_an_earlier_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("x")
+    result = demo("--keep", str(tmp_path))
+    assert result.returncode == 3
+    assert "name a new or an empty one" in result.stderr
