@@ -39,7 +39,7 @@ class Demo:
     def __init__(self, options: Options, folder: Path, story: Story) -> None:
         self.options, self.folder, self.story = options, folder, story
         self.fleet = Fleet(folder, options.devices, options.seed)
-        self.pool = ThreadPoolExecutor(max_workers=2)
+        self.pool = ThreadPoolExecutor(max_workers=4)
         self.good: dict[str, Any] = {}
         self.faulty: list[str] = []
 
@@ -48,10 +48,12 @@ class Demo:
         opening = self.pool.submit(self.fleet.open)
         training = self.pool.submit(self.tool, "train", "good")
         self.data()
-        self.train_candidates(training)
-        self.open_fleet(opening)
+        trained = self.train_candidates(training)
+        # Made in the background from here on, so that nobody waits for it later.
         bad = self.pool.submit(self.train, "bad", "--candidate", "conv", "--set", "data.arguments.shuffle_labels=true",
                                "--override-gate", "G4", "--reason", "the demo ships a bad model on purpose")  # fmt: skip
+        self.convert_candidates(trained)
+        self.open_fleet(opening)
         self.first_release()
         self.telemetry()
         self.bad_release(bad)
@@ -72,8 +74,8 @@ class Demo:
             rows = ", ".join(f"{count} {split}" for split, count in step.figures["rows"].items())
             self.story.say(f"          {rows}; each device has {step.figures['scans_per_device']} scans of its own")
 
-    def train_candidates(self, training: "Future[dict[str, Any]]") -> None:
-        """Steps 2 and 3: two candidates trained and validated, both converted and proven."""
+    def train_candidates(self, training: "Future[dict[str, Any]]") -> dict[str, Any]:
+        """Step 2: two candidates trained and validated."""
         with self.story.step("train", "Train: a random forest and a small convolutional network, winner by validation") as step:
             trained = training.result()
             step.figures |= {"winner": trained["winner"], "candidates": trained["candidates"]}
@@ -83,6 +85,10 @@ class Demo:
                 for c in trained["candidates"]
             ]
             self.show(table(header, cells))
+        return trained
+
+    def convert_candidates(self, trained: dict[str, Any]) -> None:
+        """Step 3: both candidates converted and proven."""
         with self.story.step("convert", "Convert: every variant run by the device's own scorer against the original") as step:
             packages = {c["name"]: c["package"] for c in trained["candidates"]}
             jobs = {name: self.pool.submit(self.convert, name, package) for name, package in packages.items()}
