@@ -1,7 +1,8 @@
-"""The server's connection to the broker: MQTT 5, one session that survives restarts, acknowledgements by hand.
+"""The server's connection to the broker: one session that survives restarts, acknowledgements by hand.
 
-paho's thread only puts messages into a bounded queue; the ingest worker acknowledges them after its commit. When the queue is full
-paho's thread waits, so that the broker keeps what we cannot hold. A broker that is away is tried again for ever.
+MQTT 5 where the broker speaks it, else 3.1.1: asked once, before the first connection. paho's thread only puts messages into a bounded
+queue; the ingest worker acknowledges them after its commit. When the queue is full paho's thread waits, so that the broker keeps what we
+cannot hold. A broker that is away is tried again for ever.
 """
 
 import logging
@@ -9,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -20,6 +21,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edgefleet.messages import MAX_MESSAGE_BYTES
 from edgefleet.topics import all_devices
+from fleet_server.broker_probe import spoken_version
 from fleet_server.config import ServerConfig, parse_broker_url
 from fleet_server.ingest.inbox import Incoming
 
@@ -31,6 +33,8 @@ RECEIVE_MAXIMUM: Final = 1_000
 QUEUE_LIMIT: Final = 5_000
 KEEPALIVE_S: Final = 60
 _PUT_TIMEOUT_S: Final = 0.5
+_PROBE_TIMEOUT_S: Final = 2.0
+_PROBE_PERIOD_S: Final = 1.0
 
 
 class Link:
@@ -42,6 +46,7 @@ class Link:
 
     def __init__(self, config: ServerConfig, broker_url: str) -> None:
         self._host, self._port = parse_broker_url(broker_url)
+        self._config = config
         self.on_connected: Callable[[], None] = lambda: None
         self._inbox: queue.Queue[Incoming] = queue.Queue(QUEUE_LIMIT)
         self._session = 0
@@ -49,7 +54,9 @@ class Link:
         self._stopping = threading.Event()
         self._published = threading.Condition()
         self._confirmed: set[int] = set()
-        self._client = self._make_client(config)
+        # None until the broker has answered for the first time.
+        self._client: mqtt.Client | None = None
+        self._opener = threading.Thread(target=self._open, name="broker-opener", daemon=True)
 
     @property
     def connected(self) -> bool:
@@ -58,14 +65,16 @@ class Link:
 
     def start(self) -> None:
         """Connect in the background and go on trying; never raises because the broker is away."""
-        self._client.connect_async(self._host, self._port, keepalive=KEEPALIVE_S, clean_start=False, properties=_connect_properties())
-        self._client.loop_start()
+        self._opener.start()
 
     def stop(self) -> None:
         """Disconnect and end paho's thread; the session stays at the broker until it expires."""
         self._stopping.set()
-        self._client.disconnect()
-        self._client.loop_stop()
+        if self._opener.is_alive():
+            self._opener.join()
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()
 
     def receive(self, limit: int, linger_s: float, wait_s: float) -> list[Incoming]:
         """Up to `limit` messages: waits `wait_s` for the first, then `linger_s` for more."""
@@ -84,19 +93,20 @@ class Link:
     def acknowledge(self, messages: list[Incoming]) -> None:
         """Tell the broker that these are stored; messages of an earlier connection come again by themselves."""
         for message in messages:
-            if message.session == self._session and message.qos:
+            if self._client is not None and message.session == self._session and message.qos:
                 self._client.ack(message.mid, message.qos)
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish retained at QoS 1 without waiting; lost if the broker is away, for what is repeated anyway."""
-        if self.connected:
+        if self._client is not None and self.connected:
             self._client.publish(topic, payload, qos=1, retain=True)
 
     def publish_all(self, messages: list[tuple[str, bytes]], timeout_s: float) -> list[bool]:
         """Publish retained at QoS 1; for each message whether the broker confirmed it in time."""
         mids: list[int | None] = []
         for topic, payload in messages:
-            info = self._client.publish(topic, payload, qos=1, retain=True) if self.connected else None
+            client = self._client if self.connected else None
+            info = client.publish(topic, payload, qos=1, retain=True) if client is not None else None
             mids.append(info.mid if info is not None and info.rc == mqtt.MQTT_ERR_SUCCESS else None)
         expected = {mid for mid in mids if mid is not None}
         with self._published:
@@ -105,9 +115,33 @@ class Link:
             self._confirmed -= expected
         return sure
 
-    def _make_client(self, config: ServerConfig) -> mqtt.Client:
+    def _open(self) -> None:
+        while not self._stopping.is_set():
+            version = spoken_version(self._host, self._port, _PROBE_TIMEOUT_S)
+            if version is not None:
+                break
+            LOG.warning("broker %s:%d does not answer; trying again", self._host, self._port)
+            self._stopping.wait(_PROBE_PERIOD_S)
+        else:
+            return
+        client = self._make_client(self._config, version)
+        if version == 5:
+            client.connect_async(self._host, self._port, keepalive=KEEPALIVE_S, clean_start=False, properties=_connect_properties())
+        else:
+            LOG.warning("broker %s:%d speaks MQTT 3.1.1 only: refusals of the access list will be silent", self._host, self._port)
+            client.connect_async(self._host, self._port, keepalive=KEEPALIVE_S)
+        self._client = client
+        client.loop_start()
+
+    def _make_client(self, config: ServerConfig, version: Literal[5, 4]) -> mqtt.Client:
         # A stable id keeps the session, and with it what devices sent while we were away.
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"fleet-server-{config.fleet}-0", protocol=mqtt.MQTTv5, manual_ack=True)
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"fleet-server-{config.fleet}-0",
+            clean_session=None if version == 5 else False,
+            protocol=mqtt.MQTTv5 if version == 5 else mqtt.MQTTv311,
+            manual_ack=True,
+        )
         client.suppress_exceptions = True
         client.max_inflight_messages_set(RECEIVE_MAXIMUM)
         client.max_queued_messages_set(QUEUE_LIMIT)
@@ -132,7 +166,8 @@ class Link:
         with self._published:
             self._session += 1
             self._confirmed.clear()
-        client.subscribe([(all_devices(leaf), SubscribeOptions(qos=1)) for leaf in LEAVES])
+        options: Any = SubscribeOptions(qos=1) if client.protocol == mqtt.MQTTv5 else 1
+        client.subscribe([(all_devices(leaf), options) for leaf in LEAVES])
         self._connected.set()
         self.on_connected()
 
