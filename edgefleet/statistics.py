@@ -89,12 +89,16 @@ class InputStatistics:
         self.counts += count_cells(rows, reference)
         self.rows += len(rows)
         finite = np.isfinite(rows)
-        deviation = np.where(finite, rows - reference.mean, np.float32(0)).astype(np.float64)
+        whole = bool(finite.all())  # nearly always: nothing has to be masked then
+        deviation = (rows - reference.mean).astype(np.float64)
+        if not whole:
+            deviation[~finite] = 0.0
         self.total += deviation.sum(axis=0)
         self.squares += np.square(deviation).sum(axis=0)
-        self.low = np.minimum(self.low, np.where(finite, rows, np.float32(np.inf)).min(axis=0))
-        self.high = np.maximum(self.high, np.where(finite, rows, np.float32(-np.inf)).max(axis=0))
-        self.infinite += np.isinf(rows).sum(axis=0)
+        self.low = np.minimum(self.low, (rows if whole else np.where(finite, rows, np.float32(np.inf))).min(axis=0))
+        self.high = np.maximum(self.high, (rows if whole else np.where(finite, rows, np.float32(-np.inf))).max(axis=0))
+        if not whole:
+            self.infinite += np.isinf(rows).sum(axis=0)
 
     def merge(self, other: "InputStatistics") -> "InputStatistics":
         """The statistics of both sets of rows together; neither operand changes.
