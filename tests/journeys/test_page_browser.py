@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from waitress.server import create_server
-from waitress.wasyncore import close_all
+from waitress.wasyncore import close_all, loop
 
 from fleet_server.auth import SESSION_COOKIE
 from fleet_server.page import Feed
@@ -50,12 +50,19 @@ def serve(source: values.InventedSource) -> Iterator[Site]:
     # The feed of this app allows three viewers; threads beyond that answer pages.
     sockets: dict[int, object] = {}
     server = create_server(app, map=sockets, host="127.0.0.1", port=0, threads=12, channel_request_lookahead=1)
-    thread = threading.Thread(target=server.run, name="page-server")
+    ended = threading.Event()
+
+    def answer() -> None:
+        while not ended.is_set():
+            loop(timeout=0.1, map=sockets, count=1)
+        # Closed by the thread that owns them: closing through the trigger races with a worker that has just pulled it.
+        close_all(sockets)
+
+    thread = threading.Thread(target=answer, name="page-server")
     thread.start()
     yield Site(f"http://127.0.0.1:{server.effective_port}", source, feed)
     feed.close()
-    # Sockets are closed by the thread that owns them; its loop ends when none is left.
-    server.trigger.pull_trigger(lambda: close_all(sockets))
+    ended.set()
     thread.join(timeout=10)
     server.task_dispatcher.shutdown()
     assert not thread.is_alive()
