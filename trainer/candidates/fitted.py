@@ -1,13 +1,37 @@
-"""What every candidate hands back."""
+"""What a candidate is asked and what it hands back."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.manifest import Task
+
+# z [n, ...] float32 to probabilities [n, classes] (classification), value [n] (regression) or score [n], larger = stranger (anomaly).
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+# (step, metric so far on the validation rows) -> whether to go on; a search prunes with it.
+Progress = Callable[[int, float], bool]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a candidate shall learn.
+
+    Attributes:
+        task: Kind of prediction.
+        classes: Number of classes; 0 for regression and anomaly.
+        shape: Shape of one cleaned row as networks see it: (features,), (height, width) of an image, (rows, features) of a window.
+        seed: Seed of everything random in the fit.
+        jobs: Threads or processes a fit may use; the model's bytes do not depend on it.
+    """
+
+    task: Task
+    classes: int
+    shape: tuple[int, ...]
+    seed: int
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -16,13 +40,16 @@ class Fitted:
 
     Attributes:
         name: Candidate name.
-        family: `forest` or `keras`, for the converter.
+        family: What the model is, for the converter: `forest`, `boosting`, `hist_boosting`, `tree`, `linear`, `svm`, `mlp`,
+            `isolation_forest`, `constant` or `keras`.
         margin_kind: What the margin of its graph is.
         model: File name in the package.
         content: Bytes of that file; equal training gives equal bytes.
-        predict: x [n, F] float32 to probabilities [n, classes] float64.
+        predict: The file's own model as a function: what is judged is what is shipped.
         parameters: Settings and sizes, for the record.
         versions: Libraries that made it.
+        curve: Training curve, one entry an epoch or round: {"step": 1, "loss": .., "validation": ..}; empty where there is none.
+        importance: [features] float64 share of each cleaned column, or None where the model has none of its own.
     """
 
     name: str
@@ -33,3 +60,5 @@ class Fitted:
     predict: Predict
     parameters: dict[str, Any]
     versions: dict[str, str]
+    curve: list[dict[str, float]] = field(default_factory=list)
+    importance: NDArray[np.float64] | None = None
