@@ -103,7 +103,16 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Pattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Inputs generated from `schema.shape`: one per element, in row-major order; `{0}`, `{1}` in the name are the element's indices."""
+    """Inputs generated from `schema.shape`: one per element, in row-major order.
+
+    Attributes:
+        name: Name of each; `{0}`, `{1}` are the element's indices.
+        low: Least accepted value.
+        high: Largest accepted value.
+        range_policy: What happens outside [low, high]: refuse the row, clip the value, or only count it.
+        unit: Unit of the values.
+        missing: Whether a value may be missing.
+    """
 
     name: str
     low: float | None = None
@@ -149,7 +158,7 @@ class CleaningStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     step: StepKind
-    columns: list[str] = ["*"]
+    columns: list[str] = msgspec.field(default_factory=lambda: ["*"])
     value: str = "median"
     low: float | None = None
     high: float | None = None
@@ -253,13 +262,21 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Convert(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Conversion targets; empty means the converter's own choice."""
+    """Conversion.
+
+    Attributes:
+        targets: Names of variants; empty means the converter's own choice.
+    """
 
     targets: list[str] = []
 
 
 class Explain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How answers are explained; `auto` takes the exact method where there is one."""
+    """How answers are explained on the device.
+
+    Attributes:
+        method: `auto` takes the exact method where there is one.
+    """
 
     method: Literal["auto", "treeshap", "sampled", "none"] = "auto"
 
