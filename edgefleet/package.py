@@ -1,14 +1,16 @@
 """The model package: what the trainer hands to the converter.
 
 A folder: package.json (format version, sha256 of each file), exactly one model.{skops,keras,onnx,tflite}, schema.json, reference.npz,
-rows/{golden,parity,calibration,background}.npz, evaluation.json, gates.json, provenance.json, card.md.
+rows/{golden,parity,calibration,background}.npz, evaluation.json, gates.json, provenance.json, card.md; where they are needed also
+steps.json (cleaning; without it the model takes raw rows), calibrator.json, signature.json (how an imported model is called),
+outlier.{skops,npz} with outlier.json, card.html.
 Rows are raw float32 with label (class index, or target), slice and row_id. Parity rows come from validation, never from test.
 """
 
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -19,7 +21,11 @@ from edgefleet.errors import ArtifactError
 from edgefleet.files import write_durably
 from edgefleet.manifest import FileEntry, Input, Override, Task, check_file_name
 
+if TYPE_CHECKING:
+    from edgefleet.steps import Steps
+
 FORMAT_VERSION: Final = 1
+STEPS_NAME: Final = "steps.json"
 PACKAGE_NAME: Final = "package.json"
 RowSet = Literal["golden", "parity", "calibration", "background"]
 
@@ -31,12 +37,17 @@ class PackageIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         project: Project name.
         task: Kind of prediction.
         model: Name of the model file.
-        family: What the model is, for the converter: `forest`, `boosting`, `linear` or `keras`.
+        family: What the model is, for the converter: see `trainer.candidates.fitted.Fitted`; `onnx`, `tflite` and `pipeline` are imported.
         margin_kind: What its margin is (see `Manifest.margin_kind`).
         classes: Class names in the order of the model's outputs.
         shape: Shape of one row's tensor.
         overrides: Gates overruled by a person.
         files: Every other file by content.
+        window_rows: Consecutive rows that one answer needs; above 1, x of every row set is [n, window_rows, features].
+        threshold: Binary classification: the positive class is answered from this probability on, None: the likelier class. Anomaly: a
+            row is strange from this score on.
+        positive: Name of the class that the threshold speaks of; "" where there is none.
+        outlier: File of the outlier detector, or None.
     """
 
     format_version: int
@@ -49,11 +60,15 @@ class PackageIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     shape: list[int]
     overrides: list[Override]
     files: dict[str, FileEntry]
+    window_rows: int = 1
+    threshold: float | None = None
+    positive: str = ""
+    outlier: str | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A set of rows: x [n, features] float32, label [n], slice [n] text, row_id [n] text."""
+    """A set of rows: x [n, features] float32 or windows [n, rows, features] of it, label [n], slice [n] text, row_id [n] text."""
 
     x: NDArray[np.float32]
     label: NDArray[Any]
@@ -72,15 +87,21 @@ def npz_bytes(arrays: dict[str, NDArray[Any]]) -> bytes:
     return stream.getvalue()
 
 
-def read_npz(content: bytes, names: tuple[str, ...], what: str) -> dict[str, NDArray[Any]]:
+def read_npz(content: bytes, names: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
     """Arrays of an .npz, never unpickling.
+
+    Args:
+        content: The file's bytes.
+        names: What must be there; empty reads everything.
+        what: What the error calls it.
+        optional: Read too where it is there.
 
     Raises:
         ArtifactError: Not an .npz, or one of `names` is missing.
     """
     try:
         with np.load(BytesIO(content), allow_pickle=False) as stored:
-            return {name: stored[name] for name in (names or stored.files)}
+            return {name: stored[name] for name in (names or stored.files)} | {name: stored[name] for name in optional if name in stored}
     except KeyError as err:
         raise ArtifactError(f"{what}: array {err} is missing; make the artefact again") from err
     except Exception as err:  # numpy and zipfile raise a dozen kinds on damaged input
@@ -129,6 +150,24 @@ class ModelPackage:
         """One of the row sets."""
         arrays = read_npz(self.read(f"rows/{kind}.npz"), ("x", "label", "slice", "row_id"), f"rows/{kind}.npz")
         return Rows(**arrays)
+
+    def steps(self) -> "Steps":
+        """The cleaning between raw rows and the model; the identity where the package has none.
+
+        Raises:
+            ArtifactError: Damaged.
+        """
+        from edgefleet.steps import Steps
+
+        if STEPS_NAME in self.index.files:
+            return Steps.from_json(self.read(STEPS_NAME))
+        return Steps.identity(self.row_shape)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one raw row: (features,), or (window_rows, features)."""
+        features = len(self.inputs())
+        return (features,) if self.index.window_rows == 1 else (self.index.window_rows, features)
 
     def inputs(self) -> list[Input]:
         """The feature schema, in column order."""

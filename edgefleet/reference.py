@@ -5,6 +5,7 @@ distinct values the edges are those values, so that each has a cell of its own. 
 bins that a feature does not need stay empty. Categories: one cell each, at most 30, the rest pooled in the last.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ BINS: Final = 10
 MAX_CATEGORY_CELLS: Final = 30
 BELOW, FIRST_BIN = 0, 1
 _ARRAYS: Final = ("edges", "bins", "is_category", "mean", "scale", "counts", "blocks", "score_counts", "class_counts")
+_OPTIONAL: Final = ("block_group", "score_edges")  # files of earlier versions and of other tasks do not have them
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class Reference:
         scale: [F] float32, standard deviation of the training rows (1 where it is 0).
         counts: [F, cells] int64 of the training rows.
         blocks: [T, F, cells] int64, counts of T consecutive windows of training rows, all of the same length.
-        score_counts: [BINS] int64, the model's scores on validation rows in ten equal bins of [0, 1].
+        score_counts: [BINS] int64, the model's scores on validation rows in ten equal bins of [0, 1], or between `score_edges`.
         class_counts: [classes] int64, the model's answers on validation rows.
         digest: Sha256 of the file; statistics of other references never merge.
+        block_group: [T] int64: neighbours in `blocks` with the same number follow each other in time; None: all of them do.
+        score_edges: [BINS + 1] float64, deciles of scores that are no probabilities (regression, anomaly), or None.
     """
 
     edges: NDArray[np.float32]
@@ -49,6 +53,8 @@ class Reference:
     score_counts: NDArray[np.int64]
     class_counts: NDArray[np.int64]
     digest: str = ""
+    block_group: NDArray[np.int64] | None = None
+    score_edges: NDArray[np.float64] | None = None
 
     @property
     def features(self) -> int:
@@ -60,9 +66,15 @@ class Reference:
         """Cells per feature: below, bins, above, missing, unseen."""
         return int(self.counts.shape[1])
 
+    @property
+    def block_rows(self) -> int:
+        """Rows in each of the consecutive windows; 0 where there are none."""
+        return int(self.blocks[0, 0].sum()) if len(self.blocks) else 0
+
     def to_bytes(self) -> bytes:
         """Deterministic .npz; its sha256 is the reference digest. Counts are stored as narrow as they fit: devices fetch this file."""
-        return npz_bytes({name: _narrow(getattr(self, name)) for name in _ARRAYS})
+        there = [*_ARRAYS, *(name for name in _OPTIONAL if getattr(self, name) is not None)]
+        return npz_bytes({name: _narrow(getattr(self, name)) for name in there})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Reference":
@@ -71,12 +83,14 @@ class Reference:
         Raises:
             ArtifactError: No .npz, an array is missing, or the shapes contradict each other.
         """
-        stored = read_npz(content, _ARRAYS, "reference statistics")
+        stored = read_npz(content, _ARRAYS, "reference statistics", _OPTIONAL)
         arrays: dict[str, Any] = {name: array.astype(np.int64) if array.dtype.kind == "u" else array for name, array in stored.items()}
         reference = cls(**arrays, digest=sha256_hex(content))
         f, cells = reference.counts.shape if reference.counts.ndim == 2 else (0, 0)
         shapes = (reference.edges.shape == (f, BINS + 1), reference.mean.shape == (f,), reference.bins.shape == (f,))
-        if f == 0 or not all(shapes) or reference.blocks.shape[1:] != (f, cells):
+        group, scores = reference.block_group, reference.score_edges
+        extra = (group is None or group.shape == reference.blocks.shape[:1], scores is None or scores.shape == (BINS + 1,))
+        if f == 0 or not all(shapes) or not all(extra) or reference.blocks.shape[1:] != (f, cells):
             raise ArtifactError("reference statistics: the shapes of its arrays contradict each other; make the package again")
         return reference
 
@@ -119,6 +133,8 @@ def build_reference(
     scores: NDArray[np.float64] | None = None,
     answers: NDArray[np.int64] | None = None,
     classes: int = 0,
+    block_starts: Sequence[int] | None = None,
+    block_group: NDArray[np.int64] | None = None,
 ) -> Reference:
     """Reference of training rows in time order.
 
@@ -126,9 +142,11 @@ def build_reference(
         x: [n, F] float32, NaN = missing.
         inputs: Schema, one per column.
         block_rows: Length of the consecutive windows.
-        scores: [m] scores of the model in [0, 1], or None.
+        scores: [m] scores of the model, or None: in [0, 1] where there are classes, else anything finite, then binned by their deciles.
         answers: [m] class indices the model answered, or None.
         classes: Number of classes.
+        block_starts: First row of each window; None: one after the other from the first row on.
+        block_group: [windows] what `Reference.block_group` says; None: all windows follow each other.
     """
     if x.ndim != 2 or x.shape[1] != len(inputs):
         raise InputError(f"rows of shape {x.shape} do not fit {len(inputs)} inputs")
@@ -151,6 +169,7 @@ def build_reference(
     mean[some] = np.nanmean(filled[:, some].astype(np.float64), axis=0)
     spread = np.nanstd(filled[:, some].astype(np.float64), axis=0)
     scale[some] = np.where(spread > 0, spread, 1.0)
+    score_edges = None if scores is None or classes or not len(scores) else np.quantile(scores, np.linspace(0, 1, BINS + 1))
     empty = np.zeros((features, cell_count(inputs)), np.int64)
     bare = Reference(
         edges=edges,
@@ -160,17 +179,21 @@ def build_reference(
         scale=scale,
         counts=empty,
         blocks=np.zeros((0, *empty.shape), np.int64),
-        score_counts=score_histogram(np.zeros(0) if scores is None else scores),
+        score_counts=score_histogram(np.zeros(0) if scores is None else scores, score_edges),
         class_counts=np.bincount(np.zeros(0, np.int64) if answers is None else answers, minlength=classes).astype(np.int64),
+        block_group=block_group,
+        score_edges=score_edges,
     )
-    starts = range(0, len(x) - block_rows + 1, block_rows)
+    starts = range(0, len(x) - block_rows + 1, block_rows) if block_starts is None else block_starts
     blocks = np.stack([count_cells(x[s : s + block_rows], bare) for s in starts]) if len(starts) else bare.blocks
-    values = {name: getattr(bare, name) for name in _ARRAYS} | {"counts": count_cells(x, bare), "blocks": blocks}
+    values = {name: getattr(bare, name) for name in _ARRAYS + _OPTIONAL} | {"counts": count_cells(x, bare), "blocks": blocks}
     return Reference.from_bytes(Reference(**values).to_bytes())
 
 
-def score_histogram(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Counts of scores in ten equal bins of [0, 1]; the last bin is closed."""
+def score_histogram(scores: NDArray[np.float64], edges: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
+    """Counts of scores in ten equal bins of [0, 1], or between the edges [BINS + 1]; the outer bins also take what lies outside."""
+    if edges is not None:
+        return np.bincount(edges[1:-1].searchsorted(scores, side="right"), minlength=BINS).astype(np.int64)
     index = np.clip((np.nan_to_num(scores) * BINS).astype(np.int64), 0, BINS - 1)
     return np.bincount(index, minlength=BINS).astype(np.int64)
 
