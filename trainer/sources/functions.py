@@ -1,4 +1,4 @@
-"""Where rows come from: a Python function of the user's, or a CSV file. Both become a pandas table; nothing is judged here."""
+"""A Python function of the user's that returns a pandas table: `module:function`, the module beside project.toml or installed."""
 
 import importlib
 import importlib.util
@@ -9,41 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.digests import sha256_hex
-from edgefleet.errors import ConfigError, InputError
+from edgefleet.digests import canonical_json, sha256_file, sha256_hex
+from edgefleet.errors import ConfigError
 from trainer.project import Project
 
 if TYPE_CHECKING:
     import pandas
 
 
-def read_table(project: Project) -> "pandas.DataFrame":
-    """The source as a pandas table with at least one row.
+def call_function(project: Project) -> "pandas.DataFrame":
+    """What `data.source` returns for `data.arguments`.
 
     Raises:
-        ConfigError: The source cannot be found, read or called with its arguments.
-        InputError: It has no rows.
+        ConfigError: No such module or function, arguments that do not fit, a ValueError inside, or no table returned.
     """
     import pandas
 
-    source = project.data.source
-    if ":" in source:
-        table = _call(project)
-        if not isinstance(table, pandas.DataFrame):
-            raise ConfigError(f"data.source {source!r} returned {type(table).__name__}, expected a pandas DataFrame")
-    else:
-        path = project.folder / source
-        try:
-            # Text columns stay text as written ("01" is not 1); numbers are judged cell by cell by the schema check.
-            table = pandas.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-        except (OSError, ValueError) as err:
-            raise ConfigError(f"data.source: {path} cannot be read as CSV: {err}") from err
-    if len(table) == 0:
-        raise InputError(f"data.source {source!r} has no rows")
-    return table
-
-
-def _call(project: Project) -> Any:
     source, arguments = project.data.source, project.data.arguments
     module_name, _, function_name = source.partition(":")
     with _import_paths(project.folder):
@@ -61,9 +42,31 @@ def _call(project: Project) -> Any:
         except TypeError as err:
             raise ConfigError(f"data.arguments do not fit {source!r}: {err}") from err
         try:
-            return function(**arguments)
-        except ValueError as err:
+            table = function(**arguments)
+        except (ValueError, OSError) as err:
             raise ConfigError(f"data.source {source!r} refused its arguments {arguments}: {err}") from err
+    if not isinstance(table, pandas.DataFrame):
+        raise ConfigError(f"data.source {source!r} returned {type(table).__name__}, expected a pandas DataFrame")
+    if not table.columns.is_unique:
+        raise ConfigError(f"data.source {source!r} returned two columns named {table.columns[table.columns.duplicated()][0]!r}; rename one")
+    return table.reset_index(drop=True)
+
+
+def function_fingerprint(project: Project) -> str | None:
+    """Sha256 of the Python files beside the function's module and of the files that its arguments name; None: there is no module file."""
+    module_name = project.data.source.partition(":")[0]
+    with _import_paths(project.folder):
+        try:
+            spec = importlib.util.find_spec(module_name)
+        except (ImportError, ValueError):
+            return None
+    local = project.folder / f"{module_name}.py"
+    origin = local if local.is_file() else Path(spec.origin) if spec is not None and spec.origin else None
+    if origin is None or not origin.is_file():
+        return None
+    named = [project.folder / value for value in project.data.arguments.values() if isinstance(value, str) and value]
+    files = [*sorted(origin.parent.glob("*.py")), *(path for path in named if path.is_file())]
+    return sha256_hex(canonical_json([[path.name, sha256_file(path)] for path in files]))
 
 
 def _import(folder: Path, module_name: str) -> Any:
