@@ -1,10 +1,10 @@
-"""From a validated candidate to a model package: row sets, reference statistics, evaluation, provenance, card. No dates, no host."""
+"""From a judged model to a model package: row sets, reference statistics, outlier detector, provenance. No dates, no host."""
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -12,140 +12,168 @@ from numpy.typing import NDArray
 
 from edgefleet import __version__
 from edgefleet.digests import canonical_json
-from edgefleet.manifest import Override
-from edgefleet.package import FORMAT_VERSION, ModelPackage, PackageIndex, write_package
-from edgefleet.reference import build_reference
+from edgefleet.manifest import Override, Task
+from edgefleet.package import FORMAT_VERSION, STEPS_NAME, ModelPackage, PackageIndex, write_package
+from edgefleet.reference import Reference, build_reference
+from trainer.answers import Answers
 from trainer.candidates.fitted import Fitted
 from trainer.dataset import DataSet
-from trainer.gates import Gate
-from trainer.intervals import Proportion, proportion
-from trainer.project import Project
+from trainer.golden import GOLDEN_ROWS, choose_golden, stratified
+from trainer.outlier import MAX_ROWS as MAX_OUTLIER_ROWS
+from trainer.outlier import OutlierDetector, fit_outlier, outlier_files
+from trainer.reference_windows import plan_windows
 
-GOLDEN_ROWS: Final = 32
+if TYPE_CHECKING:
+    from edgefleet.steps import Steps
+    from trainer.project import Project
+
 MAX_PARITY_ROWS: Final = 2_000
 CALIBRATION_ROWS: Final = 400
 BACKGROUND_ROWS: Final = 16
-
-
-@dataclass(frozen=True)
-class Validated:
-    """A candidate after validation.
-
-    Attributes:
-        fitted: The model.
-        probabilities: [n, classes] on the validation rows.
-        accuracy: On the validation rows.
-        gates: All gates, people's overrides applied.
-        overrides: The overrides that were needed.
-        blocking: Gates that forbid a package.
-        seconds: Time to fit and validate.
-    """
-
-    fitted: Fitted
-    probabilities: NDArray[np.float64]
-    accuracy: Proportion
-    gates: list[Gate]
-    overrides: list[Override]
-    blocking: list[Gate]
-    seconds: float
+LEAST_OUTLIER_ROWS: Final = 20
+CALIBRATOR_NAME: Final = "calibrator.json"
+SIGNATURE_NAME: Final = "signature.json"
+# What may have a say in a model's bytes or answers; absent ones are left out.
+_ENVIRONMENT: Final = (
+    "ai-edge-litert", "keras", "msgspec", "numpy", "onnx", "onnxruntime", "optuna", "pandas", "pyarrow", "scikit-learn", "scipy", "skops",
+    "sqlalchemy", "tensorflow", "tensorflow-cpu",
+)  # fmt: skip
 
 
 def write(
-    folder: Path, project: Project, rows: DataSet, candidate: Validated, *, test: dict[str, Any] | None, champion_digest: str | None
+    folder: Path,
+    project: "Project",
+    rows: DataSet,
+    fitted: Fitted,
+    steps: "Steps",
+    *,
+    answers_validation: Answers,
+    gates: Sequence[Any],
+    overrides: Sequence[Override],
+    evaluation: dict[str, Any],
+    provenance: dict[str, Any],
+    card_md: str,
+    card_html: str | None = None,
+    threshold: float | None = None,
+    calibrator: dict[str, Any] | None = None,
+    outlier: OutlierDetector | None = None,
+    signature: dict[str, Any] | None = None,
 ) -> ModelPackage:
-    """Write the package of one candidate.
+    """Write the package of one model. Equal arguments give equal bytes.
 
     Args:
         folder: Where; made when missing.
         project: The settings.
-        rows: All rows.
-        candidate: The model and its verdicts.
-        test: `evaluate` on the test rows for the winner; None for the others, whose test rows stay unseen.
-        champion_digest: Package digest of the champion it was compared with.
+        rows: All rows, raw.
+        fitted: The model.
+        steps: The cleaning between raw rows and the model.
+        answers_validation: The package's own answers to the validation rows, in their order.
+        gates: All gates, people's overrides applied.
+        overrides: The overrides that were needed.
+        evaluation: Plain values for evaluation.json; which golden row is of which kind is added as `golden`.
+        provenance: From `provenance`; the used window length is added as `reference`.
+        card_md: The model card.
+        card_html: The same as HTML, or None.
+        threshold: See `PackageIndex.threshold`.
+        calibrator: Plain values of the calibrator, or None.
+        outlier: Fitted on the cleaned training rows; None fits one here.
+        signature: How an imported model is called, or None.
     """
-    fitted = candidate.fitted
     training, validation = np.flatnonzero(rows.split == "train"), np.flatnonzero(rows.split == "validation")
-    answers = candidate.probabilities.argmax(axis=1)
-    reference = build_reference(
-        rows.x[training],
-        project.inputs,
-        block_rows=project.data.block_rows,
-        scores=candidate.probabilities.max(axis=1),
-        answers=answers,
-        classes=len(rows.classes),
-    )
-    evaluation = {
-        "metric": project.goal.metric,
-        "validation": evaluate(candidate.probabilities, rows.take(validation)),
-        "test": test,
-        "test_note": "evaluated once, after the choice" if test else "not the winner: its test rows were not looked at",
-    }
     seed = project.search.seed
+    reference = reference_of(project, rows.take(training), answers_validation)
+    golden, kinds = choose_golden(rows.take(validation), rows.x[validation], answers_validation, project.inputs, GOLDEN_ROWS, seed)
+    golden_notes = [{"row_id": str(rows.row_id[validation[i]]), "kind": kind} for i, kind in zip(golden, kinds, strict=True)]
     files = {
         fitted.model: fitted.content,
         "schema.json": canonical_json([msgspec.to_builtins(column) for column in project.inputs]),
         "reference.npz": reference.to_bytes(),
-        "rows/golden.npz": rows.rows(pick(rows, validation, GOLDEN_ROWS, seed)).to_bytes(),
+        "rows/golden.npz": rows.rows(validation[golden]).to_bytes(),
         "rows/parity.npz": rows.rows(validation[:MAX_PARITY_ROWS]).to_bytes(),
         "rows/calibration.npz": rows.rows(pick(rows, training, CALIBRATION_ROWS, seed)).to_bytes(),
         "rows/background.npz": rows.rows(pick(rows, training, BACKGROUND_ROWS, seed + 1)).to_bytes(),
-        "evaluation.json": canonical_json(evaluation),
-        "gates.json": canonical_json([msgspec.to_builtins(gate) for gate in candidate.gates]),
-        "provenance.json": canonical_json(provenance(project, rows, fitted, champion_digest)),
-        "card.md": card(project, candidate, test).encode(),
+        "evaluation.json": canonical_json({**evaluation, "golden": golden_notes}),
+        "gates.json": canonical_json([msgspec.to_builtins(gate) for gate in gates]),
+        "provenance.json": canonical_json({**provenance, "reference": {"windows": len(reference.blocks), "rows": reference.block_rows}}),
+        "card.md": card_md.encode(),
     }
+    if not steps.is_identity:
+        files[STEPS_NAME] = steps.to_json()
+    if card_html is not None:
+        files["card.html"] = card_html.encode()
+    for name, document in ((CALIBRATOR_NAME, calibrator), (SIGNATURE_NAME, signature)):
+        if document is not None:
+            files[name] = canonical_json(document)
+    if outlier is None and len(training) >= LEAST_OUTLIER_ROWS:
+        outlier = fit_outlier(clean_sample(steps, rows.x[training]), seed=seed)
+    if outlier is not None:
+        files |= outlier_files(outlier, clean_sample(steps, rows.x[validation]))
+    task: Task = "regression" if project.goal.task == "rul" else project.goal.task
     index = PackageIndex(
         format_version=FORMAT_VERSION,
         project=project.name,
-        task="classification",
+        task=task,
         model=fitted.model,
         family=fitted.family,
         margin_kind=fitted.margin_kind,
-        classes=rows.classes,
+        classes=rows.classes if task == "classification" else [],
         shape=project.shape,
-        overrides=candidate.overrides,
+        overrides=list(overrides),
         files={},
+        window_rows=rows.x.shape[1] if rows.x.ndim == 3 else 1,
+        threshold=threshold,
+        positive="" if threshold is None or not rows.classes else rows.classes[answers_validation.positive],
+        outlier=None if outlier is None else outlier.file,
     )
     return write_package(folder, index, files)
 
 
-def evaluate(probabilities: NDArray[np.float64], rows: DataSet) -> dict[str, Any]:
-    """Accuracy with its interval, per slice too, and the confusion matrix (true class by row, answer by column)."""
-    answers = probabilities.argmax(axis=1)
-    right = answers == rows.label
-    slices = {}
-    for name in np.unique(rows.slice).tolist():
-        here = rows.slice == name
-        slices[name] = share(proportion(right[here], None if rows.group is None else rows.group[here]))
-    classes = len(rows.classes)
-    confusion = np.bincount(rows.label * classes + answers, minlength=classes * classes).reshape(classes, classes)
-    return {**share(proportion(right, rows.group)), "slices": slices, "confusion": confusion.tolist()}
+def reference_of(project: "Project", training: DataSet, answers_validation: Answers) -> Reference:
+    """Reference statistics of the raw training rows (of windows their newest rows) and of the answers to validation rows."""
+    newest = training.x if training.x.ndim == 2 else training.x[:, -1, :]
+    plan = plan_windows(len(newest), training.group, project.data.block_rows)
+    classes = len(training.classes) if project.goal.task == "classification" else 0
+    if classes:
+        assert answers_validation.probabilities is not None  # noqa: S101  # a classifier has them, by Answers' own rule
+        scores, answers = answers_validation.probabilities.max(axis=1), answers_validation.answers()
+    else:
+        value = answers_validation.score
+        scores, answers = value[np.isfinite(value)], None
+    return build_reference(
+        newest[plan.order],
+        project.inputs,
+        block_rows=plan.rows,
+        scores=scores,
+        answers=answers,
+        classes=classes,
+        block_starts=plan.starts,
+        block_group=plan.group,
+    )
 
 
-def share(value: Proportion) -> dict[str, Any]:
-    """A proportion with its two-sided 95 % interval, as plain values."""
-    effective = round(value.effective_n, 1)
-    return {"value": value.value, "low": value.low, "high": value.high, "n": value.n, "effective_n": effective}
+def clean_sample(steps: "Steps", x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cleaned rows for the outlier detector: all, or an even sample of as many as it looks at."""
+    if len(x) > MAX_OUTLIER_ROWS:
+        x = x[np.linspace(0, len(x) - 1, MAX_OUTLIER_ROWS).astype(np.int64)]
+    return steps.run(x) if len(x) else x
 
 
 def pick(rows: DataSet, among: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """Up to `count` of the rows `among`, each class and slice in proportion, in random order that depends on the seed only."""
-    order = np.random.default_rng(seed).permutation(among)
-    strata = np.unique(np.char.add(np.char.add(rows.label[order].astype(str), "/"), rows.slice[order]), return_inverse=True)[1]
-    place = np.empty(len(order))
-    for stratum in np.unique(strata):
-        here = np.flatnonzero(strata == stratum)
-        place[here] = (np.arange(len(here)) + 0.5) / len(here)
-    return order[np.argsort(place, kind="stable")[:count]]
+    return stratified(rows, np.random.default_rng(seed).permutation(among))[:count]
 
 
-def provenance(project: Project, rows: DataSet, fitted: Fitted, champion_digest: str | None) -> dict[str, Any]:
+def provenance(
+    project: "Project", rows: DataSet, fitted: Fitted, champion_digest: str | None = None, *, git_commit: str | None = None
+) -> dict[str, Any]:
     """What made the model, without clock and host: the same inputs give the same file."""
     versions = {"edgefleet": __version__, "python": platform.python_version(), "numpy": np.__version__, **fitted.versions}
     return {
         "candidate": fitted.name,
         "parameters": fitted.parameters,
         "versions": versions,
+        "environment": environment(),
+        "git_commit": git_commit,
         "data_digest": rows.digest,
         "rows": {split: int((rows.split == split).sum()) for split in np.unique(rows.split).tolist()},
         "seed": project.search.seed,
@@ -155,25 +183,12 @@ def provenance(project: Project, rows: DataSet, fitted: Fitted, champion_digest:
     }
 
 
-def card(project: Project, candidate: Validated, test: dict[str, Any] | None) -> str:
-    """The model card, for people."""
-    lines = [f"# {project.name}: {candidate.fitted.name}", "", project.goal.question, ""]
-    lines += [f"- Goal: {project.goal.metric} at least {project.goal.minimum:g}."]
-    lines += [f"- Validation: {percent(share(candidate.accuracy))}."]
-    lines += [f"- Test, looked at once after the choice: {percent(test)}." if test else "- Test: not looked at, another candidate won."]
-    lines += [f"- Inputs: {len(project.inputs)}, shape {project.shape}; source `{project.data.source}`.", "", "## Gates", ""]
-    lines += [f"- {gate.gate} **{gate.verdict}**: {gate.sentence}" for gate in candidate.gates]
-    lines += overruled(candidate.overrides)
-    return "\n".join(lines) + "\n"
-
-
-def overruled(overrides: Sequence[Override]) -> list[str]:
-    """The card's section about overrides, empty when there are none."""
-    if not overrides:
-        return []
-    return ["", "## Overruled by a person", "", *(f"- {override.gate}: {override.reason}" for override in overrides)]
-
-
-def percent(value: dict[str, Any]) -> str:
-    """`94.1 % [92.3, 95.5] of 880 rows`."""
-    return f"{100 * value['value']:.1f} % [{100 * value['low']:.1f}, {100 * value['high']:.1f}] of {value['n']} rows"
+def environment() -> dict[str, str]:
+    """Versions of Python and of the installed libraries that matter, by their package names, without importing any."""
+    found = {"python": platform.python_version()}
+    for name in _ENVIRONMENT:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
