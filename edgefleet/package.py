@@ -177,17 +177,33 @@ class ModelPackage:
             raise ArtifactError(f"{self.folder}/schema.json: {str(err)[:200]}") from err
 
 
+def package_files(index: PackageIndex, files: dict[str, bytes]) -> dict[str, bytes]:
+    """`files` and the package.json that lists them.
+
+    Args:
+        index: The index with `files` still empty.
+        files: Content by name.
+    """
+    for name in files:
+        check_file_name(name)
+    entries = {name: FileEntry(sha256=sha256_hex(content), size_bytes=len(content)) for name, content in sorted(files.items())}
+    complete = msgspec.structs.replace(index, files=entries)
+    return {**files, PACKAGE_NAME: canonical_json(msgspec.to_builtins(complete))}
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> ModelPackage:
+    """Write what `package_files` made, package.json last: a folder without it is no package."""
+    for name, content in sorted(files.items(), key=lambda entry: (entry[0] == PACKAGE_NAME, entry[0])):
+        write_durably(folder / check_file_name(name), content)
+    return ModelPackage.open(folder)
+
+
 def write_package(folder: Path, index: PackageIndex, files: dict[str, bytes]) -> ModelPackage:
-    """Write all files, then package.json last: a folder without it is no package.
+    """Write a package.
 
     Args:
         folder: Where; made when missing.
         index: The index with `files` still empty.
         files: Content by name.
     """
-    for name, content in sorted(files.items()):
-        write_durably(folder / check_file_name(name), content)
-    entries = {name: FileEntry(sha256=sha256_hex(content), size_bytes=len(content)) for name, content in sorted(files.items())}
-    complete = msgspec.structs.replace(index, files=entries)
-    write_durably(folder / PACKAGE_NAME, canonical_json(msgspec.to_builtins(complete)))
-    return ModelPackage.open(folder)
+    return write_files(folder, package_files(index, files))

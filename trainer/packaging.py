@@ -1,7 +1,7 @@
 """From a judged model to a model package: row sets, reference statistics, outlier detector, provenance. No dates, no host."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,20 +13,23 @@ from numpy.typing import NDArray
 from edgefleet import __version__
 from edgefleet.digests import canonical_json
 from edgefleet.manifest import Override, Task
-from edgefleet.package import FORMAT_VERSION, STEPS_NAME, ModelPackage, PackageIndex, write_package
+from edgefleet.package import FORMAT_VERSION, STEPS_NAME, ModelPackage, PackageIndex, write_files
+from edgefleet.package import package_files as _with_index
 from edgefleet.reference import Reference, build_reference
 from trainer.answers import Answers
 from trainer.candidates.fitted import Fitted
 from trainer.dataset import DataSet
 from trainer.golden import GOLDEN_ROWS, choose_golden, stratified
 from trainer.outlier import MAX_ROWS as MAX_OUTLIER_ROWS
-from trainer.outlier import OutlierDetector, fit_outlier, outlier_files
+from trainer.outlier import fit_outlier, outlier_files
 from trainer.reference_windows import plan_windows
 
 if TYPE_CHECKING:
     from edgefleet.steps import Steps
     from trainer.project import Project
+    from trainer.stages import Validated
 
+Cleaned = Callable[[str], NDArray[np.float32]]
 MAX_PARITY_ROWS: Final = 2_000
 CALIBRATION_ROWS: Final = 400
 BACKGROUND_ROWS: Final = 16
@@ -41,7 +44,58 @@ _ENVIRONMENT: Final = (
 
 
 def write(
-    folder: Path,
+    folder: Path, project: "Project", rows: DataSet, fitted: Fitted, steps: "Steps", *, answers_validation: Answers, **rest: Any
+) -> ModelPackage:
+    """Write the package of one model to `folder`, which is made when missing; the other arguments are those of `files_of`."""
+    return write_files(folder, files_of(project, rows, fitted, steps, answers_validation=answers_validation, **rest))
+
+
+def package_files(
+    project: "Project",
+    rows: DataSet,
+    candidate: "Validated",
+    *,
+    test: dict[str, Any] | None,
+    champion_digest: str | None,
+    cleaned: Cleaned | None = None,
+) -> dict[str, bytes]:
+    """The package of a candidate of a training, as files.
+
+    Args:
+        project: The settings.
+        rows: All rows, raw.
+        candidate: The model and its verdicts.
+        test: `evaluate` on the test rows for the winner; None for the others, whose test rows stay unseen.
+        champion_digest: Package digest of the champion it was compared with.
+        cleaned: The cleaned rows of a split, where the caller has them already.
+    """
+    made_of = provenance(project, rows, candidate.fitted, champion_digest)
+    evaluation = {
+        "metric": project.goal.metric,
+        "validation": candidate.evaluation,
+        "test": test,
+        "test_note": "evaluated once, after the choice" if test else "not the winner: its test rows were not looked at",
+    }
+    card_md, card_html = cards(project, candidate.name, evaluation, candidate.gates, candidate.overrides, made_of)
+    return files_of(
+        project,
+        rows,
+        candidate.fitted,
+        candidate.steps,
+        answers_validation=candidate.answers,
+        gates=candidate.gates,
+        overrides=candidate.overrides,
+        evaluation=evaluation,
+        provenance=made_of,
+        card_md=card_md,
+        card_html=card_html,
+        threshold=candidate.decision.get("threshold"),
+        calibrator=candidate.decision.get("calibrator"),
+        cleaned=cleaned,
+    )
+
+
+def files_of(
     project: "Project",
     rows: DataSet,
     fitted: Fitted,
@@ -56,13 +110,12 @@ def write(
     card_html: str | None = None,
     threshold: float | None = None,
     calibrator: dict[str, Any] | None = None,
-    outlier: OutlierDetector | None = None,
     signature: dict[str, Any] | None = None,
-) -> ModelPackage:
-    """Write the package of one model. Equal arguments give equal bytes.
+    cleaned: Cleaned | None = None,
+) -> dict[str, bytes]:
+    """Every file of one model's package, package.json among them. Equal arguments give equal bytes.
 
     Args:
-        folder: Where; made when missing.
         project: The settings.
         rows: All rows, raw.
         fitted: The model.
@@ -76,8 +129,8 @@ def write(
         card_html: The same as HTML, or None.
         threshold: See `PackageIndex.threshold`.
         calibrator: Plain values of the calibrator, or None.
-        outlier: Fitted on the cleaned training rows; None fits one here.
         signature: How an imported model is called, or None.
+        cleaned: The cleaned rows of a split; None cleans here.
     """
     training, validation = np.flatnonzero(rows.split == "train"), np.flatnonzero(rows.split == "validation")
     seed = project.search.seed
@@ -104,12 +157,27 @@ def write(
     for name, document in ((CALIBRATOR_NAME, calibrator), (SIGNATURE_NAME, signature)):
         if document is not None:
             files[name] = canonical_json(document)
-    if outlier is None and len(training) >= LEAST_OUTLIER_ROWS:
-        outlier = fit_outlier(clean_sample(steps, rows.x[training]), seed=seed)
-    if outlier is not None:
-        files |= outlier_files(outlier, clean_sample(steps, rows.x[validation]))
+    outlier = None
+    if len(training) >= LEAST_OUTLIER_ROWS:
+        z = cleaned or (lambda split: clean_sample(steps, rows.of(split).x))
+        detector = fit_outlier(z("train"), seed=seed)
+        files |= outlier_files(detector, z("validation"))
+        outlier = detector.file
+    index = _index(project, rows, fitted, overrides, threshold, answers_validation.positive, outlier)
+    return _with_index(index, files)
+
+
+def _index(
+    project: "Project",
+    rows: DataSet,
+    fitted: Fitted,
+    overrides: Sequence[Override],
+    threshold: float | None,
+    positive: int,
+    outlier: str | None,
+) -> PackageIndex:
     task: Task = "regression" if project.goal.task == "rul" else project.goal.task
-    index = PackageIndex(
+    return PackageIndex(
         format_version=FORMAT_VERSION,
         project=project.name,
         task=task,
@@ -122,10 +190,42 @@ def write(
         files={},
         window_rows=rows.x.shape[1] if rows.x.ndim == 3 else 1,
         threshold=threshold,
-        positive="" if threshold is None or not rows.classes else rows.classes[answers_validation.positive],
-        outlier=None if outlier is None else outlier.file,
+        positive="" if threshold is None or not rows.classes else rows.classes[positive],
+        outlier=outlier,
     )
-    return write_package(folder, index, files)
+
+
+def cards(
+    project: "Project",
+    candidate: str,
+    evaluation: dict[str, Any],
+    gates: Sequence[Any],
+    overrides: Sequence[Override],
+    provenance: dict[str, Any],
+) -> tuple[str, str]:
+    """The model card as Markdown and as HTML, from facts only."""
+    from trainer.report.card import card_html, card_markdown
+
+    plain: list[dict[str, Any]] = [msgspec.to_builtins(gate) for gate in gates]
+    goal = project.goal
+    measured = {split: (evaluation.get(split) or {}).get("metrics", {}) for split in ("validation", "test")}
+    failed = [gate["gate"] for gate in plain if gate["verdict"] in {"fail", "inconclusive"}]
+    record: dict[str, Any] = {
+        "goal": msgspec.to_builtins(goal),
+        "verdict": "packaged",
+        "reason": f"gates {', '.join(failed)} were overruled or allowed" if failed else "every gate that was judged passed",
+        "question": goal.question,
+        "task": goal.task,
+        "metric": goal.metric,
+        "minimum": goal.minimum,
+        "maximum": goal.maximum,
+        "winner": candidate,
+        "metrics": {split: values for split, values in measured.items() if values},
+        "candidates": [{"name": candidate, "gates": plain}],
+        "overrides": [msgspec.to_builtins(override) for override in overrides],
+        "provenance": provenance,
+    }
+    return card_markdown(record), card_html(record)
 
 
 def reference_of(project: "Project", training: DataSet, answers_validation: Answers) -> Reference:
