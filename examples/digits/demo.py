@@ -153,12 +153,17 @@ class Demo:
                 lambda: observe.baselines(self.fleet, PROJECT, BASELINE_ROUNDS) or None,
                 DRIFT_TIMEOUT_S,
                 self.fleet.check,
+                lambda: observe.drift_in_words(self.fleet, PROJECT),
             )
             self.faulty = sorted(random.Random(self.options.seed).sample(self.fleet.device_ids, FAULTY_DEVICES))
             for device_id in self.faulty:
                 self.fleet.see(device_id, FAULT)
             found = wait_for(
-                "the drift alarm", lambda: observe.alarmed(self.fleet, PROJECT, FAULTY_DEVICES), DRIFT_TIMEOUT_S, self.fleet.check
+                "the drift alarm",
+                lambda: observe.alarmed(self.fleet, PROJECT, FAULTY_DEVICES),
+                DRIFT_TIMEOUT_S,
+                self.fleet.check,
+                lambda: observe.drift_in_words(self.fleet, PROJECT),
             )
             step.figures |= {"injected": self.faulty, "found": sorted(found), "features": found}
             for device_id, features in found.items():

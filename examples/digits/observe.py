@@ -87,6 +87,13 @@ def alarmed(fleet: Fleet, project: str, at_least: int) -> dict[str, list[str]] |
     return found if len(found) >= at_least else None
 
 
+def drift_in_words(fleet: Fleet, project: str) -> str:
+    """Every device's drift state, for the message of a step that failed."""
+    view = fleet.client.drift(project)
+    devices = view["devices"] if view else []
+    return ", ".join(f"{d['device_id']} {d['state']} after {d['windows']} windows" for d in devices) or "no device has a drift state"
+
+
 def no_alarm(fleet: Fleet, project: str) -> bool:
     """Whether no device is alarmed any more."""
     view = fleet.client.drift(project)

@@ -72,7 +72,13 @@ def require(condition: bool, what: str) -> None:
         raise StepFailedError(what)
 
 
-def wait_for(what: str, look: Callable[[], T | None], timeout_s: float, alive: Callable[[], None] | None = None) -> T:
+def wait_for(
+    what: str,
+    look: Callable[[], T | None],
+    timeout_s: float,
+    alive: Callable[[], None] | None = None,
+    seen: Callable[[], str] | None = None,
+) -> T:
     """Look until there is an answer.
 
     Args:
@@ -80,6 +86,7 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float, alive: C
         look: Returns None while it is not there yet.
         timeout_s: Deadline.
         alive: Raises when waiting has become pointless, for example because a child process ended.
+        seen: Says at the deadline what there is instead.
 
     Raises:
         StepFailedError: The deadline passed.
@@ -92,5 +99,6 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float, alive: C
         if answer is not None:
             return answer
         if time.monotonic() > deadline:
-            raise StepFailedError(f"after {timeout_s:.0f} s still waiting for {what}")
+            instead = f"; there is: {seen()}" if seen is not None else ""
+            raise StepFailedError(f"after {timeout_s:.0f} s still waiting for {what}{instead}")
         time.sleep(POLL_S)

@@ -1,0 +1,1 @@
+"""Condition of a water pump from windows of its signals: a project folder with a time series."""

@@ -1,0 +1,357 @@
+"""The steps of a training, each through the step cache: what it depends on is its key, what it makes is a few files.
+
+A step's function imports heavy libraries itself, so that a repeat that finds everything cached imports none of them.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefleet.digests import canonical_json, sha256_hex
+from edgefleet.errors import InputError
+from edgefleet.manifest import Override
+from edgefleet.package import ModelPackage, npz_bytes, read_npz, write_files
+from edgefleet.steps import Steps
+from trainer.answers import Answers
+from trainer.cache import StepCache
+from trainer.candidates import CANDIDATES
+from trainer.candidates.fitted import Fitted, Problem
+from trainer.dataset import DataSet
+from trainer.gates import Gate, overrule
+from trainer.metrics import METRICS
+from trainer.project import Project
+from trainer.runs import Run
+
+ROW_TABLES: Final = ("data", "schema")
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A candidate after validation.
+
+    Attributes:
+        name: Candidate name.
+        steps: Its cleaning.
+        fitted: The model.
+        answers: On the validation rows.
+        metric: The goal's metric there: {value, low, high, n}.
+        evaluation: Everything measured there, plain values.
+        gates: All gates, people's overrides applied.
+        overrides: The overrides that were needed.
+        blocking: Gates that forbid a package.
+        trials: Of its search, plain values; empty when nothing was searched.
+        decision: Plain values: threshold, calibrator, cost curve.
+        seconds: Time to fit and validate; of the cached run when it was cached.
+    """
+
+    name: str
+    steps: Steps
+    fitted: Fitted
+    answers: Answers
+    metric: dict[str, Any]
+    evaluation: dict[str, Any]
+    gates: list[Gate]
+    overrides: list[Override]
+    blocking: list[Gate]
+    trials: list[dict[str, Any]]
+    decision: dict[str, Any]
+    seconds: float
+
+
+@dataclass
+class Stages:
+    """One training's steps.
+
+    Attributes:
+        why: Step -> why it ran, or that it was cached.
+    """
+
+    project: Project
+    run: Run
+    cache: StepCache
+    champion: ModelPackage | None
+    said: Callable[[str], None]
+    why: dict[str, str] = field(default_factory=dict)
+    _cleaned: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    _champion_answers: Answers | None = None
+
+    def read(self) -> DataSet:
+        """The rows, checked against the schema."""
+        from trainer import load, sources
+
+        table = None
+        identity = sources.source_fingerprint(self.project)
+        if identity is None:
+            table = sources.read_table(self.project)
+            identity = sources.content_digest(table)
+        goal = self.project.goal
+        inputs: dict[str, Any] = {name: self.project.tables()[name] for name in ROW_TABLES}
+        inputs |= {"source": identity, "task": goal.task, "positive": goal.positive, "cap": goal.cap}
+        inputs["window"] = self.project.tables()["cleaning"]["window"]
+        files = self._step("read", lambda: {"rows.npz": load.load_rows(self.project, table).to_bytes()}, inputs, [load.load_rows])
+        return DataSet.from_bytes(files["rows.npz"])
+
+    def judge_rows(self, rows: DataSet) -> list[Gate]:
+        """G1 to G3, which no candidate can change."""
+        from trainer import gates
+
+        inputs = {"rows": rows.digest, "gates": self.project.tables()["gates"], "schema": self.project.tables()["schema"]}
+        files = self._step("judge rows", lambda: {"gates.json": _json(gates.judge_rows(self.project, rows))}, inputs, [gates.judge_rows])
+        return msgspec.json.decode(files["gates.json"], type=list[Gate])
+
+    def compare_with_champion(self, rows: DataSet) -> None:
+        """The champion's own answers to the validation rows, for G7.
+
+        Raises:
+            InputError: It has other inputs or classes, so that the two cannot be compared on the same rows.
+        """
+        if (old := self.champion) is None:
+            return
+        if [column.name for column in old.inputs()] != [column.name for column in self.project.inputs]:
+            raise InputError(f"champion {old.digest[:12]} has other inputs than the project; train without --champion")
+        if old.index.classes != rows.classes or old.index.task != self.project.task:
+            raise InputError(f"champion {old.digest[:12]} answers {old.index.classes or old.index.task}, the rows hold {rows.classes}")
+        from trainer import opened
+
+        def answer() -> dict[str, bytes]:
+            return {"answers.npz": _answers_bytes(opened.open_predict(old)(rows.of("validation").x))}
+
+        files = self._step("champion", answer, {"rows": rows.digest, "champion": old.digest}, [opened.open_predict])
+        self._champion_answers = _read_answers(files["answers.npz"])
+
+    def validate(
+        self, rows: DataSet, name: str, row_gates: list[Gate], overrides: Sequence[Override], *, baseline: bool = False
+    ) -> Validated:
+        """Clean, search, fit and judge one candidate."""
+        begin = time.perf_counter()
+        steps = self._clean(rows, trees=CANDIDATES[name].trees)
+        problem = self._problem(rows, steps)
+        searched = {} if baseline or not self._searches(name) else self._search(rows, name, steps, problem)
+        parameters = searched.get("parameters") or self.project.search.parameters.get(name)
+        fitted = self._fit(rows, name, steps, problem, parameters)
+        judged = self._judge(rows, fitted, steps, searching=bool(searched), baseline=baseline)
+        gates, used, blocking = overrule(row_gates + judged["gates"], overrides, self.project.gates.allow_inconclusive)
+        return Validated(
+            name=name,
+            steps=steps,
+            fitted=fitted,
+            answers=judged["answers"],
+            metric=judged["evaluation"]["metrics"][self.project.goal.metric],
+            evaluation=judged["evaluation"],
+            gates=gates,
+            overrides=used,
+            blocking=blocking,
+            trials=searched.get("trials", []),
+            decision=judged["decision"],
+            seconds=round(time.perf_counter() - begin, 3),
+        )
+
+    def test(self, rows: DataSet, winner: Validated) -> dict[str, Any]:
+        """The winner's evaluation on the test rows, looked at once, after the choice."""
+        from trainer import evaluate
+
+        def measure() -> dict[str, bytes]:
+            test_rows = rows.of("test")
+            answers = self._answers(winner.fitted.predict(self._z(rows, winner.steps, "test")), winner.decision)
+            return {"evaluation.json": canonical_json(evaluate.evaluate(self.project, test_rows, answers))}
+
+        inputs = {"rows": rows.digest, "model": sha256_hex(winner.fitted.content), "steps": sha256_hex(winner.steps.to_json())}
+        inputs |= {"decision": winner.decision, "goal": self.project.tables()["goal"]}
+        files = self._step("test", measure, inputs, [evaluate.evaluate])
+        return dict(msgspec.json.decode(files["evaluation.json"]))
+
+    def package(self, rows: DataSet, candidate: Validated, test: dict[str, Any] | None) -> ModelPackage:
+        """The model package of a candidate that its gates allow."""
+        from trainer import packaging
+
+        digest = None if self.champion is None else self.champion.digest
+
+        def make() -> dict[str, bytes]:
+            z = partial(self._z, rows, candidate.steps)
+            return packaging.package_files(self.project, rows, candidate, test=test, champion_digest=digest, cleaned=z)
+
+        inputs = {"rows": rows.digest, "model": sha256_hex(candidate.fitted.content), "steps": sha256_hex(candidate.steps.to_json())}
+        inputs |= {"project": self.project.tables(), "champion": digest, "decision": candidate.decision, "test": sha256_hex(_json(test))}
+        inputs |= {"overrides": msgspec.to_builtins(candidate.overrides), "gates": sha256_hex(_json(candidate.gates))}
+        files = self._step(f"package {candidate.name}", make, inputs, [packaging.package_files])
+        return write_files(self.run.folder / candidate.name / "package", files)
+
+    def finish(self, status: str, reason: str = "") -> None:
+        """Write the run's record, its report, and the mirror where one is asked for."""
+        from trainer import publishing
+
+        self.run.record["steps"] = self.why
+        publishing.publish(self.project, self.run, status, reason)
+
+    def _clean(self, rows: DataSet, *, trees: bool) -> Steps:
+        from trainer import cleaning
+
+        def compile_them() -> dict[str, bytes]:
+            training = rows.of("train").x
+            return {"steps.json": cleaning.compile_steps(self.project.cleaning, self.project.inputs, training, monotone=not trees).to_json()}
+
+        inputs = {"rows": rows.digest, "cleaning": self.project.tables()["cleaning"], "monotone": not trees}
+        name = "clean for trees" if trees else "clean"
+        return Steps.from_json(self._step(name, compile_them, inputs, [cleaning.compile_steps])["steps.json"])
+
+    def _problem(self, rows: DataSet, steps: Steps) -> Problem:
+        # An image project without steps hands networks its image; everything else is as the steps leave it.
+        image = steps.is_identity and len(self.project.shape) > 1 and rows.x.ndim == 2
+        shape = tuple(self.project.shape) if image else tuple(steps.output_shape)
+        search = self.project.search
+        return Problem(task=self.project.task, classes=self._class_count(rows), shape=shape, seed=search.seed, jobs=search.jobs)
+
+    def _class_count(self, rows: DataSet) -> int:
+        return len(rows.classes) if self.project.task == "classification" else 0
+
+    def _searches(self, name: str) -> bool:
+        search = self.project.search
+        return (search.trials > 0 or search.seconds is not None) and name not in search.parameters
+
+    def _search(self, rows: DataSet, name: str, steps: Steps, problem: Problem) -> dict[str, Any]:
+        from trainer import search as searching
+
+        settings = self.project.search
+        inputs = {"rows": rows.digest, "steps": sha256_hex(steps.to_json()), "goal": self.project.tables()["goal"], "name": name}
+        # Where the trials are kept and how many run at a time does not change what they find.
+        inputs["search"] = {k: v for k, v in self.project.tables()["search"].items() if k not in {"storage", "backend", "jobs", "candidates"}}
+        study = f"{self.project.name}-{name}-{sha256_hex(canonical_json(inputs))[:16]}"
+        storage = settings.storage or f"sqlite:///{self.cache.folder / 'search.db'}"
+
+        def find() -> dict[str, bytes]:
+            training, validation = rows.of("train"), rows.of("validation")
+            z, z_validation = self._z(rows, steps, "train"), self._z(rows, steps, "validation")
+            metric = METRICS[self.project.goal.metric]
+
+            def score(predictions: NDArray[np.float64]) -> float:
+                answers = self._answers(predictions, {})
+                return metric(validation.label, answers, rows.classes, self.project.goal)
+
+            result = searching.search(
+                name,
+                (z, training.label, self._weights(training)),
+                (z_validation, validation.label),
+                problem,
+                settings,
+                score,
+                metric.greater_is_better,
+                storage,
+                study,
+                progress=partial(self._trial_told, name),
+            )
+            return {"search.json": canonical_json(msgspec.to_builtins(result))}
+
+        files = self._step(f"search {name}", find, inputs, [searching.search])
+        return dict(msgspec.json.decode(files["search.json"]))
+
+    def _trial_told(self, name: str, trial: dict[str, Any]) -> None:
+        self.run.event("trial", candidate=name, **trial)
+        self.said(f"search {name}: trial {trial.get('number', '?')} {trial.get('state', '')} {trial.get('value', '')}")
+
+    def _fit(self, rows: DataSet, name: str, steps: Steps, problem: Problem, parameters: dict[str, Any] | None) -> Fitted:
+        from trainer import candidates
+
+        def fit_it() -> dict[str, bytes]:
+            training, validation = rows.of("train"), rows.of("validation")
+            if absent := sorted(set(range(problem.classes)) - set(training.label.tolist())):
+                raise InputError(f"class {rows.classes[absent[0]]!r} has no training rows; add some or remove its rows from the other splits")
+            fitted = candidates.fit(
+                name,
+                self._z(rows, steps, "train"),
+                training.label,
+                problem,
+                parameters=parameters,
+                weight=self._weights(training),
+                validation=(self._z(rows, steps, "validation"), validation.label),
+            )
+            notes = {k: getattr(fitted, k) for k in ("name", "family", "margin_kind", "model", "parameters", "versions", "curve")}
+            notes["importance"] = None if fitted.importance is None else fitted.importance.tolist()
+            return {fitted.model: fitted.content, "fitted.json": canonical_json(notes)}
+
+        inputs = {"rows": rows.digest, "steps": sha256_hex(steps.to_json()), "parameters": parameters, "name": name}
+        inputs |= {"problem": {k: v for k, v in problem.__dict__.items() if k != "jobs"}, "weight": self.project.data.class_weight}
+        files = self._step(f"fit {name}", fit_it, inputs, [candidates.fit])
+        notes = msgspec.json.decode(files["fitted.json"])
+        importance = notes.pop("importance")
+        content = files[notes["model"]]
+
+        def predict(z: NDArray[np.float32]) -> NDArray[np.float64]:
+            return candidates.open_model(content, notes["model"], problem)(z)
+
+        for entry in notes["curve"]:
+            self.run.event("epoch", candidate=name, **entry)
+        return Fitted(**notes, content=content, predict=predict, importance=None if importance is None else np.array(importance))
+
+    def _judge(self, rows: DataSet, fitted: Fitted, steps: Steps, *, searching: bool, baseline: bool) -> dict[str, Any]:
+        from trainer import judging
+
+        champion = None if baseline else self._champion_answers
+
+        def judge() -> dict[str, bytes]:
+            judged = judging.judge(self.project, rows, fitted, steps, champion, partial(self._z, rows, steps), baseline=baseline)
+            return {"judged.json": canonical_json(judged.plain()), "answers.npz": _answers_bytes(judged.answers)}
+
+        tables = self.project.tables()
+        inputs = {"rows": rows.digest, "model": sha256_hex(fitted.content), "steps": sha256_hex(steps.to_json())}
+        inputs |= {name: tables[name] for name in ("goal", "gates")}
+        inputs |= {"champion": None if champion is None or self.champion is None else self.champion.digest, "baseline": baseline}
+        files = self._step(f"judge {fitted.name}", judge, inputs, [judging.judge])
+        plain = msgspec.json.decode(files["judged.json"])
+        gates = msgspec.convert(plain.pop("gates"), list[Gate])
+        return {**plain, "gates": gates, "answers": _read_answers(files["answers.npz"])}
+
+    def _answers(self, predictions: NDArray[np.float64], decision: dict[str, Any]) -> Answers:
+        from trainer.judging import to_answers
+
+        return to_answers(self.project, predictions, decision)
+
+    def _weights(self, rows: DataSet) -> NDArray[np.float64] | None:
+        if self.project.data.class_weight == "none" or self.project.task != "classification":
+            return rows.weight
+        counts = np.bincount(rows.label)
+        balanced = len(rows) / (np.count_nonzero(counts) * counts[rows.label])
+        return balanced if rows.weight is None else balanced * rows.weight
+
+    def _z(self, rows: DataSet, steps: Steps, split: str) -> NDArray[np.float32]:
+        """The cleaned rows of one split, computed once a training."""
+        key = f"{sha256_hex(steps.to_json())} {split}"
+        if key not in self._cleaned:
+            self._cleaned[key] = steps.run(rows.of(split).x)
+        return self._cleaned[key]
+
+    def _step(self, name: str, make: Callable[[], dict[str, bytes]], inputs: dict[str, Any], code: Sequence[Any]) -> dict[str, bytes]:
+        self.said(name)
+        with self.run.phase(name):
+            result = self.cache.run(name, make, inputs=inputs, code=code)
+        self.why[name] = result.why
+        return result.files
+
+
+def _json(value: Any) -> bytes:
+    return canonical_json(msgspec.to_builtins(value))
+
+
+def _answers_bytes(answers: Answers) -> bytes:
+    arrays = {"probabilities": answers.probabilities, "value": answers.value}
+    threshold = np.array([] if answers.threshold is None else [answers.threshold], np.float64)
+    there = {name: array for name, array in arrays.items() if array is not None}
+    return npz_bytes({**there, "threshold": threshold, "positive": np.array([answers.positive])})
+
+
+def _read_answers(content: bytes) -> Answers:
+    arrays = read_npz(content, (), "answers")
+    threshold = arrays["threshold"]
+    return Answers(
+        probabilities=arrays.get("probabilities"),
+        value=arrays.get("value"),
+        positive=int(arrays["positive"][0]),
+        threshold=float(threshold[0]) if len(threshold) else None,
+    )
