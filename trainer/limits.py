@@ -103,6 +103,7 @@ def _problems(tables: Tables) -> Iterator[str]:
     yield from _goal_problems(tables.goal)
     yield from _cost_problems(tables.goal)
     yield from _source_problems(tables.data)
+    yield from _label_problems(tables)
     yield from _split_problems(tables.data)
     yield from _search_problems(tables.search)
     gates = tables.gates
@@ -173,6 +174,15 @@ def _source_problems(data: Source) -> Iterator[str]:
         yield "data.arguments are for functions and SQL queries; a file takes none"
     if len(set(data.slices)) != len(data.slices):
         yield "data.slices names a column twice"
+
+
+def _label_problems(tables: Tables) -> Iterator[str]:
+    if tables.data.label:
+        return
+    if tables.goal.task != "rul":
+        yield f"data.label is empty; goal.task = {tables.goal.task!r} needs the column of the answer"
+    elif tables.data.group is None:
+        yield "data.label is empty: remaining life is then the time to the end of a group; set data.group, or name a label column"
 
 
 def _split_problems(data: Source) -> Iterator[str]:
