@@ -15,6 +15,8 @@ from edgefleet.errors import EdgefleetError, MissingPartError
 # name -> (module, attribute, one line of help); the modules are imported only when the subcommand runs.
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "demo": ("edgefleet.cli.demo", "demo", "Run the whole loop on this machine and open the operators' page."),
+    "init": ("edgefleet.cli.init", "init", "Write a first project.toml from a look at a data file."),
+    "data": ("edgefleet.cli.data", "data", "Check a project's rows, or write a report about them."),
     "train": ("edgefleet.cli.train", "train", "Train, validate and package a model from a project folder."),
     "runs": ("edgefleet.cli.train", "runs", "List the recorded training runs of a project."),
     "convert": ("edgefleet.cli.convert", "convert", "Convert a model package into a bundle and prove every variant."),
