@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from edgefleet.checks import TYPE
 from edgefleet.errors import InputError
 from trainer.load import rows_of
 from trainer.project import Project
@@ -62,6 +63,8 @@ def check_data(project: Project, most: int = 100) -> Findings:
     checked = check_table(project, table)
     errors, warnings, splits = [], [*_counted(checked), *_spacing(project, table), *_gaps(checked, project)], {}
     errors += _refused_steps(project)
+    warnings += _texts_for_numbers(checked)
+    warnings += _unlabelled(project, table)
     try:
         rows = rows_of(project, checked)
     except InputError as err:
@@ -94,6 +97,24 @@ def _refused_steps(project: Project) -> list[str]:
     from trainer.cleaning import refusals
 
     return list(refusals(project.cleaning, project.inputs))
+
+
+def _unlabelled(project: Project, table: "pandas.DataFrame") -> list[str]:
+    label = project.data.label
+    empty = int(table[label].isna().sum()) if label and project.data.unlabelled == "drop" else 0
+    return [f"column {label}: {empty} of {len(table)} rows have no label and are left out"] if empty else []
+
+
+def _texts_for_numbers(checked: CheckedTable) -> list[str]:
+    """The commonest text of each column of numbers: it may stand for a missing value."""
+    found = []
+    for at, column in enumerate(checked.checks.inputs):
+        wrong = checked.judgement.codes[:, at] == TYPE
+        if wrong.any():
+            word, n = next(iter(checked.table[column.name][wrong].astype(str).value_counts().items()))
+            hint = "if it means missing, name it in data.missing_values and set missing = true"
+            found.append(f"column {column.name}: the commonest text among its numbers is {str(word)[:40]!r}, {n} times; {hint}")
+    return found
 
 
 def _counted(checked: CheckedTable) -> list[str]:

@@ -12,11 +12,15 @@ from edgefleet.manifest import Input
 from trainer.project import PROJECT_NAME
 from trainer.schema import Survey, survey
 from trainer.sources import Columns, read_file
+from trainer.table_checks import numbers
 
 if TYPE_CHECKING:
     import pandas
 
 _MOST_ONE_HOT: Final = 64
+# Words that stand for nothing wherever they are met, and words that do where everything else in the column is a number.
+_SURELY_MISSING: Final = ("?", "NaN", "nan", "null", "NULL", "N/A", "n/a", "#N/A")
+_MAYBE_MISSING: Final = ("NA", "na", "None", "none", "-", "--", ".")
 
 
 def write_first_project(data: Path, folder: Path, label: str = "") -> tuple[Path, Survey]:
@@ -30,14 +34,16 @@ def write_first_project(data: Path, folder: Path, label: str = "") -> tuple[Path
     if path.exists():
         raise ConfigError(f"{path} is there already and is not overwritten; name another folder with --dir, or remove it")
     table: pandas.DataFrame = read_file(data, Columns(text=frozenset()))
-    found = survey(_codes_kept(table, data), label)
+    if missing := _missing_words(table):
+        table = read_file(data, Columns(text=frozenset()), missing)
+    found = survey(_codes_kept(table, data, missing), label)
     source = os.path.relpath(data.resolve(), folder.resolve())
     folder.mkdir(parents=True, exist_ok=True)
-    write_durably(path, project_text(found, Path(source).as_posix(), _name(folder)).encode())
+    write_durably(path, project_text(found, Path(source).as_posix(), _name(folder), missing).encode())
     return path, found
 
 
-def project_text(found: Survey, source: str, name: str) -> str:
+def project_text(found: Survey, source: str, name: str, missing: list[str]) -> str:
     """The text of project.toml; it loads as it is, and blesses nothing before a limit is set."""
     classification = found.task == "classification"
     metric, limit = ("accuracy", "minimum = 0.9") if classification else ("rmse", "maximum = 1.0")
@@ -54,7 +60,9 @@ def project_text(found: Survey, source: str, name: str) -> str:
         "",
         "[data]",
         f"source = {_quoted(source)}",
+        *([f"missing_values = {json.dumps(missing)}   # guessed"] if missing else []),
         f"label = {_quoted(found.label)}",
+        *(['unlabelled = "drop"   # some rows have no label'] if found.unlabelled else []),
         *_rows_lines(found),
         "",
         "[schema]",
@@ -73,16 +81,32 @@ def project_text(found: Survey, source: str, name: str) -> str:
     return "\n".join(lines)
 
 
-def _codes_kept(table: "pandas.DataFrame", data: Path) -> "pandas.DataFrame":
+def _missing_words(table: "pandas.DataFrame") -> list[str]:
+    """Texts of the table that stand for a missing value."""
+    words: set[str] = set()
+    for name in table.columns:
+        if table[name].dtype.kind in "iufbmM":
+            continue
+        cells = table[name].dropna()
+        met = set(cells.unique())
+        words |= met.intersection(_SURELY_MISSING)
+        maybe = met.intersection(_MAYBE_MISSING)
+        others = cells[~cells.isin([*_SURELY_MISSING, *_MAYBE_MISSING])]
+        if maybe and len(others) and not numbers(others)[1].any():
+            words |= maybe
+    return sorted(words)
+
+
+def _codes_kept(table: "pandas.DataFrame", data: Path, missing: list[str]) -> "pandas.DataFrame":
     """The table with columns of whole numbers read again as text where a cell starts with 0: 007 is a name, not seven."""
     if data.name.endswith((".parquet", ".pq")):
         return table
     suspects = [str(name) for name in table.columns if table[name].dtype.kind in "iu"]
     if not suspects:
         return table
-    texts = read_file(data, Columns(wanted=tuple(suspects), text=frozenset(suspects)))
+    texts = read_file(data, Columns(wanted=tuple(suspects), text=frozenset(suspects)), missing)
     for name in suspects:
-        if texts[name].str.match(r"-?0\d").any():
+        if texts[name].str.match(r"-?0\d", na=False).any():
             table[name] = texts[name]
     return table
 

@@ -19,7 +19,7 @@ class Labels:
     """The answers of some rows.
 
     Attributes:
-        values: [n] int64 class index, or float64 target.
+        values: [n] int64 class index, or float64 target; -1 or NaN where there is none.
         classes: Class names in the order of their index; empty for numbers.
     """
 
@@ -28,11 +28,26 @@ class Labels:
 
 
 def read_labels(project: Project, checked: CheckedTable, keep: NDArray[np.int64]) -> Labels:
-    """The answers of the rows `keep`.
+    """The answers of the rows `keep`, where `data.unlabelled` allows it with gaps.
 
     Raises:
         InputError: An empty answer, one class only, too many classes, a constant target, an unknown `goal.positive`.
     """
+    if project.data.unlabelled == "refuse" or not project.data.label:
+        return _read(project, checked, keep)
+    present = checked.table[project.data.label].notna().to_numpy(np.bool_)[keep]
+    some = _read(project, checked, keep[present])
+    values = np.full(len(keep), -1 if some.classes else np.nan, some.values.dtype)
+    values[present] = some.values
+    return Labels(values, some.classes)
+
+
+def is_labelled(label: NDArray[Any]) -> NDArray[np.bool_]:
+    """[n] whether the row has an answer."""
+    return label >= 0 if label.dtype.kind == "i" else ~np.isnan(label)
+
+
+def _read(project: Project, checked: CheckedTable, keep: NDArray[np.int64]) -> Labels:
     goal, table = project.goal, checked.table
     if goal.task == "rul" and not project.data.label:
         values = _remaining(project, checked)[keep]

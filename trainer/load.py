@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import InputError
 from trainer.dataset import DataSet
-from trainer.labels import Labels, check_classes_trained, check_target_varies, read_labels
+from trainer.labels import Labels, check_classes_trained, check_target_varies, is_labelled, read_labels
 from trainer.project import Project
 from trainer.settings import Window
 from trainer.sources import read_table
@@ -68,7 +68,9 @@ def rows_of(project: Project, checked: CheckedTable) -> DataSet:
         breaches=int(refused.sum()),
         named_breaches=named,
     )
-    rows = _without_dropped(rows) if project.cleaning.window is None else _windows(rows, project.cleaning.window)
+    if project.cleaning.window is not None:
+        rows = _windows(rows, project.cleaning.window)
+    rows = _usable(rows)
     _check_trainable(project, rows)
     return rows.with_digest()
 
@@ -110,15 +112,16 @@ def _weights(
             row = keep[int((weight <= 0).argmax())]
             raise InputError(f"row {row}, column {project.data.weight}: a weight is at least 0, and one must be above 0")
     if project.data.class_weight == "balanced" and labels.classes:
-        train = labels.values[split == "train"]
+        train = labels.values[(split == "train") & is_labelled(labels.values)]
         count = np.bincount(train, minlength=len(labels.classes))
         balance = len(train) / (np.maximum(count, 1) * max((count > 0).sum(), 1))
         weight = (np.ones(len(keep)) if weight is None else weight) * balance[labels.values]
     return weight
 
 
-def _without_dropped(rows: DataSet) -> DataSet:
-    kept = np.flatnonzero(rows.split != DROPPED)
+def _usable(rows: DataSet) -> DataSet:
+    """Without rows inside a gap of the splits, and without unlabelled ones."""
+    kept = np.flatnonzero((rows.split != DROPPED) & is_labelled(rows.label))
     return rows if len(kept) == len(rows) else rows.take(kept)
 
 

@@ -38,6 +38,7 @@ class Survey:
         time: Column that looks like time, or None.
         group: Column that names what rows share, or None.
         has_split: A column `split` says train, validation and test.
+        unlabelled: Rows without a label.
     """
 
     inputs: list[Input]
@@ -49,6 +50,7 @@ class Survey:
     time: str | None = None
     group: str | None = None
     has_split: bool = False
+    unlabelled: int = 0
 
 
 @dataclass
@@ -125,6 +127,7 @@ def survey(table: "pandas.DataFrame", label: str = "") -> Survey:
         time=roles.time,
         group=roles.group,
         has_split=has_split,
+        unlabelled=int(table[label].isna().sum()),
     )
 
 

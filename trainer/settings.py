@@ -73,6 +73,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         arguments: Passed to the function by name, or to the query as bound parameters.
         missing_values: Texts that stand for a missing value in a CSV file, beside the empty one.
         label: Column of the answer; for `rul` it may be empty: time to the end of its group.
+        unlabelled: Rows with an empty label: `refuse` stops at the first; `drop` leaves them out (they still count inside windows).
         split: Column that says train, validation or test; used by `splits.method = "column"`.
         splits: How rows are split otherwise.
         slice: Column of the slice, or None: one slice.
@@ -90,6 +91,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     arguments: dict[str, Any] = {}
     missing_values: list[str] = []
     label: str = "label"
+    unlabelled: Literal["refuse", "drop"] = "refuse"
     split: str = "split"
     splits: Splits = Splits()
     slice: str | None = None

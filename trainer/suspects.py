@@ -10,6 +10,7 @@ from trainer.dataset import DataSet
 
 THRESHOLD: Final = 0.98
 MOST_ROWS: Final = 50_000
+LEAST_ROWS: Final = 30  # of a class and of all others: fewer are told apart by chance
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Suspect:
 def leak_suspects(rows: DataSet, names: list[str]) -> list[Suspect]:
     """Inputs whose AUC or rank correlation with the answer exceeds .98 on the training rows, strongest first.
 
-    Windows are judged by their last row; above 50,000 rows an evenly spaced sample is taken. Missing values count as the least.
+    Classes of fewer than 30 rows are not judged. Windows are judged by their last row. Above 50,000 rows an evenly spaced
+    sample is taken. Missing values count as the least.
     """
     train = np.flatnonzero(rows.split == "train")
     some = train[np.linspace(0, len(train) - 1, min(len(train), MOST_ROWS)).astype(np.int64)]
@@ -59,7 +61,7 @@ def _largest_auc(ranks: NDArray[np.float64], label: NDArray[np.int64]) -> float:
     count = np.bincount(label).astype(np.float64)
     total = np.bincount(label, weights=ranks)
     others = len(label) - count
-    judged = (count > 0) & (others > 0)
+    judged = (count >= LEAST_ROWS) & (others >= LEAST_ROWS)
     auc = (total[judged] - count[judged] * (count[judged] + 1) / 2) / (count[judged] * others[judged])
     return float(np.maximum(auc, 1 - auc).max(initial=0.0))
 

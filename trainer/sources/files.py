@@ -74,7 +74,6 @@ def _read_csv(path: Path, columns: Columns, missing_values: list[str]) -> "panda
             keep_default_na=False,
             na_values=["", *missing_values],
             skipinitialspace=True,
-            float_precision="round_trip",  # the text's nearest float64, as the device would parse it
             low_memory=False,
             chunksize=ROWS_AT_A_TIME,
             encoding="utf-8",
