@@ -121,7 +121,6 @@ class Checks:
             known = (values >= -1) & (values < len(column.categories)) & (values == np.floor(values))
         codes[~known] = CATEGORY
         codes[values == -1] = UNSEEN
-        codes[np.isinf(values)] = INFINITE
         absent = np.isnan(values)
         codes[absent] = OK if column.missing else MISSING
         return codes

@@ -52,7 +52,7 @@ class Splits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         method: `column` takes `data.split`; `random` draws rows; `group` draws whole groups; `time` takes the oldest for training.
         validation: Share of validation rows (groups for `group`).
         test: Share of test rows (groups for `group`).
-        gap: For `time`: rows dropped at each border, so that neighbours in time stand on one side only.
+        gap: For `time`: rows dropped before each border, so that neighbours in time stand on one side only.
         seed: Seed of the draw.
     """
 
@@ -129,8 +129,8 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         shape: Shape of one row's tensor, [inputs] when left out.
-        pattern: Inputs by pattern, or
-        inputs: the inputs one by one; never both.
+        pattern: Inputs by pattern; it excludes `inputs` and `numbers`.
+        inputs: Inputs one by one.
         numbers: Names of further number inputs that may be anything and may not be missing: a short form of `inputs`.
     """
 

@@ -117,7 +117,7 @@ def _borders(splits: Splits, sorted_time: NDArray[np.float64]) -> Sequence[int]:
     """First validation and first test row; rows of one moment stay together."""
     n = len(sorted_time)
     wanted = [n - _share(splits.test, n) - _share(splits.validation, n), n - _share(splits.test, n)]
-    return [int(np.searchsorted(sorted_time, sorted_time[max(0, border)], "left")) for border in wanted]
+    return [int(np.searchsorted(sorted_time, sorted_time[min(max(0, border), n - 1)], "left")) for border in wanted]
 
 
 def _share(share: float, rows: int) -> int:
