@@ -46,7 +46,7 @@ class PackageIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         window_rows: Consecutive rows that one answer needs; above 1, x of every row set is [n, window_rows, features].
         threshold: Binary classification: the positive class is answered from this probability on, None: the likelier class. Anomaly: a
             row is strange from this score on.
-        positive: Name of the class that the threshold speaks of; "" where there is none.
+        positive: Name of the class that binary metrics and the threshold speak of; "" where there are no classes.
         outlier: File of the outlier detector, or None.
     """
 

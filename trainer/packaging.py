@@ -190,7 +190,7 @@ def _index(
         files={},
         window_rows=rows.x.shape[1] if rows.x.ndim == 3 else 1,
         threshold=threshold,
-        positive="" if threshold is None or not rows.classes else rows.classes[positive],
+        positive=rows.classes[positive] if rows.classes else "",
         outlier=outlier,
     )
 
