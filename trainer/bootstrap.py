@@ -183,7 +183,7 @@ def bootstrap(replicates: dict[str, Replicate], n: int, groups: NDArray[Any] | N
     drawn: dict[str, list[Floats]] = {name: [] for name in replicates}
     for start in range(0, count, step := max(1, _CELLS // n)):
         weights = (
-            _resample(rng, min(step, count - start), units)[:, index] if groups is not None else _resample(rng, min(step, count - start), n)
+            resample(rng, min(step, count - start), units)[:, index] if groups is not None else resample(rng, min(step, count - start), n)
         )
         for name, replicate in replicates.items():
             drawn[name].append(replicate(weights))
@@ -200,7 +200,7 @@ def bootstrap(replicates: dict[str, Replicate], n: int, groups: NDArray[Any] | N
     }
 
 
-def _resample(rng: np.random.Generator, count: int, units: int) -> Floats:
+def resample(rng: np.random.Generator, count: int, units: int) -> Floats:
     """[count, units] how often each unit was drawn when `units` are drawn with replacement."""
     drawn = rng.integers(units, size=(count, units), dtype=np.int64) + units * np.arange(count)[:, None]
     return np.bincount(drawn.reshape(-1), minlength=count * units).reshape(count, units).astype(np.float64)

@@ -146,7 +146,7 @@ def test_auc_of_fewer_than_fifty_positives_has_a_reason(positives: int, conclusi
 
 def test_a_perfect_order_is_bounded_by_the_rarer_class() -> None:
     label = (np.arange(200) < 60).astype(np.int64)
-    answers = Answers(value=label + 0.0)
+    answers = Answers(value=label.astype(np.float64))
 
     interval = metric_interval("auc", label, answers, None, GOAL, 0)
 
@@ -182,7 +182,7 @@ def test_equal_answers_differ_by_exactly_nothing() -> None:
 
 def test_a_smaller_loss_is_a_positive_difference() -> None:
     label, answers = residuals(np.random.default_rng(8), 200)
-    worse = Answers(value=np.asarray(2.0 * answers.score - label, np.float64))
+    worse = Answers(value=(2.0 * answers.score - label).astype(np.float64))
 
     delta = paired_interval("rmse", label, answers, worse, None, GOAL, 0)
 
