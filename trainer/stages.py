@@ -160,7 +160,8 @@ class Stages:
 
         def measure() -> dict[str, bytes]:
             test_rows = rows.of("test")
-            answers = self._answers(winner.fitted.predict(self._z(rows, winner.steps, "test")), winner.decision)
+            predictions = winner.fitted.predict(self._z(rows, winner.steps, "test"))
+            answers = self._answers(rows, predictions, winner.decision)
             return {"evaluation.json": canonical_json(evaluate.evaluate(self.project, test_rows, answers))}
 
         inputs = {"rows": rows.digest, "model": sha256_hex(winner.fitted.content), "steps": sha256_hex(winner.steps.to_json())}
@@ -232,7 +233,7 @@ class Stages:
             metric = METRICS[self.project.goal.metric]
 
             def score(predictions: NDArray[np.float64]) -> float:
-                answers = self._answers(predictions, {})
+                answers = self._answers(rows, predictions, {})
                 return metric(validation.label, answers, rows.classes, self.project.goal)
 
             result = searching.search(
@@ -308,10 +309,10 @@ class Stages:
         gates = msgspec.convert(plain.pop("gates"), list[Gate])
         return {**plain, "gates": gates, "answers": _read_answers(files["answers.npz"])}
 
-    def _answers(self, predictions: NDArray[np.float64], decision: dict[str, Any]) -> Answers:
+    def _answers(self, rows: DataSet, predictions: NDArray[np.float64], decision: dict[str, Any]) -> Answers:
         from trainer.judging import to_answers
 
-        return to_answers(self.project, predictions, decision)
+        return to_answers(self.project, rows.classes, predictions, decision)
 
     def _weights(self, rows: DataSet) -> NDArray[np.float64] | None:
         if self.project.data.class_weight == "none" or self.project.task != "classification":

@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from edgefleet.errors import ConfigError, InputError, VerdictError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage
 from trainer.cache import StepCache
 from trainer.candidates import check_candidates
+from trainer.dataset import SPLITS
 from trainer.gates import Gate, check_overrides, overrule
 from trainer.metrics import METRICS
 from trainer.project import Project
-from trainer.recording import record_of
+from trainer.recording import note_of, report_candidates, report_winner, start_report
 from trainer.runs import Run
 from trainer.stages import Stages, Validated
 
 BASELINES: Final = {"classification": ("majority", "logistic"), "regression": ("mean", "ridge"), "anomaly": ("mahalanobis",)}
-REPORT_NAME: Final = "report.html"
 
 
 @dataclass(frozen=True)
@@ -153,16 +155,20 @@ def run_training(
 def _steps(stages: Stages, names: list[str], overrides: Sequence[Override], output: Path | None) -> Training:
     project, run = stages.project, stages.run
     rows = stages.read()
-    run.record |= {"data_digest": rows.digest, "rows": rows.counts, "classes": rows.classes}
+    counts = {name: int((rows.split == name).sum()) for name in SPLITS}
+    run.record |= {"data_digest": rows.digest, "rows": counts, "classes": rows.classes}
+    run.record["report"] = start_report(project, run, rows)
     row_gates = stages.judge_rows(rows)
     stopped = overrule(row_gates, overrides, project.gates.allow_inconclusive)[2]
     if stopped:
+        run.record["report"]["gates"] = [msgspec.to_builtins(gate) for gate in row_gates]
         raise GateRefused(run.folder, {"rows": row_gates}, {"rows": stopped}, {})
     stages.compare_with_champion(rows)
     baselines = [stages.validate(rows, name, row_gates, overrides, baseline=True) for name in baseline_names(project, names)]
     validated = [stages.validate(rows, name, row_gates, overrides) for name in names]
     passed = [v for v in validated if not v.blocking]
-    run.record |= record_of(project, rows.counts, validated, baselines, row_gates)
+    run.record["candidates"] = {v.name: note_of(v) for v in validated}
+    report_candidates(run.record["report"], project, validated, baselines)
     if not passed:
         gates = {v.name: v.gates for v in validated}
         raise GateRefused(run.folder, gates, {v.name: v.blocking for v in validated}, {v.name: v.metric for v in validated})
@@ -174,7 +180,7 @@ def _steps(stages: Stages, names: list[str], overrides: Sequence[Override], outp
     if output is not None:
         shutil.copytree(package.folder, output)
         package = ModelPackage.open(output)
-    run.record |= record_of(project, rows.counts, validated, baselines, row_gates, winner=winner, test=test)
+    report_winner(run.record["report"], project, winner, test, {name: str(p.folder.relative_to(run.folder)) for name, p in packages.items()})
     run.record |= {"winner": winner.name, "test": test["metrics"], "package": str(package.folder), "package_digest": package.digest}
     run.record["packages"] = {name: str(p.folder) for name, p in packages.items()}
     stages.finish("packaged")

@@ -1,6 +1,7 @@
-"""`edgefleet train` and `edgefleet runs`: train from a project folder, list what was trained."""
+"""`edgefleet train`: train from a project folder."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,9 @@ import click
 import msgspec
 
 from edgefleet.cli.main import print_json
-from edgefleet.errors import ConfigError
+from edgefleet.errors import ConfigError, VerdictError
 from edgefleet.manifest import Override
+from edgefleet.report.table import table as text_table
 
 if TYPE_CHECKING:
     from trainer import GateRefused, Project, Training
@@ -18,7 +20,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
-@click.argument("project_dir", type=_FOLDER)
+@click.argument("project_dir", type=_FOLDER, required=False)
 @click.option("--candidate", "candidates", multiple=True, help="Train only this candidate; repeatable.")
 @click.option(
     "--set",
@@ -28,15 +30,23 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="Change a setting of project.toml for this run (a TOML value); repeatable.",
 )
 @click.option(
-    "--override-gate", "gates", multiple=True, metavar="GATE", help="Overrule a gate that fails, e.g. G4; needs --reason; repeatable."
+    "--override",
+    "--override-gate",
+    "gates",
+    multiple=True,
+    metavar="GATE",
+    help="Overrule a gate that fails, e.g. G4; needs --reason; repeatable.",
 )
 @click.option("--reason", default="", help="Why the gates are overruled; it travels with the model.")
 @click.option("--champion", type=_FOLDER, help="Package of the model in service: gate G7 compares with it on the same rows.")
 @click.option("--runs-dir", type=_FOLDER, help="Where run folders go; PROJECT_DIR/runs when left out.")
 @click.option("--output", type=_FOLDER, help="Write the winner's package here too; must not exist.")
+@click.option("--explain-cache", is_flag=True, help="Say of every step why it ran or did not.")
+@click.option("--replay", metavar="RUN", help="Repeat this run from nothing and name what differs.")
+@click.option("--list-candidates", is_flag=True, help="Print the candidates there are, and end.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def train(
-    project_dir: Path,
+    project_dir: Path | None,
     candidates: tuple[str, ...],
     changes: tuple[str, ...],
     gates: tuple[str, ...],
@@ -44,64 +54,82 @@ def train(
     champion: Path | None,
     runs_dir: Path | None,
     output: Path | None,
+    explain_cache: bool,
+    replay: str | None,
+    list_candidates: bool,
     as_json: bool,
 ) -> None:
     """Train, validate and package a model from PROJECT_DIR/project.toml.
 
-    Exit codes: 0 packaged, 1 a gate forbids it, 3 bad project or rows, 78 a missing part.
+    Exit codes: 0 packaged, 1 a gate forbids it or a replay differs, 3 bad project or rows, 78 a missing part.
     """
+    if list_candidates:
+        _print_candidates(as_json)
+        return
+    if project_dir is None:
+        raise click.UsageError("name the folder that holds project.toml: edgefleet train PROJECT_DIR")
+    if replay is not None:
+        _replay(project_dir, replay, runs_dir, as_json)
+        return
     from trainer import GateRefused, load_project, run_training
 
     if bool(gates) != bool(reason.strip()):
-        raise ConfigError("--override-gate and --reason belong together: name the gate and say why it is overruled")
+        raise ConfigError("--override and --reason belong together: name the gate and say why it is overruled")
     project = load_project(project_dir, changes)
     if not as_json:
         _print_goal(project)
     overrides = [Override(gate=gate, reason=reason.strip()) for gate in gates]
+    progress, done = _progress()
     try:
         training = run_training(
-            project, candidates=candidates or None, overrides=overrides, champion=champion, runs_dir=runs_dir, output=output
+            project, candidates=candidates or None, overrides=overrides, champion=champion, runs_dir=runs_dir, output=output, said=progress
         )
     except GateRefused as refused:
+        done()
         if as_json:
             print_json(_refusal_document(refused))
         else:
             _print_gates(refused.gates)
         raise
+    finally:
+        done()
     if as_json:
         print_json(_document(training))
     else:
         _print_training(training)
+        if explain_cache:
+            click.echo("")
+            click.echo(text_table(["step", "why"], [list(pair) for pair in training.steps.items()]))
 
 
-@click.group()
-def runs() -> None:
-    """Recorded training runs."""
+def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
+    """A line that names the present step, only where a person watches."""
+    if not sys.stderr.isatty():
+        return (lambda _: None), (lambda: None)
+    return (lambda step: click.echo(f"\r\033[K  {step} ...", err=True, nl=False)), (lambda: click.echo("\r\033[K", err=True, nl=False))
 
 
-@runs.command("list")
-@click.option("--project", "project_dir", type=_FOLDER, default=Path(), help="Project folder; the current one when left out.")
-@click.option("--runs-dir", type=_FOLDER, help="Where the run folders are; PROJECT/runs when left out.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def list_runs(project_dir: Path, runs_dir: Path | None, as_json: bool) -> None:
-    """List the runs of a project, oldest first."""
-    from trainer.runs import read_runs
+def _print_candidates(as_json: bool) -> None:
+    from trainer.candidates import describe
 
-    folder = runs_dir or project_dir / "runs"
-    records = read_runs(folder)
+    rows = describe()
     if as_json:
-        print_json({"runs": records})
-        return
-    if not records:
-        click.echo(f"no runs in {folder}; `edgefleet train {project_dir}` makes one")
-        return
-    table = [("run", "status", "winner", "validation", "test", "seconds")]
-    for record in records:
-        winner = str(record.get("winner", "-"))
-        validation = record.get("candidates", {}).get(winner, {}).get("accuracy")
-        seconds = sum(record.get("seconds", {}).values())
-        table.append((str(record["id"]), str(record["status"]), winner, _share(validation), _share(record.get("test")), f"{seconds:.1f}"))
-    _print_table(table)
+        print_json({"candidates": rows})
+    else:
+        click.echo(text_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows]))
+
+
+def _replay(project_dir: Path, wanted: str, runs_dir: Path | None, as_json: bool) -> None:
+    from trainer.replaying import replay_run
+
+    outcome = replay_run(project_dir, wanted, runs_dir or project_dir / "runs")
+    if as_json:
+        print_json(outcome.plain())
+    else:
+        click.echo(f"run {outcome.old} repeated as {outcome.new}")
+        click.echo("\n".join(f"  {line}" for line in outcome.sentences) or "  nothing differs: the same rows, settings, bytes and metrics")
+    if outcome.sentences:
+        raise VerdictError(f"the replay differs from run {outcome.old} in {len(outcome.sentences)} respects")
 
 
 def _document(training: "Training") -> dict[str, Any]:
@@ -112,29 +140,31 @@ def _document(training: "Training") -> dict[str, Any]:
             {
                 "name": outcome.name,
                 "package": None if outcome.package is None else str(outcome.package.folder),
-                "accuracy": candidate.accuracy.value,
-                "low": candidate.accuracy.low,
-                "high": candidate.accuracy.high,
-                "n": candidate.accuracy.n,
+                **{key: candidate.metric[key] for key in ("value", "low", "high", "n")},
                 "seconds": candidate.seconds,
                 "gates": [msgspec.to_builtins(gate) for gate in candidate.gates],
             }
         )
+    metric = training.project.goal.metric
     return {
         "package": str(training.package.folder),
         "package_digest": training.package.digest,
         "run": str(training.run),
+        "report": str(training.run / "report.html"),
         "winner": training.winner,
-        "test": {key: training.test[key] for key in ("value", "low", "high", "n")},
+        "metric": metric,
+        "test": {key: training.test[metric][key] for key in ("value", "low", "high", "n")},
         "candidates": candidates,
+        "baselines": [{"name": b.name, **{key: b.metric[key] for key in ("value", "low", "high", "n")}} for b in training.baselines],
+        "steps": training.steps,
     }
 
 
 def _refusal_document(refused: "GateRefused") -> dict[str, Any]:
     candidates = []
     for name, gates in refused.gates.items():
-        accuracy = refused.accuracies.get(name, {})
-        figures = {"accuracy": accuracy.get("value"), "low": accuracy.get("low"), "high": accuracy.get("high"), "n": accuracy.get("n")}
+        metric = refused.metrics.get(name, {})
+        figures = {key: metric.get(key) for key in ("value", "low", "high", "n")}
         candidates.append({"name": name, "package": None, **figures, "gates": [msgspec.to_builtins(gate) for gate in gates]})
     return {"package": None, "run": str(refused.run), "winner": None, "candidates": candidates, "reason": str(refused)}
 
@@ -142,21 +172,28 @@ def _refusal_document(refused: "GateRefused") -> dict[str, Any]:
 def _print_goal(project: "Project") -> None:
     goal = project.goal
     click.echo(f"{project.name}: {goal.question}")
-    click.echo(f"goal: {goal.metric} at least {goal.minimum:.3f}; less than {goal.noninferior_margin:.3f} worse than the champion\n")
+    limit = "no criterion: nothing can be blessed"
+    if goal.minimum is not None:
+        limit = f"at least {goal.minimum:g}"
+    if goal.maximum is not None:
+        limit = f"at most {goal.maximum:g}"
+    click.echo(f"goal: {goal.metric} {limit}; less than {goal.noninferior_margin:g} worse than the champion\n")
 
 
 def _print_training(training: "Training") -> None:
-    table = [("candidate", "validation accuracy [95 %]", "seconds", "package")]
+    metric = training.project.goal.metric
+    table = [[f"{b.name} (baseline)", _interval(b.metric), f"{b.seconds:.1f}", "-"] for b in training.baselines]
     for outcome in training.outcomes:
-        accuracy = msgspec.to_builtins(outcome.candidate.accuracy)
         where = "refused" if outcome.package is None else str(outcome.package.folder)
         name = f"{outcome.name} (won)" if outcome.name == training.winner else outcome.name
-        table.append((name, _share(accuracy), f"{outcome.candidate.seconds:.1f}", where))
-    _print_table(table)
+        table.append([name, _interval(outcome.candidate.metric), f"{outcome.candidate.seconds:.1f}", where])
+    click.echo(text_table(["candidate", f"validation {metric} [95 %]", "seconds", "package"], table))
     click.echo("")
     _print_gates({outcome.name: outcome.candidate.gates for outcome in training.outcomes})
-    click.echo(f"\n{training.winner} won. Test rows, looked at once: accuracy {_share(training.test)}.")
-    click.echo(f"run:     {training.run}\npackage: {training.package.folder}")
+    for sentence in training.record["report"].get("remarks", []) + training.record.get("remarks", []):
+        click.echo(f"\n{sentence}")
+    click.echo(f"\n{training.winner} won. Test rows, looked at once: {metric} {_interval(training.test[metric])}.")
+    click.echo(f"run:     {training.run}\nreport:  {training.run / 'report.html'}\npackage: {training.package.folder}")
 
 
 def _print_gates(gates: dict[str, Any]) -> None:
@@ -171,13 +208,5 @@ def _print_gates(gates: dict[str, Any]) -> None:
                 click.echo(f"  {name} {gate.gate} {gate.verdict}: {gate.sentence}")
 
 
-def _share(value: dict[str, Any] | None) -> str:
-    if not value:
-        return "-"
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}] n={value['n']}"
-
-
-def _print_table(table: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _interval(value: dict[str, Any]) -> str:
+    return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}] n={value['n']}"

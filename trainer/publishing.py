@@ -1,0 +1,54 @@
+"""The end of a training: run.json, the report beside it, and the mirror in MLflow where the project asks for one.
+
+Nothing here may lose the run: a report that cannot be made or a server that is away is a remark in the record, never an error.
+"""
+
+import logging
+from typing import Final
+
+import msgspec
+
+from edgefleet.errors import EdgefleetError
+from edgefleet.package import ModelPackage
+from trainer.project import Project
+from trainer.report.run_report import write_run_report
+from trainer.runs import Run
+
+REPORT_NAME: Final = "report.html"
+LOG = logging.getLogger(__name__)
+
+
+def publish(project: Project, run: Run, status: str, reason: str) -> None:
+    """Finish the run's record, then write the report and mirror both.
+
+    Args:
+        project: The settings.
+        run: The run.
+        status: packaged | refused | failed.
+        reason: Why not packaged, or "".
+    """
+    run.record.setdefault("remarks", [])
+    run.finish(status, reason)
+    try:
+        write_run_report(report_record(project, run, status, reason), run.folder / REPORT_NAME)
+    except (EdgefleetError, OSError, msgspec.ValidationError) as err:
+        run.record["remarks"].append(f"the report could not be written: {err}")
+        LOG.warning("%s", run.record["remarks"][-1])
+    if project.tracking.mlflow:
+        from trainer.tracking import mirror
+
+        remark = mirror(run.folder, run.record, project.tracking, project.name)
+        run.record["remarks"] += [remark] if remark else []
+    run.finish(status, reason)
+
+
+def register_champion(project: Project, package: ModelPackage) -> str | None:
+    """Register a promoted package in MLflow with the alias `champion`; a sentence when that was not possible."""
+    from trainer.tracking import register
+
+    return register(package.folder, project.name, project.tracking)
+
+
+def report_record(project: Project, run: Run, status: str, reason: str) -> dict[str, object]:
+    """What the report is made from: the run's record with its verdict."""
+    return {**run.record.get("report", {}), "verdict": status, "reason": reason, "reproduce": f"edgefleet train {project.folder.name}"}
