@@ -1,145 +1,82 @@
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from edgefleet.errors import ConfigError, InputError
-from tests.unit.trainer.conftest import TINY, tiny_rows
-from trainer import load_project
-from trainer.dataset import load_rows
-
-Tiny = Callable[..., Path]
+from edgefleet.errors import ArtifactError
+from trainer.dataset import ALL_ROWS, DataSet
 
 
-def test_rows_become_a_float32_matrix_and_class_indices(tiny: Tiny) -> None:
-    rows = load_rows(load_project(tiny()))
-
-    assert rows.x.shape == (600, 3)
-    assert rows.x.dtype == np.float32
-    assert rows.classes == ["x", "y", "z"]
-    assert rows.label[:4].tolist() == [0, 1, 2, 0]
-    assert rows.row_id[0] == "row-0"
-    assert set(rows.slice) == {"all"}
-    assert rows.breaches == 0
-
-
-def test_the_clip_policy_clips(tiny: Tiny) -> None:
-    rows = load_rows(load_project(tiny()))
-
-    assert (rows.x[:, 2].min(), rows.x[:, 2].max()) == (0.0, 1.0)
-
-
-def test_a_missing_value_is_nan_where_it_is_allowed(tiny: Tiny) -> None:
-    lines = tiny_rows()
-    lines[1] = "1.0,,0.5,x,train,row-0"
-
-    rows = load_rows(load_project(tiny(lines)))
-
-    assert np.isnan(rows.x[0, 1])
-    assert rows.breaches == 0
+def some_rows(**other: object) -> DataSet:
+    arrays = {
+        "x": np.arange(12, dtype=np.float32).reshape(4, 3),
+        "label": np.array([0, 1, 0, 1]),
+        "split": np.array(["train", "train", "validation", "test"]),
+        "slices": {"place": np.array(["north", "north", "south", "south"]), "shift": np.array(["day", "night", "day", "night"])},
+        "row_id": np.array(["a", "b", "c", "d"]),
+        "group": np.array(["g", "g", "h", "h"]),
+        "time": np.arange(4.0),
+        "weight": None,
+        "classes": ["no", "yes"],
+        "breaches": 2,
+        "named_breaches": ["row 7, column a: nothing, expected a finite number"],
+    }
+    return DataSet(**(arrays | other)).with_digest()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("warm,0,0,x,train,row-0", "row 0, column a: 'warm', expected a finite number from -100 to 100"),
-        ("500,0,0,x,train,row-0", "row 0, column a: '500', expected a finite number from -100 to 100"),
-        (",0,0,x,train,row-0", "row 0, column a: 'nan', expected a finite number"),
-        ("1,inf,0,x,train,row-0", "row 0, column b: 'inf', expected a finite number or nothing"),
-        ("1,1e39,0,x,train,row-0", "row 0, column b: '1e39', expected a finite number"),  # beyond float32
-    ],
-)
-def test_a_row_that_breaks_the_schema_is_named_and_left_out(tiny: Tiny, line: str, words: str) -> None:
-    lines = tiny_rows()
-    lines[1] = line
+def test_the_rows_of_a_split_keep_every_column_aligned() -> None:
+    train = some_rows().of("train")
 
-    rows = load_rows(load_project(tiny(lines)))
-
-    assert rows.breaches == 1
-    assert rows.named_breaches[0].startswith(words)
-    assert len(rows.label) == 599
-    assert rows.row_id[0] == "row-1"
+    assert len(train) == 2
+    assert train.x.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert train.slices["shift"].tolist() == ["day", "night"]
+    assert train.time is not None
+    assert train.time.tolist() == [0, 1]
+    assert train.weight is None
+    assert train.classes == ["no", "yes"]
 
 
-def test_at_most_five_breaches_are_named(tiny: Tiny) -> None:
-    lines = [line if i == 0 or i > 20 else line.replace(line.partition(",")[0], "bad", 1) for i, line in enumerate(tiny_rows())]
-
-    rows = load_rows(load_project(tiny(lines)))
-
-    assert rows.breaches == 20
-    assert len(rows.named_breaches) == 5
-
-
-def test_the_digest_is_that_of_the_content(tiny: Tiny) -> None:
-    first = load_rows(load_project(tiny())).digest
-    again = load_rows(load_project(tiny())).digest
-    other = load_rows(load_project(tiny(tiny_rows(seed=1)))).digest
-
-    assert first == again
-    assert first != other
+def test_the_first_declared_slice_is_the_slice_and_without_one_there_is_one_slice() -> None:
+    assert some_rows().slice.tolist() == ["north", "north", "south", "south"]
+    assert set(some_rows(slices={}).slice) == {ALL_ROWS}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("a,b,c,label", "a,b,x,label", "lacks 1 of 6 columns: c"),
-        (",validation,", ",valid,", "split 'valid' is unknown"),
-        (",test,", ",train,", "split 'test' has no rows"),
-        (",x,train,row-0", ",,train,row-0", "row 0, column label: empty"),
-    ],
+    "other", [{}, {"slices": {}, "group": None, "time": None}, {"weight": np.ones(4), "x": np.ones((4, 2, 3), np.float32)}]
 )
-def test_rows_without_what_training_needs_are_refused(tiny: Tiny, old: str, new: str, words: str) -> None:
-    text = "\n".join(tiny_rows()).replace(old, new)
+def test_bytes_and_back_gives_the_same_rows(other: dict[str, object]) -> None:
+    rows = some_rows(**other)
 
-    with pytest.raises(InputError, match=words):
-        load_rows(load_project(tiny(text.split("\n"))))
+    again = DataSet.from_bytes(rows.to_bytes())
 
-
-def test_a_table_without_rows_is_refused(tiny: Tiny) -> None:
-    with pytest.raises(InputError, match="has no rows"):
-        load_rows(load_project(tiny(tiny_rows()[:1])))
+    assert again.with_digest().digest == again.digest == rows.digest
+    assert again.to_bytes() == rows.to_bytes()
+    assert list(again.slices) == list(rows.slices)
 
 
-FUNCTION = """
-import pandas
+def test_every_column_is_in_the_digest() -> None:
+    changes: list[dict[str, object]] = [
+        {},
+        {"x": np.ones((4, 3), np.float32)},
+        {"label": np.zeros(4, np.int64)},
+        {"split": np.full(4, "train")},
+        {"slices": {}},
+        {"row_id": np.array(["a", "b", "c", "e"])},
+        {"group": None},
+        {"time": np.ones(4)},
+        {"weight": np.ones(4)},
+        {"classes": ["no", "maybe"]},
+        {"breaches": 3},
+    ]
+    changed = [some_rows(**other).digest for other in changes]
 
-def rows(n: int, kind: str = "good"):
-    if kind == "bad":
-        raise ValueError("kind must be good")
-    if kind == "list":
-        return []
-    return pandas.DataFrame({"a": range(n), "b": 0.5, "c": 0.5, "label": ["x", "y"] * (n // 2), "split": "train", "row_id": range(n)})
-"""
-
-
-def with_function(tiny: Tiny, arguments: str, source: str = "made:rows") -> Path:
-    folder = tiny(text=TINY.replace('source = "rows.csv"', f'source = "{source}"\narguments = {arguments}'))
-    (folder / "made.py").write_text(FUNCTION)
-    return folder
-
-
-def test_a_function_beside_the_project_file_gives_the_rows(tiny: Tiny) -> None:
-    before = list(sys.path)
-
-    with pytest.raises(InputError, match="split 'validation' has no rows"):  # the table came; it has training rows only
-        load_rows(load_project(with_function(tiny, "{ n = 40 }")))
-
-    assert sys.path == before
+    assert len(set(changed)) == len(changed)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "source", "words"),
-    [
-        ("{ m = 40 }", "made:rows", "data.arguments do not fit 'made:rows'"),
-        ('{ n = 40, kind = "bad" }', "made:rows", "refused its arguments .*: kind must be good"),
-        ('{ n = 40, kind = "list" }', "made:rows", "returned list, expected a pandas DataFrame"),
-        ("{ n = 40 }", "made:lines", "has no function 'lines'"),
-        ("{ n = 40 }", "nowhere_to_be_found:rows", "no module 'nowhere_to_be_found'"),
-        ("{ n = 40 }", "absent.csv", "cannot be read as CSV"),
-    ],
-)
-def test_a_source_that_cannot_be_used_is_explained(tiny: Tiny, arguments: str, source: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        load_rows(load_project(with_function(tiny, arguments, source)))
+def test_text_padding_does_not_change_the_digest() -> None:
+    wide = some_rows(row_id=np.array(["a", "b", "c", "d"], "U40"))
+
+    assert wide.digest == some_rows().digest
+
+
+def test_damaged_bytes_are_an_artifact_error() -> None:
+    with pytest.raises(ArtifactError, match="data set: not a readable"):
+        DataSet.from_bytes(some_rows().to_bytes()[:100])

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -261,7 +262,7 @@ def test_a_database_has_no_fingerprint(tiny: Tiny) -> None:
 
 
 def test_the_content_digest_tells_cells_names_and_missing_values_apart() -> None:
-    tables = [
+    tables: list[dict[str, list[Any]]] = [
         {"a": ["x", "y"]},
         {"a": ["x", None]},
         {"a": ["x", ""]},
