@@ -1,8 +1,8 @@
 """Cached steps: a step whose code, inputs and libraries are unchanged does not run again; the answer says why a step ran.
 
-A step's outcome is a set of files. An entry is one file, `entries/<key>`, complete or absent whatever happens in between; each file in it is
-checked by its sha256 when it is read, and a damaged entry runs the step again. `steps/<name>.json` keeps what the step last ran with, to say
-what changed. Processes that want the same entry wait for each other; other steps do not wait. The size is bounded by `prune` only.
+A step's outcome is a set of files. An entry is one file, `entries/<key>`, complete or absent whatever happens in between; each file in it
+is checked by its sha256 when it is read, and a damaged entry runs the step again. `steps/<name>.json` keeps what the step last ran with, to
+say what changed. Processes that want the same entry wait for each other; other steps do not wait. The size is bounded by `prune` only.
 """
 
 import contextlib
@@ -55,9 +55,7 @@ class StepCache:
         self.folder = folder
         self._sources = Sources(packages)
 
-    def run(
-        self, name: str, function: Callable[[], dict[str, bytes]], *, inputs: Mapping[str, Any], code: Sequence[object]
-    ) -> StepResult:
+    def run(self, name: str, function: Callable[[], dict[str, bytes]], *, inputs: Mapping[str, Any], code: Sequence[object]) -> StepResult:
         """Run a step, or take what it made when it last ran with the same code, inputs and libraries.
 
         Args:

@@ -1,29 +1,24 @@
 """What the code of a step means: digests of everything of our own packages that it reaches, and versions of the libraries below.
 
-Works on source text, nothing is imported: asking is cheap, also for code that would load TensorFlow. The unit is a top-level statement (a
-function, a class with its methods, a constant). A unit is its syntax tree without docstrings, comments and layout, so that words change no key.
+Works on source text, nothing is imported: asking is cheap, also for code that would load TensorFlow. The unit is a top-level statement
+(a function, a class with its methods, a constant): its syntax tree without docstrings, comments and layout, so that words change no key.
 
 Seen: names, attributes of imported modules, imports at any depth, defaults, decorators, annotations (an argument's class is code that may
 run), closures of the functions given, texts that name one of our modules (`"trainer.candidates.forest"`), statements that run at import.
 Not seen: `getattr` by computed text, subclasses that come in as values, files, environment. Declare those as inputs of the step.
 """
 
-import ast
-import hashlib
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
+from trainer.code_modules import EFFECTS, Module, Target, bind_imports, chains, parse, sha256_text, write_syntax
 from trainer.code_versions import versions_of
 
-_MODULE_TEXT: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*)?")
-_EFFECTS: Final = "<import>"  # the unit of what runs when the module is imported
 _ROOT: Final = Path(__file__).parents[1]
-OWN_PACKAGES: Final[dict[str, Path]] = {name: _ROOT for name in ("trainer", "edgefleet")}
+OWN_PACKAGES: Final[dict[str, Path]] = dict.fromkeys(("trainer", "edgefleet"), _ROOT)
 
 
 @dataclass(frozen=True)
@@ -39,31 +34,13 @@ class CodeDigest:
     versions: dict[str, str]
 
 
-@dataclass
-class _Target:
-    """An import: `attribute` of `module`, or the module itself."""
-
-    module: str
-    attribute: str | None = None
-
-
-@dataclass
-class _Module:
-    """One parsed file: which statements and imports bind which name."""
-
-    name: str
-    units: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, list[_Target]] = field(default_factory=dict)
-    stars: list[str] = field(default_factory=list)
-
-
 class Sources:
     """The files of our packages, each parsed once: what is on disk when first asked counts for the life of this object."""
 
     def __init__(self, packages: Mapping[str, Path] | None = None) -> None:
         """Args: packages: folder that holds the package or module, by its top name; trainer and edgefleet when left out."""
         self._packages = dict(OWN_PACKAGES if packages is None else packages)
-        self._modules: dict[str, _Module | None] = {}
+        self._modules: dict[str, Module | None] = {}
         self._units: dict[tuple[str, str], tuple[str, set[tuple[str, str]]]] = {}
 
     def digest(self, code: Sequence[object]) -> CodeDigest:
@@ -102,7 +79,7 @@ class Sources:
             module, name = getattr(item, "__module__", None) or "", getattr(item, "__qualname__", "").partition(".")[0]
             roots = [(module, name)]
         parsed = self._parsed(module) if self._is_own(module) else None
-        if parsed is None or any(name not in parsed.units and name not in parsed.imports for _, name in roots if name != _EFFECTS):
+        if parsed is None or any(name not in parsed.units and name not in parsed.imports for _, name in roots if name != EFFECTS):
             known = ", ".join(sorted(self._packages))
             raise TypeError(f"{item!r} has no source in the packages {known}: pass what it depends on as an input of the step")
         return (*self._closure(item, roots),)
@@ -118,26 +95,26 @@ class Sources:
                 values.append(value)
             else:
                 raise TypeError(f"{item!r} closes over a {type(value).__name__}, which has no digest: pass it as an input of the step")
-        return roots, {f"{roots[0][0]}.{roots[0][1]} (closure)": _sha256(repr(values))} if values else {}
+        return roots, {f"{roots[0][0]}.{roots[0][1]} (closure)": sha256_text(repr(values))} if values else {}
 
     def _is_own(self, module: str) -> bool:
         return module.partition(".")[0] in self._packages
 
-    def _parsed(self, module: str) -> _Module | None:
+    def _parsed(self, module: str) -> Module | None:
         """The module, or None when there is no such file."""
         if module not in self._modules:
             base = self._packages[module.partition(".")[0]].joinpath(*module.split("."))
             path = next((path for path in (base.with_name(base.name + ".py"), base / "__init__.py") if path.is_file()), None)
             if path is None:
-                self._modules[module] = _Module(module) if base.is_dir() else None
+                self._modules[module] = Module(module) if base.is_dir() else None
             else:
-                self._modules[module] = _parse(module, path)
+                self._modules[module] = parse(module, path)
         return self._modules[module]
 
     def _whole(self, module: str) -> list[tuple[str, str]]:
         parsed = self._parsed(module) if self._is_own(module) else None
         names = [] if parsed is None else [*parsed.units, *parsed.imports]
-        return [(module, name) for name in {*names, _EFFECTS}]
+        return [(module, name) for name in {*names, EFFECTS}]
 
     def _unit(self, module: str, name: str) -> tuple[str, set[tuple[str, str]]]:
         """Digest of one unit ("" for a mere import) and the units it names."""
@@ -146,7 +123,8 @@ class Sources:
         parsed = self._parsed(module)
         if parsed is None:
             return "", set()
-        reached = {(module, _EFFECTS)}
+        parts = module.split(".")
+        reached = {(".".join(parts[: depth + 1]), EFFECTS) for depth in range(len(parts))}  # importing a.b runs a's statements too
         for target in parsed.imports.get(name, []):
             reached |= self._follow(target, [])
         if name not in parsed.units and name not in parsed.imports:  # from `import *`, or made by a module's __getattr__
@@ -154,20 +132,20 @@ class Sources:
                 reached |= set(self._whole(star))
         digest = ""
         if statements := parsed.units.get(name):
-            local = _Module(module, imports=dict(parsed.imports), units=parsed.units)
-            _bind_imports(statements, local)
+            local = Module(module, imports=dict(parsed.imports), units=parsed.units, stars=list(parsed.stars))
+            bind_imports(statements, local)
             meant = {}
-            for chain in {chain for statement in statements for chain in _chains(statement)}:
+            for chain in {chain for statement in statements for chain in chains(statement)}:
                 if targets := self._resolve(local, chain):
                     meant[".".join(chain)] = sorted(targets)
                     reached |= targets
             written: list[str] = []
-            _write(statements, written)
-            digest = _sha256("\0".join([*written, *map(repr, sorted(meant.items()))]))
+            write_syntax(statements, written)
+            digest = sha256_text("\0".join([*written, *map(repr, sorted(meant.items()))]))
         self._units[module, name] = digest, reached
         return digest, reached
 
-    def _resolve(self, module: _Module, chain: tuple[str, ...]) -> set[tuple[str, str]]:
+    def _resolve(self, module: Module, chain: tuple[str, ...]) -> set[tuple[str, str]]:
         """Units that `a.b.c` means inside `module`; a chain of one text with a dot names a module."""
         first, rest = chain[0], list(chain[1:])
         if "." in first or ":" in first:
@@ -184,7 +162,7 @@ class Sources:
             found |= set(self._whole(star))
         return found
 
-    def _follow(self, target: _Target, rest: list[str]) -> set[tuple[str, str]]:
+    def _follow(self, target: Target, rest: list[str]) -> set[tuple[str, str]]:
         """Units of an imported module or of its attributes `rest`."""
         module, names = target.module, ([target.attribute] if target.attribute else []) + rest
         if not self._is_own(module):
@@ -197,120 +175,3 @@ class Sources:
                 break  # made at run time: everything of the module counts
             module, names = f"{module}.{names[0]}", names[1:]
         return set(self._whole(module))
-
-
-def _parse(name: str, path: Path) -> _Module:
-    module = _Module(name)
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    tree = ast.parse(path.read_bytes(), str(path))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:  # relative to absolute, once and for all
-            base = package.split(".")[: len(package.split(".")) - node.level + 1]
-            node.module, node.level = ".".join([*base, *([node.module] if node.module else [])]), 0
-    for statement in tree.body:
-        if isinstance(statement, ast.Import | ast.ImportFrom) or (compound := _only_imports(statement)):
-            _bind_imports([statement], module)
-        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
-            names = set(_bound(statement))
-            if not names or (names & module.imports.keys() and not compound) or _is_registered(statement, module):
-                names.add(_EFFECTS)
-            _bind_imports([statement] if isinstance(statement, ast.If | ast.Try | ast.With) else [], module)
-            for bound in names:
-                module.units.setdefault(bound, []).append(statement)
-    return module
-
-
-def _only_imports(statement: ast.stmt) -> bool:
-    """Whether a compound statement (`if TYPE_CHECKING`) does nothing but import."""
-    if not isinstance(statement, ast.If | ast.Try):
-        return False
-    inner = [*statement.body, *statement.orelse]
-    inner += [child for handler in getattr(statement, "handlers", []) for child in handler.body]
-    return all(isinstance(child, ast.Import | ast.ImportFrom | ast.Pass) for child in inner)
-
-
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    """Names that a top-level statement binds, or whose value it changes (`TABLE["a"] = 1`)."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield statement.name
-        return
-    for node in ast.walk(statement):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
-            base: ast.AST = node
-            while isinstance(base, ast.Attribute | ast.Subscript):
-                base = base.value
-            if isinstance(base, ast.Name):
-                yield base.id
-
-
-def _is_registered(statement: ast.stmt, module: _Module) -> bool:
-    """Whether a decorator of this module (`@table.add`) keeps the function: then importing the module makes it reachable."""
-    for decorator in getattr(statement, "decorator_list", []):
-        if any(chain[0] in module.units for chain in _chains(decorator)):
-            return True
-    return False
-
-
-def _bind_imports(statements: Sequence[ast.AST], module: _Module) -> None:
-    for node in (node for statement in statements for node in ast.walk(statement)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                name = alias.asname or alias.name.partition(".")[0]
-                module.imports[name] = [*module.imports.get(name, []), _Target(alias.name if alias.asname else name)]
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if alias.name == "*":
-                    module.stars.append(node.module or "")
-                else:
-                    name = alias.asname or alias.name
-                    module.imports[name] = [*module.imports.get(name, []), _Target(node.module or "", alias.name)]
-
-
-def _chains(node: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Every name with its attributes, `np.linalg.norm` as (np, linalg, norm); texts that look like a module or an annotation too."""
-    waiting = [node]
-    while waiting:
-        here = waiting.pop()
-        if isinstance(here, ast.Attribute):
-            names: list[str] = []
-            base: ast.expr = here
-            while isinstance(base, ast.Attribute):
-                names.append(base.attr)
-                base = base.value
-            if isinstance(base, ast.Name):
-                yield (base.id, *reversed(names))
-                continue
-            waiting.append(base)
-        elif isinstance(here, ast.Name):
-            yield (here.id,)
-        elif isinstance(here, ast.Constant) and isinstance(here.value, str):
-            if here.value.isidentifier() or _MODULE_TEXT.fullmatch(here.value):
-                yield (here.value,)
-        else:
-            waiting.extend(ast.iter_child_nodes(here))
-
-
-def _write(value: object, out: list[str]) -> None:
-    """Syntax as text without positions and docstrings; `ast.dump` takes three times as long."""
-    if isinstance(value, ast.AST):
-        out.append(type(value).__name__)
-        for name in value._fields:
-            child = getattr(value, name, None)
-            if name == "body" and isinstance(value, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                first = child[0]
-                told = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-                child = child[1:] if told else child
-            if name != "ctx":
-                _write(child, out)
-    elif isinstance(value, list):
-        out.append(f"[{len(value)}")
-        for item in value:
-            _write(item, out)
-    else:
-        out.append(repr(value))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

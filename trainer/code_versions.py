@@ -20,7 +20,7 @@ _REQUIREMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def versions_of(modules: Iterable[str]) -> dict[str, str]:
-    """Versions of the libraries that own these top-level modules, and of what they require directly; Python's own without the last number."""
+    """Versions of the libraries that own these top-level modules, and of what they require directly; Python's without its last number."""
     versions = {"python": "{}.{}".format(*sys.version_info)}
     for module in sorted(set(modules) - set(sys.stdlib_module_names)):
         versions |= _versions_of(module)
@@ -37,11 +37,11 @@ def _versions_of(module: str) -> dict[str, str]:
     versions = {}
     for name in _candidates(module):
         if (version := _version(name)) is not None:
-            versions[name] = version
+            versions[_normal(name)] = version
             for line in metadata.requires(name) or []:
                 required = _REQUIREMENT.match(line)
                 if required and "extra ==" not in line and (below := _version(required.group())) is not None:
-                    versions[required.group().lower()] = below
+                    versions[_normal(required.group())] = below
     return versions or {module: "absent"}
 
 
@@ -51,6 +51,10 @@ def _candidates(module: str) -> tuple[str, ...]:
     if _version(module) is not None:
         return (module,)
     return tuple(sorted(set(_installed().get(module, ()))))
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @functools.cache

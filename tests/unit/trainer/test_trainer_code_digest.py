@@ -1,0 +1,192 @@
+"""The digest of code: a small package is written, changed by one line, and asked again."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trainer.code_digest import CodeDigest, Sources
+from trainer.code_versions import version_of, versions_of
+
+FILES = {
+    "pipe/__init__.py": "",
+    "pipe/steps.py": '''
+import math
+from typing import TYPE_CHECKING
+
+from pipe.below import called
+from pipe import limits
+from pipe import below as lower
+
+if TYPE_CHECKING:
+    from pipe.rows import Rows
+
+
+def first(rows: "Rows", scale=2):
+    """Words."""
+    # a comment
+    return [called(v) * math.pi * scale for v in rows.cells()]
+
+
+def second(x):
+    import numpy as np
+
+    return np.full(limits.HEIGHT, x) + limits.WIDTH
+
+
+def third(name):
+    from pipe.table import FUNCTIONS
+
+    return FUNCTIONS[name]()
+
+
+def fourth():
+    return lower
+
+
+def fifth():
+    import pandas
+
+    return pandas
+''',
+    "pipe/below.py": "LIMIT = 3\n\ndef inner(x):\n    return x + 1\n\ndef called(x):\n    return inner(x) * LIMIT\n\ndef other():\n    return 0\n",
+    "pipe/limits.py": "HEIGHT = 3\nWIDTH: int = 4\nDEPTH = 5\n",
+    "pipe/rows.py": "class Base:\n    def cells(self):\n        return []\n\nclass Rows(Base):\n    pass\n\nclass Alien:\n    pass\n",
+    "pipe/table.py": 'FUNCTIONS = {}\n\ndef keep(f):\n    FUNCTIONS[f.__name__] = f\n    return f\n\n@keep\ndef kept():\n    return 1\n\ndef loose():\n    return 2\n',
+    "pipe/late.py": "def load():\n    return 'pipe.limits'\n",
+}  # fmt: skip
+
+Ask = Callable[..., CodeDigest]
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Ask:
+    """Write the package with changes, (file, old text, new text) each, and digest one of its functions."""
+
+    def digest(code: str, *changes: tuple[str, str, str]) -> CodeDigest:
+        for name, text in FILES.items():
+            for file, old, new in changes:
+                if file == name:
+                    assert old in text
+                    text = text.replace(old, new)
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        return Sources({"pipe": tmp_path}).digest([code])
+
+    return digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("pipe/steps.py", "# a comment", "# another"),
+        ("pipe/steps.py", "Words.", "Other words."),
+        ("pipe/below.py", "x + 1", "x   +   1"),
+        ("pipe/below.py", "LIMIT = 3", "\n\n\nLIMIT = 3"),
+        ("pipe/below.py", "return 0", "return 1"),
+        ("pipe/steps.py", "np.full(limits.HEIGHT, x)", "np.full(limits.HEIGHT, -x)"),
+        ("pipe/limits.py", "HEIGHT = 3", "HEIGHT = 9"),
+        ("pipe/rows.py", "class Alien:\n    pass", "class Alien:\n    x = 1"),
+    ],
+)
+def test_what_a_step_does_not_reach_leaves_its_digest_alone(ask: Ask, change: tuple[str, str, str]) -> None:
+    assert ask("pipe.steps:first", change) == ask("pipe.steps:first")
+
+
+@pytest.mark.parametrize(
+    ("change", "unit"),
+    [
+        (("pipe/steps.py", "math.pi", "math.e"), "pipe.steps.first"),
+        (("pipe/steps.py", "scale=2", "scale=3"), "pipe.steps.first"),
+        (("pipe/below.py", "x + 1", "x + 2"), "pipe.below.inner"),
+        (("pipe/below.py", "LIMIT = 3", "LIMIT = 3.0"), "pipe.below.LIMIT"),
+        (("pipe/rows.py", "return []", "return [1]"), "pipe.rows.Base"),
+    ],
+)
+def test_a_change_two_calls_away_changes_the_digest_and_names_its_unit(ask: Ask, change: tuple[str, str, str], unit: str) -> None:
+    before, after = ask("pipe.steps:first").units, ask("pipe.steps:first", change).units
+
+    assert [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)] == [unit]
+
+
+def test_an_attribute_of_an_imported_module_is_followed_alone(ask: Ask) -> None:
+    assert set(ask("pipe.steps:second").units) == {"pipe.steps.second", "pipe.limits.HEIGHT", "pipe.limits.WIDTH"}
+
+
+def test_a_module_used_as_a_value_counts_as_a_whole(ask: Ask) -> None:
+    assert "pipe.below.other" in ask("pipe.steps:fourth").units
+
+
+def test_a_text_that_names_a_module_reaches_it(ask: Ask) -> None:
+    assert "pipe.limits.DEPTH" in ask("pipe.late:load").units
+
+
+def test_a_function_that_its_decorator_keeps_in_a_table_is_reached_through_the_table(ask: Ask) -> None:
+    before = ask("pipe.steps:third")
+
+    assert ask("pipe.steps:third", ("pipe/table.py", "return 1", "return 3")) != before
+    assert ask("pipe.steps:third", ("pipe/table.py", "return 2", "return 3")) == before
+
+
+def test_the_same_name_imported_from_elsewhere_changes_the_digest(ask: Ask) -> None:
+    moved = ask("pipe.steps:first", ("pipe/steps.py", "from pipe.below import called", "from pipe.below import inner as called"))
+
+    assert moved.units["pipe.steps.first"] != ask("pipe.steps:first").units["pipe.steps.first"]
+
+
+def test_libraries_count_by_their_version_also_when_imported_inside_a_function(ask: Ask) -> None:
+    assert ask("pipe.steps:second").versions == {"numpy": version_of("numpy"), "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    assert ask("pipe.steps:fifth").versions["pandas"] == version_of("pandas")
+    assert "numpy" in ask("pipe.steps:fifth").versions, "what a library requires counts too"
+    assert versions_of(["no_such_library"])["no_such_library"] == "absent"
+
+
+def test_values_of_a_closure_count_and_those_without_a_digest_are_refused() -> None:
+    def made(value: object) -> Callable[[], object]:
+        def inner() -> object:
+            return value
+
+        return inner
+
+    # Only what is imported by name has a source; this module stands for a package of its own.
+    sources = Sources({__name__.partition(".")[0]: Path(__file__).parents[3]})
+
+    assert sources.digest([made(1)]) != sources.digest([made(2)])
+    assert sources.digest([made(1)]) == sources.digest([made(1)])
+    with pytest.raises(TypeError, match="closes over a object, which has no digest: pass it as an input"):
+        sources.digest([made(object())])
+
+
+@pytest.mark.parametrize("code", [len, "pipe.steps:absent", "absent.module", Path])
+def test_code_without_a_source_in_our_packages_is_refused(ask: Ask, code: object, tmp_path: Path) -> None:
+    ask("pipe.steps:first")
+
+    with pytest.raises(TypeError, match="has no source in the packages pipe"):
+        Sources({"pipe": tmp_path}).digest([code])
+
+
+def test_the_whole_trainer_is_digested_in_less_than_a_second_and_imports_no_heavy_library() -> None:
+    program = (
+        "import sys, time; from trainer.code_digest import Sources; begin = time.perf_counter()\n"
+        "units = Sources().digest(['trainer.training:run_training']).units; print(len(units), time.perf_counter() - begin)\n"
+        "print([name for name in ('sklearn', 'pandas', 'tensorflow', 'optuna', 'scipy') if name in sys.modules])\n"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert output.returncode == 0, output.stderr
+    count, seconds = output.stdout.splitlines()[0].split()
+    assert int(count) > 100
+    assert float(seconds) < 1.0, "about 0.3 s on a free core; the bound leaves room for a busy one"
+    assert output.stdout.splitlines()[1] == "[]"
+
+
+def test_a_second_question_to_the_same_sources_costs_next_to_nothing() -> None:
+    sources = Sources()
+    first = sources.digest(["trainer.training:run_training"])
+    begin = time.process_time()
+
+    assert sources.digest(["trainer.training:run_training"]) == first
+    assert time.process_time() - begin < 0.1
