@@ -191,7 +191,7 @@ def test_pruning_removes_what_was_used_longest_ago_and_says_why_it_runs_again(tm
 
 def test_an_input_that_is_no_json_value_is_refused_with_the_remedy(tmp_path: Path) -> None:
     for value in (object(), float("nan")):
-        with pytest.raises(TypeError, match="step 'one': an input is no JSON value .*: pass a digest of it"):
+        with pytest.raises(TypeError, match=r"step 'one': an input is no JSON value .*: pass a digest of it"):
             one(StepCache(tmp_path), value=value)
 
 

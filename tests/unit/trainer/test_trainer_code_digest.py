@@ -52,12 +52,36 @@ def fifth():
 
     return pandas
 ''',
-    "pipe/below.py": "LIMIT = 3\n\ndef inner(x):\n    return x + 1\n\ndef called(x):\n    return inner(x) * LIMIT\n\ndef other():\n    return 0\n",
+    "pipe/below.py": """
+LIMIT = 3
+
+def inner(x):
+    return x + 1
+
+def called(x):
+    return inner(x) * LIMIT
+
+def other():
+    return 0
+""",
     "pipe/limits.py": "HEIGHT = 3\nWIDTH: int = 4\nDEPTH = 5\n",
     "pipe/rows.py": "class Base:\n    def cells(self):\n        return []\n\nclass Rows(Base):\n    pass\n\nclass Alien:\n    pass\n",
-    "pipe/table.py": 'FUNCTIONS = {}\n\ndef keep(f):\n    FUNCTIONS[f.__name__] = f\n    return f\n\n@keep\ndef kept():\n    return 1\n\ndef loose():\n    return 2\n',
+    "pipe/table.py": """
+FUNCTIONS = {}
+
+def keep(f):
+    FUNCTIONS[f.__name__] = f
+    return f
+
+@keep
+def kept():
+    return 1
+
+def loose():
+    return 2
+""",
     "pipe/late.py": "def load():\n    return 'pipe.limits'\n",
-}  # fmt: skip
+}
 
 Ask = Callable[..., CodeDigest]
 
@@ -67,13 +91,13 @@ def ask(tmp_path: Path) -> Ask:
     """Write the package with changes, (file, old text, new text) each, and digest one of its functions."""
 
     def digest(code: str, *changes: tuple[str, str, str]) -> CodeDigest:
-        for name, text in FILES.items():
-            for file, old, new in changes:
-                if file == name:
-                    assert old in text
-                    text = text.replace(old, new)
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text(text)
+        texts = dict(FILES)
+        for file, old, new in changes:
+            assert old in texts[file]
+            texts[file] = texts[file].replace(old, new)
+        for file, text in texts.items():
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            (tmp_path / file).write_text(text)
         return Sources({"pipe": tmp_path}).digest([code])
 
     return digest

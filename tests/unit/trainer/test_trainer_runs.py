@@ -95,9 +95,9 @@ def test_a_run_is_found_by_the_beginning_or_the_end_of_its_id(tmp_path: Path) ->
 
     assert read_run(tmp_path, "20260202")["id"] == "20260202T000000Z-cccccc"
     assert read_run(tmp_path, "bbb")["id"] == "20260101T000000Z-abbbbb"
-    with pytest.raises(ConfigError, match="2 runs fit '202601': .*; write more of the id"):
+    with pytest.raises(ConfigError, match=r"2 runs fit '202601': .*; write more of the id"):
         read_run(tmp_path, "202601")
-    with pytest.raises(ConfigError, match="no run 'x'; the newest are .*cccccc; `edgefleet runs list` lists them"):
+    with pytest.raises(ConfigError, match=r"no run 'x'; the newest are .*cccccc; `edgefleet runs list` lists them"):
         read_run(tmp_path, "x")
     with pytest.raises(ConfigError, match="no run 'x'; there are none"):
         read_run(tmp_path / "absent", "x")
@@ -106,7 +106,7 @@ def test_a_run_is_found_by_the_beginning_or_the_end_of_its_id(tmp_path: Path) ->
 def test_a_folder_where_no_run_can_be_made_is_a_setting_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ConfigError, match="cannot make the run folder: .*; name another with --runs-dir"):
+    with pytest.raises(ConfigError, match=r"cannot make the run folder: .*; name another with --runs-dir"):
         Run(tmp_path / "file")
 
 
