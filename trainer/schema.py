@@ -164,7 +164,7 @@ def _looks_like_time(present: "pandas.Series[Any]", name: str) -> bool:
 def _looks_like_id(present: "pandas.Series[Any]") -> bool:
     values, unreadable = numbers(present)
     if unreadable.any():
-        return True
+        return bool(unreadable.mean() > 0.5)  # else: numbers with some words among them
     # Whole numbers one by one, in order: a running number. Distinct fractions are measurements.
     return bool((np.abs(np.diff(values)) == 1).all())
 
