@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 import pytest
 
-from edgefleet.errors import ConfigError, EdgefleetError, InputError
+from edgefleet.errors import ConfigError, EdgefleetError, InputError, MissingPartError
 from tests.unit.trainer.conftest import TINY, tiny_rows
 from trainer.load import load_rows
 from trainer.project import Project, load_project
@@ -168,6 +168,23 @@ def test_a_database_that_fails_says_so_in_one_sentence(tiny: Tiny, source: str, 
 
     with pytest.raises(EdgefleetError, match=words) as caught:
         read_table(load_project(tiny(text=SQL), [f"data.source={source!r}", f"data.query={query!r}", "data.arguments={}"]))
+
+    assert "\n" not in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_driver_that_is_not_installed_exits_78_with_the_line_that_installs_it(tiny: Tiny) -> None:
+    with pytest.raises(MissingPartError, match=r"oracle\+cx_oracle://user:\*\*\*@host/db needs the driver .*: pip install") as caught:
+        read_table(load_project(tiny(text=SQL), ["data.source='oracle+cx_oracle://user:geheim@host/db'"]))
+
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_server_that_is_away_is_named_without_its_password(tiny: Tiny) -> None:
+    pytest.importorskip("psycopg")
+
+    with pytest.raises(ConfigError, match=r"postgresql\+psycopg://user:\*\*\*@127.0.0.1:1/db failed: .*[Cc]onnection") as caught:
+        read_table(load_project(tiny(text=SQL), ["data.source='postgresql+psycopg://user:geheim@127.0.0.1:1/db'"]))
 
     assert "\n" not in str(caught.value)
     assert "geheim" not in str(caught.value)
