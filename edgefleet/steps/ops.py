@@ -73,7 +73,9 @@ def make_op(ops: Sequence[Op], kind: str, args: Sequence[int], numbers: Sequence
         raise ArtifactError(f"{where}: unknown kind; this program knows {', '.join(ARITY)}")
     if any(not 0 <= i < len(ops) for i in args) or len(args) != (ARITY[kind] if ARITY[kind] is not None else max(1, len(args))):
         raise ArtifactError(f"{where}: operands {list(args)[:8]} do not stand before it or are not {ARITY[kind]}")
-    made = None if values is None else np.ascontiguousarray(values, np.float32)
+    made = None if values is None else np.array(values, np.float32, order="C")
+    if made is not None:
+        made.flags.writeable = False
     operands = [ops[i] for i in args]
     _check_truths(where, kind, operands)
     shape = _shape(where, kind, operands, tuple(numbers), made)

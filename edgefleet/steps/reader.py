@@ -26,7 +26,7 @@ _NUMPY: Final[dict[str, Callable[..., Any]]] = {
 }  # fmt: skip
 
 
-class _StoredOp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _StoredOp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     kind: str
     args: list[int] = []
     numbers: list[int] = []
