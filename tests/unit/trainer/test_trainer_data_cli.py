@@ -174,6 +174,15 @@ def test_what_cannot_be_checked_at_all_exits_3_in_one_line(edgefleet: Run, tiny:
     assert result.stderr.count("\n") == 1
 
 
+def test_the_report_is_one_html_file_about_these_rows(edgefleet: Run, tiny: Tiny, tmp_path: Path) -> None:
+    result = edgefleet("data", "report", tiny(), "--output", tmp_path / "rows.html")
+
+    page = (tmp_path / "rows.html").read_text()
+    assert (result.returncode, result.stdout) == (0, f"written: {tmp_path / 'rows.html'}\n")
+    assert page.lower().startswith("<!doctype html>")
+    assert "Which of three?" in page
+
+
 def test_init_writes_a_project_that_data_check_accepts(edgefleet: Run, tiny: Tiny, tmp_path: Path) -> None:
     rows = tiny() / "rows.csv"
 
