@@ -16,7 +16,7 @@ import msgspec
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ConfigError, InputError
 from edgefleet.identifiers import check_id
-from edgefleet.manifest import MAX_INPUTS, Input
+from edgefleet.manifest import MAX_INPUTS, Input, Task
 from trainer.limits import check_columns_apart, check_inputs, check_limits, check_size
 from trainer.settings import LATER_TABLES, Pattern, Schema, Tables
 
@@ -40,6 +40,11 @@ class Project(Tables, frozen=True, kw_only=True):
     inputs: list[Input]
     shape: list[int]
     digest: str
+
+    @property
+    def task(self) -> Task:
+        """Kind of prediction as models know it: remaining useful life is a regression."""
+        return "regression" if self.goal.task == "rul" else self.goal.task
 
     def tables(self) -> dict[str, Any]:
         """The settings as plain values, defaults included."""

@@ -199,3 +199,10 @@ def test_every_setting_has_a_meaning_on_the_page() -> None:
 
     assert len(rows) > 90
     assert all(line.rstrip(" |").rpartition("| ")[2].strip() for line in rows)
+
+
+@pytest.mark.parametrize(("goal", "task"), [("classification", "classification"), ("rul", "regression"), ("anomaly", "anomaly")])
+def test_remaining_useful_life_is_a_regression_to_models(tiny: Tiny, goal: str, task: str) -> None:
+    metric = {"classification": "accuracy", "rul": "rmse", "anomaly": "auc"}[goal]
+
+    assert load_project(tiny(text=TINY.replace("minimum = 0.6", f'task = "{goal}"\nmetric = "{metric}"'))).task == task
