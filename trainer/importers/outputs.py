@@ -105,6 +105,8 @@ def _anomaly(description: Description, flat: dict[str, NDArray[Any]], row_values
 def meant(output: NDArray[Any], signature: Signature, x: NDArray[np.float32]) -> NDArray[np.float64]:
     """The chosen output of rows x as what the trainer reads: probabilities [n, classes], or [n] values or scores."""
     flat = output.reshape(len(output), -1).astype(np.float64)
+    if signature.meaning == "probabilities" and signature.kind == "skops":
+        return flat  # scikit-learn's own sum to 1, and dividing once more would change their last bits
     if signature.meaning == "probabilities":
         clipped = np.maximum(flat, 0)
         return np.asarray(clipped / np.maximum(clipped.sum(axis=1, keepdims=True), 1e-12), np.float64)
