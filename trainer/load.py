@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import InputError
 from trainer.dataset import DataSet
-from trainer.labels import Labels, check_classes_trained, check_target_varies, is_labelled, read_labels
+from trainer.labels import check_classes_trained, check_target_varies, is_labelled, read_labels
 from trainer.project import Project
 from trainer.settings import Window
 from trainer.sources import read_table
@@ -63,7 +63,7 @@ def rows_of(project: Project, checked: CheckedTable) -> DataSet:
         row_id=_row_ids(texts.get("id"), project.data.id, keep),
         group=texts.get("group"),
         time=time,
-        weight=_weights(project, checked.table, keep, labels, split),
+        weight=_weights(project, checked.table, keep),
         classes=labels.classes,
         breaches=int(refused.sum()),
         named_breaches=named,
@@ -101,21 +101,14 @@ def _row_ids(named: NDArray[np.str_] | None, column: str | None, keep: NDArray[n
     return named
 
 
-def _weights(
-    project: Project, table: "pandas.DataFrame", keep: NDArray[np.int64], labels: Labels, split: NDArray[np.str_]
-) -> NDArray[np.float64] | None:
-    """Declared weights times n / (classes x rows of the class), counted in training, where classes are to be balanced."""
-    weight = None
-    if project.data.weight is not None:
-        weight = numbers_of(table[project.data.weight], keep, "weight")
-        if (weight < 0).any() or not weight.any():
-            row = keep[int((weight <= 0).argmax())]
-            raise InputError(f"row {row}, column {project.data.weight}: a weight is at least 0, and one must be above 0")
-    if project.data.class_weight == "balanced" and labels.classes:
-        train = labels.values[(split == "train") & is_labelled(labels.values)]
-        count = np.bincount(train, minlength=len(labels.classes))
-        balance = len(train) / (np.maximum(count, 1) * max((count > 0).sum(), 1))
-        weight = (np.ones(len(keep)) if weight is None else weight) * balance[labels.values]
+def _weights(project: Project, table: "pandas.DataFrame", keep: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Declared weights; `data.class_weight` is the training's own business."""
+    if project.data.weight is None:
+        return None
+    weight = numbers_of(table[project.data.weight], keep, "weight")
+    if (weight < 0).any() or not weight.any():
+        row = keep[int((weight <= 0).argmax())]
+        raise InputError(f"row {row}, column {project.data.weight}: a weight is at least 0, and one must be above 0")
     return weight
 
 

@@ -282,15 +282,11 @@ def test_slices_are_declared_columns_and_empty_cells_are_a_slice_of_their_own(tm
     assert rows.slices["sex"][:2].tolist() == ["0", "1"]
 
 
-def test_balanced_classes_weigh_the_same_in_training(tmp_path: Path) -> None:
-    project = project_of(tmp_path, data='class_weight = "balanced"\nweight = "w"\nsplits = { method = "random" }')
-    table = table_of(label=["no"] * 45 + ["yes"] * 15, w=2.0)
+def test_declared_weights_are_kept_beside_their_rows(tmp_path: Path) -> None:
+    rows = load_rows(project_of(tmp_path, data='weight = "w"\nsplits = { method = "time", gap = 2 }'), table_of(w=np.arange(60.0)))
 
-    train = load_rows(project, table).of("train")
-
-    assert train.weight is not None
-    totals = [train.weight[train.label == one].sum() for one in (0, 1)]
-    assert totals == pytest.approx([36, 36])  # 36 training rows of weight 2, shared evenly
+    assert rows.weight is not None
+    assert rows.weight.tolist() == rows.x[:, 0].tolist()
 
 
 @pytest.mark.parametrize(
