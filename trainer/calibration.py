@@ -151,7 +151,7 @@ def fit_calibrator(kind: Literal["sigmoid", "isotonic"], label: NDArray[Any], pr
     return {"kind": kind, "slope": fitted[0], "intercept": fitted[1]}
 
 
-def apply_calibrator(calibrator: dict[str, Any], probabilities: Floats) -> Floats:
+def calibrate(calibrator: dict[str, Any], probabilities: Floats) -> Floats:
     """[n, classes] calibrated probabilities, rows sum to 1; of two classes the order of rows never turns round.
 
     Raises:

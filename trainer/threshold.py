@@ -24,17 +24,17 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     """A chosen threshold.
 
     Attributes:
-        value: The positive class is answered from this probability on; just above 1 when it never pays to answer it.
+        threshold: The positive class is answered from this probability on; just above 1 when it never pays to answer it.
         low: Lower end of the 95 % interval: where the best threshold of a resample of the rows falls.
         high: Upper end.
-        cost: Mean cost a row at `value`, on the rows that chose it: a little too good.
+        cost: Mean cost a row at `threshold`, on the rows that chose it: a little too good.
         cost_at_half: Mean cost a row at .5, for comparison.
         false_positive: Cost of answering positive to another row.
         false_negative: Cost of missing a positive row.
         curve: [[threshold, mean cost], ...] by rising threshold, at most 200 points.
     """
 
-    value: float
+    threshold: float
     low: float
     high: float
     cost: float
@@ -73,7 +73,7 @@ def choose_threshold(
         InputError: No rows, or a probability that is not in [0, 1].
 
     >>> found = choose_threshold(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.6, 0.9]), 1.0, 1.0)
-    >>> found.value, found.cost
+    >>> found.threshold, found.cost
     (0.5, 0.0)
     """
     n = len(positive)
@@ -100,7 +100,7 @@ def choose_threshold(
     low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
     shown = np.unique(np.linspace(0, len(cost) - 1, min(len(cost), _CURVE_POINTS)).round().astype(int))
     return Threshold(
-        value=best,
+        threshold=best,
         low=low,
         high=high,
         cost=float(cost.min()),

@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 
 from edgefleet.errors import ArtifactError, InputError, VerdictError
 from trainer.answers import Answers
-from trainer.calibration import apply_calibrator, calibration, fit_calibrator, log_odds, logit_refit, spiegelhalter_z
+from trainer.calibration import calibrate, calibration, fit_calibrator, log_odds, logit_refit, spiegelhalter_z
 from trainer.metrics import METRICS
 
 
@@ -126,7 +126,7 @@ def test_calibration_lowers_the_log_loss_of_a_model_that_is_too_sure(kind: str, 
     label, shares = rows(np.random.default_rng(7), 3000, 2.0)  # type: ignore[operator]  # one of the two functions above
     other_label, other = rows(np.random.default_rng(8), 3000, 2.0)  # type: ignore[operator]  # the same
 
-    mended = apply_calibrator(fit_calibrator(kind, label, shares), other)  # type: ignore[arg-type]  # a parameter is plain text
+    mended = calibrate(fit_calibrator(kind, label, shares), other)  # type: ignore[arg-type]  # a parameter is plain text
 
     assert mended.sum(axis=1) == pytest.approx(np.ones(3000), abs=1e-12)
     assert (
@@ -139,7 +139,7 @@ def test_calibration_never_turns_two_rows_round(kind: str) -> None:
     label, shares = binary(np.random.default_rng(9), 300, 2.0)
     rising = np.linspace(0, 1, 1001)
 
-    mended = apply_calibrator(fit_calibrator(kind, label, shares), np.stack([1 - rising, rising], axis=1))  # type: ignore[arg-type]
+    mended = calibrate(fit_calibrator(kind, label, shares), np.stack([1 - rising, rising], axis=1))  # type: ignore[arg-type]
 
     assert (np.diff(mended[:, 1]) >= 0).all()
 
@@ -151,7 +151,7 @@ def test_temperature_changes_no_answered_class() -> None:
 
     assert found["kind"] == "temperature"
     assert found["slope"] == pytest.approx(0.5, abs=0.1)
-    assert (apply_calibrator(found, shares).argmax(axis=1) == shares.argmax(axis=1)).all()
+    assert (calibrate(found, shares).argmax(axis=1) == shares.argmax(axis=1)).all()
 
 
 def test_isotonic_is_scikit_learns() -> None:
@@ -159,7 +159,7 @@ def test_isotonic_is_scikit_learns() -> None:
     oracle = IsotonicRegression(out_of_bounds="clip").fit(shares[:, 1], label)
     asked = np.random.default_rng(12).random(200)
 
-    mended = apply_calibrator(fit_calibrator("isotonic", label, shares), np.stack([1 - asked, asked], axis=1))
+    mended = calibrate(fit_calibrator("isotonic", label, shares), np.stack([1 - asked, asked], axis=1))
 
     assert mended[:, 1] == pytest.approx(oracle.predict(asked), abs=1e-12)
 
@@ -179,12 +179,12 @@ def test_one_class_cannot_calibrate() -> None:
 @pytest.mark.parametrize("calibrator", [{}, {"kind": "spline"}, {"kind": "isotonic", "curves": [{}]}, {"kind": "sigmoid"}])
 def test_a_damaged_calibrator_is_refused(calibrator: dict[str, object]) -> None:
     with pytest.raises(ArtifactError, match="calibrator"):
-        apply_calibrator(calibrator, np.full((2, 2), 0.5))
+        calibrate(calibrator, np.full((2, 2), 0.5))
 
 
 def test_a_row_that_every_curve_rules_out_keeps_its_probabilities() -> None:
     curve = {"x": [0.0, 1.0], "y": [0.0, 0.0]}
 
-    mended = apply_calibrator({"kind": "isotonic", "curves": [curve, curve, curve]}, np.array([[0.2, 0.3, 0.5]]))
+    mended = calibrate({"kind": "isotonic", "curves": [curve, curve, curve]}, np.array([[0.2, 0.3, 0.5]]))
 
     assert mended.tolist() == [[0.2, 0.3, 0.5]]

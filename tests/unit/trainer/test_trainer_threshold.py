@@ -24,7 +24,7 @@ def test_the_threshold_has_the_least_cost_of_all_there_are() -> None:
         answers = Answers(probabilities=np.stack([1 - shares, shares], axis=1), threshold=threshold)
         return METRICS["mean_cost"](positive.astype(np.int64), answers, ["no", "yes"], goal)
 
-    assert found.cost == pytest.approx(cost(found.value), abs=1e-12)
+    assert found.cost == pytest.approx(cost(found.threshold), abs=1e-12)
     assert found.cost_at_half == pytest.approx(cost(0.5), abs=1e-12)
     assert found.cost <= min(cost(t) for t in np.linspace(0, 1.001, 2003)) + 1e-12
     assert all(y == pytest.approx(cost(t), abs=1e-12) for t, y in found.curve)
@@ -36,7 +36,7 @@ def test_dear_misses_lower_the_threshold_to_where_theory_has_it() -> None:
 
     found = choose_threshold(positive, shares, 1.0, 4.0)
 
-    assert found.value == pytest.approx(0.2, abs=0.03)
+    assert found.threshold == pytest.approx(0.2, abs=0.03)
     assert found.low <= 0.2 <= found.high
     assert found.high - found.low < 0.15
 
@@ -45,20 +45,20 @@ def test_equally_good_thresholds_give_the_middle_of_the_widest_run() -> None:
     # (.2, .8] separates the classes.
     found = choose_threshold(np.array([False, False, True]), np.array([0.1, 0.2, 0.8]), 1.0, 1.0)
 
-    assert found.value == 0.5
+    assert found.threshold == 0.5
 
 
 def test_free_misses_answer_nothing_positive_even_at_probability_one() -> None:
     found = choose_threshold(np.array([False, True]), np.array([1.0, 1.0]), 1.0, 0.0)
 
-    assert found.value > 1.0
+    assert found.threshold > 1.0
     assert found.cost == 0.0
 
 
 def test_free_false_alarms_answer_everything_positive() -> None:
     found = choose_threshold(np.array([False, True]), np.array([0.4, 0.3]), 0.0, 1.0)
 
-    assert found.value == pytest.approx(0.15)
+    assert found.threshold == pytest.approx(0.15)
     assert found.cost == 0.0
 
 
