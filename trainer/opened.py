@@ -50,9 +50,9 @@ def open_predict(package: ModelPackage) -> Callable[[NDArray[np.float32]], Answe
         if index.task != "classification":
             return Answers(value=predictions, threshold=index.threshold, positive=STRANGE)
         if calibrator is not None:
-            from trainer.calibration import apply_calibrator
+            from trainer.calibration import calibrate
 
-            predictions = apply_calibrator(calibrator, predictions)
+            predictions = calibrate(calibrator, predictions)
         return Answers(probabilities=predictions, threshold=index.threshold, positive=positive)
 
     return answers

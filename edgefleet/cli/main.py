@@ -19,6 +19,8 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "data": ("edgefleet.cli.data", "data", "Check a project's rows, or write a report about them."),
     "train": ("edgefleet.cli.train", "train", "Train, validate and package a model from a project folder."),
     "runs": ("edgefleet.cli.train", "runs", "List the recorded training runs of a project."),
+    "import": ("edgefleet.cli.importing", "import_command", "Make a model package of a model made elsewhere."),
+    "validate": ("edgefleet.cli.validate", "validate", "Run a model package's gates again on new rows."),
     "convert": ("edgefleet.cli.convert", "convert", "Convert a model package into a bundle and prove every variant."),
     "bundle": ("edgefleet.cli.convert", "bundle", "Show or verify a bundle."),
     "push": ("edgefleet.cli.fleet", "push", "Send a bundle to the fleet server as a release."),

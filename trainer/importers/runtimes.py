@@ -191,14 +191,15 @@ def _open_keras(path: Path) -> tuple[Description, Run]:
 
     model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
     inputs = [Tensor(name=t.name, shape=list(t.shape), dtype=str(t.dtype)) for t in model.inputs]
-    names = list(getattr(model, "output_names", [])) or [t.name for t in model.outputs]
-    outputs = [Tensor(name=str(n), shape=list(t.shape), dtype=str(t.dtype)) for n, t in zip(names, model.outputs, strict=True)]
+    # The layers' names stand in the file; the tensors' own are numbered anew each time it is opened.
+    names = [f"{i} {t._keras_history.operation.name}" for i, t in enumerate(model.outputs)]
+    outputs = [Tensor(name=n, shape=list(t.shape), dtype=str(t.dtype)) for n, t in zip(names, model.outputs, strict=True)]
     description = Description(inputs=inputs, outputs=outputs, family="keras", versions={"keras": keras.__version__})
 
     def call(feed: dict[str, NDArray[Any]]) -> Outputs:
         found: Any = model(list(feed.values()) if len(feed) > 1 else next(iter(feed.values())), training=False)
-        values = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list | tuple) else [found]
-        return {o.name: np.asarray(value, np.float64) for o, value in zip(outputs, values, strict=True)}
+        values = zip(outputs, keras.tree.flatten(found), strict=True)
+        return {tensor.name: np.asarray(value, np.float64) for tensor, value in values}
 
     def run(x: NDArray[np.float32], signature: Signature) -> Outputs:
         return in_pieces(x, signature, inputs, call)
