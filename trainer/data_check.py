@@ -7,9 +7,11 @@ import numpy as np
 
 from edgefleet.checks import TYPE
 from edgefleet.errors import InputError
+from trainer.dataset import DataSet
 from trainer.load import rows_of
 from trainer.project import Project
 from trainer.sources import content_digest, read_table
+from trainer.splits import earlier_twins
 from trainer.suspects import leak_suspects
 from trainer.table_checks import Breach, CheckedTable, check_table, numbers
 
@@ -71,6 +73,7 @@ def check_data(project: Project, most: int = 100) -> Findings:
         errors.append(str(err))
     else:
         splits = {name: int((rows.split == name).sum()) for name in ("train", "validation", "test")}
+        warnings += _twins(rows)
         for suspect in leak_suspects(rows, [column.name for column in project.inputs]):
             warnings.append(
                 f"input {suspect.column} alone tells the answer ({suspect.measure} {suspect.value:.3f} > .98): "
@@ -103,6 +106,14 @@ def _unlabelled(project: Project, table: "pandas.DataFrame") -> list[str]:
     label = project.data.label
     empty = int(table[label].isna().sum()) if label and project.data.unlabelled == "drop" else 0
     return [f"column {label}: {empty} of {len(table)} rows have no label and are left out"] if empty else []
+
+
+def _twins(rows: DataSet) -> list[str]:
+    from trainer.gates.leakage import row_hashes
+
+    twins = int(earlier_twins(row_hashes(rows.x), rows.split).sum())
+    remedy = "gate G3 will fail; data.splits.equal_rows = 'purge' leaves them out"
+    return [f"{twins} of {len(rows)} rows equal a row of a later split: {remedy}"] if twins else []
 
 
 def _texts_for_numbers(checked: CheckedTable) -> list[str]:

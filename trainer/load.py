@@ -12,7 +12,7 @@ from trainer.labels import check_classes_trained, check_target_varies, is_labell
 from trainer.project import Project
 from trainer.settings import Window
 from trainer.sources import read_table
-from trainer.splits import DROPPED, assign_splits, check_not_empty
+from trainer.splits import DROPPED, assign_splits, check_not_empty, earlier_twins
 from trainer.table_checks import MISSING_TEXT, CheckedTable, check_table, numbers_of, texts_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def load_rows(project: Project, table: "pandas.DataFrame | None" = None) -> Data
 
 def rows_of(project: Project, checked: CheckedTable) -> DataSet:
     """The rows of a judged table; see `load_rows`."""
+    from trainer.gates.leakage import row_hashes  # what G3 calls equal
+
     refused = checked.refused
     keep = np.flatnonzero(~refused)
     named = [str(breach) for breach in checked.breaches(MAX_NAMED_BREACHES)]
@@ -45,16 +47,17 @@ def rows_of(project: Project, checked: CheckedTable) -> DataSet:
     labels = read_labels(project, checked, keep)
     texts = _texts(project, checked.table, keep)
     time = None if checked.time is None else checked.time[keep]
+    x = checked.x[keep] if len(keep) < len(refused) else checked.x
+    checked.checks.clip(x)
     split = assign_splits(
         project.data.splits,
         len(keep),
         column=texts.pop("split", None),
         stratum=labels.values if labels.classes else None,
+        content=row_hashes(x) if project.data.splits.method == "random" else None,
         group=texts.get("group"),
         time=time,
     )
-    x = checked.x[keep] if len(keep) < len(refused) else checked.x
-    checked.checks.clip(x)
     rows = DataSet(
         x=x,
         label=labels.values,
@@ -71,6 +74,8 @@ def rows_of(project: Project, checked: CheckedTable) -> DataSet:
     if project.cleaning.window is not None:
         rows = _windows(rows, project.cleaning.window)
     rows = _usable(rows)
+    if project.data.splits.equal_rows == "purge":
+        rows = rows.take(np.flatnonzero(~earlier_twins(row_hashes(rows.x), rows.split)))
     _check_trainable(project, rows)
     return rows.with_digest()
 

@@ -49,10 +49,12 @@ class Splits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How rows are split into train, validation and test.
 
     Attributes:
-        method: `column` takes `data.split`; `random` draws rows; `group` draws whole groups; `time` takes the oldest for training.
+        method: `column` takes `data.split`; `random` draws rows, equal ones together (where at least half of the rows are different);
+            `group` draws whole groups; `time` takes the oldest for training.
         validation: Share of validation rows (groups for `group`).
         test: Share of test rows (groups for `group`).
         gap: For `time`: rows dropped before each border, so that neighbours in time stand on one side only.
+        equal_rows: Rows (windows) that equal one of a later split: `keep` leaves them to gate G3; `purge` leaves the earlier ones out.
         seed: Seed of the draw.
     """
 
@@ -60,6 +62,7 @@ class Splits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     validation: float = 0.2
     test: float = 0.2
     gap: int = 0
+    equal_rows: Literal["keep", "purge"] = "keep"
     seed: int = 0
 
 

@@ -23,6 +23,7 @@ def assign_splits(
     *,
     column: Texts | None = None,
     stratum: NDArray[np.int64] | None = None,
+    content: NDArray[np.uint64] | None = None,
     group: Texts | None = None,
     time: NDArray[np.float64] | None = None,
 ) -> Texts:
@@ -33,6 +34,7 @@ def assign_splits(
         rows: Number of rows.
         column: [n] what the source says, for `column`.
         stratum: [n] class of each row: `random` keeps their shares in every split.
+        content: [n] equal for equal rows: `random` keeps them together.
         group: [n] for `group`.
         time: [n] seconds, for `time`; the order of rows when None.
 
@@ -46,7 +48,7 @@ def assign_splits(
         assert column is not None  # noqa: S101  # the project's limits say so
         chosen = _checked(column)
     elif splits.method == "random":
-        chosen = _random(splits, np.zeros(rows, np.int64) if stratum is None else stratum)
+        chosen = _random(splits, np.zeros(rows, np.int64) if stratum is None else stratum, content)
     elif splits.method == "group":
         assert group is not None  # noqa: S101  # the project's limits say so
         chosen = _by_group(splits, group)
@@ -74,8 +76,27 @@ def _checked(column: Texts) -> Texts:
     return column.astype(_WIDTH)
 
 
-def _random(splits: Splits, stratum: NDArray[np.int64]) -> Texts:
-    """Every class gives its share, to the nearest row; a class of three rows or more is in every split."""
+def earlier_twins(content: NDArray[np.uint64], split: Texts) -> NDArray[np.bool_]:
+    """[n] whether a row of a later split has the same content."""
+    order = np.zeros(len(split), np.int64)
+    for rank, name in enumerate(SPLITS):
+        order[split == name] = rank
+    names, member = np.unique(content, return_inverse=True)
+    latest = np.zeros(len(names), np.int64)
+    np.maximum.at(latest, member, order)
+    return np.asarray(order < latest[member])
+
+
+def _random(splits: Splits, stratum: NDArray[np.int64], content: NDArray[np.uint64] | None) -> Texts:
+    """Every class gives its share, to the nearest row; a class of three different rows or more is in every split."""
+    if content is not None:
+        _, first, member = np.unique(content, return_index=True, return_inverse=True)
+        # Where most rows are repeated (a few categories), equality says nothing about a common origin, and whole classes would move.
+        if len(content) / 2 <= len(first) < len(content):
+            place = np.argsort(first)  # in the order of rows, so that the draw does not depend on the hash
+            drawn = np.empty(len(first), _WIDTH)
+            drawn[place] = _random(splits, stratum[first[place]], None)
+            return drawn[member]
     rng = np.random.default_rng(splits.seed)
     chosen = np.full(len(stratum), _TRAIN, _WIDTH)
     for one in np.unique(stratum):

@@ -128,6 +128,16 @@ def test_values_that_are_only_counted_are_warnings(edgefleet: Run, tiny: Tiny) -
     assert "values outside [low, high]; they are counted, not refused" in result.stdout
 
 
+def test_equal_rows_in_two_splits_are_warned_about_with_the_remedy(edgefleet: Run, tiny: Tiny) -> None:
+    lines = tiny_rows()
+    lines[1] = lines[600].replace("test", "train").replace("row-599", "row-0")
+
+    result = edgefleet("data", "check", tiny(lines))
+
+    assert "warning: 1 of 600 rows equal a row of a later split: gate G3 will fail; data.splits.equal_rows = 'purge'" in result.stdout
+    assert "later split" not in edgefleet("data", "check", tiny(lines), "--set", "data.splits.equal_rows='purge'").stdout
+
+
 def test_gaps_in_time_are_named(edgefleet: Run, tiny: Tiny) -> None:
     lines = [f"{line},{'t' if i == 0 else i * 10 + (5000 if i > 300 else 0)}" for i, line in enumerate(tiny_rows())]
 

@@ -350,6 +350,24 @@ def test_a_gap_between_splits_belongs_to_none(tmp_path: Path) -> None:
     assert rows.row_id[rows.split == "validation"].tolist() == [str(i) for i in range(36, 44)]
 
 
+@pytest.mark.parametrize(("setting", "left"), [("keep", 60), ("purge", 57)])
+def test_rows_that_come_again_in_a_later_split_are_left_out_when_asked(tmp_path: Path, setting: str, left: int) -> None:
+    table = table_of()
+    table.loc[[0, 1, 40], "a"] = 59.0  # two training rows and a validation row equal to the last test row
+
+    rows = load_rows(project_of(tmp_path, data=f'splits = {{ method = "time", equal_rows = "{setting}" }}'), table)
+
+    assert len(rows) == left
+    assert rows.row_id[-1] == "59"
+
+
+def test_random_splits_part_no_equal_rows(tmp_path: Path) -> None:
+    rows = load_rows(project_of(tmp_path), table_of(a=[*range(40), *range(10), *[-0.0] * 10]))
+
+    for value in range(10):
+        assert len(set(rows.split[rows.x[:, 0] == value])) == 1
+
+
 WINDOW = "\n[cleaning.window]\nrows = 4\n"
 
 

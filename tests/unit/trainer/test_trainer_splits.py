@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import InputError
 from trainer.settings import Splits
-from trainer.splits import DROPPED, assign_splits
+from trainer.splits import DROPPED, assign_splits, earlier_twins
 
 
 def counts(split: NDArray[np.str_]) -> dict[str, int]:
@@ -28,6 +28,39 @@ def test_random_splits_depend_on_the_seed_only() -> None:
 
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+def test_equal_rows_are_drawn_together() -> None:
+    content = np.random.default_rng(0).integers(0, 1000, 1000).astype(np.uint64)
+
+    split = assign_splits(Splits(method="random"), 1000, content=content)
+
+    assert all(len(set(split[content == one])) == 1 for one in set(content.tolist()))
+    assert set(split) == {"train", "validation", "test"}
+
+
+def test_a_table_of_few_different_rows_is_drawn_row_by_row() -> None:
+    content = np.arange(1000, dtype=np.uint64) % np.uint64(4)
+
+    split = assign_splits(Splits(method="random"), 1000, content=content)
+
+    assert counts(split) == {"train": 600, "validation": 200, "test": 200}
+
+
+def test_the_draw_does_not_depend_on_the_hash_of_rows() -> None:
+    content = np.random.default_rng(0).integers(0, 1000, 1000).astype(np.uint64)
+    other = (content * np.uint64(2654435761)) ^ np.uint64(77)
+
+    one, again = (assign_splits(Splits(method="random"), 1000, content=hashes) for hashes in (content, other))
+
+    assert np.array_equal(one, again)
+
+
+def test_rows_that_come_again_in_a_later_split_are_told() -> None:
+    content = np.array([1, 2, 3, 2, 4, 3, 1, 9, 9], np.uint64)
+    split = np.array(["train", "train", "train", "validation", "validation", "test", "train", "test", "test"])
+
+    assert np.flatnonzero(earlier_twins(content, split)).tolist() == [1, 2]
 
 
 def test_no_group_stands_in_two_splits() -> None:
