@@ -35,7 +35,7 @@ _MAX_PARAM_CHARACTERS: Final = 6000
 _MAX_KEY_CHARACTERS: Final = 250
 _ENVIRONMENT: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 # Seven tries with growing pauses are MLflow's default: a server that is away would hold the training for minutes.
-_PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+_PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
 class _Unmirrored(Exception):

@@ -18,7 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "init": ("edgefleet.cli.init", "init", "Write a first project.toml from a look at a data file."),
     "data": ("edgefleet.cli.data", "data", "Check a project's rows, or write a report about them."),
     "train": ("edgefleet.cli.train", "train", "Train, validate and package a model from a project folder."),
-    "runs": ("edgefleet.cli.train", "runs", "List the recorded training runs of a project."),
+    "runs": ("edgefleet.cli.runs", "runs", "List, show and compare the recorded training runs of a project."),
     "import": ("edgefleet.cli.importing", "import_command", "Make a model package of a model made elsewhere."),
     "validate": ("edgefleet.cli.validate", "validate", "Run a model package's gates again on new rows."),
     "convert": ("edgefleet.cli.convert", "convert", "Convert a model package into a bundle and prove every variant."),

@@ -216,6 +216,6 @@ def test_a_deleted_experiment_leaves_one_sentence_and_the_run(server: str, pytho
 
     assert sentence is not None
     assert sentence.startswith(f"MLflow at {server} did not take it all (")
-    assert "'deleted' state" in sentence
+    assert "must be in the 'active' state" in sentence
     assert sentence.endswith(f"; the run is complete in {run.folder}")
     assert (run.folder / "run.json").is_file()
