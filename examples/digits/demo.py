@@ -19,7 +19,6 @@ FAULTY_DEVICES: Final = 2
 FAULT: Final = "camera-fault"
 ROLLOUT_TIMEOUT_S: Final = 180.0
 DRIFT_TIMEOUT_S: Final = 90.0
-BASELINE_ROUNDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Demo:
         with self.story.step("camera-fault", "Two cameras get a fault (contrast and offset, injected by the demo); who notices?") as step:
             wait_for(
                 "a baseline of every device",
-                lambda: observe.baselines(self.fleet, PROJECT, BASELINE_ROUNDS) or None,
+                lambda: observe.baselines(self.fleet, PROJECT) or None,
                 DRIFT_TIMEOUT_S,
                 self.fleet.check,
                 lambda: observe.drift_in_words(self.fleet, PROJECT),

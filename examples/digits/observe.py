@@ -69,11 +69,14 @@ def median_latency_ms(devices: Mapping[str, Mapping[str, Any]]) -> float:
     return statistics.median(float(figures["latency_p50_ms"]) for figures in devices.values())
 
 
-def baselines(fleet: Fleet, project: str, rounds: int) -> bool:
-    """Whether every device has its own baseline, and none is alarmed."""
+def baselines(fleet: Fleet, project: str) -> bool:
+    """Whether every device's own baseline is complete (its state says `quiet`, not `watching`).
+
+    Rounds count here, not windows: a round may merge several windows, and a fault that begins inside the baseline becomes part of it.
+    """
     view = fleet.client.drift(project)
     devices = view["devices"] if view else []
-    return len(devices) == len(fleet.device_ids) and all(d["windows"] > rounds and d["state"] != "alarm" for d in devices)
+    return len(devices) == len(fleet.device_ids) and all(d["state"] == "quiet" for d in devices)
 
 
 def alarmed(fleet: Fleet, project: str, at_least: int) -> dict[str, list[str]] | None:
