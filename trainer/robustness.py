@@ -19,7 +19,7 @@ from trainer.metrics import not_finite
 
 RawPredict = Callable[[NDArray[np.float32]], Answers]
 KINDS: Final = ("missing_5", "missing_20", "noise", "dead_sensor", "float32")
-_ROWS: Final = 20_000
+_ROWS: Final = 10_000
 _NOISE: Final = 0.1  # in standard deviations of the input
 _SCREENED: Final = 128  # inputs looked at for the dead sensor
 _SCREEN_ROWS: Final = 256
@@ -55,7 +55,7 @@ def measure_robustness(project: Criteria, rows: DataSet, answers: Answers, predi
 
     Args:
         project: Goal, limits and inputs.
-        rows: Validation rows; at most 20,000 of them are disturbed.
+        rows: Validation rows; at most 10,000 of them are disturbed.
         answers: To the undisturbed rows.
         predict: Raw rows to answers, with cleaning, calibration and threshold.
 

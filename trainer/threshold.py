@@ -16,7 +16,7 @@ from trainer.settings import Goal
 
 _RESAMPLES: Final = 1000
 _CURVE_POINTS: Final = 200
-_CELLS: Final = 4_000_000
+_CELLS: Final = 100_000
 _ABOVE_ALL: Final = math.nextafter(1.0, 2.0)  # no probability reaches it: nothing is answered positive
 
 
@@ -162,7 +162,7 @@ def _draws(n: int, groups: NDArray[Any] | None, seed: int) -> Iterator[Floats]:
     rng = np.random.default_rng(seed)
     index = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
     units = int(index.max()) + 1
-    count = max(100, min(_RESAMPLES, 50 * _CELLS // n))
+    count = max(100, min(_RESAMPLES, 200_000_000 // n))
     step = max(1, _CELLS // n)
     for start in range(0, count, step):
         weights = resample(rng, min(step, count - start), units)

@@ -70,7 +70,7 @@ def _label_words(rows: DataSet, training: DataSet, task: str) -> tuple[GateVerdi
     if task == "anomaly":
         return ("pass", "") if counts[0] else ("fail", " No training row is normal: there is nothing to learn.")
     if (counts > 0).sum() < 2:
-        return "fail", f" All training rows are of class {names[counts.argmax()]!r}: there is nothing to learn."
+        return "fail", f" All training rows are of class {rows.classes[int(counts.argmax())]!r}: there is nothing to learn."
     if (absent := names[(counts == 0) & (everywhere > 0)].tolist()) != []:
         return "fail", f" Without a training row: {', '.join(absent[:5])}."
     if (few := names[counts < FEW_OF_A_CLASS].tolist()) != []:

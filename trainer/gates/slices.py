@@ -150,7 +150,7 @@ def _weights(rows: DataSet, seed: int) -> Iterator[Floats]:
     index = None if rows.group is None else np.unique(rows.group, return_inverse=True)[1].reshape(-1)
     units = n if index is None else int(index.max()) + 1
     count = max(200, min(RESAMPLES, 200_000_000 // n))
-    step = max(1, 4_000_000 // n)
+    step = max(1, 100_000 // n)
     for start in range(0, count, step):
         block = resample(rng, min(step, count - start), units)
         yield block if index is None else block[:, index]
