@@ -105,7 +105,7 @@ def differing_settings(records: Sequence[Mapping[str, Any]]) -> dict[str, list[A
 
 
 def side_by_side(records: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any] | None]]:
-    """What the runs measured: `test.auc`, `validation.auc`, `validation.auc of forest` -> {value, low, high, n} a run, None where absent."""
+    """What the runs measured: `test.auc`, `validation.auc of forest` -> {value, low, high, n} a run, None where absent."""
     measured = [dict(_measured(record)) for record in records]
     names = list(dict.fromkeys(name for values in measured for name in values))
     return {name: [values.get(name) for values in measured] for name in names}
