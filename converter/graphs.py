@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from converter.cleaned import cleaned_inputs
 from converter.declared import ExplainMethod
 from converter.ensembles import Ensemble, ensemble_of
 from converter.explain.treeshap import compile_treeshap, sampled_explainer
@@ -13,6 +14,7 @@ from converter.originals import Original, answers_of_trees, check_answers, load_
 from converter.recipes import Recipe
 from converter.to_onnx.boosting import boosting_to_onnx
 from converter.to_onnx.forest import forest_to_onnx
+from converter.to_onnx.steps import merge_bytes
 from converter.write import Explainer
 from edgefleet.errors import ConfigError, MissingPartError, VerdictError
 from edgefleet.package import ModelPackage, Rows
@@ -66,12 +68,14 @@ def build_graphs(package: ModelPackage, recipes: list[Recipe], explain: ExplainM
 
 def _trees(package: ModelPackage, explain: ExplainMethod, parity: Rows, golden: Rows) -> Built:
     family = package.index.family
-    model = load_trees(package)
+    steps, model = package.steps(), load_trees(package)
     ensemble = ensemble_of(model)
-    answers = [answers_of_trees(model, rows.x, family) for rows in (parity, golden)]
+    answers = [answers_of_trees(model, steps.run(rows.x), family) for rows in (parity, golden)]
     explainer, notes = _tree_explainer(package, ensemble, explain)
     try:
-        graph = forest_to_onnx(model, package.inputs(), parity.x) if family == "forest" else boosting_to_onnx(ensemble)
+        columns = cleaned_inputs(steps, package.inputs())
+        trees = forest_to_onnx(model, columns, steps.run(parity.x)) if family == "forest" else boosting_to_onnx(ensemble)
+        graph = merge_bytes(steps, trees)
     except VerdictError as err:
         return Built({}, {"onnx-fp32": str(err)}, answers[0], answers[1], explainer, notes)
     return Built({"onnx-fp32": graph}, {}, answers[0], answers[1], explainer, notes)
@@ -81,6 +85,8 @@ def _tree_explainer(package: ModelPackage, ensemble: Ensemble, explain: ExplainM
     if explain in ("sampled", "none"):
         return _sampled(package, explain), []
     try:
+        if not package.steps().is_identity:
+            raise VerdictError("the exact method explains cleaned columns, not the inputs in front of the cleaning steps")
         return Explainer(compile_treeshap(ensemble), "treeshap"), []
     except VerdictError as err:
         if explain == "treeshap":
@@ -102,7 +108,7 @@ def _networks(package: ModelPackage, recipes: list[Recipe], explain: ExplainMeth
     floats = [target for target in ("onnx-fp32", "tflite-fp32") if target in wanted or (target == "tflite-fp32" and integers)]
     job = {
         "model": str(package.folder / package.index.model),
-        "features": len(package.inputs()),
+        "steps": package.steps().to_json().decode(),
         "targets": floats,
         "folder": str(folder),
         "rows": {name: str(package.folder / "rows" / f"{name}.npz") for name in ("parity", "golden")},

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from converter.cleaned import may_be_missing
 from edgefleet.errors import ConfigError
 from edgefleet.manifest import Runtime, Tolerance
 from edgefleet.package import ModelPackage
@@ -101,7 +102,11 @@ def _reason(package: ModelPackage, recipe: Recipe) -> str | None:
     wanted = ".keras" if index.family in NETWORKS else ".skops"
     if not index.model.endswith(wanted):
         return f"the model file {index.model!r} is not the {wanted} file that the family {index.family!r} is converted from"
-    if index.family == "forest" and (missing := [column.name for column in package.inputs() if column.missing]):
+    if "calibrator.json" in index.files:
+        return "calibrated probabilities are not converted in this version; train with gates.calibrate = 'none'"
+    if index.window_rows > 1:
+        return f"windows of {index.window_rows} rows are not converted in this version, only single rows"
+    if index.family == "forest" and (missing := may_be_missing(package.steps(), package.inputs())):
         return (
             f"input {missing[0]!r} may be missing, and a converted forest loses the side that missing values take; impute before training"
         )

@@ -5,6 +5,7 @@ float32 not above it, which decides every float32 row exactly as scikit-learn do
 side that they take, and the graph answers wrongly without a word.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ from edgefleet.errors import VerdictError
 from edgefleet.manifest import Input
 
 
-def forest_to_onnx(model: Any, inputs: list[Input], seen: NDArray[np.float32]) -> bytes:
+def forest_to_onnx(model: Any, inputs: Sequence[Input], seen: NDArray[np.float32]) -> bytes:
     """The graph of a fitted forest; margin and probabilities are equal, the mean of the trees' leaf shares.
 
     Args:
         model: RandomForestClassifier, ExtraTreesClassifier or DecisionTreeClassifier.
-        inputs: Schema, for the names in messages.
-        seen: Rows of the package, to find missing values in.
+        inputs: What the model takes (cleaned columns), for the names in messages.
+        seen: Cleaned rows of the package, to find missing values in.
 
     Raises:
         VerdictError: Fitted with missing values, another kind of model, or the converter's answer is not what is expected.
@@ -36,7 +37,7 @@ def forest_to_onnx(model: Any, inputs: list[Input], seen: NDArray[np.float32]) -
     return _graph(node, int(model.n_features_in_), len(model.classes_))
 
 
-def refuse_missing(name: str, inputs: list[Input], seen: NDArray[np.float32]) -> None:
+def refuse_missing(name: str, inputs: Sequence[Input], seen: NDArray[np.float32]) -> None:
     """Raise VerdictError when a forest knows missing values, naming the input."""
     for column, values in zip(inputs, seen.T, strict=True):
         if column.missing or np.isnan(values).any():

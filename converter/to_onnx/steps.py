@@ -71,6 +71,13 @@ def merge(steps: Steps, model: Any) -> Any:
     return merged
 
 
+def merge_bytes(steps: Steps, graph: bytes) -> bytes:
+    """The same for a graph's bytes: equal steps and graphs give equal bytes."""
+    from onnx import load_from_string
+
+    return graph if steps.is_identity else bytes(merge(steps, load_from_string(graph)).SerializeToString(deterministic=True))
+
+
 class _Writer:
     """Nodes and constants; all names start with `clean:` except the input's."""
 

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.originals import Original
+from converter.to_onnx.steps import merge_bytes
+from converter.to_tflite.steps import run_in_tensorflow
 from edgefleet.errors import VerdictError
 from edgefleet.package import read_npz
+from edgefleet.steps import Steps
 
 MAX_REASON: Final = 300
 _ROWS_AT_ONCE: Final = 256
@@ -22,8 +25,8 @@ def convert_keras(job: dict[str, Any]) -> dict[str, Any]:
     """The child's whole work.
 
     Args:
-        job: `model` (path of the .keras file), `features`, `targets` (of onnx-fp32 and tflite-fp32), `folder` (for the results),
-            `rows` {name: path of an .npz with x}.
+        job: `model` (path of the .keras file), `steps` (JSON of the cleaning in front of it), `targets` (of onnx-fp32 and tflite-fp32),
+            `folder` (for the results), `rows` {name: path of an .npz with raw x}.
 
     Returns:
         `files` {target: path}, `failed` {target: reason}, `answers` {row set: path}.
@@ -32,18 +35,18 @@ def convert_keras(job: dict[str, Any]) -> dict[str, Any]:
 
     tf.config.threading.set_intra_op_parallelism_threads(1)  # sums in one order: equal inputs, equal bytes
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    folder, features = Path(job["folder"]), int(job["features"])
-    model = with_margin(tf.keras.models.load_model(job["model"], compile=False, safe_mode=True), features)
+    folder, steps = Path(job["folder"]), Steps.from_json(job["steps"].encode())
+    model = with_margin(tf.keras.models.load_model(job["model"], compile=False, safe_mode=True), steps.output_shape[0])
     answers = {}
     for name, path in job["rows"].items():
         x = read_npz(Path(path).read_bytes(), ("x",), name)["x"]
         answers[name] = str(folder / f"answers-{name}.npz")
-        _answers(model, x).to_file(Path(answers[name]))
+        _answers(model, steps.run(x)).to_file(Path(answers[name]))
     files: dict[str, str] = {}
     failed: dict[str, str] = {}
     for target in job["targets"]:
         try:
-            content = _convert(target, model, features)
+            content = _convert(target, model, steps)
         except Exception as err:  # the converters raise anything; one target's failure is that target's verdict
             failed[target] = _reason(err)
             continue
@@ -114,12 +117,21 @@ def _answers(model: Any, x: NDArray[np.float32]) -> Original:
     return Original(probabilities, margin)
 
 
-def _convert(target: str, model: Any, features: int) -> bytes:
+def _convert(target: str, model: Any, steps: Steps) -> bytes:
     if target == "onnx-fp32":
         from converter.to_onnx.keras import keras_to_onnx
 
-        return keras_to_onnx(model, features)
-    return keras_to_tflite(model)
+        return merge_bytes(steps, keras_to_onnx(model, steps.output_shape[0]))
+    return keras_to_tflite(model if steps.is_identity else _behind(steps, model))
+
+
+def _behind(steps: Steps, model: Any) -> Any:
+    """One model of raw rows: the cleaning steps, then the model; input and outputs keep their names."""
+    import tensorflow as tf
+
+    raw = tf.keras.Input(steps.input_shape, name="inputs")
+    cleaned = tf.keras.layers.Lambda(lambda x: run_in_tensorflow(steps, x), output_shape=steps.output_shape, name="cleaning")(raw)
+    return tf.keras.Model(raw, model(cleaned))
 
 
 def keras_to_tflite(model: Any) -> bytes:
