@@ -19,11 +19,11 @@ def bars(title: str, items: Sequence[tuple[str, float, float | None, float | Non
         says: The chart in words; the largest bar when empty.
     """
     left = name_width([item[0] for item in items], 150)
-    height = len(items) * _ROW + 40
+    height = len(items) * _ROW + 28
     ends = [end for _, value, low, high in items for end in (value, low, high) if end is not None]
     least, most = min(0.0, *ends, 0.0), max(0.0, *ends, 0.0)
     x = Scale(least, most if most > least else 1.0, left, WIDTH - 50)
-    pieces = [path(f"M{at(x(0))} 2V{at(height - 36)}", "axis")]
+    pieces = [path(f"M{at(x(0))} 2V{at(height - 24)}", "axis")]
     for i, (name, value, low, high) in enumerate(items):
         y = i * _ROW + 4
         pieces += [label(left - 6, y + 12, short(name, left - 6), "end name")]
@@ -110,7 +110,7 @@ def categories(
     series = series[:3]
     left = name_width(names, 130)
     row = 7.0 * len(series) + 8
-    height = len(names) * row + 30
+    height = len(names) * row + 22
     most = max((share for _, shares in series for share in shares), default=0.0)
     x = Scale(0.0, most or 1.0, left, width - 52)
     looks = ("fb", "f0", "f1")

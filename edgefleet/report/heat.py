@@ -39,7 +39,7 @@ def heat(
     wide = len(columns) > 12
     width = 860.0 if wide else float(WIDTH)
     left = name_width([*rows, row_label], 200 if wide else 120)
-    side = min(44.0, (width - left - 8) / max(1, len(columns)))
+    side = min(64.0, (width - left - 8) / max(1, len(columns)))
     tall = min(side, 26.0) if wide else min(side, 34.0)
     upright = max((len(name) for name in columns), default=0) * 6.2 > side - 4
     top = (name_width(columns, 130) if upright else 16.0) + (16 if column_label else 0)

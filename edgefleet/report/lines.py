@@ -19,6 +19,7 @@ class Line:
         low: Lower end of the band, or empty.
         high: Upper end, or empty.
         dots: Whether each point is marked.
+        drawn: Whether the points are joined.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Line:
     low: Sequence[float] = field(default=())
     high: Sequence[float] = field(default=())
     dots: bool = False
+    drawn: bool = True
 
 
 def lines(
@@ -65,7 +67,7 @@ def lines(
         right = x(value) < (x.start + x.end) / 2
         pieces += [path(f"M{at(x(value))} {at(y.start)}V{at(y.end)}", "limit")]
         pieces.append(label(x(value) + (5 if right else -5), y.end + 8, name, "limit" if right else "limit end"))
-    named = legend([(line.name, path("M0 5H18", f"l{i}")) for i, line in enumerate(series)]) if len(series) > 1 else EMPTY
+    named = legend([(line.name, _sample(line, i)) for i, line in enumerate(series)]) if len(series) > 1 else EMPTY
     says = "; ".join(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in series if line.y)
     return figure(title, join(*pieces), f"{says}.", legend=named)
 
@@ -77,13 +79,19 @@ def _line(line: Line, index: int, x: Scale, y: Scale) -> list[Html]:
         there = [x(v) for v in line.x] + [x(v) for v in reversed(line.x)]
         back = [y(v) for v in line.high] + [y(v) for v in reversed(line.low)]
         pieces.append(path(polyline(there, back) + "Z", f"f{index} soft"))
-    pieces.append(path(polyline(across, [y(v) if v == v else v for v in line.y]), f"l{index}"))
+    if line.drawn:
+        pieces.append(path(polyline(across, [y(v) if v == v else v for v in line.y]), f"l{index}"))
     if line.dots:
         dots = "".join(
             f"M{at(a - 2.5)} {at(y(v))}a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0 -5 0" for a, v in zip(across, line.y, strict=True) if v == v
         )
         pieces.append(path(dots, f"f{index}"))
     return pieces
+
+
+def _sample(line: Line, index: int) -> Html:
+    """The line in the legend."""
+    return path("M0 5H18", f"l{index}") if line.drawn else path("M6.5 5a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0 -5 0", f"f{index}")
 
 
 def _tight(values: Sequence[float]) -> tuple[float, float]:

@@ -85,11 +85,13 @@ def size(value: float | None) -> str:
 def duration(seconds: float | None) -> str:
     r"""Seconds for people.
 
-    >>> [duration(v) for v in (0.0042, 12.34, 6720)]
-    ['4.20\xa0ms', '12.3\xa0s', '1\xa0h 52\xa0min']
+    >>> [duration(v) for v in (6.1e-05, 0.0042, 12.34, 6720)]
+    ['61\xa0µs', '4.20\xa0ms', '12.3\xa0s', '1\xa0h 52\xa0min']
     """
     if seconds is None:
         return ABSENT
+    if seconds < 0.001:
+        return f"{number(round(seconds * 1e6, 6))}{_NO_BREAK}µs"
     if seconds < 1:
         return f"{number(seconds * 1000)}{_NO_BREAK}ms"
     if seconds < 120:

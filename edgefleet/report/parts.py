@@ -93,6 +93,11 @@ def code(line: str) -> Html:
     return element("pre", element("code", text(line)), tabindex="0")
 
 
+def beside(*pieces: Html) -> Html:
+    """A table and a chart side by side where there is room, one below the other where there is not."""
+    return element("div", *pieces, class_="beside")
+
+
 def grid(*charts: Html, small: bool = False) -> Html:
     """Charts side by side; `small` for many of them."""
     return element("div", *charts, class_="grid small" if small else "grid") if charts else EMPTY

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edgefleet.report.markup import EMPTY, Html, element, join, text
 from edgefleet.report.numbers import interval, number
-from edgefleet.report.svg import WIDTH, Scale, around, at, axes, figure, label, legend, name_width, path, plot_scales, polyline, short
+from edgefleet.report.svg import WIDTH, Scale, around, at, axes, figure, label, legend, name_width, path, plot_scales, polyline, short, tick
 
 _ROW = 20.0
 MAX_TIPS = 300  # points of a series beyond which they are one path without tooltips
@@ -126,7 +126,7 @@ def intervals(title: str, items: Sequence[Dot], value_label: str, *, limit: floa
     foot = height - BOTTOM_ROOM
     pieces = [path(f"M{at(x.start)} {at(foot)}H{at(x.end)}", "axis")]
     for value in x.ticks(4):
-        pieces += [path(f"M{at(x(value))} 14V{at(foot)}", "rule"), label(x(value), foot + 14, number(value), "mid quiet")]
+        pieces += [path(f"M{at(x(value))} 14V{at(foot)}", "rule"), label(x(value), foot + 14, tick(value), "mid quiet")]
     if limit is not None:
         turned = "limit end" if x(limit) > (x.start + x.end) / 2 else "limit"
         pieces += [path(f"M{at(x(limit))} 12V{at(foot)}", "limit"), label(x(limit), 9, f"{limit_name} {number(limit)}", turned)]

@@ -11,7 +11,7 @@ from edgefleet.report.numbers import number
 WIDTH: Final = 400
 HEIGHT: Final = 230
 LEFT, RIGHT, TOP, BOTTOM = 48.0, 12.0, 10.0, 36.0
-_SIGN_WIDTH: Final = 5.8  # of an average sign of the 11 px type
+_SIGN_WIDTH: Final = 6.4  # of an average sign of the 11 px type, in a wide system font
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,17 @@ def at(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
+def tick(value: float) -> str:
+    """A tick's figure, without the zeros that `number` keeps for precision.
+
+    >>> tick(0.25), tick(20000.0)
+    ('0.25', '20,000')
+    """
+    written = number(value, 4)
+    mantissa, e, exponent = written.partition("e")
+    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + e + exponent
+
+
 def label(x: float, y: float, words: str, css: str = "") -> Html:
     """Text at a place; `css` may hold `mid`, `end`, `name`, `quiet`."""
     return element("text", text(words), x=at(x), y=at(y), class_=css or None)
@@ -110,10 +121,10 @@ def axes(x: Scale, y: Scale, x_label: str, y_label: str, *, x_ticks: bool = True
     """Rules, tick labels and axis names; the y name stands above its axis, readable without turning."""
     pieces: list[Html] = []
     for value in y.ticks(4):
-        pieces += [path(f"M{at(x.start)} {at(y(value))}H{at(x.end)}", "rule"), label(x.start - 6, y(value) + 4, number(value), "end quiet")]
+        pieces += [path(f"M{at(x.start)} {at(y(value))}H{at(x.end)}", "rule"), label(x.start - 6, y(value) + 4, tick(value), "end quiet")]
     pieces.append(path(f"M{at(x.start)} {at(y.start)}H{at(x.end)}", "axis"))
     for value in x.ticks(5) if x_ticks else []:
-        pieces += [path(f"M{at(x(value))} {at(y.start)}v4", "axis"), label(x(value), y.start + 16, number(value), "mid quiet")]
+        pieces += [path(f"M{at(x(value))} {at(y.start)}v4", "axis"), label(x(value), y.start + 16, tick(value), "mid quiet")]
     pieces.append(label(x.end, y.start + 31, x_label, "end"))
     pieces.append(label(2, y.end - 8, y_label))
     return join(*pieces)
@@ -164,7 +175,7 @@ def legend(items: Sequence[tuple[str, Html]]) -> Html:
 def short(words: str, width: float) -> str:
     """Text cut to a width in SVG units, with an ellipsis.
 
-    >>> short("temperature of the bearing", 60)
+    >>> short("temperature of the bearing", 64)
     'temperatu…'
     """
     most = max(1, int(width / _SIGN_WIDTH))

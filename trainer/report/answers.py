@@ -7,7 +7,7 @@ from edgefleet.report.heat import heat
 from edgefleet.report.lines import Line, lines
 from edgefleet.report.markup import EMPTY, Html, join
 from edgefleet.report.numbers import ABSENT, between, number, percent
-from edgefleet.report.parts import chip, grid, note, pairs, paragraph, table
+from edgefleet.report.parts import beside, chip, grid, note, pairs, paragraph, table
 from edgefleet.report.points import Dot, Points, intervals, scatter
 from trainer.report.record import CalibrationNote, Measure, RunRecord
 
@@ -28,7 +28,7 @@ def metrics(record: RunRecord) -> Html:
               for name in names for split in splits if (m := record.metrics[split].get(name)) and _is_share(m)]  # fmt: skip
     chart = intervals("Metrics between 0 and 1", shares[:24], "95 % interval") if shares else EMPTY
     once = note("Test rows are looked at once a package.") if "test" in splits else EMPTY
-    return join(table(header, rows, numbers=range(1, len(header))), once, grid(chart) if chart else EMPTY)
+    return join(beside(table(header, rows, numbers=range(1, len(header))), chart), once)
 
 
 def _measured(measure: Measure | None) -> tuple[object, ...]:
@@ -53,7 +53,7 @@ def slices(record: RunRecord) -> Html:
     rows = [(chip(part.verdict or "skipped"), name, part.value, between(part.low, part.high), part.n) for name, part in named]
     more = note(f"{len(record.slices) - len(shown)} further slices are not shown.") if len(record.slices) > len(shown) else EMPTY
     listed = table(("Verdict", "Slice", "Value", "95 % interval", "n"), rows, numbers=(2, 3, 4))
-    return join(_rows_note(record), grid(intervals("Slices", dots, "value with 95 % interval"), listed), more)
+    return join(_rows_note(record), beside(listed, intervals("Slices", dots, "value with 95 % interval")), more)
 
 
 def _rows_note(record: RunRecord) -> Html:
@@ -105,7 +105,7 @@ def threshold(record: RunRecord) -> Html:
         return EMPTY
     tables = [(true, by) for true, by in told.costs.items() if isinstance(by, dict)]
     costs = [(f"{true} answered as {answered}", cost) for true, by in tables for answered, cost in by.items()]
-    costs += [(name, cost) for name, cost in told.costs.items() if not isinstance(cost, dict)]
+    costs += [(str(name).replace("_", " "), cost) for name, cost in told.costs.items() if not isinstance(cost, dict)]
     said = pairs([("Threshold", told.value), *((f"Cost: {name}", cost) for name, cost in costs)])
     if len(told.curve) < 2:
         return said

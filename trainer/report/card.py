@@ -39,10 +39,8 @@ def card_html(record: Mapping[str, Any]) -> str:
     told = read_record(record)
     sections = []
     for title, header, rows in _parts(told):
-        body = (
-            paragraph(ABSENT) if not rows else pairs([(str(name), value) for name, value in rows]) if not header else _table(header, rows)
-        )
-        sections.append(Section(title, body))
+        body = _table(header, rows) if header else pairs([(str(name), value) for name, value in rows])
+        sections.append(Section(title, body if rows else paragraph(ABSENT)))
     top = banner(told.verdict or "no verdict", run_report.why(told))
     return page(f"Model card: {_title(told)}", sections, top=top)
 
@@ -87,7 +85,7 @@ def _purpose(told: RunRecord) -> _Rows:
     rows: _Rows = [("Question", told.question or ABSENT), ("Task", told.task or ABSENT), ("Criterion", told.criterion)]
     rows.append(("Verdict", told.verdict or ABSENT))
     chosen = told.chosen
-    if chosen is not None:
+    if chosen is not None and chosen.value is not None:
         rows.append(("Reached", f"{told.metric} {interval(chosen.value, chosen.low, chosen.high)} on {number(chosen.n)} validation rows"))
     if told.threshold is not None and told.threshold.value is not None:
         rows.append(("Decision threshold", number(told.threshold.value)))
@@ -110,14 +108,14 @@ def _data(told: RunRecord) -> _Rows:
 
 
 def _calibration(told: RunRecord) -> _Rows:
-    told_ = told.calibration
-    if told_ is None:
+    found = told.calibration
+    if found is None:
         return []
     figures = (
-        ("Expected calibration error", told_.ece),
-        ("Spiegelhalter's z", told_.z),
-        ("Slope", told_.slope),
-        ("Intercept", told_.intercept),
+        ("Expected calibration error", found.ece),
+        ("Spiegelhalter's z", found.z),
+        ("Slope", found.slope),
+        ("Intercept", found.intercept),
     )
     return [(name, number(value)) for name, value in figures]
 

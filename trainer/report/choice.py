@@ -73,7 +73,7 @@ def _trial_charts(candidate: str, done: Sequence[Trial], less: bool, metric: str
     by_number = sorted(done, key=lambda trial: trial.number)
     numbers, values = [float(trial.number) for trial in by_number], [trial.value or 0.0 for trial in by_number]
     best = [(min if less else max)(values[: i + 1]) for i in range(len(values))]
-    series = [Line("best so far", numbers, best), Line("trial", numbers, values, dots=True)]
+    series = [Line("best so far", numbers, best), Line("trial", numbers, values, dots=True, drawn=False)]
     charts = [lines(f"{candidate}: trials", series, "trial", metric)]
     costs = (("size, bytes", [trial.size_bytes for trial in done]), ("latency, µs", [trial.latency_us for trial in done]))
     for name, cost in costs:

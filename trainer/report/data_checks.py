@@ -24,9 +24,9 @@ def leaks(found: Findings) -> Html:
     if suspects:
         said = f"{len(suspects)} of {len(found.names)} inputs nearly are the label: {names}. Would they be known when the answer is needed?"
     shown = found.told[: max(10, len(suspects[:30]))]
-    rows = [(chip("suspect") if item.suspect else Html(""), found.names[item.column], item.measure, item.value, item.by) for item in shown]
+    rows = [(found.names[item.column], item.measure, item.value, item.by, chip("suspect") if item.suspect else EMPTY) for item in shown]
     return join(
-        paragraph(said), table(("", "Input", "Measure", "Value", "Told by"), rows, numbers=(3,), caption=f"The strongest {len(shown)}")
+        paragraph(said), table(("Input", "Measure", "Value", "Told by", ""), rows, numbers=(2,), caption=f"The strongest {len(shown)}")
     )
 
 
@@ -67,7 +67,7 @@ def shifts(found: Findings) -> Html:
             s.split,
             s.effect,
             "below 0.001" if s.p < 0.001 else number(s.p),
-            chip("shifted") if s.p < 0.05 else Html(""),
+            chip("shifted") if s.p < 0.05 else EMPTY,
         )
         for s in shown
     ]

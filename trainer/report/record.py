@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from edgefleet.errors import ArtifactError
 
@@ -335,6 +336,17 @@ def read_record(record: Mapping[str, Any]) -> RunRecord:
     whole = {key: goal[key] for key in known if isinstance(goal, Mapping) and key in goal}
     whole |= {key: value for key, value in record.items() if value is not None}
     try:
-        return msgspec.convert(whole, RunRecord, strict=False, from_attributes=True)
+        return msgspec.convert(_plain(whole), RunRecord, strict=False)
     except msgspec.ValidationError as err:
         raise ArtifactError(f"the run's record cannot be reported: {err}; it was written by another version or by hand") from err
+
+
+def _plain(value: Any) -> Any:
+    """Numpy's scalars and typed structs as the plain values that run.json would hold of them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, msgspec.Struct):
+        return _plain(msgspec.to_builtins(value))
+    return value.item() if isinstance(value, np.generic) else value

@@ -85,7 +85,10 @@ def why(record: RunRecord) -> str:
     if record.reason:
         return record.reason
     stops = [gate for gate in record.judged if gate.verdict in ("fail", "inconclusive")]
-    return stops[0].sentence if stops else "no reason is recorded."
+    if stops:
+        return f"{stops[0].gate} is {stops[0].verdict}: {stops[0].sentence}"
+    judged = any(gate.verdict == "pass" for gate in record.judged)
+    return "every gate that was judged passed." if judged else "no reason is recorded."
 
 
 def _took(record: RunRecord) -> str:
@@ -141,7 +144,11 @@ def overrides(record: RunRecord) -> Html:
 def provenance(values: Mapping[str, Any]) -> Html:
     """Plain values, nested ones with dots."""
     flat = flatten(values)
-    return pairs([(name, str(value)) for name, value in flat]) if flat else EMPTY
+    return pairs([(name, _said(value)) for name, value in flat]) if flat else EMPTY
+
+
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "", most: int = 120) -> list[tuple[str, Any]]:
