@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ def new_rows(project: Project, table: "pandas.DataFrame", classes: list[str]) ->
     Raises:
         InputError: A column is missing, no row obeys the schema, or a label is none of `classes`.
     """
+    project = for_any_rows(project)
     checked = check_table(project, table)
     keep = np.flatnonzero(~checked.refused)
     named = [str(breach) for breach in checked.breaches(MAX_NAMED)]
@@ -55,6 +57,14 @@ def new_rows(project: Project, table: "pandas.DataFrame", classes: list[str]) ->
         named_breaches=named,
     )
     return (rows if project.cleaning.window is None else _windows(rows, project)).with_digest()
+
+
+def for_any_rows(project: Project, **changes: Any) -> Project:
+    """The settings without what only training needs, a split column and weights; `changes` are further ones of [data]."""
+    splits = msgspec.structs.replace(project.data.splits, method="random")
+    data = msgspec.structs.replace(project.data, splits=splits, weight=None, class_weight="none", **changes)
+    changed: Project = msgspec.structs.replace(project, data=data)
+    return changed
 
 
 def _labels(project: Project, checked: "CheckedTable", keep: NDArray[np.int64], classes: list[str]) -> tuple[NDArray[Any], list[str]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from edgefleet.errors import InputError
@@ -18,7 +17,7 @@ from trainer.dataset import DataSet
 from trainer.gates import Gate, judge_candidate, overrule
 from trainer.gates.data import judge_quality, judge_schema
 from trainer.gates.leakage import judge_leakage
-from trainer.new_rows import new_rows
+from trainer.new_rows import for_any_rows, new_rows
 from trainer.opened import open_predict, project_of
 from trainer.project import PROJECT_NAME, Project, load_project
 
@@ -72,12 +71,12 @@ def validate(package: ModelPackage, data: Path) -> Validation:
 def _of_file(package: ModelPackage, path: Path) -> tuple[Project, DataSet]:
     from trainer.sources import columns_of, read_file
 
-    project = _for_any_rows(project_of(package), {})
+    project = for_any_rows(project_of(package))
     table = read_file(path, columns_of(project), project.data.missing_values)
     if len(table) == 0:
         raise InputError(f"{path} has no rows; name a file with rows")
     if project.data.id is not None and project.data.id not in table.columns:
-        project = _for_any_rows(project, {"id": None})
+        project = for_any_rows(project, id=None)
     return project, new_rows(project, table, package.index.classes)
 
 
@@ -96,15 +95,6 @@ def _of_project(package: ModelPackage, folder: Path) -> tuple[Project, DataSet]:
         place = np.array([package.index.classes.index(name) for name in rows.classes])
         rows = replace(rows, label=place[rows.label], classes=package.index.classes)
     return project, replace(rows, split=np.full(len(rows), "validation"))
-
-
-def _for_any_rows(project: Project, changes: dict[str, Any]) -> Project:
-    """The settings without what only training needs: a split column and weights."""
-    splits = msgspec.structs.replace(project.data.splits, method="random")
-    changed: Project = msgspec.structs.replace(
-        project, data=msgspec.structs.replace(project.data, splits=splits, weight=None, class_weight="none", **changes)
-    )
-    return changed
 
 
 def _fit_goal(project: Project, rows: DataSet, answers: Answers) -> Answers:
@@ -137,4 +127,4 @@ def _row_gates(package: ModelPackage, project: Project, rows: DataSet) -> list[G
         time=None,
     )
     as_training = replace(rows, split=np.full(len(rows), "train"))
-    return [judge_schema(rows), judge_quality(project, as_training), judge_leakage(_for_any_rows(project, {}), both)]
+    return [judge_schema(rows), judge_quality(project, as_training), judge_leakage(for_any_rows(project), both)]

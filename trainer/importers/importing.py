@@ -196,16 +196,18 @@ def _identity(rows: DataSet) -> Any:
 
 
 def _halves(rows: DataSet, project: Project) -> DataSet:
-    """Half of the rows as training rows, whole groups on one side; each class in both halves where it has two rows."""
+    """Half of the rows as training rows; groups and equal rows stand on one side, and each class on both where it can."""
+    from trainer.gates.leakage import row_hashes
+
     if len(rows) < LEAST_ROWS:
         raise InputError(f"the data sample has {len(rows)} usable rows, at least {LEAST_ROWS} are needed")
     rng = np.random.default_rng(project.search.seed)
-    if rows.group is not None and len(np.unique(rows.group)) > 1:
-        names, member = np.unique(rows.group, return_inverse=True)
-        training = np.isin(member, rng.permutation(len(names))[::2])
-    else:
-        training = np.zeros(len(rows), np.bool_)
-        strata = rows.label if project.goal.task == "classification" else np.zeros(len(rows), np.int64)
-        for one in np.unique(strata):
-            training[rng.permutation(np.flatnonzero(strata == one))[::2]] = True
+    grouped = rows.group is not None and len(np.unique(rows.group)) > 1
+    kept_together = rows.group if grouped and rows.group is not None else row_hashes(rows.x)
+    first, member = np.unique(kept_together, return_index=True, return_inverse=True)[1:]
+    strata = rows.label[first] if project.goal.task == "classification" else np.zeros(len(first), np.int64)
+    chosen = np.zeros(len(first), np.bool_)
+    for one in np.unique(strata):
+        chosen[rng.permutation(np.flatnonzero(strata == one))[::2]] = True
+    training = chosen[member]
     return replace(rows, split=np.where(training, "train", "validation")).with_digest()

@@ -15,7 +15,7 @@ from trainer.importers.found import Found
 from trainer.importers.signature import Description
 from trainer.importers.tensors import column_of, row_sides
 from trainer.project import Project, load_project
-from trainer.settings import Cleaning, Goal, GoalTask, Schema, Search, Source, Tables
+from trainer.settings import Cleaning, Goal, GoalTask, Schema, Search, Source, Splits, Tables
 from trainer.table_checks import plain_texts
 
 if TYPE_CHECKING:
@@ -66,7 +66,12 @@ def project_for(
         metric = wish.metric or _DEFAULT_METRICS[task]
         asked = {"task": task, "metric": metric, "minimum": wish.minimum, "maximum": wish.maximum}
         goal = msgspec.convert({"question": f"What {found.path.name} answers", **asked}, Goal)
-        tables = Tables(goal=goal, data=Source(source=data.name, label=label), schema=Schema(), search=Search(candidates=["imported"]))
+        tables = Tables(
+            goal=goal,
+            data=Source(source=data.name, label=label, splits=Splits(method="random")),
+            schema=Schema(),
+            search=Search(candidates=["imported"]),
+        )
         meaning: set[str] = set()
     else:
         said = {"task": wish.task, "metric": wish.metric or None, "minimum": wish.minimum, "maximum": wish.maximum}
