@@ -40,6 +40,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "gates.slice_minimum": (0, 1),
     "gates.slice_maximum": (_ABOVE_ZERO, _ANY),
     "gates.max_missing_fraction": (0, 1),
+    "gates.max_equal_rows_fraction": (0, 1),
     "gates.fairness_gap": (_ABOVE_ZERO, 1),
     "device.latency_p95_ms": (_ABOVE_ZERO, _ANY),
     "device.size_bytes": (1, _ANY),

@@ -162,7 +162,7 @@ def _dead(x: NDArray[np.float32], place: int, value: float) -> NDArray[np.float3
 
 def _suspects(x: NDArray[np.float32], inputs: Sequence[Input], answers: Answers, predict: RawPredict) -> list[int]:
     """Inputs whose death moves the answers to some rows most."""
-    places = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), _SCREENED)).round().astype(int)).tolist()
+    places: list[int] = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), _SCREENED)).round().astype(int)).tolist()
     if len(places) <= _DEAD:
         return places
     index = np.unique(np.linspace(0, len(x) - 1, min(len(x), _SCREEN_ROWS)).round().astype(int))

@@ -246,6 +246,8 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         slice_minimum: Gate G5, least accuracy (classification) of every slice; without it the gate is skipped and says so.
         slice_maximum: Gate G5 for regression: largest mean absolute error of every slice.
         max_missing_fraction: Gate G2, largest share of missing values in a column.
+        max_equal_rows_fraction: Gate G3, largest share of validation and test rows whose inputs equal a training row's. Tables of few,
+            coarse columns repeat rows by chance and need more than 0.
         calibration: Gate G6: `gate` judges Spiegelhalter's z, `report` only shows it.
         calibrate: `sigmoid` or `isotonic` calibrates the winner's probabilities on validation rows; `none` leaves them.
         robustness_drop: Gate G8, largest drop of the metric under each disturbance, by kind (missing_5, missing_20, noise, dead_sensor,
@@ -258,6 +260,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     slice_minimum: float | None = None
     slice_maximum: float | None = None
     max_missing_fraction: float = 0.5
+    max_equal_rows_fraction: float = 0.0
     calibration: Literal["gate", "report"] = "report"
     calibrate: Literal["none", "sigmoid", "isotonic"] = "none"
     robustness_drop: dict[str, float] = {}

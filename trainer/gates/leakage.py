@@ -26,24 +26,34 @@ _CHUNK: Final = 262_144
 def judge_leakage(project: Criteria, rows: DataSet) -> Gate:
     """G3: exact for names, groups, equal rows and time order; two tests by numbers.
 
-    Row ids, groups and equal rows may stand in one split only (of windows: equal windows). With splits by time no row is older than one of
-    an earlier split. An input that alone tells the label (lower bound of the AUC, or of |rank correlation| for numbers, above .98) is
-    inconclusive: look at it. A linear model of shuffled labels must be right in half of the pairs.
+    Row ids and groups may stand in one split only. Of validation and test rows (or windows) at most `gates.max_equal_rows_fraction`, by
+    default none, may equal a training row. With splits by time no row is older than one of an earlier split. An input that alone tells the
+    label (lower bound of the AUC, or of |rank correlation| for numbers, above .98) is inconclusive: look at it. A linear model of shuffled
+    labels must be right in half of the pairs.
     """
     found = {"row ids": in_two_splits(rows.row_id, rows.split)}
     if rows.group is not None:
         found["groups"] = in_two_splits(rows.group, rows.split)
-    found["equal rows"] = in_two_splits(row_hashes(rows.x), rows.split)
+    equal, asked = _seen_in_training(rows)
+    most = project.gates.max_equal_rows_fraction
+    found["equal rows"] = equal if equal > most * asked else 0
     repeated = len(rows) - len(np.unique(rows.row_id))
     late = _out_of_order(rows) if project.data.splits.method == "time" and rows.time is not None else 0
     count, n = sum(found.values()) + repeated + late, len(rows)
     if count:
-        words = [f"{number} {what} stand in two splits" for what, number in found.items() if number]
+        words = [f"{number} {what} stand in two splits" for what, number in found.items() if number and what != "equal rows"]
+        if found["equal rows"]:
+            words += [f"{equal} of {asked} validation and test rows equal a training row (gates.max_equal_rows_fraction = {most:g})"]
         words += [f"{repeated} row ids are repeated"] if repeated else []
         words += [f"{late} rows are older than a row of an earlier split"] if late else []
         sentence = f"{' and '.join(words)}: validation would praise what was learnt by heart."
         return Gate(gate="G3", verdict="fail", value=count, limit=0, n=n, sentence=sentence)
     sentence = f"No {', '.join(found)} in two splits, and no row id twice, among {n} rows."
+    if equal:
+        sentence = (
+            f"No {' or '.join(what for what in found if what != 'equal rows')} in two splits, no row id twice, and {equal} of {asked}"
+        )
+        sentence += f" validation and test rows equal a training row (at most {most:.1%}), among {n} rows."
     training = rows.of("train")
     shuffled = _shuffled_area(training, rows.of("validation"))
     if shuffled is not None and abs(shuffled[0] - 0.5) > _Z_SHUFFLE * shuffled[1]:
@@ -91,6 +101,13 @@ def row_hashes(x: NDArray[np.float32]) -> NDArray[np.uint64]:
             two += column * multipliers[1, j]
         hashes[start : start + _CHUNK] = one ^ (two >> np.uint64(32)) ^ (two << np.uint64(32))
     return hashes
+
+
+def _seen_in_training(rows: DataSet) -> tuple[int, int]:
+    """(validation and test rows whose values equal those of a training row, validation and test rows)."""
+    hashes = row_hashes(rows.x)
+    training = rows.split == "train"
+    return int(np.isin(hashes[~training], hashes[training]).sum()), int((~training).sum())
 
 
 def _out_of_order(rows: DataSet) -> int:

@@ -1,8 +1,8 @@
 """Projects and rows made by hand for the tests of gates and evaluation."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,13 +12,12 @@ from trainer.dataset import DataSet
 from trainer.settings import Gates, Goal, Search, Source
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """As much of a project as gates and evaluation read."""
 
     goal: Goal = Goal(question="q")
     gates: Gates = Gates()
-    inputs: list[Input] = field(default_factory=lambda: [Input(name="a"), Input(name="b")])
+    inputs: list[Input] = msgspec.field(default_factory=lambda: [Input(name="a"), Input(name="b")])
     data: Source = Source(source="rows.csv")
     search: Search = Search(candidates=["forest"])
 

@@ -202,7 +202,9 @@ def test_g7_inconclusive_says_how_many_rows_it_needs() -> None:
         (2000, 0.05, -0.02, None, None),
     ],
 )
-def test_g7_of_accuracy_passes_and_fails_as_often_as_its_table(n: int, d: float, delta: float, passes: float, fails: float) -> None:
+def test_g7_of_accuracy_passes_and_fails_as_often_as_its_table(
+    n: int, d: float, delta: float, passes: float | None, fails: float | None
+) -> None:
     # Exact: every (b, c) of the trinomial that has a chance of 1e-5 or more, judged by the gate's own function.
     gained, lost = (d + delta) / 2, (d - delta) / 2
     chance = np.zeros(2)

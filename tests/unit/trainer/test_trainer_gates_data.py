@@ -141,8 +141,11 @@ def test_g3_passes_when_groups_stay_in_their_split() -> None:
     [
         ({"row_id": np.array(["r0", "r1", "r0", "r3"])}, "1 row ids stand in two splits"),
         ({"group": np.array(["g0", "g0", "g1", "g0"])}, "1 groups stand in two splits"),
-        ({"x": np.array([[0, 1], [2, 3], [0, 1], [6, 7]], np.float32)}, "1 equal rows stand in two splits"),
-        ({"x": np.array([[0, np.nan], [2, 3], [-0.0, np.nan], [6, 7]], np.float32)}, "1 equal rows stand in two splits"),
+        ({"x": np.array([[0, 1], [2, 3], [0, 1], [6, 7]], np.float32)}, "1 of 2 validation and test rows equal a training row"),
+        (
+            {"x": np.array([[0, np.nan], [2, 3], [-0.0, np.nan], [6, 7]], np.float32)},
+            "1 of 2 validation and test rows equal a training row",
+        ),
         ({"row_id": np.array(["r0", "r0", "r2", "r3"])}, "1 row ids are repeated"),
     ],
 )
@@ -157,7 +160,17 @@ def test_g3_finds_equal_windows() -> None:
     x = np.random.default_rng(1).normal(size=(4, 3, 2)).astype(np.float32)
     x[2] = x[0]
 
-    assert "1 equal rows" in judge_leakage(WANTED, four_rows(x=x)).sentence
+    assert "1 of 2 validation and test rows equal a training row" in judge_leakage(WANTED, four_rows(x=x)).sentence
+
+
+@pytest.mark.parametrize(("allowed", "verdict"), [(0.49, "fail"), (0.5, "pass")])
+def test_coarse_tables_may_repeat_rows_up_to_a_declared_share(allowed: float, verdict: str) -> None:
+    x = np.array([[0, 1], [2, 3], [0, 1], [6, 7]], np.float32)
+
+    gate = judge_leakage(Wanted(gates=Gates(max_equal_rows_fraction=allowed)), four_rows(x=x))
+
+    assert gate.verdict == verdict
+    assert "1 of 2 validation and test rows equal a training row" in gate.sentence
 
 
 @pytest.mark.parametrize(("method", "verdict"), [("time", "fail"), ("column", "pass")])
