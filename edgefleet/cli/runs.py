@@ -56,8 +56,7 @@ def show(run_id: str, project_dir: Path, runs_dir: Path | None, html: Path | Non
     if html is not None:
         from trainer.report.run_report import write_run_report
 
-        report = {**(record.get("report") or {}), "verdict": str(record.get("status")), "reason": str(record.get("reason") or "")}
-        click.echo(f"report: {write_run_report(report, html)}")
+        click.echo(f"report: {write_run_report(_report(record), html)}")
         return
     if as_json:
         print_json(record)
@@ -81,7 +80,7 @@ def compare(run_ids: tuple[str, ...], project_dir: Path, runs_dir: Path | None, 
     if html is not None:
         from trainer.report.compare import write_comparison
 
-        click.echo(f"comparison: {write_comparison(records, html)}")
+        click.echo(f"comparison: {write_comparison([_report(record) for record in records], html)}")
         return
     settings, measures = differing_settings(records), side_by_side(records)
     names = [str(record["id"]) for record in records]
@@ -128,6 +127,13 @@ def _measured(record: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     metric = report.get("metric") or "metric"
     found += [(f"validation.{metric} of {one.get('name')}", dict(one)) for one in report.get("candidates") or []]
     return [(name, {part: measure.get(part) for part in ("value", "low", "high", "n")}) for name, measure in found]
+
+
+def _report(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the HTML pages read; a run that ended early has little of it, and the pages say so."""
+    told = {"id": str(record["id"]), "verdict": str(record.get("status")), "reason": str(record.get("reason") or "")}
+    beside = {name: record[name] for name in ("settings", "data_digest", "environment", "git") if record.get(name)}
+    return {**(record.get("report") or {}), **beside, **told}
 
 
 def _line(record: Mapping[str, Any]) -> list[object]:
