@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgefleet.steps import Steps
 from trainer.answers import STRANGE, Answers
-from trainer.calibration import apply_calibrator, fit_calibrator
+from trainer.calibration import calibrate, fit_calibrator
 from trainer.candidates.fitted import Fitted
 from trainer.dataset import DataSet
 from trainer.evaluate import evaluate
@@ -78,7 +78,7 @@ def decide(project: Project, rows: DataSet, fitted: Fitted, predictions: NDArray
         return decision
     if project.gates.calibrate != "none":
         decision["calibrator"] = fit_calibrator(project.gates.calibrate, validation.label, predictions)
-        predictions = apply_calibrator(decision["calibrator"], predictions)
+        predictions = calibrate(decision["calibrator"], predictions)
     if len(rows.classes) == 2 and project.goal.costs:
         positive = positive_index(project, rows.classes)
         false_positive, false_negative = binary_costs(project.goal, rows.classes, positive)
@@ -90,7 +90,7 @@ def decide(project: Project, rows: DataSet, fitted: Fitted, predictions: NDArray
             groups=validation.group,
             seed=project.search.seed,
         )
-        decision |= {"threshold": chosen.value, "chosen": msgspec.to_builtins(chosen)}
+        decision |= {"threshold": chosen.threshold, "chosen": msgspec.to_builtins(chosen)}
     return decision
 
 
@@ -100,7 +100,7 @@ def to_answers(project: Project, classes: Sequence[str], predictions: NDArray[np
     if project.task != "classification":
         return Answers(value=predictions, threshold=threshold, positive=STRANGE)
     if (calibrator := decision.get("calibrator")) is not None:
-        predictions = apply_calibrator(calibrator, predictions)
+        predictions = calibrate(calibrator, predictions)
     return Answers(probabilities=predictions, threshold=threshold, positive=positive_index(project, classes))
 
 

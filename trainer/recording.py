@@ -93,7 +93,7 @@ def report_winner(report: dict[str, Any], project: Project, winner: Validated, t
             report[section] = found[section]
     if (chosen := winner.decision.get("chosen")) is not None:
         costs = {key: chosen[key] for key in ("false_positive", "false_negative")}
-        report["threshold"] = {"value": chosen["value"], "costs": costs, "curve": chosen["curve"]}
+        report["threshold"] = {"value": chosen["threshold"], "costs": costs, "curve": chosen["curve"]}
 
 
 def note_of(one: Validated) -> dict[str, Any]:

@@ -94,7 +94,8 @@ class Stages:
             identity = sources.content_digest(table)
         goal = self.project.goal
         inputs: dict[str, Any] = {name: self.project.tables()[name] for name in ROW_TABLES}
-        inputs |= {"source": identity, "task": goal.task, "positive": goal.positive, "cap": goal.cap}
+        inputs |= {"source": identity, "task": goal.task, "positive": goal.positive, "cap": goal.cap, "costs": goal.costs}
+        inputs["fairness"] = self.project.gates.fairness  # its columns are slices too
         inputs["window"] = self.project.tables()["cleaning"]["window"]
         files = self._step("read", lambda: {"rows.npz": load.load_rows(self.project, table).to_bytes()}, inputs, [load.load_rows])
         return DataSet.from_bytes(files["rows.npz"])
