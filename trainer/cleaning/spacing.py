@@ -20,7 +20,7 @@ def float32_warnings(x: NDArray[Any], names: Sequence[str]) -> list[str]:
 
     Example:
         >>> float32_warnings(np.arange(1.7e9, 1.7e9 + 600)[:, None], ["at"])[0][:64]
-        "column 'at': 595 of 599 neighbouring values become equal in floa"
+        "column 'at': 594 of 599 neighbouring values become equal in floa"
     """
     found = []
     for name, column in zip(names, np.asarray(x, np.float64)[:_LOOKED_AT].T, strict=True):
