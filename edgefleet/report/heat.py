@@ -7,7 +7,7 @@ from edgefleet.report.markup import Html, element, join, text
 from edgefleet.report.numbers import number
 from edgefleet.report.svg import WIDTH, at, figure, label, name_width, short
 
-_DARK = 0.55  # opacity from which a cell's figure is written in the surface's colour
+_DARK = 0.66  # opacity from which a cell's figure is written in the surface's colour
 
 
 def heat(
@@ -45,7 +45,11 @@ def heat(
     top = (name_width(columns, 130) if upright else 16.0) + (16 if column_label else 0)
     pieces = [label(left, 11, column_label)] if column_label else []
     pieces += [label(left - 6, top - 5, row_label, "end")] if row_label else []
+    # Names of cells smaller than the type would lie over each other: every so-many-th is shown, the tooltips have all.
+    each_column, each_row = math.ceil(12 / side), math.ceil(12 / tall)
     for j, name in enumerate(columns):
+        if j % each_column:
+            continue
         x = left + side * (j + 0.5)
         if upright:
             words = text(short(name, 120))
@@ -54,7 +58,7 @@ def heat(
             pieces.append(label(x, top - 5, name, "mid name"))
     for i, name in enumerate(rows):
         y = top + tall * i
-        pieces.append(label(left - 6, y + tall / 2 + 4, short(name, left - 8), "end name"))
+        pieces += [label(left - 6, y + tall / 2 + 4, short(name, left - 8), "end name")] if i % each_row == 0 else []
         for j, value in enumerate(values[i]):
             pieces += _cell(left + side * j, y, side, tall, value, shades[i][j], f"{name}, {columns[j]}", figures)
     return figure(

@@ -126,10 +126,10 @@ def intervals(title: str, items: Sequence[Dot], value_label: str, *, limit: floa
     foot = height - BOTTOM_ROOM
     pieces = [path(f"M{at(x.start)} {at(foot)}H{at(x.end)}", "axis")]
     for value in x.ticks(4):
-        pieces += [path(f"M{at(x(value))} 14V{at(foot)}", "rule"), label(x(value), foot + 14, tick(value), "mid quiet")]
+        pieces += [path(f"M{at(x(value))} 16V{at(foot)}", "rule"), label(x(value), foot + 14, tick(value), "mid quiet")]
     if limit is not None:
         turned = "limit end" if x(limit) > (x.start + x.end) / 2 else "limit"
-        pieces += [path(f"M{at(x(limit))} 12V{at(foot)}", "limit"), label(x(limit), 9, f"{limit_name} {number(limit)}", turned)]
+        pieces += [path(f"M{at(x(limit))} 15V{at(foot)}", "limit"), label(x(limit), 11, f"{limit_name} {number(limit)}", turned)]
     for i, item in enumerate(items):
         pieces += _dot(item, i * _ROW + 26, x, left)
     pieces.append(label(x.end, height - 5, value_label, "end"))

@@ -107,9 +107,9 @@ def threshold(record: RunRecord) -> Html:
     costs = [(f"{true} answered as {answered}", cost) for true, by in tables for answered, cost in by.items()]
     costs += [(str(name).replace("_", " "), cost) for name, cost in told.costs.items() if not isinstance(cost, dict)]
     said = pairs([("Threshold", told.value), *((f"Cost: {name}", cost) for name, cost in costs)])
-    if len(told.curve) < 2:
+    curve = sorted((t, cost) for t, cost in told.curve if cost is not None)
+    if len(curve) < 2:
         return said
-    curve = sorted(told.curve)
     line = Line("mean cost", [t for t, _ in curve], [cost for _, cost in curve])
     marks = [(told.value, f"taken: {number(told.value)}")]
     return grid(lines("Mean cost by threshold", [line], "threshold", "cost a row, validation rows", marks=marks), said)
@@ -122,7 +122,7 @@ def confusion(record: RunRecord) -> Html:
         return EMPTY
     shades = [[count / (sum(row) or 1) for count in row] for row in told.counts]
     right = sum(row[i] for i, row in enumerate(told.counts) if i < len(row))
-    says = f"{right} of {sum(map(sum, told.counts))} rows are answered right."
+    says = f"{number(right)} of {number(sum(map(sum, told.counts)))} rows are answered right."
     values = [[float(count) for count in row] for row in told.counts]
     names = told.classes
     chart = heat("Confusion", names, names, values, shades=shades, row_label="true class", column_label="answered class", says=says)
@@ -136,12 +136,16 @@ def confusion(record: RunRecord) -> Html:
 def residuals(record: RunRecord) -> Html:
     """Predicted against actual, errors against predictions, and their distribution."""
     told = record.residuals
-    if told is None or not told.predicted:
+    if told is None:
         return EMPTY
-    off = [predicted - actual for predicted, actual in zip(told.predicted, told.actual, strict=True)]
+    known = [(p, a) for p, a in zip(told.predicted, told.actual, strict=False) if p is not None and a is not None]
+    if not known:
+        return EMPTY
+    predicted, actual = [p for p, _ in known], [a for _, a in known]
+    off = [p - a for p, a in known]
     charts = [
-        scatter("Predicted against actual", [Points("rows", told.actual, told.predicted)], "actual", "predicted", diagonal=True),
-        scatter("Error against prediction", [Points("rows", told.predicted, off)], "predicted", _OFF, level=0.0),
+        scatter("Predicted against actual", [Points("rows", actual, predicted)], "actual", "predicted", diagonal=True),
+        scatter("Error against prediction", [Points("rows", predicted, off)], "predicted", _OFF, level=0.0),
         _spread(off),
     ]
     return join(note(f"A sample of {len(off)} {record.evaluated_on} rows."), grid(*charts, small=True))
@@ -196,10 +200,11 @@ def importance(record: RunRecord) -> Html:
     """Which inputs the answers rest on."""
     if not record.importance:
         return EMPTY
-    shown = sorted(record.importance, key=lambda item: -item.share)[:25]
-    rest = len(record.importance) - len(shown)
+    known = [(item.name, item.share, item.low, item.high) for item in record.importance if item.share is not None]
+    shown = sorted(known, key=lambda item: -item[1])[:25]
+    rest = len(known) - len(shown)
     more = note(f"{rest} further inputs are smaller.") if rest else EMPTY
-    return join(grid(bars("Importance", [(item.name, item.share, item.low, item.high) for item in shown], "share")), more)
+    return join(grid(bars("Importance", shown, "share")), more)
 
 
 def robustness(record: RunRecord) -> Html:

@@ -4,6 +4,7 @@ Every field has a default: a report says what it was not told instead of failing
 fields are left alone, because a later version may record more.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -133,7 +134,7 @@ class ThresholdNote(msgspec.Struct, frozen=True, kw_only=True):
 
     value: float | None = None
     costs: dict[str, Any] = {}
-    curve: list[tuple[float, float]] = []
+    curve: list[tuple[float, float | None]] = []
 
 
 class ConfusionNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,8 +147,8 @@ class ConfusionNote(msgspec.Struct, frozen=True, kw_only=True):
 class ResidualNote(msgspec.Struct, frozen=True, kw_only=True):
     """A sample of rows of a regression."""
 
-    predicted: list[float] = []
-    actual: list[float] = []
+    predicted: list[float | None] = []
+    actual: list[float | None] = []
 
 
 class ErrorNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +165,7 @@ class ImportanceNote(msgspec.Struct, frozen=True, kw_only=True):
     """Share of an input, or what is lost without it."""
 
     name: str
-    share: float
+    share: float | None = None
     low: float | None = None
     high: float | None = None
 
@@ -342,11 +343,14 @@ def read_record(record: Mapping[str, Any]) -> RunRecord:
 
 
 def _plain(value: Any) -> Any:
-    """Numpy's scalars and typed structs as the plain values that run.json would hold of them."""
+    """Numpy's scalars, typed structs and numbers that are not finite as run.json would hold them."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, msgspec.Struct):
         return _plain(msgspec.to_builtins(value))
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.generic):
+        value = value.item()
+    # JSON has no other numbers: a report of run.json and one of the living record must be the same.
+    return None if isinstance(value, float) and not math.isfinite(value) else value
