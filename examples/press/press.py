@@ -28,7 +28,7 @@ PRODUCTS: Final = {"bracket": 0.55, "housing": 0.75, "panel": 0.95}  # product -
 MISSING_FRACTION: Final = 0.03
 
 
-def rows(presses: int = 24, hours: int = 400, seed: int = 1) -> "pandas.DataFrame":
+def rows(presses: int = 48, hours: int = 240, seed: int = 1) -> "pandas.DataFrame":
     """Hourly readings of all presses, press by press, oldest first.
 
     Args:
