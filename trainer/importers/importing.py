@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgefleet.errors import ConfigError, InputError, VerdictError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage
-from trainer.candidates.fitted import Fitted
+from trainer.candidates.fitted import Fitted, Predict
 from trainer.dataset import DataSet
 from trainer.importers.found import Found, find_model
 from trainer.importers.outputs import choose_output, meant
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trainer.gates import Gate
 
 LEAST_ROWS: Final = 40
+FEW_ROWS: Final = 256
 _MARGINS: Final = {"logits": "logit", "logit": "logit", "value": "target unit", "score": "anomaly score", "reconstruction": "anomaly score"}
 
 
@@ -92,10 +93,11 @@ def import_model(
     project = project_for(found, description, table, data, wish, project_dir)
     classes = _classes(project, description, table, wish)
     rows = _halves(new_rows(project, table, classes), project)
-    signature = _signature(found, description, project, rows, wish, classes)
+    few = rows.x[:FEW_ROWS]
+    signature, outputs = _signature(found, description, project, few, wish, classes)
     if project.goal.task == "classification" and signature.classes != classes:
         rows = _halves(new_rows(project, table, signature.classes), project)
-    predict = _checked_predict(found, signature, rows)
+    predict = _checked_predict(found, signature, few, outputs)
     steps = _identity(rows)
     fitted = Fitted(
         name=f"imported {found.kind}",
@@ -151,11 +153,13 @@ def _classes(project: Project, description: Description, table: "pandas.DataFram
     return sorted(found, key=int) if all(text.isdecimal() for text in found) else found
 
 
-def _signature(found: Found, description: Description, project: Project, rows: DataSet, wish: Wish, classes: list[str]) -> Signature:
-    """Run the sample's first rows through every output and choose the one that answers."""
+def _signature(
+    found: Found, description: Description, project: Project, few: NDArray[np.float32], wish: Wish, classes: list[str]
+) -> tuple[Signature, dict[str, NDArray[Any]]]:
+    """Run a few rows through every output in a child, choose the one that answers; the signature, and what the child answered."""
     columns = [column.name for column in project.inputs]
-    if description.features is not None and description.features != rows.x[0].size:
-        raise InputError(f"the model takes {description.features} numbers a row, the data have {rows.x[0].size}; give its columns only")
+    if description.features is not None and description.features != few[0].size:
+        raise InputError(f"the model takes {description.features} numbers a row, the data have {few[0].size}; give its columns only")
     bare = Signature(
         kind=found.kind,
         inputs=description.inputs,
@@ -163,8 +167,8 @@ def _signature(found: Found, description: Description, project: Project, rows: D
         categories=[column.categories for column in project.inputs],
         table=description.columns is not None,
     )
-    few = rows.x[: min(len(rows), 256)]
-    chosen = choose_output(description, run_in_child(found.path.resolve(), bare, few), task_of(project), rows.x[0].size)
+    outputs = run_in_child(found.path.resolve(), bare, few)
+    chosen = choose_output(description, outputs, task_of(project), few[0].size)
     if project.goal.task == "classification" and chosen.columns != len(classes):
         if wish.classes or description.classes is not None or not all(text.isdecimal() for text in classes):
             raise InputError(
@@ -173,19 +177,17 @@ def _signature(found: Found, description: Description, project: Project, rows: D
             )
         # Labels that are numbers are the places of the model's outputs; the sample just lacks some.
         classes = [str(place) for place in range(chosen.columns)]
-    return msgspec.structs.replace(bare, output=chosen.output, meaning=chosen.meaning, sign=chosen.sign, classes=classes)
+    signature = msgspec.structs.replace(bare, output=chosen.output, meaning=chosen.meaning, sign=chosen.sign, classes=classes)
+    return signature, outputs
 
 
-def _checked_predict(found: Found, signature: Signature, rows: DataSet) -> Any:
+def _checked_predict(found: Found, signature: Signature, few: NDArray[np.float32], outputs: dict[str, NDArray[Any]]) -> Predict:
     """The model as a function; what runs in this process must answer as it did in the child."""
-    path = found.path.resolve()
-    predict = foreign_predict(path, signature)
-    if found.kind in IN_CHILD:
-        return predict
-    few = rows.x[: min(len(rows), 64)]
-    child = meant(run_in_child(path, signature, few)[signature.output], signature, few)
-    if not np.allclose(predict(few), child, rtol=1e-5, atol=1e-6):
-        raise InputError(f"{found.path.name} answers differently each time it is opened; export it without random layers")
+    predict = foreign_predict(found.path.resolve(), signature)
+    if found.kind not in IN_CHILD:
+        child = meant(outputs[signature.output], signature, few)
+        if not np.allclose(predict(few), child, rtol=1e-5, atol=1e-6):
+            raise InputError(f"{found.path.name} answers differently each time it is opened; export it without random layers")
     return predict
 
 
