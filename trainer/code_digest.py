@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from trainer.code_modules import EFFECTS, Module, Target, bind_imports, chains, parse, sha256_text, write_syntax
+from trainer.code_modules import EFFECTS, Module, Syntax, Target, bind_imports, parse, sha256_text
 from trainer.code_versions import versions_of
 
 _ROOT: Final = Path(__file__).parents[1]
@@ -133,15 +133,14 @@ class Sources:
         digest = ""
         if statements := parsed.units.get(name):
             local = Module(module, imports=dict(parsed.imports), units=parsed.units, stars=list(parsed.stars))
-            bind_imports(statements, local)
+            syntax = Syntax(statements)
+            bind_imports(syntax.imports, local)
             meant = {}
-            for chain in {chain for statement in statements for chain in chains(statement)}:
+            for chain in syntax.chains:
                 if targets := self._resolve(local, chain):
                     meant[".".join(chain)] = sorted(targets)
                     reached |= targets
-            written: list[str] = []
-            write_syntax(statements, written)
-            digest = sha256_text("\0".join([*written, *map(repr, sorted(meant.items()))]))
+            digest = sha256_text("\0".join([*syntax.text, *map(repr, sorted(meant.items()))]))
         self._units[module, name] = digest, reached
         return digest, reached
 

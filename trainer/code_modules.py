@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 MODULE_TEXT: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*)?")
+_RELATIVE: Final = re.compile(rb"from\s+\.")
+_NAMES: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 EFFECTS: Final = "<import>"  # the unit of what runs when the module is imported
 
 
@@ -34,19 +36,21 @@ def parse(name: str, path: Path) -> Module:
     """The module `name` from the file at `path`; relative imports become absolute."""
     module = Module(name)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    tree = ast.parse(path.read_bytes(), str(path))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:  # relative to absolute, once and for all
+    content = path.read_bytes()
+    tree = ast.parse(content, str(path))
+    for node in ast.walk(tree) if _RELATIVE.search(content) else ():
+        if isinstance(node, ast.ImportFrom) and node.level:
             base = package.split(".")[: len(package.split(".")) - node.level + 1]
             node.module, node.level = ".".join([*base, *([node.module] if node.module else [])]), 0
     for statement in tree.body:
-        if isinstance(statement, ast.Import | ast.ImportFrom) or (compound := _only_imports(statement)):
-            bind_imports([statement], module)
+        if isinstance(statement, ast.Import | ast.ImportFrom) or _only_imports(statement):
+            bind_imports(Syntax([statement]).imports, module)
         elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             names = set(_bound(statement))
-            if not names or (names & module.imports.keys() and not compound) or _is_registered(statement, module):
+            if not names or names & module.imports.keys() or _is_registered(statement, module):
                 names.add(EFFECTS)
-            bind_imports([statement] if isinstance(statement, ast.If | ast.Try | ast.With) else [], module)
+            if isinstance(statement, ast.If | ast.Try | ast.With):
+                bind_imports(Syntax([statement]).imports, module)
             for bound in names:
                 module.units.setdefault(bound, []).append(statement)
     return module
@@ -79,13 +83,12 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 def _is_registered(statement: ast.stmt, module: Module) -> bool:
     """Whether a decorator of this module (`@table.add`) keeps the function: then importing the module makes it reachable."""
-    decorators = getattr(statement, "decorator_list", [])
-    return any(chain[0] in module.units for decorator in decorators for chain in chains(decorator))
+    return any(chain[0] in module.units for chain in Syntax(getattr(statement, "decorator_list", [])).chains)
 
 
-def bind_imports(statements: Sequence[ast.AST], module: Module) -> None:
-    """Add every import in `statements`, at any depth, to the names that `module` binds."""
-    for node in (node for statement in statements for node in ast.walk(statement)):
+def bind_imports(imports: Sequence[ast.AST], module: Module) -> None:
+    """Add import statements to the names that `module` binds."""
+    for node in imports:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 name = alias.asname or alias.name.partition(".")[0]
@@ -99,48 +102,81 @@ def bind_imports(statements: Sequence[ast.AST], module: Module) -> None:
                     module.imports[name] = [*module.imports.get(name, []), Target(node.module or "", alias.name)]
 
 
-def chains(node: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Every name with its attributes, `np.linalg.norm` as (np, linalg, norm); texts that look like a module or an annotation too."""
-    waiting = [node]
-    while waiting:
-        here = waiting.pop()
-        if isinstance(here, ast.Attribute):
-            names: list[str] = []
-            base: ast.expr = here
-            while isinstance(base, ast.Attribute):
-                names.append(base.attr)
-                base = base.value
-            if isinstance(base, ast.Name):
-                yield (base.id, *reversed(names))
-                continue
-            waiting.append(base)
-        elif isinstance(here, ast.Name):
-            yield (here.id,)
-        elif isinstance(here, ast.Constant) and isinstance(here.value, str):
-            if here.value.isidentifier() or MODULE_TEXT.fullmatch(here.value):
-                yield (here.value,)
+class Syntax:
+    """Statements read once: their syntax as text, the names they use, the imports in them."""
+
+    def __init__(self, statements: Sequence[ast.AST]) -> None:
+        """Read `statements`; positions, docstrings and comments are left out.
+
+        Attributes:
+            text: The syntax in pieces.
+            chains: Every name with its attributes, `np.linalg.norm` as (np, linalg, norm); texts that name a module; names in annotations
+                that are written as texts.
+            imports: Import statements at any depth.
+        """
+        self.text: list[str] = []
+        self.chains: set[tuple[str, ...]] = set()
+        self.imports: list[ast.AST] = []
+        for statement in statements:
+            self._read(statement, False)
+
+    def _read(self, value: object, annotation: bool) -> None:
+        # This is the whole cost of a digest, a quarter of a million calls for the trainer: kinds are compared, not isinstance'd.
+        kind = type(value)
+        if kind is list:
+            self.text.append(f"[{len(value)}")  # type: ignore[arg-type]  # mypy does not narrow by `is`
+            for item in value:  # type: ignore[attr-defined]
+                self._read(item, annotation)
+        elif kind is ast.Name:
+            self._name((value.id,))  # type: ignore[attr-defined]
+        elif kind is ast.Attribute:
+            self._attribute(value)  # type: ignore[arg-type]
+        elif isinstance(value, ast.AST):
+            self._node(value, annotation)
         else:
-            waiting.extend(ast.iter_child_nodes(here))
+            self.text.append(repr(value))
 
-
-def write_syntax(value: object, out: list[str]) -> None:
-    """Syntax as text without positions and docstrings; `ast.dump` takes three times as long."""
-    if isinstance(value, ast.AST):
-        out.append(type(value).__name__)
-        for name in value._fields:
-            child: Any = getattr(value, name, None)
-            if name == "body" and isinstance(value, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                first = child[0]
-                told = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-                child = child[1:] if told else child
+    def _node(self, node: ast.AST, annotation: bool) -> None:
+        kind = type(node)
+        self.text.append(kind.__name__)
+        if kind in (ast.Import, ast.ImportFrom):
+            self.imports.append(node)
+        elif kind is ast.Constant:
+            self._text(node.value, annotation)  # type: ignore[attr-defined]
+        for name in node._fields:
+            child = getattr(node, name, None)
+            if name == "body" and kind in (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef):
+                child = child[1:] if _is_text(child[0]) else child  # type: ignore[index]  # a body is a list with something in it
             if name != "ctx":
-                write_syntax(child, out)
-    elif isinstance(value, list):
-        out.append(f"[{len(value)}")
-        for item in value:
-            write_syntax(item, out)
-    else:
-        out.append(repr(value))
+                self._read(child, annotation or name in ("annotation", "returns"))
+
+    def _attribute(self, node: ast.Attribute) -> None:
+        names: list[str] = []
+        base: ast.expr = node
+        while isinstance(base, ast.Attribute):
+            names.append(base.attr)
+            base = base.value
+        if isinstance(base, ast.Name):
+            self._name((base.id, *reversed(names)))
+        else:
+            self.text.append(f"Attribute {'.'.join(names)}")
+            self._read(base, False)
+
+    def _name(self, chain: tuple[str, ...]) -> None:
+        self.text.append(f"Name {'.'.join(chain)}")
+        self.chains.add(chain)
+
+    def _text(self, value: object, annotation: bool) -> None:
+        if not isinstance(value, str):
+            return
+        if annotation:
+            self.chains |= {tuple(name.split(".")) for name in _NAMES.findall(value)}
+        elif MODULE_TEXT.fullmatch(value):
+            self.chains.add((value,))
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
 
 
 def sha256_text(text: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CHAMPION: Final = "champion"
 NOTE_NAME: Final = "mlflow.json"  # in a mirrored run folder: where its copy is
 ARTIFACT_FOLDER: Final = "run"
-INSTALL: Final = "pip install 'edgefleet[mlflow]'"
+INSTALL: Final = "pip install 'edgefleet[tracking]'"
 # MLflow's own limits: a longer value is refused by the server, and with it the whole batch.
 _MAX_METRICS: Final = 1000
 _MAX_PARAMS: Final = 100

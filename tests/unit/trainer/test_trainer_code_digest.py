@@ -47,6 +47,10 @@ def fourth():
     return lower
 
 
+def sixth(rows: "list[Rows] | None"):
+    return len("Rows")
+
+
 def fifth():
     import pandas
 
@@ -148,6 +152,10 @@ def test_a_text_that_names_a_module_reaches_it(ask: Ask) -> None:
     assert "pipe.limits.DEPTH" in ask("pipe.late:load").units
 
 
+def test_a_class_named_in_an_annotation_of_text_is_reached(ask: Ask) -> None:
+    assert "pipe.rows.Base" in ask("pipe.steps:sixth").units
+
+
 def test_a_function_that_its_decorator_keeps_in_a_table_is_reached_through_the_table(ask: Ask) -> None:
     before = ask("pipe.steps:third")
 
@@ -203,7 +211,7 @@ def test_the_whole_trainer_is_digested_in_less_than_a_second_and_imports_no_heav
     assert output.returncode == 0, output.stderr
     count, seconds = output.stdout.splitlines()[0].split()
     assert int(count) > 100
-    assert float(seconds) < 1.0, "about 0.3 s on a free core; the bound leaves room for a busy one"
+    assert float(seconds) < 1.0, "about 0.35 s on a free core; the bound leaves room for a busy one"
     assert output.stdout.splitlines()[1] == "[]"
 
 

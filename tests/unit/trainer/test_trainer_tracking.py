@@ -62,7 +62,7 @@ def test_without_mlflow_installed_the_sentence_is_the_line_that_installs_it(tmp_
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
 
-    assert done.stdout.strip().endswith("is not installed, so nothing was mirrored: pip install 'edgefleet[mlflow]'"), done.stderr
+    assert done.stdout.strip().endswith("is not installed, so nothing was mirrored: pip install 'edgefleet[tracking]'"), done.stderr
 
 
 def test_a_folder_that_holds_no_package_cannot_be_registered(tmp_path: Path) -> None:
