@@ -24,7 +24,9 @@ _SHAPES: Final = {
 
 
 def chip(verdict: str) -> Html:
-    """A verdict as shape, word and colour; each alone suffices."""
+    """A verdict as shape, word and colour; each alone suffices. Nothing where nobody judged."""
+    if not verdict:
+        return EMPTY
     look, shape = _LOOKS.get(verdict, ("none", "dash"))
     return element("span", _shape(shape, 12), text(verdict), class_=f"chip t-{look}")
 

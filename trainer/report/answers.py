@@ -9,7 +9,7 @@ from edgefleet.report.markup import EMPTY, Html, join
 from edgefleet.report.numbers import ABSENT, between, number, percent
 from edgefleet.report.parts import beside, chip, grid, note, pairs, paragraph, table
 from edgefleet.report.points import Dot, Points, intervals, scatter
-from trainer.report.record import CalibrationNote, Measure, RunRecord
+from trainer.report.record import CalibrationNote, Measure, RunRecord, in_order
 
 _MOST_SLICES = 30
 _MOST_INPUTS = 8
@@ -18,7 +18,7 @@ _OFF = "predicted minus actual"
 
 def metrics(record: RunRecord) -> Html:
     """Every metric with its 95 % interval, validation beside test."""
-    splits = [split for split, measures in record.metrics.items() if measures]
+    splits = [split for split in in_order(record.metrics) if record.metrics[split]]
     if not splits:
         return EMPTY
     names = list(dict.fromkeys(name for split in splits for name in record.metrics[split]))
@@ -50,7 +50,7 @@ def slices(record: RunRecord) -> Html:
     names = [f"{part.column} = {part.name}" if part.column else part.name for part in shown]
     named = list(zip(names, shown, strict=True))
     dots = [Dot(name, part.value, part.low, part.high, f"n = {number(part.n)}", bad=part.verdict == "fail") for name, part in named]
-    rows = [(chip(part.verdict or "skipped"), name, part.value, between(part.low, part.high), part.n) for name, part in named]
+    rows = [(chip(part.verdict), name, part.value, between(part.low, part.high), part.n) for name, part in named]
     more = note(f"{len(record.slices) - len(shown)} further slices are not shown.") if len(record.slices) > len(shown) else EMPTY
     listed = table(("Verdict", "Slice", "Value", "95 % interval", "n"), rows, numbers=(2, 3, 4))
     return join(_rows_note(record), beside(listed, intervals("Slices", dots, "value with 95 % interval")), more)
@@ -63,7 +63,7 @@ def _rows_note(record: RunRecord) -> Html:
 def calibration(record: RunRecord) -> Html:
     """The reliability curve with intervals: where probabilities promise too much or too little."""
     told = record.calibration
-    if told is None:
+    if told is None or (not told.bins and told.z is None):
         return EMPTY
     figures = pairs(
         [
@@ -78,7 +78,7 @@ def calibration(record: RunRecord) -> Html:
 
 def _surprise(z: float) -> str:
     if abs(z) <= 1.96:
-        return "within 1.96, as calibrated probabilities are in 95 of 100 samples"
+        return "within 1.96: by this measure these rows are no proof against the probabilities"
     return "beyond 1.96: the probabilities are not calibrated"
 
 
@@ -211,6 +211,6 @@ def robustness(record: RunRecord) -> Html:
     """The metric when inputs are disturbed; the bound of the drop is one-sided, 95 %."""
     if not record.robustness:
         return EMPTY
-    rows = [(chip(item.verdict or "skipped"), item.kind, item.value, item.drop, item.upper, item.limit) for item in record.robustness]
+    rows = [(chip(item.verdict), item.kind, item.value, item.drop, item.upper, item.limit) for item in record.robustness]
     header = ("Verdict", "Disturbance", record.metric or "metric", "Drop", "Drop at most (95 %)", "Limit")
     return table(header, rows, numbers=(2, 3, 4, 5))

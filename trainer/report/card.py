@@ -8,7 +8,7 @@ from edgefleet.report.numbers import between, interval, number
 from edgefleet.report.page import Section, page
 from edgefleet.report.parts import banner, chip, pairs, paragraph, table
 from trainer.report import run_report
-from trainer.report.record import RunRecord, read_record
+from trainer.report.record import RunRecord, in_order, read_record
 
 ABSENT: Final = "Not recorded."
 _Rows = list[tuple[object, ...]]
@@ -58,7 +58,11 @@ def _title(told: RunRecord) -> str:
 
 def _parts(told: RunRecord) -> list[tuple[str, tuple[str, ...], _Rows]]:
     """(title, header, rows); a part without a header holds pairs."""
-    metrics = [(split, name, number(m.value), between(m.low, m.high), m.n) for split, by in told.metrics.items() for name, m in by.items()]
+    metrics = [
+        (split, name, number(m.value), between(m.low, m.high), m.n)
+        for split in in_order(told.metrics)
+        for name, m in told.metrics[split].items()
+    ]
     slices = [(f"{s.column} = {s.name}" if s.column else s.name, number(s.value), between(s.low, s.high), s.n) for s in told.slices]
     gates = [(gate.verdict, gate.gate, gate.sentence) for gate in told.judged]
     robust = [(item.kind, number(item.value), number(item.drop)) for item in told.robustness]
@@ -102,7 +106,7 @@ def _data(told: RunRecord) -> _Rows:
         ("Rows that break the schema, left out", number(what.breaches)),
     ]
     rows += [("Inputs", number(what.inputs))] if what.inputs is not None else []
-    rows += [(f"Rows for {split}", number(count)) for split, count in what.splits.items()]
+    rows += [(f"Rows for {split}", number(what.splits[split])) for split in in_order(what.splits)]
     rows += [("Digest", what.digest)] if what.digest else []
     return rows
 

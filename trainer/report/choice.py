@@ -97,7 +97,7 @@ def _front(title: str, known: Sequence[tuple[Trial, float]], x_label: str, metri
 
 def budgets(record: RunRecord) -> Html:
     """What the device allows and what the model takes."""
-    rows = [(chip(b.verdict or "skipped"), b.name, _amount(b.value, b.unit), _amount(b.limit, b.unit)) for b in record.budgets]
+    rows = [(chip(b.verdict), b.name, _amount(b.value, b.unit), _amount(b.limit, b.unit)) for b in record.budgets]
     return table(("Verdict", "Budget", "Value", "Limit"), rows, numbers=(2, 3)) if rows else EMPTY
 
 

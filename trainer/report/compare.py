@@ -10,7 +10,7 @@ from edgefleet.report.numbers import duration, interval, number
 from edgefleet.report.page import Section, page, write_page
 from edgefleet.report.parts import chip, grid, note, paragraph, table
 from edgefleet.report.points import Dot, intervals
-from trainer.report.record import RunRecord, read_record
+from trainer.report.record import RunRecord, in_order, read_record
 from trainer.report.run_report import flatten
 
 MOST_RUNS = 8
@@ -76,7 +76,7 @@ def _goal_metric(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
 
 
 def _metrics(runs: Sequence[RunRecord], names: Sequence[str]) -> Html:
-    keys = list(dict.fromkeys((split, name) for run in runs for split, by in run.metrics.items() for name in by))
+    keys = list(dict.fromkeys((split, name) for run in runs for split in in_order(run.metrics) for name in run.metrics[split]))
     rows = []
     for split, name in keys:
         measures = [run.metrics.get(split, {}).get(name) for run in runs]

@@ -5,13 +5,14 @@ fields are left alone, because a later version may record more.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from edgefleet.errors import ArtifactError
+from trainer.dataset import SPLITS
 
 # Metrics of which less is better; the others are better when larger.
 LESS_IS_BETTER: Final = frozenset({"log_loss", "brier", "mean_cost", "rmse", "mae"})
@@ -324,6 +325,15 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         if not limits:
             return "no criterion declared: nothing is blessed"
         return " and ".join(f"{self.metric} {word} {limit:g}" for word, limit in limits)
+
+
+def in_order(splits: Iterable[str]) -> list[str]:
+    """Splits as people read them; run.json sorts its keys.
+
+    >>> in_order(["test", "train", "validation"])
+    ['train', 'validation', 'test']
+    """
+    return sorted(splits, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split))
 
 
 def read_record(record: Mapping[str, Any]) -> RunRecord:

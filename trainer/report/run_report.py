@@ -9,7 +9,7 @@ from edgefleet.report.numbers import between, duration, interval, number
 from edgefleet.report.page import Section, page, write_page
 from edgefleet.report.parts import banner, chip, code, note, pairs, paragraph, table
 from trainer.report import answers, choice
-from trainer.report.record import GateNote, RunRecord, read_record
+from trainer.report.record import GateNote, RunRecord, in_order, read_record
 
 # The order in which verdicts matter: what stops the run stands first.
 _ORDER: Final = ("fail", "inconclusive", "overridden", "pass", "skipped")
@@ -37,7 +37,7 @@ def run_page(record: RunRecord) -> Html:
     sections = [Section(title, body) for title, body in bodies if body]
     absent = [title.lower() for title, body in bodies if not body and title != "Overrides"]
     sections.append(Section("Do it again", _again(record, absent)))
-    subtitle = " · ".join(part for part in (record.id and f"run {record.id}", record.started_at, _took(record)) if part)
+    subtitle = " · ".join(part for part in (record.id and f"run {record.id}", _began(record.started_at), _took(record)) if part)
     return page(f"{record.project or record.goal.get('name') or 'Run'}: run report", sections, top=goal(record), subtitle=subtitle)
 
 
@@ -91,6 +91,12 @@ def why(record: RunRecord) -> str:
     return "every gate that was judged passed." if judged else "no reason is recorded."
 
 
+def _began(started_at: str) -> str:
+    """An ISO time in UTC to the minute; another text as it is."""
+    is_utc = started_at.endswith(("Z", "+00:00")) and len(started_at) >= len("2026-01-02T03:04Z")
+    return f"began {started_at[:10]} {started_at[11:16]} UTC" if is_utc else started_at
+
+
 def _took(record: RunRecord) -> str:
     return "" if record.seconds is None else f"took {duration(record.seconds)}"
 
@@ -113,7 +119,7 @@ def data(record: RunRecord) -> Html:
     what = record.data
     if what.rows is None and not what.source:
         return EMPTY
-    splits = ", ".join(f"{name} {number(count)}" for name, count in what.splits.items())
+    splits = ", ".join(f"{name} {number(what.splits[name])}" for name in in_order(what.splits))
     items: list[tuple[str, object]] = [("Source", what.source or "not recorded")]
     items += [("Rows that obey the schema", what.rows), ("Rows left out", what.breaches)]
     items += [("Inputs", what.inputs)] if what.inputs is not None else []
@@ -128,7 +134,7 @@ def data(record: RunRecord) -> Html:
 def _classes(classes: Mapping[str, Mapping[str, int]]) -> Html:
     if not classes:
         return EMPTY
-    splits = list(dict.fromkeys(split for counts in classes.values() for split in counts))
+    splits = in_order({split for counts in classes.values() for split in counts})
     rows = [(name, *(counts.get(split, 0) for split in splits)) for name, counts in list(classes.items())[:30]]
     more = note(f"{len(classes) - 30} further classes are not shown.") if len(classes) > 30 else EMPTY
     return join(table(("Class", *splits), rows, numbers=range(1, len(splits) + 1), caption="Rows by class"), more)

@@ -200,3 +200,21 @@ def test_different_goals_are_not_put_on_one_axis(tmp_path: Path) -> None:
 def test_one_run_alone_is_no_comparison(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 to 8"):
         write_comparison([full_record()], tmp_path / "compare.html")
+
+
+def test_empty_findings_are_absent_and_not_empty_sections(tmp_path: Path) -> None:
+    record = full_record() | {"calibration": {}, "confusion": {}, "residuals": {}, "threshold": {}}
+    page = write_run_report(record, tmp_path / "run.html").read_text("utf-8")
+    assert "not shown: calibration, decision threshold, confusion, residuals." in parsed(page).text
+
+
+def test_a_slice_that_nobody_judged_has_no_verdict(tmp_path: Path) -> None:
+    page = write_run_report({"slices": [{"column": "line", "name": "B", "n": 40, "value": 0.8}]}, tmp_path / "run.html").read_text("utf-8")
+    assert "<td></td><td>line = B</td>" in page
+
+
+def test_splits_stand_in_reading_order_whatever_order_the_record_has(tmp_path: Path) -> None:
+    sorted_keys = json.loads(json.dumps(full_record(), sort_keys=True))
+    text = parsed(write_run_report(sorted_keys, tmp_path / "run.html").read_text("utf-8")).text
+    assert "train 1,000, validation 600, test 400" in text
+    assert "began 2026-01-02 03:04 UTC" in text
