@@ -35,7 +35,8 @@ class Answers:
             assert self.value is not None  # noqa: S101  # one of the two is there, by the class's own rule
             return self.value if self.threshold is None else (self.value >= self.threshold).astype(np.int64)
         if self.threshold is None or self.probabilities.shape[1] != 2:
-            return self.probabilities.argmax(axis=1)
+            likeliest: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+            return likeliest
         return np.where(self.probabilities[:, self.positive] >= self.threshold, self.positive, 1 - self.positive)
 
     def take(self, index: NDArray[Any]) -> "Answers":

@@ -61,8 +61,9 @@ def judge(
     def predict(raw: NDArray[np.float32]) -> Answers:
         return to_answers(project, rows.classes, fitted.predict(steps.run(raw)), decision)
 
-    evaluation["robustness"] = measure_robustness(project, validation, answers, predict)
-    return Judged(answers, evaluation, judge_candidate(project, validation, answers, predict, champion), decision)
+    robustness = measure_robustness(project, validation, answers, predict)
+    gates = judge_candidate(project, validation, answers, predict, champion, robustness=robustness)
+    return Judged(answers, {**evaluation, "robustness": robustness}, gates, decision)
 
 
 def decide(project: Project, rows: DataSet, fitted: Fitted, predictions: NDArray[np.float64], cleaned: Cleaned) -> dict[str, Any]:

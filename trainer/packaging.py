@@ -27,7 +27,7 @@ from trainer.reference_windows import plan_windows
 if TYPE_CHECKING:
     from edgefleet.steps import Steps
     from trainer.project import Project
-    from trainer.stages import Validated
+    from trainer.validated import Validated
 
 Cleaned = Callable[[str], NDArray[np.float32]]
 MAX_PARITY_ROWS: Final = 2_000

@@ -65,6 +65,15 @@ def load_project(folder: Path | str, changes: Sequence[str] = ()) -> Project:
     document = _read(folder / PROJECT_NAME)
     for change in changes:
         _apply(document, change)
+    return project_from(document, folder)
+
+
+def project_from(document: dict[str, Any], folder: Path) -> Project:
+    """A project from the tables of a project.toml, for example those that a run recorded.
+
+    Raises:
+        ConfigError: An unknown or mistyped key, or a value out of its limits.
+    """
     for table in LATER_TABLES:
         if table in document:
             raise ConfigError(f"{PROJECT_NAME}: table [{table}] is not supported by this version; remove it")

@@ -12,7 +12,7 @@ from trainer.dataset import SPLITS, DataSet
 from trainer.metrics import METRICS
 from trainer.project import Project
 from trainer.runs import Run
-from trainer.stages import Validated
+from trainer.validated import Validated
 
 MOST_NAMED = 20
 

@@ -3,12 +3,10 @@
 A step's function imports heavy libraries itself, so that a repeat that finds everything cached imports none of them.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import InputError
 from edgefleet.manifest import Override
-from edgefleet.package import ModelPackage, npz_bytes, read_npz, write_files
+from edgefleet.package import ModelPackage, write_files
 from edgefleet.steps import Steps
 from trainer.answers import Answers
 from trainer.cache import StepCache
@@ -29,41 +27,10 @@ from trainer.gates import Gate, overrule
 from trainer.metrics import METRICS
 from trainer.project import Project
 from trainer.runs import Run
+from trainer.validated import Validated, answers_bytes, read_answers
 
 ROW_TABLES: Final = ("data", "schema")
-
-
-@dataclass(frozen=True)
-class Validated:
-    """A candidate after validation.
-
-    Attributes:
-        name: Candidate name.
-        steps: Its cleaning.
-        fitted: The model.
-        answers: On the validation rows.
-        metric: The goal's metric there: {value, low, high, n}.
-        evaluation: Everything measured there, plain values.
-        gates: All gates, people's overrides applied.
-        overrides: The overrides that were needed.
-        blocking: Gates that forbid a package.
-        trials: Of its search, plain values; empty when nothing was searched.
-        decision: Plain values: threshold, calibrator, cost curve.
-        seconds: Time to fit and validate; of the cached run when it was cached.
-    """
-
-    name: str
-    steps: Steps
-    fitted: Fitted
-    answers: Answers
-    metric: dict[str, Any]
-    evaluation: dict[str, Any]
-    gates: list[Gate]
-    overrides: list[Override]
-    blocking: list[Gate]
-    trials: list[dict[str, Any]]
-    decision: dict[str, Any]
-    seconds: float
+NO_MATTER: Final = ("storage", "backend", "jobs", "candidates")
 
 
 @dataclass
@@ -104,7 +71,7 @@ class Stages:
         """G1 to G3, which no candidate can change."""
         from trainer import gates
 
-        inputs = {"rows": rows.digest, "gates": self.project.tables()["gates"], "schema": self.project.tables()["schema"]}
+        inputs: dict[str, Any] = {"rows": rows.digest, "gates": self.project.tables()["gates"], "schema": self.project.tables()["schema"]}
         files = self._step("judge rows", lambda: {"gates.json": _json(gates.judge_rows(self.project, rows))}, inputs, [gates.judge_rows])
         return msgspec.json.decode(files["gates.json"], type=list[Gate])
 
@@ -123,10 +90,10 @@ class Stages:
         from trainer import opened
 
         def answer() -> dict[str, bytes]:
-            return {"answers.npz": _answers_bytes(opened.open_predict(old)(rows.of("validation").x))}
+            return {"answers.npz": answers_bytes(opened.open_predict(old)(rows.of("validation").x))}
 
         files = self._step("champion", answer, {"rows": rows.digest, "champion": old.digest}, [opened.open_predict])
-        self._champion_answers = _read_answers(files["answers.npz"])
+        self._champion_answers = read_answers(files["answers.npz"])
 
     def validate(
         self, rows: DataSet, name: str, row_gates: list[Gate], overrides: Sequence[Override], *, baseline: bool = False
@@ -138,7 +105,7 @@ class Stages:
         searched = {} if baseline or not self._searches(name) else self._search(rows, name, steps, problem)
         parameters = searched.get("parameters") or self.project.search.parameters.get(name)
         fitted = self._fit(rows, name, steps, problem, parameters)
-        judged = self._judge(rows, fitted, steps, searching=bool(searched), baseline=baseline)
+        judged = self._judge(rows, fitted, steps, baseline=baseline)
         gates, used, blocking = overrule(row_gates + judged["gates"], overrides, self.project.gates.allow_inconclusive)
         return Validated(
             name=name,
@@ -165,7 +132,11 @@ class Stages:
             answers = self._answers(rows, predictions, winner.decision)
             return {"evaluation.json": canonical_json(evaluate.evaluate(self.project, test_rows, answers))}
 
-        inputs = {"rows": rows.digest, "model": sha256_hex(winner.fitted.content), "steps": sha256_hex(winner.steps.to_json())}
+        inputs: dict[str, Any] = {
+            "rows": rows.digest,
+            "model": sha256_hex(winner.fitted.content),
+            "steps": sha256_hex(winner.steps.to_json()),
+        }
         inputs |= {"decision": winner.decision, "goal": self.project.tables()["goal"]}
         files = self._step("test", measure, inputs, [evaluate.evaluate])
         return dict(msgspec.json.decode(files["evaluation.json"]))
@@ -180,7 +151,11 @@ class Stages:
             z = partial(self._z, rows, candidate.steps)
             return packaging.package_files(self.project, rows, candidate, test=test, champion_digest=digest, cleaned=z)
 
-        inputs = {"rows": rows.digest, "model": sha256_hex(candidate.fitted.content), "steps": sha256_hex(candidate.steps.to_json())}
+        inputs: dict[str, Any] = {
+            "rows": rows.digest,
+            "model": sha256_hex(candidate.fitted.content),
+            "steps": sha256_hex(candidate.steps.to_json()),
+        }
         inputs |= {"project": self.project.tables(), "champion": digest, "decision": candidate.decision, "test": sha256_hex(_json(test))}
         inputs |= {"overrides": msgspec.to_builtins(candidate.overrides), "gates": sha256_hex(_json(candidate.gates))}
         files = self._step(f"package {candidate.name}", make, inputs, [packaging.package_files])
@@ -198,9 +173,11 @@ class Stages:
 
         def compile_them() -> dict[str, bytes]:
             training = rows.of("train").x
-            return {"steps.json": cleaning.compile_steps(self.project.cleaning, self.project.inputs, training, monotone=not trees).to_json()}
+            return {
+                "steps.json": cleaning.compile_steps(self.project.cleaning, self.project.inputs, training, monotone=not trees).to_json()
+            }
 
-        inputs = {"rows": rows.digest, "cleaning": self.project.tables()["cleaning"], "monotone": not trees}
+        inputs: dict[str, Any] = {"rows": rows.digest, "cleaning": self.project.tables()["cleaning"], "monotone": not trees}
         name = "clean for trees" if trees else "clean"
         return Steps.from_json(self._step(name, compile_them, inputs, [cleaning.compile_steps])["steps.json"])
 
@@ -222,9 +199,14 @@ class Stages:
         from trainer import search as searching
 
         settings = self.project.search
-        inputs = {"rows": rows.digest, "steps": sha256_hex(steps.to_json()), "goal": self.project.tables()["goal"], "name": name}
+        inputs: dict[str, Any] = {
+            "rows": rows.digest,
+            "steps": sha256_hex(steps.to_json()),
+            "goal": self.project.tables()["goal"],
+            "name": name,
+        }
         # Where the trials are kept and how many run at a time does not change what they find.
-        inputs["search"] = {k: v for k, v in self.project.tables()["search"].items() if k not in {"storage", "backend", "jobs", "candidates"}}
+        inputs["search"] = {k: v for k, v in self.project.tables()["search"].items() if k not in NO_MATTER}
         study = f"{self.project.name}-{name}-{sha256_hex(canonical_json(inputs))[:16]}"
         storage = settings.storage or f"sqlite:///{self.cache.folder / 'search.db'}"
 
@@ -264,7 +246,8 @@ class Stages:
         def fit_it() -> dict[str, bytes]:
             training, validation = rows.of("train"), rows.of("validation")
             if absent := sorted(set(range(problem.classes)) - set(training.label.tolist())):
-                raise InputError(f"class {rows.classes[absent[0]]!r} has no training rows; add some or remove its rows from the other splits")
+                name_of = rows.classes[absent[0]]
+                raise InputError(f"class {name_of!r} has no training rows; add some or remove its rows from the other splits")
             fitted = candidates.fit(
                 name,
                 self._z(rows, steps, "train"),
@@ -278,7 +261,7 @@ class Stages:
             notes["importance"] = None if fitted.importance is None else fitted.importance.tolist()
             return {fitted.model: fitted.content, "fitted.json": canonical_json(notes)}
 
-        inputs = {"rows": rows.digest, "steps": sha256_hex(steps.to_json()), "parameters": parameters, "name": name}
+        inputs: dict[str, Any] = {"rows": rows.digest, "steps": sha256_hex(steps.to_json()), "parameters": parameters, "name": name}
         inputs |= {"problem": {k: v for k, v in problem.__dict__.items() if k != "jobs"}, "weight": self.project.data.class_weight}
         files = self._step(f"fit {name}", fit_it, inputs, [candidates.fit])
         notes = msgspec.json.decode(files["fitted.json"])
@@ -292,23 +275,23 @@ class Stages:
             self.run.event("epoch", candidate=name, **entry)
         return Fitted(**notes, content=content, predict=predict, importance=None if importance is None else np.array(importance))
 
-    def _judge(self, rows: DataSet, fitted: Fitted, steps: Steps, *, searching: bool, baseline: bool) -> dict[str, Any]:
+    def _judge(self, rows: DataSet, fitted: Fitted, steps: Steps, *, baseline: bool) -> dict[str, Any]:
         from trainer import judging
 
         champion = None if baseline else self._champion_answers
 
         def judge() -> dict[str, bytes]:
             judged = judging.judge(self.project, rows, fitted, steps, champion, partial(self._z, rows, steps), baseline=baseline)
-            return {"judged.json": canonical_json(judged.plain()), "answers.npz": _answers_bytes(judged.answers)}
+            return {"judged.json": canonical_json(judged.plain()), "answers.npz": answers_bytes(judged.answers)}
 
         tables = self.project.tables()
-        inputs = {"rows": rows.digest, "model": sha256_hex(fitted.content), "steps": sha256_hex(steps.to_json())}
+        inputs: dict[str, Any] = {"rows": rows.digest, "model": sha256_hex(fitted.content), "steps": sha256_hex(steps.to_json())}
         inputs |= {name: tables[name] for name in ("goal", "gates")}
         inputs |= {"champion": None if champion is None or self.champion is None else self.champion.digest, "baseline": baseline}
         files = self._step(f"judge {fitted.name}", judge, inputs, [judging.judge])
         plain = msgspec.json.decode(files["judged.json"])
         gates = msgspec.convert(plain.pop("gates"), list[Gate])
-        return {**plain, "gates": gates, "answers": _read_answers(files["answers.npz"])}
+        return {**plain, "gates": gates, "answers": read_answers(files["answers.npz"])}
 
     def _answers(self, rows: DataSet, predictions: NDArray[np.float64], decision: dict[str, Any]) -> Answers:
         from trainer.judging import to_answers
@@ -319,7 +302,7 @@ class Stages:
         if self.project.data.class_weight == "none" or self.project.task != "classification":
             return rows.weight
         counts = np.bincount(rows.label)
-        balanced = len(rows) / (np.count_nonzero(counts) * counts[rows.label])
+        balanced: NDArray[np.float64] = len(rows) / (np.count_nonzero(counts) * counts[rows.label])
         return balanced if rows.weight is None else balanced * rows.weight
 
     def _z(self, rows: DataSet, steps: Steps, split: str) -> NDArray[np.float32]:
@@ -339,21 +322,3 @@ class Stages:
 
 def _json(value: Any) -> bytes:
     return canonical_json(msgspec.to_builtins(value))
-
-
-def _answers_bytes(answers: Answers) -> bytes:
-    arrays = {"probabilities": answers.probabilities, "value": answers.value}
-    threshold = np.array([] if answers.threshold is None else [answers.threshold], np.float64)
-    there = {name: array for name, array in arrays.items() if array is not None}
-    return npz_bytes({**there, "threshold": threshold, "positive": np.array([answers.positive])})
-
-
-def _read_answers(content: bytes) -> Answers:
-    arrays = read_npz(content, (), "answers")
-    threshold = arrays["threshold"]
-    return Answers(
-        probabilities=arrays.get("probabilities"),
-        value=arrays.get("value"),
-        positive=int(arrays["positive"][0]),
-        threshold=float(threshold[0]) if len(threshold) else None,
-    )

@@ -22,7 +22,8 @@ from trainer.metrics import METRICS
 from trainer.project import Project
 from trainer.recording import note_of, report_candidates, report_winner, start_report
 from trainer.runs import Run
-from trainer.stages import Stages, Validated
+from trainer.stages import Stages
+from trainer.validated import Validated
 
 BASELINES: Final = {"classification": ("majority", "logistic"), "regression": ("mean", "ridge"), "anomaly": ("mahalanobis",)}
 
@@ -104,6 +105,7 @@ def run_training(
     champion: Path | None = None,
     runs_dir: Path | None = None,
     output: Path | None = None,
+    cache_dir: Path | None = None,
     said: Callable[[str], None] | None = None,
 ) -> Training:
     """Train every candidate, judge each, package those that pass, choose the best.
@@ -113,7 +115,8 @@ def run_training(
         candidates: Names instead of the project's.
         overrides: Gates that a person overrules, with reasons.
         champion: Package folder of the model in service; gate G7 compares with it on the same rows.
-        runs_dir: Where run folders and the step cache go; `runs` in the project folder when None.
+        runs_dir: Where run folders go; `runs` in the project folder when None.
+        cache_dir: Where steps are cached; `cache` in the runs folder when None.
         output: A second copy of the winner's package; must not exist.
         said: Told each step as it begins, for a progress line.
 
@@ -141,7 +144,7 @@ def run_training(
         "champion": None if old is None else old.digest,
         "overrides_asked": [{"gate": o.gate, "reason": o.reason} for o in overrides],
     }
-    stages = Stages(project, run, StepCache(folder / "cache"), old, said or (lambda _: None))
+    stages = Stages(project, run, StepCache(cache_dir or folder / "cache"), old, said or (lambda _: None))
     try:
         return _steps(stages, names, overrides, output)
     except GateRefused as err:
@@ -180,7 +183,8 @@ def _steps(stages: Stages, names: list[str], overrides: Sequence[Override], outp
     if output is not None:
         shutil.copytree(package.folder, output)
         package = ModelPackage.open(output)
-    report_winner(run.record["report"], project, winner, test, {name: str(p.folder.relative_to(run.folder)) for name, p in packages.items()})
+    folders = {name: str(p.folder.relative_to(run.folder)) for name, p in packages.items()}
+    report_winner(run.record["report"], project, winner, test, folders)
     run.record |= {"winner": winner.name, "test": test["metrics"], "package": str(package.folder), "package_digest": package.digest}
     run.record["packages"] = {name: str(p.folder) for name, p in packages.items()}
     stages.finish("packaged")

@@ -127,9 +127,10 @@ def _replay(project_dir: Path, wanted: str, runs_dir: Path | None, as_json: bool
         print_json(outcome.plain())
     else:
         click.echo(f"run {outcome.old} repeated as {outcome.new}")
-        click.echo("\n".join(f"  {line}" for line in outcome.sentences) or "  nothing differs: the same rows, settings, bytes and metrics")
-    if outcome.sentences:
-        raise VerdictError(f"the replay differs from run {outcome.old} in {len(outcome.sentences)} respects")
+        click.echo("\n".join(f"  {line}" for line in outcome.sentences) or "  nothing was asked differently")
+        click.echo("reproduced: the same model bytes and metrics" if outcome.reproduced else "NOT reproduced")
+    if not outcome.reproduced:
+        raise VerdictError(f"the replay of run {outcome.old} gave other results; see what differs above")
 
 
 def _document(training: "Training") -> dict[str, Any]:

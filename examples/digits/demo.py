@@ -80,8 +80,7 @@ class Demo:
             step.figures |= {"winner": trained["winner"], "candidates": trained["candidates"]}
             header = ["candidate", "accuracy", "95 % interval", "rows", "seconds"]
             cells = [
-                [c["name"], f"{c['value']:.4f}", f"{c['low']:.4f} to {c['high']:.4f}", c["n"], c["seconds"]]
-                for c in trained["candidates"]
+                [c["name"], f"{c['value']:.4f}", f"{c['low']:.4f} to {c['high']:.4f}", c["n"], c["seconds"]] for c in trained["candidates"]
             ]
             self.show(table(header, cells))
         return trained

@@ -74,7 +74,7 @@ def _press(index: int, hours: int, rng: np.random.Generator) -> "pandas.DataFram
             wear, overhauled = 0.0, 0
     failed = worn >= 1
     ahead = np.array([failed[hour + 1 : hour + 1 + HORIZON_H].any() and not failed[hour] for hour in range(total)])
-    leakage = 0.02 + 0.10 * np.minimum(worn, 1.2) ** 2
+    lost = 0.02 + 0.10 * np.minimum(worn, 1.2) ** 2
     offset = rng.normal(0, 1, 5)
     noise = rng.normal(0, 1, (total, 5))
     vibration = 1.2 + 1.5 * load + 3.5 * np.minimum(worn, 1.2) ** 4 + 0.15 * offset[3] + 0.12 * noise[:, 3]
@@ -82,11 +82,11 @@ def _press(index: int, hours: int, rng: np.random.Generator) -> "pandas.DataFram
         {
             "press": f"press-{index:02d}",
             "time_h": np.arange(total),
-            "pressure_bar": 210 * load + 20 + 2 * offset[0] + (1 + 10 * leakage) * noise[:, 0],
+            "pressure_bar": 210 * load + 20 + 2 * offset[0] + (1 + 10 * lost) * noise[:, 0],
             "oil_temperature_c": heat + 0.8 * offset[1] + 0.4 * noise[:, 1],
-            "current_a": 18 + 60 * load * (1 + leakage) + 0.6 * offset[2] + 0.5 * noise[:, 2],
+            "current_a": 18 + 60 * load * (1 + lost) + 0.6 * offset[2] + 0.5 * noise[:, 2],
             "vibration_mm_s": np.where(rng.random(total) < MISSING_FRACTION, np.nan, vibration),
-            "cycle_s": np.where(working, 4.0 * (1 + leakage) + 0.02 * offset[4] + 0.03 * noise[:, 4], 0.0),
+            "cycle_s": np.where(working, 4.0 * (1 + lost) + 0.02 * offset[4] + 0.03 * noise[:, 4], 0.0),
             "oil": oil,
             "product": product,
             "fails_soon": np.where(ahead, "yes", "no"),
