@@ -78,7 +78,8 @@ class DataSet:
 
     def to_bytes(self) -> bytes:
         """A deterministic .npz without pickles; `from_bytes` reads it."""
-        return npz_bytes({**self._arrays(), "notes": np.frombuffer(msgspec.json.encode({**self._notes(), "digest": self.digest}), np.uint8)})
+        notes = msgspec.json.encode({**self._notes(), "digest": self.digest})
+        return npz_bytes({**self._arrays(), "notes": np.frombuffer(notes, np.uint8)})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "DataSet":

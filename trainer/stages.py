@@ -23,14 +23,13 @@ from trainer.cache import StepCache
 from trainer.candidates import CANDIDATES
 from trainer.candidates.fitted import Fitted, Problem
 from trainer.dataset import DataSet
+from trainer.fitting import depends, fit_step, search_step, searches
 from trainer.gates import Gate, overrule
-from trainer.metrics import METRICS
 from trainer.project import Project
 from trainer.runs import Run
 from trainer.validated import Validated, answers_bytes, read_answers
 
 ROW_TABLES: Final = ("data", "schema")
-NO_MATTER: Final = ("storage", "backend", "jobs", "candidates")
 
 
 @dataclass
@@ -64,7 +63,7 @@ class Stages:
         inputs |= {"source": identity, "task": goal.task, "positive": goal.positive, "cap": goal.cap, "costs": goal.costs}
         inputs["fairness"] = self.project.gates.fairness  # its columns are slices too
         inputs["window"] = self.project.tables()["cleaning"]["window"]
-        files = self._step("read", lambda: {"rows.npz": load.load_rows(self.project, table).to_bytes()}, inputs, [load.load_rows])
+        files = self.step("read", lambda: {"rows.npz": load.load_rows(self.project, table).to_bytes()}, inputs, [load.load_rows])
         return DataSet.from_bytes(files["rows.npz"])
 
     def judge_rows(self, rows: DataSet) -> list[Gate]:
@@ -72,7 +71,7 @@ class Stages:
         from trainer import gates
 
         inputs: dict[str, Any] = {"rows": rows.digest, "gates": self.project.tables()["gates"], "schema": self.project.tables()["schema"]}
-        files = self._step("judge rows", lambda: {"gates.json": _json(gates.judge_rows(self.project, rows))}, inputs, [gates.judge_rows])
+        files = self.step("judge rows", lambda: {"gates.json": _json(gates.judge_rows(self.project, rows))}, inputs, [gates.judge_rows])
         return msgspec.json.decode(files["gates.json"], type=list[Gate])
 
     def compare_with_champion(self, rows: DataSet) -> None:
@@ -92,7 +91,7 @@ class Stages:
         def answer() -> dict[str, bytes]:
             return {"answers.npz": answers_bytes(opened.open_predict(old)(rows.of("validation").x))}
 
-        files = self._step("champion", answer, {"rows": rows.digest, "champion": old.digest}, [opened.open_predict])
+        files = self.step("champion", answer, {"rows": rows.digest, "champion": old.digest}, [opened.open_predict])
         self._champion_answers = read_answers(files["answers.npz"])
 
     def validate(
@@ -102,9 +101,9 @@ class Stages:
         begin = time.perf_counter()
         steps = self._clean(rows, trees=CANDIDATES[name].trees)
         problem = self._problem(rows, steps)
-        searched = {} if baseline or not self._searches(name) else self._search(rows, name, steps, problem)
+        searched = {} if baseline or not searches(self.project, name) else search_step(self, rows, name, steps, problem)
         parameters = searched.get("parameters") or self.project.search.parameters.get(name)
-        fitted = self._fit(rows, name, steps, problem, parameters)
+        fitted = fit_step(self, rows, name, steps, problem, parameters)
         judged = self._judge(rows, fitted, steps, baseline=baseline)
         gates, used, blocking = overrule(row_gates + judged["gates"], overrides, self.project.gates.allow_inconclusive)
         return Validated(
@@ -128,8 +127,8 @@ class Stages:
 
         def measure() -> dict[str, bytes]:
             test_rows = rows.of("test")
-            predictions = winner.fitted.predict(self._z(rows, winner.steps, "test"))
-            answers = self._answers(rows, predictions, winner.decision)
+            predictions = winner.fitted.predict(self.z(rows, winner.steps, "test"))
+            answers = self.answers(rows, predictions, winner.decision)
             return {"evaluation.json": canonical_json(evaluate.evaluate(self.project, test_rows, answers))}
 
         inputs: dict[str, Any] = {
@@ -138,7 +137,7 @@ class Stages:
             "steps": sha256_hex(winner.steps.to_json()),
         }
         inputs |= {"decision": winner.decision, "goal": self.project.tables()["goal"]}
-        files = self._step("test", measure, inputs, [evaluate.evaluate])
+        files = self.step("test", measure, inputs, [evaluate.evaluate])
         return dict(msgspec.json.decode(files["evaluation.json"]))
 
     def package(self, rows: DataSet, candidate: Validated, test: dict[str, Any] | None) -> ModelPackage:
@@ -148,7 +147,7 @@ class Stages:
         digest = None if self.champion is None else self.champion.digest
 
         def make() -> dict[str, bytes]:
-            z = partial(self._z, rows, candidate.steps)
+            z = partial(self.z, rows, candidate.steps)
             return packaging.package_files(self.project, rows, candidate, test=test, champion_digest=digest, cleaned=z)
 
         inputs: dict[str, Any] = {
@@ -158,7 +157,7 @@ class Stages:
         }
         inputs |= {"project": self.project.tables(), "champion": digest, "decision": candidate.decision, "test": sha256_hex(_json(test))}
         inputs |= {"overrides": msgspec.to_builtins(candidate.overrides), "gates": sha256_hex(_json(candidate.gates))}
-        files = self._step(f"package {candidate.name}", make, inputs, [packaging.package_files])
+        files = self.step(f"package {candidate.name}", make, inputs, [packaging.package_files])
         return write_files(self.run.folder / candidate.name / "package", files)
 
     def finish(self, status: str, reason: str = "") -> None:
@@ -166,6 +165,7 @@ class Stages:
         from trainer import publishing
 
         self.run.record["steps"] = self.why
+        self.cache.prune()
         publishing.publish(self.project, self.run, status, reason)
 
     def _clean(self, rows: DataSet, *, trees: bool) -> Steps:
@@ -179,7 +179,7 @@ class Stages:
 
         inputs: dict[str, Any] = {"rows": rows.digest, "cleaning": self.project.tables()["cleaning"], "monotone": not trees}
         name = "clean for trees" if trees else "clean"
-        return Steps.from_json(self._step(name, compile_them, inputs, [cleaning.compile_steps])["steps.json"])
+        return Steps.from_json(self.step(name, compile_them, inputs, [cleaning.compile_steps])["steps.json"])
 
     def _problem(self, rows: DataSet, steps: Steps) -> Problem:
         # An image project without steps hands networks its image; everything else is as the steps leave it.
@@ -191,128 +191,47 @@ class Stages:
     def _class_count(self, rows: DataSet) -> int:
         return len(rows.classes) if self.project.task == "classification" else 0
 
-    def _searches(self, name: str) -> bool:
-        search = self.project.search
-        return (search.trials > 0 or search.seconds is not None) and name not in search.parameters
-
-    def _search(self, rows: DataSet, name: str, steps: Steps, problem: Problem) -> dict[str, Any]:
-        from trainer import search as searching
-
-        settings = self.project.search
-        inputs: dict[str, Any] = {
-            "rows": rows.digest,
-            "steps": sha256_hex(steps.to_json()),
-            "goal": self.project.tables()["goal"],
-            "name": name,
-        }
-        # Where the trials are kept and how many run at a time does not change what they find.
-        inputs["search"] = {k: v for k, v in self.project.tables()["search"].items() if k not in NO_MATTER}
-        study = f"{self.project.name}-{name}-{sha256_hex(canonical_json(inputs))[:16]}"
-        storage = settings.storage or f"sqlite:///{self.cache.folder / 'search.db'}"
-
-        def find() -> dict[str, bytes]:
-            training, validation = rows.of("train"), rows.of("validation")
-            z, z_validation = self._z(rows, steps, "train"), self._z(rows, steps, "validation")
-            metric = METRICS[self.project.goal.metric]
-
-            def score(predictions: NDArray[np.float64]) -> float:
-                answers = self._answers(rows, predictions, {})
-                return metric(validation.label, answers, rows.classes, self.project.goal)
-
-            result = searching.search(
-                name,
-                (z, training.label, self._weights(training)),
-                (z_validation, validation.label),
-                problem,
-                settings,
-                score,
-                metric.greater_is_better,
-                storage,
-                study,
-                progress=partial(self._trial_told, name),
-            )
-            return {"search.json": canonical_json(msgspec.to_builtins(result))}
-
-        files = self._step(f"search {name}", find, inputs, [searching.search])
-        return dict(msgspec.json.decode(files["search.json"]))
-
-    def _trial_told(self, name: str, trial: dict[str, Any]) -> None:
-        self.run.event("trial", candidate=name, **trial)
-        self.said(f"search {name}: trial {trial.get('number', '?')} {trial.get('state', '')} {trial.get('value', '')}")
-
-    def _fit(self, rows: DataSet, name: str, steps: Steps, problem: Problem, parameters: dict[str, Any] | None) -> Fitted:
-        from trainer import candidates
-
-        def fit_it() -> dict[str, bytes]:
-            training, validation = rows.of("train"), rows.of("validation")
-            if absent := sorted(set(range(problem.classes)) - set(training.label.tolist())):
-                name_of = rows.classes[absent[0]]
-                raise InputError(f"class {name_of!r} has no training rows; add some or remove its rows from the other splits")
-            fitted = candidates.fit(
-                name,
-                self._z(rows, steps, "train"),
-                training.label,
-                problem,
-                parameters=parameters,
-                weight=self._weights(training),
-                validation=(self._z(rows, steps, "validation"), validation.label),
-            )
-            notes = {k: getattr(fitted, k) for k in ("name", "family", "margin_kind", "model", "parameters", "versions", "curve")}
-            notes["importance"] = None if fitted.importance is None else fitted.importance.tolist()
-            return {fitted.model: fitted.content, "fitted.json": canonical_json(notes)}
-
-        inputs: dict[str, Any] = {"rows": rows.digest, "steps": sha256_hex(steps.to_json()), "parameters": parameters, "name": name}
-        inputs |= {"problem": {k: v for k, v in problem.__dict__.items() if k != "jobs"}, "weight": self.project.data.class_weight}
-        files = self._step(f"fit {name}", fit_it, inputs, [candidates.fit])
-        notes = msgspec.json.decode(files["fitted.json"])
-        importance = notes.pop("importance")
-        content = files[notes["model"]]
-
-        def predict(z: NDArray[np.float32]) -> NDArray[np.float64]:
-            return candidates.open_model(content, notes["model"], problem)(z)
-
-        for entry in notes["curve"]:
-            self.run.event("epoch", candidate=name, **entry)
-        return Fitted(**notes, content=content, predict=predict, importance=None if importance is None else np.array(importance))
-
     def _judge(self, rows: DataSet, fitted: Fitted, steps: Steps, *, baseline: bool) -> dict[str, Any]:
         from trainer import judging
 
         champion = None if baseline else self._champion_answers
 
         def judge() -> dict[str, bytes]:
-            judged = judging.judge(self.project, rows, fitted, steps, champion, partial(self._z, rows, steps), baseline=baseline)
+            judged = judging.judge(self.project, rows, fitted, steps, champion, partial(self.z, rows, steps), baseline=baseline)
             return {"judged.json": canonical_json(judged.plain()), "answers.npz": answers_bytes(judged.answers)}
 
         tables = self.project.tables()
-        inputs: dict[str, Any] = {"rows": rows.digest, "model": sha256_hex(fitted.content), "steps": sha256_hex(steps.to_json())}
+        inputs = depends(rows, steps, fitted)
         inputs |= {name: tables[name] for name in ("goal", "gates")}
         inputs |= {"champion": None if champion is None or self.champion is None else self.champion.digest, "baseline": baseline}
-        files = self._step(f"judge {fitted.name}", judge, inputs, [judging.judge])
+        files = self.step(f"judge {fitted.name}", judge, inputs, [judging.judge])
         plain = msgspec.json.decode(files["judged.json"])
         gates = msgspec.convert(plain.pop("gates"), list[Gate])
         return {**plain, "gates": gates, "answers": read_answers(files["answers.npz"])}
 
-    def _answers(self, rows: DataSet, predictions: NDArray[np.float64], decision: dict[str, Any]) -> Answers:
+    def answers(self, rows: DataSet, predictions: NDArray[np.float64], decision: dict[str, Any]) -> Answers:
+        """A model's predictions as answers."""
         from trainer.judging import to_answers
 
         return to_answers(self.project, rows.classes, predictions, decision)
 
-    def _weights(self, rows: DataSet) -> NDArray[np.float64] | None:
+    def weights(self, rows: DataSet) -> NDArray[np.float64] | None:
+        """[n] weights of training rows: declared ones times the balance of classes, or None where all are 1."""
         if self.project.data.class_weight == "none" or self.project.task != "classification":
             return rows.weight
         counts = np.bincount(rows.label)
         balanced: NDArray[np.float64] = len(rows) / (np.count_nonzero(counts) * counts[rows.label])
         return balanced if rows.weight is None else balanced * rows.weight
 
-    def _z(self, rows: DataSet, steps: Steps, split: str) -> NDArray[np.float32]:
+    def z(self, rows: DataSet, steps: Steps, split: str) -> NDArray[np.float32]:
         """The cleaned rows of one split, computed once a training."""
         key = f"{sha256_hex(steps.to_json())} {split}"
         if key not in self._cleaned:
             self._cleaned[key] = steps.run(rows.of(split).x)
         return self._cleaned[key]
 
-    def _step(self, name: str, make: Callable[[], dict[str, bytes]], inputs: dict[str, Any], code: Sequence[Any]) -> dict[str, bytes]:
+    def step(self, name: str, make: Callable[[], dict[str, bytes]], inputs: dict[str, Any], code: Sequence[Any]) -> dict[str, bytes]:
+        """Run one step through the cache: `inputs` and what `code` reaches are its key."""
         self.said(name)
         with self.run.phase(name):
             result = self.cache.run(name, make, inputs=inputs, code=code)
