@@ -71,8 +71,8 @@ class OutlierDetector:
 def fit_outlier(z: NDArray[np.float32], *, seed: int, false_alarm_share: float = FALSE_ALARM_SHARE) -> OutlierDetector:
     """Fit on cleaned training rows.
 
-    The threshold is an upper quantile of the training rows' own scores; with fewer than 1 / `false_alarm_share` rows it is the largest score,
-    so the share on new rows may be larger than declared: outlier.json has the share measured on validation rows.
+    The threshold is an upper quantile of the training rows' own scores; with fewer than 1 / `false_alarm_share` rows it is the largest of
+    them, so the share on new rows may be larger than declared: outlier.json has the share measured on validation rows.
 
     Args:
         z: [n, ...] float32; of more than MAX_ROWS an even sample is taken.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgefleet.errors import ArtifactError
+from edgefleet.errors import ArtifactError, InputError
 from edgefleet.package import ModelPackage
 from edgefleet.reference import Reference
 from edgefleet.steps import Steps
@@ -242,3 +242,34 @@ def test_no_window_crosses_the_border_of_a_group_or_of_a_kept_run() -> None:
     for i in range(1, 400):
         follows = plan.starts[i] == plan.starts[i - 1] + plan.rows and inside[i] == inside[i - 1]
         assert follows == (plan.group[i] == plan.group[i - 1])
+
+
+def test_an_opened_package_answers_raw_rows_through_steps_model_calibrator_and_threshold(tmp_path: Path) -> None:
+    from trainer.calibration import calibrate, fit_calibrator
+    from trainer.candidates import fit
+    from trainer.candidates.fitted import Problem
+    from trainer.opened import open_predict
+
+    folder = tmp_path / "one"
+    folder.mkdir()
+    project, rows = project_of(folder, "classification"), rows_of("classification")
+    steps = doubling(rows.x)
+    training, validation = rows.of("train"), rows.of("validation")
+    problem = Problem(task="classification", classes=2, shape=steps.output_shape, seed=0)
+    fitted = fit("forest", steps.run(training.x), training.label, problem)
+    raw = fitted.predict(steps.run(validation.x))
+    calibrator = fit_calibrator("sigmoid", validation.label, raw)
+    answers = Answers(probabilities=calibrate(calibrator, raw), threshold=0.4)
+
+    package = write(
+        folder / "package", project, rows, fitted, steps, answers_validation=answers, gates=[], overrides=[], evaluation={},
+        provenance=provenance(project, rows, fitted), card_md="", threshold=0.4, calibrator=calibrator,
+    )  # fmt: skip
+    again = open_predict(ModelPackage.open(package.folder))(validation.x)
+
+    assert answers.probabilities is not None
+    assert again.probabilities is not None
+    assert np.array_equal(again.probabilities, answers.probabilities)
+    assert np.array_equal(again.answers(), answers.answers())
+    with pytest.raises(InputError, match=r"rows of shape \(5,\) do not fit"):
+        open_predict(package)(np.zeros((1, 5), np.float32))
