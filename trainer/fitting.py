@@ -79,21 +79,23 @@ def _trial_told(stages: "Stages", name: str, trial: dict[str, Any]) -> None:
 def fit_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, problem: Problem, parameters: dict[str, Any] | None) -> Fitted:
     """The fitted candidate; its model is opened from its file when it is first asked."""
     from trainer import candidates
+    from trainer.candidates.backends import parallel
 
     def fit_it() -> dict[str, bytes]:
         training, validation = rows.of("train"), rows.of("validation")
         if absent := sorted(set(range(problem.classes)) - set(training.label.tolist())):
             name_of = rows.classes[absent[0]]
             raise InputError(f"class {name_of!r} has no training rows; add some or remove its rows from the other splits")
-        fitted = candidates.fit(
-            name,
-            stages.z(rows, steps, "train"),
-            training.label,
-            problem,
-            parameters=parameters,
-            weight=stages.weights(training),
-            validation=(stages.z(rows, steps, "validation"), validation.label),
-        )
+        with parallel(stages.project.search.backend, stages.project.search.jobs):
+            fitted = candidates.fit(
+                name,
+                stages.z(rows, steps, "train"),
+                training.label,
+                problem,
+                parameters=parameters,
+                weight=stages.weights(training),
+                validation=(stages.z(rows, steps, "validation"), validation.label),
+            )
         notes = {k: getattr(fitted, k) for k in ("name", "family", "margin_kind", "model", "parameters", "versions", "curve")}
         notes["importance"] = None if fitted.importance is None else fitted.importance.tolist()
         return {fitted.model: fitted.content, "fitted.json": canonical_json(notes)}

@@ -56,7 +56,7 @@ def open_storage(url: str, study: str) -> Iterator[Storage]:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError, OperationalError
     except ImportError as err:
-        raise MissingPartError('a search needs optuna: pip install "edgefleet[train]" optuna') from err
+        raise MissingPartError('a search needs optuna: pip install "edgefleet[train]"') from err
     try:
         address = make_url(_resolved(url))
     except ArgumentError as err:
@@ -78,7 +78,7 @@ def open_storage(url: str, study: str) -> Iterator[Storage]:
         finally:
             locks.close()
     except ModuleNotFoundError as err:
-        raise MissingPartError(f'search.storage = {shown!r} needs the driver {err.name!r}: pip install "psycopg[binary]"') from err
+        raise MissingPartError(f'search.storage = {shown!r} needs the driver {err.name!r}: pip install "edgefleet[postgres]"') from err
     except OperationalError as err:
         raise TransportError(f"search.storage = {shown!r} does not answer: {' '.join(str(err.orig).split())[:200]}; try again") from err
 

@@ -49,7 +49,7 @@ def _dask_client(jobs: int) -> Iterator[None]:
     try:
         distributed: Any = import_module("distributed")
     except ImportError as err:
-        raise MissingPartError('search.backend = "dask" needs dask.distributed: pip install distributed') from err
+        raise MissingPartError('search.backend = "dask" needs dask.distributed: pip install "edgefleet[dask]"') from err
     try:
         distributed.get_client()
     except ValueError:  # no client is connected

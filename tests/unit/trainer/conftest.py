@@ -41,7 +41,7 @@ def tiny_rows(seed: int = 0) -> list[str]:
     for i in range(600):
         answer = i % 3
         split = ("train", "train", "validation", "test")[i // 3 % 4]
-        a, b, c = rng.normal(10 * answer, 3), rng.normal(), rng.uniform(-0.5, 1.5)
+        a, b, c = rng.normal(10 * answer, 6), rng.normal(), rng.uniform(-0.5, 1.5)
         lines.append(f"{a:.6f},{b:.6f},{c:.6f},{'xyz'[answer]},{split},row-{i}")
     return lines
 

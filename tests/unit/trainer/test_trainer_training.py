@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import skops.io
 
-from edgefleet.errors import ArtifactError, ConfigError, InputError
+from edgefleet.errors import ConfigError, InputError
+from edgefleet.intervals import wilson
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage
 from edgefleet.reference import Reference
 from tests.unit.trainer.conftest import DIGITS, TINY, tiny_rows
 from trainer import GateRefused, Training, load_project, run_training, train
-from trainer.candidates import open_model
-from trainer.candidates.forest import TRUSTED_TYPES, open_forest
+from trainer.candidates.scikit import TRUSTED_TYPES
+from trainer.opened import open_predict
 from trainer.runs import read_runs
 
 Tiny = Callable[..., Path]
@@ -27,10 +28,12 @@ def test_the_digits_forest_passes_its_gates(digits_forest: Training) -> None:
     candidate = digits_forest.outcomes[0].candidate
     verdicts = {gate.gate: gate.verdict for gate in candidate.gates}
 
-    assert candidate.accuracy.value > 0.9
-    assert candidate.accuracy.n == 880
-    assert 220 <= candidate.accuracy.effective_n < 880  # four draws of each of 220 scans are no 880 independent rows
-    assert verdicts == {"G1": "pass", "G2": "pass", "G3": "pass", "G4": "pass", "G5": "skipped", "G7": "skipped"}
+    assert candidate.metric["value"] > 0.9
+    assert candidate.metric["n"] == 880
+    # Four draws of each of 220 scans are no 880 independent rows: the interval is wider than theirs would be.
+    assert candidate.metric["high"] - candidate.metric["low"] > np.diff(wilson(0.925 * 880, 880))[0]
+    passed = {"G1": "pass", "G2": "pass", "G3": "pass", "G4": "pass"}
+    assert verdicts == passed | dict.fromkeys(("G5", "G6", "G7", "G8", "G9", "G10"), "skipped")
 
 
 def test_the_package_opens_with_everything_the_converter_needs(digits_forest: Training) -> None:
@@ -79,10 +82,10 @@ def test_model_skops_opens_with_the_documented_types_only(digits_forest: Trainin
     content = digits_forest.package.read("model.skops")
     rows = digits_forest.package.rows("parity")
 
-    model = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
+    model = skops.io.loads(content, trusted=list(TRUSTED_TYPES["forest"]))
 
-    assert skops.io.get_untrusted_types(data=content) == list(TRUSTED_TYPES)
-    assert np.array_equal(model.predict_proba(rows.x), digits_forest.outcomes[0].candidate.probabilities)
+    assert skops.io.get_untrusted_types(data=content) == list(TRUSTED_TYPES["forest"])
+    assert np.array_equal(model.predict_proba(rows.x), digits_forest.outcomes[0].candidate.answers.probabilities)
 
 
 def test_the_same_rows_and_settings_give_the_same_package_bytes(digits_forest: Training, tmp_path: Path) -> None:
@@ -94,10 +97,10 @@ def test_the_same_rows_and_settings_give_the_same_package_bytes(digits_forest: T
 def test_test_rows_are_reported_with_their_interval(digits_forest: Training) -> None:
     evaluation = json.loads(digits_forest.package.read("evaluation.json"))
 
-    assert evaluation["test"]["n"] == 708
-    assert evaluation["test"]["low"] < evaluation["test"]["value"] < evaluation["test"]["high"]
-    assert sum(map(sum, evaluation["validation"]["confusion"])) == 880
-    assert list(evaluation["validation"]["slices"]) == ["normal"]
+    accuracy = evaluation["test"]["metrics"]["accuracy"]
+    assert accuracy["n"] == 708
+    assert accuracy["low"] < accuracy["value"] < accuracy["high"]
+    assert sum(map(sum, evaluation["validation"]["confusion"]["counts"])) == 880
 
 
 def test_provenance_names_rows_settings_seed_and_versions_but_no_date(digits_forest: Training) -> None:
@@ -107,7 +110,7 @@ def test_provenance_names_rows_settings_seed_and_versions_but_no_date(digits_for
     assert provenance["project"]["convert"]["targets"] == ["onnx-fp32", "tflite-fp32", "tflite-int8"]
     assert provenance["seed"] == 1
     assert len(provenance["data_digest"]) == 64
-    assert set(provenance["versions"]) == {"edgefleet", "python", "numpy", "scikit-learn", "skops"}
+    assert {"edgefleet", "python", "numpy", "scikit-learn", "skops"} <= set(provenance["versions"])
     started = json.loads((digits_forest.run / "run.json").read_text())["started_at"]
     assert not [name for name, content in contents(digits_forest.package.folder).items() if started[:10].encode() in content]
 
@@ -117,7 +120,9 @@ def test_the_run_folder_records_phases_metrics_and_environment(digits_forest: Tr
 
     assert record["status"] == "packaged"
     assert record["winner"] == "forest"
-    assert set(record["seconds"]) == {"read", "judge rows", "fit forest", "validate forest", "test", "package"}
+    wanted = {"read", "judge rows", "clean for trees", "fit majority", "fit logistic", "fit forest", "judge forest", "test", "package forest"}
+    assert wanted <= set(record["seconds"])
+    assert set(record["steps"]) == set(record["seconds"])
     assert record["rows"] == {"train": 4800, "validation": 880, "test": 708}
     assert record["package_digest"] == digits_forest.package.digest
 
@@ -134,7 +139,7 @@ def test_shuffled_labels_fail_g4_and_nothing_is_packaged(shuffled: Path) -> None
     with pytest.raises(GateRefused, match=r"no package was written\. forest: G4 fail: .* --override-gate G4 --reason") as refused:
         run_training(load_project(shuffled))
 
-    assert refused.value.accuracies["forest"]["value"] < 0.55
+    assert refused.value.metrics["forest"]["value"] < 0.55
     assert list(refused.value.run.rglob("package.json")) == []
     assert [record["status"] for record in read_runs(shuffled / "runs")] == ["refused"]
 
@@ -145,8 +150,8 @@ def test_an_overridden_gate_travels_with_the_package(shuffled: Path) -> None:
     gates = {gate["gate"]: gate for gate in json.loads(package.read("gates.json"))}
     assert package.index.overrides == [Override(gate="G4", reason="bad on purpose")]
     assert gates["G4"]["verdict"] == "overridden"
-    assert gates["G4"]["sentence"].endswith("is below the minimum 0.600. Overridden (fail): bad on purpose")
-    assert "## Overruled by a person" in package.read("card.md").decode()
+    assert gates["G4"]["sentence"].endswith("is below the minimum 0.6. Overridden (fail): bad on purpose")
+    assert "bad on purpose" in package.read("card.md").decode()
 
 
 def test_a_champion_is_compared_on_the_same_rows(tiny: Tiny, shuffled: Path, tmp_path: Path) -> None:
@@ -157,8 +162,8 @@ def test_a_champion_is_compared_on_the_same_rows(tiny: Tiny, shuffled: Path, tmp
 
     gate = next(gate for gate in json.loads(good.read("gates.json")) if gate["gate"] == "G7")
     validation = good.rows("parity")
-    new = open_model(good)(validation.x).argmax(axis=1) == validation.label
-    old = open_model(bad)(validation.x).argmax(axis=1) == validation.label
+    new = open_predict(good)(validation.x).answers() == validation.label
+    old = open_predict(bad)(validation.x).answers() == validation.label
     b, c = (new & ~old).sum() + 0.5, (old & ~new).sum() + 0.5
     assert gate["verdict"] == "pass"
     assert gate["value"] == pytest.approx((b - c) / (len(new) + 2))
@@ -208,14 +213,14 @@ def test_a_class_without_training_rows_is_refused(tiny: Tiny) -> None:
 def test_an_unknown_candidate_is_refused_before_any_run(tiny: Tiny) -> None:
     folder = tiny(text=TINY.replace('["forest"]', '["woods"]'))
 
-    with pytest.raises(ConfigError, match="candidate 'woods' is unknown: one of forest, conv"):
+    with pytest.raises(ConfigError, match="'woods' is unknown; one of .*forest"):
         train(load_project(folder))
 
     assert not (folder / "runs").exists()
 
 
 def test_conv_refuses_rows_that_are_no_images(tiny: Tiny) -> None:
-    with pytest.raises(ConfigError, match=r"needs images: schema.shape = \[3\]"):
+    with pytest.raises(ConfigError, match=r"needs images: shape \[3\]"):
         train(load_project(tiny()), candidates=["conv"])
 
 
@@ -224,23 +229,3 @@ def test_an_output_that_exists_is_not_overwritten(tiny: Tiny, tmp_path: Path) ->
 
     with pytest.raises(ConfigError, match="exists already"):
         run_training(load_project(folder), output=tmp_path)
-
-
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no zip at all"])
-def test_a_damaged_forest_is_refused(damage: bytes) -> None:
-    with pytest.raises(ArtifactError, match=r"model.skops: \d+ bytes are no readable forest"):
-        open_forest(damage, 3)
-
-
-def test_a_skops_file_of_another_type_is_refused() -> None:
-    from sklearn.tree import ExtraTreeClassifier
-
-    content = skops.io.dumps({"model": ExtraTreeClassifier, "path": Path.home})
-
-    with pytest.raises(ArtifactError, match="no readable forest"):
-        open_forest(content, 3)
-
-
-def test_a_forest_of_other_classes_is_refused(digits_forest: Training) -> None:
-    with pytest.raises(ArtifactError, match="expected 0 to 2"):
-        open_forest(digits_forest.package.read("model.skops"), 3)
