@@ -7,8 +7,9 @@ import pytest
 from edgefleet.errors import ArtifactError
 from tests.unit.trainer.conftest import DIGITS
 from trainer import Training, load_project, run_training
-from trainer.candidates import open_model
-from trainer.candidates.conv import import_keras, open_conv
+from trainer.candidates import Problem, open_model
+from trainer.candidates.keras_files import import_keras
+from trainer.opened import open_predict
 
 pytestmark = [pytest.mark.keras, pytest.mark.slow]
 
@@ -19,7 +20,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Training:
 
 
 def test_the_network_wins_and_both_candidates_are_packaged(both: Training) -> None:
-    accuracy = {outcome.name: outcome.candidate.accuracy.value for outcome in both.outcomes}
+    accuracy = {outcome.name: outcome.candidate.metric["value"] for outcome in both.outcomes}
 
     assert both.winner == "conv"
     assert accuracy["conv"] >= 0.96
@@ -33,7 +34,7 @@ def test_only_the_winner_saw_the_test_rows(both: Training) -> None:
     tests = {o.name: json.loads(o.package.read("evaluation.json"))["test"] for o in both.outcomes if o.package is not None}
 
     assert tests["forest"] is None
-    assert tests["conv"]["n"] == 708
+    assert tests["conv"]["metrics"]["accuracy"]["n"] == 708
 
 
 def test_the_file_loads_with_two_named_outputs_that_agree(both: Training) -> None:
@@ -55,7 +56,10 @@ def test_the_packaged_network_answers_as_validated(both: Training) -> None:
     parity = both.package.rows("parity")
     validated = next(outcome.candidate for outcome in both.outcomes if outcome.name == "conv")
 
-    assert np.array_equal(open_model(both.package)(parity.x), validated.probabilities)
+    answers, expected = open_predict(both.package)(parity.x).probabilities, validated.answers.probabilities
+    assert answers is not None
+    assert expected is not None
+    assert np.array_equal(answers, expected)
 
 
 def test_equal_training_gives_equal_bytes(both: Training, tmp_path: Path) -> None:
@@ -73,8 +77,8 @@ def test_a_camera_fault_costs_many_points_and_retraining_wins_them_back(both: Tr
 
     retrained = run_training(project, candidates=["conv"], champion=both.package.folder, runs_dir=tmp_path)
 
-    before = (open_model(both.package)(x).argmax(axis=1).astype(str) == labels).mean()
-    after = (open_model(retrained.package)(x).argmax(axis=1).astype(str) == labels).mean()
+    before = (open_predict(both.package)(x).answers().astype(str) == labels).mean()
+    after = (open_predict(retrained.package)(x).answers().astype(str) == labels).mean()
     gates = {gate.gate: gate.verdict for gate in retrained.outcomes[0].candidate.gates}
     assert before < 0.6
     assert after > 0.9
@@ -82,9 +86,8 @@ def test_a_camera_fault_costs_many_points_and_retraining_wins_them_back(both: Tr
     assert gates["G7"] == "pass"
 
 
-def test_a_damaged_network_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.keras"
-    path.write_bytes(b"not a zip")
+def test_a_damaged_network_is_refused() -> None:
+    problem = Problem(task="classification", classes=10, shape=(8, 8), seed=1)
 
     with pytest.raises(ArtifactError, match="no readable Keras model"):
-        open_conv(path)
+        open_model(b"not a zip", "model.keras", problem)
