@@ -1,7 +1,7 @@
 """What a run leaves for its report, its comparison and its replay: plain values only."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ from trainer.project import Project
 from trainer.runs import Run
 from trainer.validated import Validated
 
-MOST_NAMED = 20
+MOST_NAMED: Final = 20
 
 
 def start_report(project: Project, run: Run, rows: DataSet) -> dict[str, Any]:
@@ -75,9 +75,9 @@ def report_candidates(report: dict[str, Any], project: Project, validated: Seque
     report["trials"] = {one.name: one.trials for one in validated if one.trials}
 
 
-def report_winner(report: dict[str, Any], project: Project, winner: Validated, test: dict[str, Any], packages: dict[str, str]) -> None:
+def report_winner(project: Project, run: Run, winner: Validated, test: dict[str, Any], packages: dict[str, str]) -> None:
     """Everything about the winner; slices, calibration and errors are those of the validation rows."""
-    found = winner.evaluation
+    report, found = run.record["report"], winner.evaluation
     for candidate in report["candidates"]:
         candidate["package"] = packages.get(candidate["name"], "")
     report |= {
@@ -86,9 +86,22 @@ def report_winner(report: dict[str, Any], project: Project, winner: Validated, t
         "curves": winner.fitted.curve,
         "overrides": [{"gate": override.gate, "reason": override.reason} for override in winner.overrides],
         "importance": _importance(winner),
-        "provenance": {"parameters": winner.fitted.parameters, "versions": winner.fitted.versions, "project_digest": project.digest},
+        "provenance": {
+            "parameters": winner.fitted.parameters,
+            "versions": winner.fitted.versions,
+            "project_digest": project.digest,
+            "environment": run.record["environment"],
+            "git": run.record.get("git"),
+        },
     }
-    for section in ("slices", "calibration", "confusion", "residuals", "errors", "robustness"):
+    better = 1 if METRICS[project.goal.metric].greater_is_better else -1
+    clean = winner.metric["value"]
+    report["robustness"] = [
+        # What the report shows beside the drop is the metric itself under the disturbance.
+        {**one, "value": None if one["drop"] is None or clean is None else clean - better * one["drop"]}
+        for one in found.get("robustness", [])
+    ]
+    for section in ("slices", "calibration", "confusion", "residuals", "errors"):
         if found.get(section) is not None:
             report[section] = found[section]
     if (chosen := winner.decision.get("chosen")) is not None:

@@ -184,7 +184,7 @@ def _steps(stages: Stages, names: list[str], overrides: Sequence[Override], outp
         shutil.copytree(package.folder, output)
         package = ModelPackage.open(output)
     folders = {name: str(p.folder.relative_to(run.folder)) for name, p in packages.items()}
-    report_winner(run.record["report"], project, winner, test, folders)
+    report_winner(project, run, winner, test, folders)
     run.record |= {"winner": winner.name, "test": test["metrics"], "package": str(package.folder), "package_digest": package.digest}
     run.record["packages"] = {name: str(p.folder) for name, p in packages.items()}
     stages.finish("packaged")
