@@ -1,6 +1,6 @@
 """What a training costs beside the same work by hand, and how it behaves on a million rows: `python -m benchmarks.trainer`.
 
-- fit and predict of one candidate, file and reload included, beside scikit-learn's own `fit` and `predict_proba`: median of interleaved runs.
+- fit and predict of one candidate, file and reload included, beside scikit-learn's own calls: median of interleaved runs.
 - evaluation and gates on 15,000 rows, and a repeat of the whole command that finds everything cached.
 - check and training of 1,000,000 rows x 20 inputs in a process of its own: peak memory; Parquet beside CSV.
 - `edgefleet --help` beside `python -c pass`: median of interleaved starts.

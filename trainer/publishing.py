@@ -51,4 +51,5 @@ def register_champion(project: Project, package: ModelPackage) -> str | None:
 
 def report_record(project: Project, run: Run, status: str, reason: str) -> dict[str, object]:
     """What the report is made from: the run's record with its verdict."""
-    return {**run.record.get("report", {}), "verdict": status, "reason": reason, "reproduce": f"edgefleet train {project.folder.name} --replay {run.id}"}
+    again = f"edgefleet train {project.folder.name} --replay {run.id}"
+    return {**run.record.get("report", {}), "verdict": status, "reason": reason, "reproduce": again}

@@ -10,7 +10,9 @@ from edgefleet.cli.main import COMMANDS, edgefleet
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-LINES = [line.split("#")[0].split() for line in re.findall(r"^    edgefleet (.+)$", README, flags=re.MULTILINE)]
+COMMAND = re.compile(r"^    edgefleet (.+)$", flags=re.MULTILINE)
+LINES = [line.split("#")[0].split() for line in COMMAND.findall(README)]
+GUIDE_LINES = [line.split("#")[0].split() for line in COMMAND.findall((ROOT / "docs" / "trainer.md").read_text())]
 
 
 def test_the_two_commands_stand_before_everything_else() -> None:
@@ -19,8 +21,8 @@ def test_the_two_commands_stand_before_everything_else() -> None:
     assert "    ./run test" in first
 
 
-@pytest.mark.parametrize("words", LINES, ids=" ".join)
-def test_every_command_line_of_the_readme_names_a_command_and_options_that_exist(words: list[str]) -> None:
+@pytest.mark.parametrize("words", LINES + GUIDE_LINES, ids=" ".join)
+def test_every_command_line_of_readme_and_guide_names_a_command_and_options_that_exist(words: list[str]) -> None:
     context = click.Context(edgefleet)
     command: click.Command | None = edgefleet
     rest = list(words)
@@ -30,7 +32,8 @@ def test_every_command_line_of_the_readme_names_a_command_and_options_that_exist
     options = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in rest if word.startswith("-")} <= options
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
-    assert sum(word.isupper() and not rest[max(i - 1, 0)].startswith("--") for i, word in enumerate(rest)) <= len(arguments)
+    if all(argument.nargs > 0 for argument in arguments):
+        assert sum(word.isupper() and not rest[max(i - 1, 0)].startswith("--") for i, word in enumerate(rest)) <= len(arguments)
 
 
 def test_the_readme_shows_most_commands() -> None:
