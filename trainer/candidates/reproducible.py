@@ -14,6 +14,7 @@ def canonical_skops(content: bytes) -> bytes:
     with ZipFile(BytesIO(content)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     schema = json.loads(files.pop("schema.json"))
+    _share_plain_values(schema)
     numbers: dict[Any, int] = {}
     _edit(schema, "__id__", lambda address: numbers.setdefault(address, len(numbers)))
 
@@ -37,6 +38,18 @@ def canonical_keras(content: bytes) -> bytes:
     metadata.pop("date_saved", None)
     files |= {"config.json": json.dumps(config, sort_keys=True).encode(), "metadata.json": json.dumps(metadata, sort_keys=True).encode()}
     return _zip(files, ZIP_STORED)
+
+
+def _share_plain_values(node: Any) -> None:
+    """Equal texts and numbers become one object: whether they were one in memory depends on which process made a part."""
+    if isinstance(node, list):
+        for item in node:
+            _share_plain_values(item)
+    elif isinstance(node, dict):
+        if node.get("__loader__") == "JsonNode":
+            node["__id__"] = f"plain {node['content']}"
+        for value in node.values():
+            _share_plain_values(value)
 
 
 def _edit(node: Any, key: str, change: Callable[[Any], Any]) -> None:
