@@ -37,7 +37,6 @@ TRUSTED_TYPES: Final[dict[str, tuple[str, ...]]] = {
     "svm": ("sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"),
     "mlp": (),
 }
-MANY_VALUES: Final = 1_000_000  # from here on histogram boosting gains from every core
 Rows = tuple[NDArray[np.float32], NDArray[Any]]
 
 
@@ -107,9 +106,17 @@ def open_skops(content: bytes, problem: Problem) -> Predict:
             f"{MODEL_NAME} answers classes {getattr(model, 'classes_', None)}, expected 0 to {problem.classes - 1}; train again"
         )
     answer = _answer(model, problem)
+    if not hasattr(model, "_bin_mapper"):
+        return lambda z: np.asarray(answer(z), np.float64)
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    threads = ThreadpoolController()  # finding the libraries takes longer than a prediction
 
     def predict(z: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(answer(z), np.float64)
+        # Histogram boosting lets its threads meet after every tree: beside other work on the machine that takes seconds for few rows.
+        limit = 1 if z.size < MANY_VALUES else os.cpu_count()
+        with threads.limit(limits=limit, user_api="openmp"):
+            return np.asarray(answer(z), np.float64)
 
     return predict
 
@@ -215,11 +222,14 @@ def _sizes(family: str, model: Any) -> dict[str, Any]:
 
 @contextmanager
 def _threads(z: NDArray[np.float32], jobs: int) -> Iterator[None]:
-    """One thread of linear algebra; trees may use more, which does not change their bits but costs time where there is little to do."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    """One thread of linear algebra, `jobs` of trees, which does not change their bits.
 
-    openmp = jobs if z.size < MANY_VALUES else max(jobs, os.cpu_count() or 1)
-    with threadpool_limits({"blas": 1, "openmp": openmp}):
+    Never more than asked: two threads on two cores of which another process wants one wait for each other at every split, and were seen to
+    take fifty times as long as one.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits({"blas": 1, "openmp": jobs}):
         yield
 
 
