@@ -4,7 +4,6 @@ A reader opens model.skops with `skops.io.load(file, trusted=[...])` and the typ
 may name is refused. Seeds are fixed and linear algebra uses one thread, because two threads add in another order.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,7 +59,7 @@ def fit_scikit(
         normal = label == 0
         z, label, weight = z[normal], label[normal], None if weight is None else weight[normal]
     model = build(name, settings, problem, label, z)
-    with _threads(z, problem.jobs), _unfinished_is_told_not_warned():
+    with _threads(problem.jobs), _unfinished_is_told_not_warned():
         curve = _fit(candidate.family, model, z, label, weight, problem, validation, progress)
     _strip(model)
     importance = _importance(model, z)
@@ -114,8 +113,7 @@ def open_skops(content: bytes, problem: Problem) -> Predict:
 
     def predict(z: NDArray[np.float32]) -> NDArray[np.float64]:
         # Histogram boosting lets its threads meet after every tree: beside other work on the machine that takes seconds for few rows.
-        limit = 1 if z.size < MANY_VALUES else os.cpu_count()
-        with threads.limit(limits=limit, user_api="openmp"):
+        with threads.limit(limits=1, user_api="openmp"):
             return np.asarray(answer(z), np.float64)
 
     return predict
@@ -221,7 +219,7 @@ def _sizes(family: str, model: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _threads(z: NDArray[np.float32], jobs: int) -> Iterator[None]:
+def _threads(jobs: int) -> Iterator[None]:
     """One thread of linear algebra, `jobs` of trees, which does not change their bits.
 
     Never more than asked: two threads on two cores of which another process wants one wait for each other at every split, and were seen to
