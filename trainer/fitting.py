@@ -19,6 +19,8 @@ from trainer.project import Project
 if TYPE_CHECKING:
     from trainer.stages import Stages
 
+# What of a fitted model is plain values.
+KEPT: Final = ("name", "family", "margin_kind", "model", "parameters", "versions", "curve", "size_bytes", "latency_us")
 # Where trials are kept and how many run at a time does not change what they find.
 NO_MATTER: Final = ("storage", "backend", "jobs", "candidates")
 
@@ -96,7 +98,7 @@ def fit_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, problem: 
                 weight=stages.weights(training),
                 validation=(stages.z(rows, steps, "validation"), validation.label),
             )
-        notes = {k: getattr(fitted, k) for k in ("name", "family", "margin_kind", "model", "parameters", "versions", "curve")}
+        notes = {k: getattr(fitted, k) for k in KEPT}
         notes["importance"] = None if fitted.importance is None else fitted.importance.tolist()
         return {fitted.model: fitted.content, "fitted.json": canonical_json(notes)}
 

@@ -66,7 +66,8 @@ def report_candidates(report: dict[str, Any], project: Project, validated: Seque
                 "seconds": one.seconds,
                 "gates": [msgspec.to_builtins(gate) for gate in one.gates],
                 "baseline_beaten": beaten,
-                "size_bytes": len(one.fitted.content),
+                "size_bytes": one.fitted.size_bytes,
+                "latency_us": one.fitted.latency_us,
             }
         )
         if beaten is False:
