@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.runtime.quiet import quiet_load
 from edgefleet.errors import ArtifactError, MissingPartError
+from edgefleet.quiet import quiet_load
 
 RUNTIMES: Final = ("onnxruntime", "litert")
 _MODULES: Final = {"onnxruntime": "onnx", "litert": "tflite"}

@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 
 from device_agent.runtime import Matrix, load_error
-from device_agent.runtime.quiet import quiet_load
 from edgefleet.errors import ArtifactError
+from edgefleet.quiet import quiet_load
 
 _FLOAT = "tensor(float)"
 # The operator of dynamic int8 takes the activation's scale over the whole batch: the same row alone and among others answers differently.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from device_agent.runtime import Matrix, load_error
-from device_agent.runtime.quiet import quiet_load
 from edgefleet.errors import ArtifactError
+from edgefleet.quiet import quiet_load
 
 try:
     from ai_edge_litert.interpreter import Interpreter

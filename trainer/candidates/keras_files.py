@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError, MissingPartError
+from edgefleet.quiet import quiet_load
 from trainer.candidates.fitted import Predict, Problem
 from trainer.candidates.reproducible import canonical_keras
 
@@ -33,8 +34,9 @@ def import_keras() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        import keras
-        import tensorflow
+        with quiet_load():
+            import keras
+            import tensorflow
     except ImportError as err:
         raise MissingPartError('networks need TensorFlow: pip install "edgefleet[keras]"') from err
     try:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from device_agent.runtime.quiet import quiet_load
+from edgefleet.quiet import quiet_load
 
 
 def test_what_native_code_writes_to_stdout_comes_out_on_stderr_without_mere_information(capfd: pytest.CaptureFixture[str]) -> None:
