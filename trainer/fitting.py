@@ -1,5 +1,6 @@
 """Two steps of a training: the search for a candidate's settings, and its fit."""
 
+import time
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from trainer.project import Project
 if TYPE_CHECKING:
     from trainer.stages import Stages
 
+_BAR: Final = 24  # characters of a progress bar
 # What of a fitted model is plain values.
 KEPT: Final = ("name", "family", "margin_kind", "model", "parameters", "versions", "curve", "size_bytes", "latency_us")
 # Where trials are kept and how many run at a time does not change what they find.
@@ -60,7 +62,7 @@ def search_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, proble
             metric.greater_is_better,
             storage,
             study,
-            progress=partial(_trial_told, stages, name),
+            progress=partial(_trial_told, stages, name, time.monotonic()),
         )
         return {"search.json": canonical_json(msgspec.to_builtins(result))}
 
@@ -73,9 +75,13 @@ def code_of(name: str) -> list[str]:
     return ["trainer.candidates.networks"] if CANDIDATES[name].library == "keras" else ["trainer.candidates.scikit"]
 
 
-def _trial_told(stages: "Stages", name: str, trial: dict[str, Any]) -> None:
+def _trial_told(stages: "Stages", name: str, begin: float, trial: dict[str, Any]) -> None:
     stages.run.event("trial", candidate=name, **trial)
-    stages.said(f"search {name}: trial {trial.get('number', '?')} {trial.get('state', '')} {trial.get('value', '')}")
+    search, spent = stages.project.search, time.monotonic() - begin
+    share = (trial["number"] + 1) / search.trials if search.trials else spent / (search.seconds or 1)
+    bar = "#" * min(_BAR, round(_BAR * share))
+    budget = f"trial {trial['number'] + 1} of {search.trials}" if search.trials else f"{spent:.0f} of {search.seconds:.0f} s"
+    stages.said(f"search {name} [{bar:-<{_BAR}}] {budget}, {spent:.0f} s")
 
 
 def fit_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, problem: Problem, parameters: dict[str, Any] | None) -> Fitted:

@@ -9,7 +9,6 @@ from typing import Final
 import msgspec
 
 from edgefleet.errors import EdgefleetError
-from edgefleet.package import ModelPackage
 from trainer.project import Project
 from trainer.report.run_report import write_run_report
 from trainer.runs import Run
@@ -40,13 +39,6 @@ def publish(project: Project, run: Run, status: str, reason: str) -> None:
         remark = mirror(run.folder, run.record, project.tracking, project.name)
         run.record["remarks"] += [remark] if remark else []
     run.finish(status, reason)
-
-
-def register_champion(project: Project, package: ModelPackage) -> str | None:
-    """Register a promoted package in MLflow with the alias `champion`; a sentence when that was not possible."""
-    from trainer.tracking import register
-
-    return register(package.folder, project.name, project.tracking)
 
 
 def report_record(project: Project, run: Run, status: str, reason: str) -> dict[str, object]:

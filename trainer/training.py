@@ -129,6 +129,10 @@ def run_training(
     names = list(candidates) if candidates else project.search.candidates
     check_candidates(names, project.task)
     check_overrides(overrides)
+    if project.tracking.mlflow:
+        from trainer.tracking import check_tracking
+
+        check_tracking(project.tracking)
     if output is not None and output.exists():
         raise ConfigError(f"{output} exists already; name a folder that does not exist")
     old = None if champion is None else ModelPackage.open(champion)

@@ -1,15 +1,15 @@
-"""`edgefleet export`: a project in the form of other systems."""
+"""`edgefleet export`: projects and packages in the form of other systems."""
 
 from pathlib import Path
 
 import click
 
-from edgefleet.errors import ConfigError
+from edgefleet.errors import ConfigError, TransportError
 
 
 @click.group()
 def export() -> None:
-    """Write a project in the form of another system."""
+    """Hand a project or a package to another system."""
 
 
 @export.command("kfp")
@@ -33,3 +33,26 @@ def export_kfp(project_dir: Path, image: str, project_path: str, output: Path) -
     except OSError as err:
         raise ConfigError(f"{output}: cannot be written: {err.strerror}; name another file with --output") from err
     click.echo(f"pipeline: {output}")
+
+
+@export.command("mlflow")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--url", required=True, help="The MLflow server; a password goes into MLFLOW_TRACKING_PASSWORD.")
+@click.option("--name", required=True, help="Name of the registered model.")
+@click.option("--alias", default="champion", show_default=True, help="What the promoted version is called.")
+def export_mlflow(folder: Path, url: str, name: str, alias: str) -> None:
+    """Register FOLDER, a model package or a bundle, at an MLflow server, and let the alias point to it.
+
+    A folder that is registered already is found again: promoting it once more, or going back to it, only moves the alias.
+
+    Exit codes: 0 registered, 3 no package or bundle, 4 the server does not answer, 78 mlflow-skinny is not installed.
+    """
+    from trainer.settings import Tracking
+    from trainer.tracking import check_tracking, register
+
+    settings = Tracking(mlflow=url)
+    check_tracking(settings)
+    trouble = register(folder, name, settings, alias)
+    if trouble is not None:
+        raise TransportError(trouble)
+    click.echo(f"registered: {name}@{alias} at {url}")

@@ -22,7 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "import": ("edgefleet.cli.importing", "import_command", "Make a model package of a model made elsewhere."),
     "validate": ("edgefleet.cli.validate", "validate", "Run a model package's gates again on new rows."),
     "convert": ("edgefleet.cli.convert", "convert", "Convert a model package into a bundle and prove every variant."),
-    "export": ("edgefleet.cli.export", "export", "Write a project in the form of another system (Kubeflow Pipelines)."),
+    "export": ("edgefleet.cli.export", "export", "Hand a project or package to another system (Kubeflow Pipelines, MLflow)."),
     "bundle": ("edgefleet.cli.convert", "bundle", "Show or verify a bundle."),
     "push": ("edgefleet.cli.fleet", "push", "Send a bundle to the fleet server as a release."),
     "serve": ("edgefleet.cli.serve", "serve", "Run the fleet server: API, page, ingest and scheduler."),
