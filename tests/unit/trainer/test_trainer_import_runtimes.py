@@ -1,6 +1,7 @@
 """Foreign models answer through our child process as they do in their own library."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ X = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
 Y = np.where(X[:, 0] + X[:, 1] > 0, "up", np.where(X[:, 2] > 0, "mid", "down"))
 # Keras' own: its arrays do not know numpy 2's copy argument.
 KERAS_WARNING = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-DATA = Path("/work/shared/data")
+DATA = Path(os.environ.get("EDGEFLEET_PUBLIC_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 def skops_of(path: Path, model: Any) -> Path:
