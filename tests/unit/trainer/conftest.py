@@ -1,13 +1,18 @@
 """Small projects for the trainer's tests, and one real training of the digits' forest shared by many."""
 
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgefleet.cli.main import main
 from trainer import Training, load_project, run_training
 
+Tiny = Callable[..., Path]
+Run = Callable[..., "Result"]
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 
 TINY = """
@@ -44,6 +49,30 @@ def tiny_rows(seed: int = 0) -> list[str]:
         a, b, c = rng.normal(10 * answer, 6), rng.normal(), rng.uniform(-0.5, 1.5)
         lines.append(f"{a:.6f},{b:.6f},{c:.6f},{'xyz'[answer]},{split},row-{i}")
     return lines
+
+
+@dataclass(frozen=True)
+class Result:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def edgefleet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line in this process: `main` with its error handling, without paying for the imports each time."""
+
+    def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["edgefleet", *map(str, arguments)])
+        returncode = 0
+        try:
+            main()
+        except SystemExit as stop:
+            returncode = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Result(returncode, captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture

@@ -157,7 +157,6 @@ def test_missing_values_are_taken_where_the_table_says_so(name: str) -> None:
 
 
 def test_a_forest_over_dask_is_the_serial_forest() -> None:
-    pytest.importorskip("distributed")
     z, label, _, _ = rows("classification")
 
     serial = fit("forest", z, label, problem("classification"))

@@ -1,41 +1,8 @@
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from edgefleet.cli.main import main
 from edgefleet.package import ModelPackage
-from tests.unit.trainer.conftest import TINY
-
-Tiny = Callable[..., Path]
-Run = Callable[..., "Result"]
-
-
-@dataclass(frozen=True)
-class Result:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def edgefleet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """The command line in this process: `main` with its error handling, without paying for the imports each time."""
-
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["edgefleet", *map(str, arguments)])
-        returncode = 0
-        try:
-            main()
-        except SystemExit as stop:
-            returncode = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Result(returncode, captured.out, captured.err)
-
-    return run
+from tests.unit.trainer.conftest import TINY, Run, Tiny
 
 
 def test_train_json_names_the_package_and_every_candidate(edgefleet: Run, tiny: Tiny, tmp_path: Path) -> None:

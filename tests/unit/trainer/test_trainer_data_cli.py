@@ -1,41 +1,11 @@
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgefleet.cli.main import main
-from tests.unit.trainer.conftest import TINY, tiny_rows
-
-Tiny = Callable[..., Path]
-Run = Callable[..., "Result"]
-
-
-@dataclass(frozen=True)
-class Result:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def edgefleet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line in this process: `main` with its error handling."""
-
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["edgefleet", *map(str, arguments)])
-        returncode = 0
-        try:
-            main()
-        except SystemExit as stop:
-            returncode = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Result(returncode, captured.out, captured.err)
-
-    return run
+from tests.unit.trainer.conftest import TINY, Run, Tiny, tiny_rows
 
 
 def lines_with(column: int, cell: Callable[[int, list[str]], object]) -> list[str]:

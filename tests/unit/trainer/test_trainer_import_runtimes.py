@@ -225,7 +225,8 @@ def shared(name: str) -> Path:
 
 
 def test_the_model_zoos_mnist_answers_its_own_test_vector() -> None:
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     folder = shared("mnist_onnx")
     x, y = (onnx.numpy_helper.to_array(onnx.load_tensor(folder / "test_data_set_0" / f"{name}_0.pb")) for name in ("input", "output"))
 

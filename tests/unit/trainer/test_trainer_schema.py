@@ -184,7 +184,6 @@ def test_a_project_that_is_there_already_is_not_overwritten(tmp_path: Path) -> N
 
 
 def test_a_parquet_file_makes_the_same_schema_as_its_csv(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     table = table_of(kind=["pump", "fan"] * 100, count=[1, 2, 3, 4] * 50)
     by_csv = load_project(written(tmp_path, table).parent)
     table.to_parquet(tmp_path / "rows.parquet")

@@ -189,7 +189,6 @@ def test_a_storage_that_cannot_be_used_is_refused_without_its_password(storage: 
 
 
 def test_a_database_that_does_not_answer_is_said(tmp_path: Path) -> None:
-    pytest.importorskip("psycopg")
 
     with pytest.raises(TransportError, match=r"search.storage = .* does not answer"):
         searched(f"postgresql://nobody:secret@/nowhere?host={tmp_path}", trials=1)

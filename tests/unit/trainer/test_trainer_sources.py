@@ -95,7 +95,6 @@ def test_a_text_in_a_late_block_makes_the_whole_column_text(tmp_path: Path) -> N
 
 
 def test_parquet_gives_the_same_rows_as_csv(tiny: Tiny) -> None:
-    pytest.importorskip("pyarrow")
     folder = tiny()
     pandas.read_csv(folder / "rows.csv").to_parquet(folder / "rows.parquet")
 
@@ -105,7 +104,6 @@ def test_parquet_gives_the_same_rows_as_csv(tiny: Tiny) -> None:
 
 
 def test_parquet_reads_only_the_columns_that_are_named(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     pandas.DataFrame({"a": [1], "b": [2], "c": ["x"]}).to_parquet(tmp_path / "some.parquet")
 
     table = read_file(tmp_path / "some.parquet", Columns(wanted=("c", "a", "absent"), text=frozenset()))
@@ -114,7 +112,6 @@ def test_parquet_reads_only_the_columns_that_are_named(tmp_path: Path) -> None:
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     (tmp_path / "some.parquet").write_bytes(b"PAR1 and then nothing")
 
     with pytest.raises(ConfigError, match="is no readable Parquet file"):
@@ -181,7 +178,6 @@ def test_a_driver_that_is_not_installed_exits_78_with_the_line_that_installs_it(
 
 
 def test_a_server_that_is_away_is_named_without_its_password(tiny: Tiny) -> None:
-    pytest.importorskip("psycopg")
 
     with pytest.raises(ConfigError, match=r"postgresql\+psycopg://user:\*\*\*@127.0.0.1:1/db failed: .*[Cc]onnection") as caught:
         read_table(load_project(tiny(text=SQL), ["data.source='postgresql+psycopg://user:geheim@127.0.0.1:1/db'"]))
