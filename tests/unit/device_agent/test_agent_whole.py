@@ -76,6 +76,11 @@ class World:
 
         return eventually(f"state {state}, now {self.reported()}", there, 60.0)
 
+    def beats(self, digest: str, *, spooled: int) -> bool:
+        """The last heartbeat says this; an earlier one, still under way, may say otherwise."""
+        beat = self.fleet.said(Heartbeat, "hb")
+        return beat is not None and (beat.running, beat.spooled) == ({PROJECT: digest}, spooled)
+
     def events(self, name: str) -> list[EventBody]:
         found = [decode(EventBody, record.body) for record in self.fleet.telemetry("event")]
         return [event for event in found if event.name == name]
@@ -115,14 +120,11 @@ def test_windows_heartbeats_and_explanations_arrive_and_the_spool_empties(world:
     world.feed(120)
     explained = eventually("explanation", lambda: world.fleet.telemetry("explanation"))
     eventually("120 rows in windows", lambda: sum(decode(WindowBody, w.body).answered for w in world.fleet.telemetry("window")) >= 120)
-    eventually("an empty spool", lambda: (beat := world.fleet.said(Heartbeat, "hb")) is not None and beat.spooled == 0)
+    eventually("a heartbeat of the release with an empty spool", lambda: world.beats(bundle.digest, spooled=0))
 
     body = decode(ExplanationBody, explained[0].body)
     assert len(body.contributions) == 5
     assert body.row == []
-    beat = world.fleet.said(Heartbeat, "hb")
-    assert beat is not None
-    assert beat.running == {PROJECT: bundle.digest}
 
 
 def test_a_disagreeing_candidate_goes_back_by_itself_is_quarantined_and_stays_so(world: World) -> None:
