@@ -18,7 +18,8 @@ MAX_FILES: Final = 256
 MAX_INPUTS: Final = 65_536
 
 RangePolicy = Literal["reject", "clip", "count"]
-Runtime = Literal["onnxruntime", "litert"]
+Runtime = Literal["onnxruntime", "litert", "c"]
+ExplainMethod = Literal["linear", "treeshap", "amortised", "sampled"]
 Task = Literal["classification", "regression", "anomaly"]
 
 
@@ -68,7 +69,11 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         model_digest: Sha256 of the graph's bytes (`Score.digest`).
         tolerance: Bound of the self-test.
         explainer: File with what the explanation needs, or None.
-        explain_method: `treeshap`, `sampled`, or None.
+        explain_method: How it explains, or None.
+        takes_missing: Whether a missing value that the schema allows may be scored; integer arithmetic would answer it with confidence.
+        operators: Names of the graph's operators, sorted: what the runtime must have.
+        opset: Of the standard ONNX domain; 0 for other formats.
+        extra_files: Further files that belong to the variant (C: header and self-test; other explainers' graphs).
     """
 
     name: str
@@ -77,7 +82,27 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     model_digest: str
     tolerance: Tolerance
     explainer: str | None = None
-    explain_method: Literal["linear", "treeshap", "sampled"] | None = None
+    explain_method: ExplainMethod | None = None
+    takes_missing: bool = True
+    operators: list[str] = []
+    opset: int = 0
+    extra_files: list[str] = []
+
+
+class OutlierNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The outlier detector: graphs that take the same rows as the model and answer `margin` [n, 1], larger = stranger.
+
+    Attributes:
+        threshold: A row whose score is above it is an outlier.
+        files: Graph by runtime; a runtime that is missing here has none.
+        method: `mahalanobis` or `isolation_forest`.
+        reason: Why a runtime has none, else "".
+    """
+
+    threshold: float
+    files: dict[Runtime, str]
+    method: str
+    reason: str = ""
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,6 +137,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         reference_digest: Its sha256; statistics of other references never merge.
         golden: Name of the golden rows file.
         package_digest: Sha256 of the model package's package.json that this bundle was converted from.
+        threshold: Two classes: `positive` is answered from this probability on, None: the likelier class. Anomaly: a row is strange from
+            this score on.
+        positive: Name of the class that the threshold speaks of, "" where there is none.
+        outlier: The outlier detector, None where the package has none.
     """
 
     format_version: int
@@ -131,6 +160,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: dict[str, FileEntry]
     overrides: list[Override] = []
     mlflow: MlflowNote | None = None
+    threshold: float | None = None
+    positive: str = ""
+    outlier: OutlierNote | None = None
 
     def variant(self, name: str) -> Variant:
         """The variant of that name, else ArtifactError with the names there are."""
@@ -140,9 +172,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         raise ArtifactError(f"variant {name!r} is not in the bundle; it has {', '.join(v.name for v in self.variants) or 'none'}")
 
     def variant_files(self, name: str) -> list[str]:
-        """What a device fetches to run one variant: its graph, its explainer, reference and golden rows."""
+        """What a device fetches to run one variant: its graph, its explainer, the outlier detector, reference and golden rows."""
         variant = self.variant(name)
-        wanted = [variant.file, variant.explainer, self.reference, self.golden]
+        outlier = None if self.outlier is None else self.outlier.files.get(variant.runtime)
+        wanted = [variant.file, variant.explainer, *variant.extra_files, outlier, self.reference, self.golden]
         return [file for file in dict.fromkeys(wanted) if file is not None]
 
 
