@@ -1,5 +1,6 @@
-"""Input checks, compiled once from the manifest: what a row must be before the model may see it.
+"""One row on its way to the model: texts, lists and mappings become float32, and what is refused is said in words.
 
+The rules themselves (limits, infinities, missing values, categories, clipping) are those of `edgefleet.checks`, which the trainer uses too.
 Two steps, because statistics count every row that parses, before the range policy. `parse` writes a row into the ring and refuses what is
 no row (wrong count, text where a number stands, an index that no category has). `admit` refuses what the model must not see (infinite,
 missing, out of range) and clips where the policy says so. Texts never become numbers: "3.5" is refused, although numpy would parse it.
@@ -13,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.checks import CATEGORY, INFINITE, MISSING, OUTSIDE, RANGE, REASONS, Checks
 from edgefleet.errors import RowRejected
 from edgefleet.manifest import Input
 
@@ -21,6 +23,8 @@ _FLOAT32: Final = np.dtype(np.float32)
 _at_least, _at_most = np.greater_equal, np.less_equal
 _NUMBER: Final = "a number"
 _NAN: Final = float("nan")
+# The order in which a row with several faults is refused.
+_REFUSED: Final = (CATEGORY, INFINITE, MISSING, RANGE)
 
 
 class RowChecks:
@@ -37,28 +41,17 @@ class RowChecks:
         self.inputs, self.features = inputs, len(inputs)
         self._names = [column.name for column in inputs]
         self._known = frozenset(self._names)
-        self._ring, self._rows, self._shape = ring, list(ring), (len(inputs),)
+        self._rows, self._shape = list(ring), (len(inputs),)
         self._pack = struct.Struct(f"{self.features}f").pack_into  # refuses text, and costs half of a numpy assignment
         self._bytes, self._row_bytes = ring.data.cast("B"), 4 * self.features
-        self._scratch, self._scratch_slot = ring[-1], len(ring) - 1
+        self._scratch, self._scratch_slot = ring[-1:], len(ring) - 1
         self._texts = {i: {t: j for j, t in enumerate(c.categories)} for i, c in enumerate(inputs) if c.kind == "category"}
-        self._category_columns = np.array(list(self._texts), np.intp)
-        self._category_ends = np.array([len(t) for t in self._texts.values()], np.float32)
         self._integer_variant = integer_variant
-        self._must_be_present = np.array([integer_variant is not None or not c.missing for c in inputs])
-        low, high = np.full(self.features, -np.inf), np.full(self.features, np.inf)
-        for i, column in enumerate(inputs):
-            if column.range_policy != "count":
-                low[i] = -np.inf if column.low is None else column.low
-                high[i] = np.inf if column.high is None else column.high
-        # Rounded like the values, so that 0.1 is inside a limit of 0.1; without a limit the largest float32, which an infinity exceeds.
-        largest = float(np.finfo(np.float32).max)
-        self._low, self._high = (np.clip(limit, -largest, largest).astype(np.float32) for limit in (low, high))
-        self._limited = bool((self._low > -largest).any() or (self._high < largest).any())
+        self._rules = Checks(inputs, None if integer_variant is None else [True] * self.features)
+        self._low, self._high = self._rules.admit_low, self._rules.admit_high
         inside = np.zeros(2 * self.features, bool)
         self._above_low, self._below_high, self._inside = inside[: self.features], inside[self.features :], inside
         self._all_inside = b"\x01" * (2 * self.features)
-        self._refuse_range = np.array([c.range_policy == "reject" for c in inputs])
 
     def parse(self, row: object, slot: int) -> None:
         """Write one row into ring row `slot`.
@@ -98,13 +91,13 @@ class RowChecks:
         _at_most(row, self._high, self._below_high)
         if self._inside.tobytes() == self._all_inside:
             return slot
-        self._refuse_not_finite(row)
-        np.clip(row, self._low, self._high, out=self._scratch)
-        moved = ~np.isnan(row) & (self._scratch != row)
-        if not moved.any():
+        codes = self._rules.judge(row[np.newaxis]).codes.tobytes()
+        if (refusal := self._refusal(row, codes)) is not None:
+            raise refusal
+        if OUTSIDE not in codes or not self._rules.clips:  # values are missing, which is allowed
             return slot
-        if (beyond := moved & self._refuse_range).any():
-            raise self.out_of_range(row, int(beyond.argmax()))
+        self._scratch[:] = row
+        self._rules.clip(self._scratch)
         return self._scratch_slot
 
     def parse_rows(self, rows: Matrix | Sequence[object]) -> tuple[Matrix, dict[int, RowRejected]]:
@@ -113,17 +106,15 @@ class RowChecks:
         if isinstance(rows, np.ndarray):
             with np.errstate(over="ignore"):  # beyond float32 is infinite, which `admit` refuses by name
                 matrix = np.array(rows, np.float32, order="C")
-            for i in np.flatnonzero(self._no_category(matrix[:, self._category_columns]).any(axis=1)).tolist():
-                try:
-                    self._check_categories(matrix[i])
-                except RowRejected as err:
-                    rejected[i] = err
+            wrong = self._rules.no_category(matrix)
+            for i in np.flatnonzero(wrong.any(axis=1)).tolist():
+                rejected[i] = self._wrong_category(matrix[i], wrong[i])
         else:
             matrix = np.empty((len(rows), self.features), np.float32)
             for i, row in enumerate(rows):
                 try:
                     self.parse(row, self._scratch_slot)
-                    matrix[i] = self._scratch
+                    matrix[i] = self._scratch[0]
                 except RowRejected as err:
                     rejected[i] = err
         matrix[list(rejected)] = np.nan
@@ -131,26 +122,16 @@ class RowChecks:
 
     def admit_rows(self, matrix: Matrix) -> tuple[Matrix, dict[int, RowRejected]]:
         """What the model may be given of parsed rows (a clipped copy where limits say so), and why others may not."""
+        judgement = self._rules.judge(matrix)
         rejected: dict[int, RowRejected] = {}
-        finite = np.isfinite(matrix)
-        for i in np.flatnonzero(~finite.all(axis=1)).tolist():
-            try:
-                self._refuse_not_finite(matrix[i])
-            except RowRejected as err:
-                rejected[i] = err
-        if not self._limited:
+        for i in np.flatnonzero(judgement.refused).tolist():
+            if (refusal := self._refusal(matrix[i], judgement.codes[i].tobytes())) is not None:
+                rejected[i] = refusal
+        if not self._rules.clips:
             return matrix, rejected
-        clipped = np.clip(matrix, self._low, self._high)
-        beyond = self._refuse_range & ~np.isnan(matrix) & (clipped != matrix)
-        for i in np.flatnonzero(beyond.any(axis=1)).tolist():
-            rejected.setdefault(i, self.out_of_range(matrix[i], int(beyond[i].argmax())))
+        clipped = matrix.copy()
+        self._rules.clip(clipped)
         return clipped, rejected
-
-    def out_of_range(self, row: Matrix, column: int) -> RowRejected:
-        """The refusal of one value."""
-        return RowRejected(
-            self._names[column], float(row[column]), f"{self._low[column]:g} to {self._high[column]:g}{self._unit(column)}", "range"
-        )
 
     def _values(self, row: object) -> list[Any]:
         if isinstance(row, Mapping):
@@ -191,33 +172,37 @@ class RowChecks:
         found = table.get(text)
         return table.get(unicodedata.normalize("NFC", text), -1) if found is None else found
 
-    def _no_category(self, values: Matrix) -> NDArray[np.bool_]:
-        known = (values >= -1) & (values < self._category_ends) & (values == np.floor(values))
-        return np.asarray(~known & ~np.isnan(values))
-
     def _check_categories(self, row: Matrix) -> None:
-        wrong = self._no_category(row[self._category_columns])
+        wrong = self._rules.no_category(row)
         if wrong.any():
-            at = int(wrong.argmax())
-            column = int(self._category_columns[at])
-            limit = f"a category's index, -1 (unseen) to {int(self._category_ends[at]) - 1}"
-            raise RowRejected(self._names[column], float(row[column]), limit, "category")
+            raise self._wrong_category(row, wrong)
 
-    def _refuse_not_finite(self, row: Matrix) -> None:
-        infinite = np.isinf(row)
-        if infinite.any():
-            column = int(infinite.argmax())
-            raise RowRejected(self._names[column], float(row[column]), f"a finite float32{self._unit(column)}", "infinite")
-        absent = self._must_be_present & np.isnan(row)
-        if absent.any():
-            column = int(absent.argmax())
-            allowed = self._integer_variant if self.inputs[column].missing else None
-            why = (
-                f"{_NUMBER}{self._unit(column)}"
-                if allowed is None
-                else f"a value: the integer variant {allowed} cannot represent a missing one"
-            )
-            raise RowRejected(self._names[column], "a missing value", why, "missing")
+    def _wrong_category(self, row: Matrix, wrong: NDArray[np.bool_]) -> RowRejected:
+        """The refusal of a row [F] by its wrong categories [K], of which there is at least one."""
+        return self._reject(row, int(self._rules.categories[wrong.argmax()]), CATEGORY)
+
+    def _refusal(self, row: Matrix, codes: bytes) -> RowRejected | None:
+        """The refusal of a row [F] by its codes [F], or None when nothing in it is refused."""
+        for code in _REFUSED:
+            if (column := codes.find(code)) >= 0:
+                return self._reject(row, column, code)
+        return None
+
+    def _reject(self, row: Matrix, column: int, code: int) -> RowRejected:
+        value = "a missing value" if code == MISSING else float(row[column])
+        return RowRejected(self._names[column], value, self._accepted(column, code), REASONS[code])
+
+    def _accepted(self, column: int, code: int) -> str:
+        """What would have been accepted in place of a value with this code."""
+        if code == CATEGORY:
+            return f"a category's index, -1 (unseen) to {len(self.inputs[column].categories) - 1}"
+        if code == INFINITE:
+            return f"a finite float32{self._unit(column)}"
+        if code == RANGE:
+            return f"{self._rules.low[column]:g} to {self._rules.high[column]:g}{self._unit(column)}"
+        if self._integer_variant is not None and self.inputs[column].missing:
+            return f"a value: the integer variant {self._integer_variant} cannot represent a missing one"
+        return f"{_NUMBER}{self._unit(column)}"
 
     def _unit(self, column: int) -> str:
         unit = self.inputs[column].unit

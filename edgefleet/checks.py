@@ -1,10 +1,11 @@
-"""Checks of whole tables, compiled once from the schema, without pandas: trainer and tools judge rows as the device does.
+"""The rules for rows, compiled once from the schema, without pandas: trainer, tools and device judge by these and by no others.
 
-The device's own `device_agent.checks` refuses single rows by the same rules, in the same float32; a test holds the two together. What a row
-must not have is refused: a missing value where none is allowed, an infinity, an index that no category has, a value out of a range whose
-policy is `reject`. What is only counted: other values out of range, and categories that nobody knew.
+What a row must not have is refused: a missing value where none is allowed, an infinity, an index that no category has, a value out of a
+range whose policy is `reject`. What is only counted: other values out of range, and categories that nobody knew. All of it is decided in
+float32, the model's own type. `device_agent.checks` turns one row into float32, asks here, and words the refusal.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,9 @@ OK, TYPE, MISSING, INFINITE, RANGE, CATEGORY, OUTSIDE, UNSEEN = range(8)
 REASONS: Final = ("ok", "type", "missing", "infinite", "range", "category", "outside", "unseen")
 # Reasons from OUTSIDE on are counted; those before refuse the row. The names up to `category` are those of `RowRejected.reason`.
 _COUNTED: Final = OUTSIDE
+_UNSEEN_INDEX: Final = -1
 _LARGEST: Final = float(np.finfo(np.float32).max)
+_BLOCK_VALUES: Final = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,13 @@ class Judgement:
     def refused(self) -> NDArray[np.bool_]:
         """[n] whether the row must not reach a model."""
         refused = np.zeros(len(self.codes), np.bool_)
-        for column in self.codes.T:  # column by column: no second matrix
-            refused |= (column != OK) & (column < _COUNTED)
+        for rows in _blocks(*self.codes.shape):
+            refused[rows] = _refuses(self.codes[rows]).any(axis=1)
         return refused
 
     def refusals(self) -> int:
         """Number of values that refuse their row."""
-        return int(sum(((column != OK) & (column < _COUNTED)).sum() for column in self.codes.T))
+        return sum(int(np.count_nonzero(_refuses(self.codes[rows]))) for rows in _blocks(*self.codes.shape))
 
     def counted(self, column: int) -> dict[str, int]:
         """Values of one column that are counted only, by reason."""
@@ -50,7 +53,7 @@ class Judgement:
     def first(self, most: int) -> list[tuple[int, int]]:
         """Row and column of the first refusals, in the order of rows, at most `most`."""
         rows = np.flatnonzero(self.refused)[:most]
-        places = [(int(row), int(at)) for row in rows for at in np.flatnonzero((self.codes[row] != OK) & (self.codes[row] < _COUNTED))]
+        places = [(int(row), int(at)) for row in rows for at in np.flatnonzero(_refuses(self.codes[row]))]
         return places[:most]
 
 
@@ -59,19 +62,40 @@ class Checks:
 
     Args:
         inputs: In column order.
+        present: Per input whether a value must be there; None asks the schema (`Input.missing`).
+
+    Attributes:
+        low: [F] float32, least value that is inside; of a category the index of an unseen one.
+        high: [F] float32, largest value that is inside; of a category its last index.
+        admit_low: [F] float32; a number in [admit_low, admit_high] is neither refused nor clipped, and NaN and infinities are never in it.
+        admit_high: [F] float32.
+        clips: Whether any input's policy is to clip.
+        categories: [K] columns that are categories.
     """
 
-    def __init__(self, inputs: list[Input]) -> None:
+    def __init__(self, inputs: list[Input], present: Sequence[bool] | None = None) -> None:
         self.inputs = inputs
-        # Rounded like the values, so that 0.1 is inside a limit of 0.1.
-        low = [-_LARGEST if column.low is None else column.low for column in inputs]
-        high = [_LARGEST if column.high is None else column.high for column in inputs]
-        self._low, self._high = (np.clip(np.array(limit, np.float64), -_LARGEST, _LARGEST).astype(np.float32) for limit in (low, high))
+        self._present = [not column.missing for column in inputs] if present is None else list(present)
+        number = np.array([column.kind == "number" for column in inputs], np.bool_)
+        self.categories = np.flatnonzero(~number)
+        self.low, self.high = _limits(inputs)
+        reject = number & [column.range_policy == "reject" for column in inputs]
+        clip = number & [column.range_policy == "clip" for column in inputs]
+        acts = reject | clip | ~number
+        self.admit_low = np.where(acts, self.low, np.float32(-_LARGEST))
+        self.admit_high = np.where(acts, self.high, np.float32(_LARGEST))
+        self.clips = bool(clip.any())
+        # Infinite where nothing is clipped: an infinity stays what it is, to be refused by name.
+        self._clip_low = np.where(clip, self.low, np.float32(-np.inf))
+        self._clip_high = np.where(clip, self.high, np.float32(np.inf))
+        self._first_index, self._last_index = self.low[self.categories], self.high[self.categories]
+        self._beyond = np.where(reject, RANGE, OUTSIDE).astype(np.uint8)
+        self._absent = np.where(self._present, MISSING, OK).astype(np.uint8)
 
     def judge(self, x: NDArray[np.float32]) -> Judgement:
         """Judge rows [n, F]; NaN is missing.
 
-        Memory: one byte a value, and one column's booleans at a time.
+        Memory: one byte a value, and the booleans of one block of rows (65,536 values, or one row where that is more).
 
         Raises:
             InputError: The number of columns is not the schema's.
@@ -79,28 +103,22 @@ class Checks:
         if x.ndim != 2 or x.shape[1] != len(self.inputs):
             raise InputError(f"rows of shape {x.shape} do not fit {len(self.inputs)} inputs; give one column per input")
         codes = np.zeros(x.shape, np.uint8)
-        for at in range(len(self.inputs)):
-            codes[:, at] = self.judge_column(x[:, at], at)
+        for rows in _blocks(*x.shape):
+            self._judge_block(x[rows], codes[rows])
         return Judgement(codes)
 
-    def judge_column(self, values: NDArray[np.float32], at: int) -> NDArray[np.uint8]:
-        """Reason codes [n] of one input's values [n]."""
-        if self.inputs[at].kind == "category":
-            return self._judge_category(values, at)
-        column = self.inputs[at]
-        codes = np.zeros(len(values), np.uint8)
-        beyond = RANGE if column.range_policy == "reject" else OUTSIDE
-        codes[(values < self._low[at]) | (values > self._high[at])] = beyond
-        codes[np.isinf(values)] = INFINITE
-        if not column.missing:
-            codes[np.isnan(values)] = MISSING
-        return codes
+    def no_category(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which values [n, K] of the `categories` columns of rows [n, F] are neither a category's index, nor unseen, nor missing."""
+        values = x[..., self.categories]
+        # Only a whole number within the limits survives both; NaN does not, and is no wrong index.
+        survives = np.floor(np.minimum(np.maximum(values, self._first_index), self._last_index)) == values
+        wrong: NDArray[np.bool_] = ~(survives | np.isnan(values))
+        return wrong
 
     def clip(self, x: NDArray[np.float32]) -> None:
         """Clip rows [n, F] in place where the policy says so; NaN stays."""
-        for at, column in enumerate(self.inputs):
-            if column.range_policy == "clip" and (column.low is not None or column.high is not None):
-                np.clip(x[:, at], self._low[at], self._high[at], out=x[:, at])
+        if self.clips:
+            np.clip(x, self._clip_low, self._clip_high, out=x)
 
     def expected(self, at: int) -> str:
         """What one input accepts, in words."""
@@ -112,15 +130,44 @@ class Checks:
             high = "" if column.high is None else f" to {column.high:g}"
             kind = f"a finite number{f'{low}{high}' if column.range_policy == 'reject' else ''}"
         unit = f" ({column.unit})" if column.unit else ""
-        return f"{kind}{unit}" + (" or nothing" if column.missing else "")
+        return f"{kind}{unit}" + ("" if self._present[at] else " or nothing")
 
-    def _judge_category(self, values: NDArray[np.float32], at: int) -> NDArray[np.uint8]:
-        column = self.inputs[at]
-        codes = np.zeros(len(values), np.uint8)
-        with np.errstate(invalid="ignore"):
-            known = (values >= -1) & (values < len(column.categories)) & (values == np.floor(values))
-        codes[~known] = CATEGORY
-        codes[values == -1] = UNSEEN
-        absent = np.isnan(values)
-        codes[absent] = OK if column.missing else MISSING
-        return codes
+    def _judge_block(self, x: NDArray[np.float32], codes: NDArray[np.uint8]) -> None:
+        """Write the reasons of a block of rows into `codes`, which are OK so far."""
+        inside = x >= self.low
+        inside &= x <= self.high
+        plain = bool(inside.all())
+        if not plain:
+            np.copyto(codes, self._beyond, where=~inside)  # NaN too, until its own line
+            np.copyto(codes, INFINITE, where=np.isinf(x))
+        if len(self.categories):
+            unseen = np.where(x[:, self.categories] == _UNSEEN_INDEX, UNSEEN, OK)
+            codes[:, self.categories] = np.where(self.no_category(x), CATEGORY, unseen)
+        if not plain:
+            np.copyto(codes, self._absent, where=np.isnan(x))
+
+
+def _limits(inputs: list[Input]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Least and largest value inside [F], rounded like the values, so that 0.1 is inside a limit of 0.1."""
+    low, high = np.full(len(inputs), -_LARGEST), np.full(len(inputs), _LARGEST)  # which an infinity exceeds
+    for at, column in enumerate(inputs):
+        if column.kind == "category":
+            low[at], high[at] = _UNSEEN_INDEX, len(column.categories) - 1
+            continue
+        low[at] = low[at] if column.low is None else column.low
+        high[at] = high[at] if column.high is None else column.high
+    clipped = np.clip([low, high], -_LARGEST, _LARGEST).astype(np.float32)
+    return clipped[0], clipped[1]
+
+
+def _refuses(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    refuses = codes < _COUNTED
+    refuses &= codes != OK
+    return refuses
+
+
+def _blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of rows that hold about _BLOCK_VALUES values each."""
+    step = max(1, _BLOCK_VALUES // max(1, columns))
+    for start in range(0, rows, step):
+        yield slice(start, start + step)

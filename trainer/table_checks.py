@@ -109,17 +109,20 @@ def check_table(project: Project, table: "pandas.DataFrame") -> CheckedTable:
 def matrix(table: "pandas.DataFrame", checks: Checks) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """The input columns as float32 [n, F], and reason codes [n, F] of `edgefleet.checks`."""
     x = np.empty((len(table), len(checks.inputs)), np.float32)
-    codes = np.empty(x.shape, np.uint8)
+    unreadable: dict[int, NDArray[np.bool_]] = {}
     for at, column in enumerate(checks.inputs):
         raw = table[column.name]
         if column.kind == "category":
             x[:, at] = category_index(raw, column)
-            codes[:, at] = checks.judge_column(x[:, at], at)
             continue
-        values, unreadable = numbers(raw)
+        values, texts = numbers(raw)
         with np.errstate(over="ignore"):  # beyond float32 is infinite, which is a breach by name
             x[:, at] = values
-        codes[:, at] = np.where(unreadable, TYPE, checks.judge_column(x[:, at], at))
+        if texts.any():
+            unreadable[at] = texts
+    codes = checks.judge(x).codes
+    for at, texts in unreadable.items():
+        codes[texts, at] = TYPE
     return x, codes
 
 
