@@ -87,8 +87,9 @@ def score_variance(counts: NDArray[np.int64], table: NDArray[np.float64]) -> NDA
 def design_effect(reference: Reference, table: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """[F] how many times larger the variance of a window's mean is than with independent rows; never below 1.
 
-    The largest over stretches of 1, 4, 16, 64 consecutive reference windows, where at least ten stretches exist; 1 without windows. It is
-    as good as the time order of the training rows: shuffled rows give 1.
+    The largest over stretches of 1, 4, 16, 64 consecutive reference windows, where at least ten stretches exist; 1 without windows. A
+    stretch lies within one group, and means are compared with those of their own group: a device is one of them, and the level at which it
+    stands is no autocorrelation. It is as good as the time order of the training rows: shuffled rows give 1.
     """
     effect = np.ones(reference.features)
     scores = cell_scores(reference) if table is None else table
@@ -98,12 +99,25 @@ def design_effect(reference: Reference, table: NDArray[np.float64] | None = None
     present = body.sum(axis=2)
     totals = np.einsum("tfk,fk->tf", body, scores[:, :-2])
     for stretch in _STRETCHES:
-        count = len(reference.blocks) // stretch
-        if count < _LEAST_STRETCHES:
+        kept, group = _stretches(len(body), reference.block_group, stretch)
+        # One group has one mean of its own, so ten stretches of it leave nine degrees of freedom.
+        degrees = len(group) - len(np.unique(group))
+        if degrees < _LEAST_STRETCHES - 1:
             continue
-        sums = totals[: count * stretch].reshape(count, stretch, -1).sum(axis=1)
-        rows = present[: count * stretch].reshape(count, stretch, -1).sum(axis=1)
+        sums = totals[kept].reshape(len(group), stretch, -1).sum(axis=1)
+        rows = present[kept].reshape(len(group), stretch, -1).sum(axis=1)
         means = sums / np.maximum(rows, 1)
-        ratio = np.where(variance > 0, means.var(axis=0, ddof=1) * rows.mean(axis=0) / np.where(variance > 0, variance, 1.0), 1.0)
+        squares = sum(np.square(means[group == one] - means[group == one].mean(axis=0)).sum(axis=0) for one in np.unique(group))
+        ratio = np.where(variance > 0, squares / degrees * rows.mean(axis=0) / np.where(variance > 0, variance, 1.0), 1.0)
         effect = np.maximum(effect, ratio)
     return effect
+
+
+def _stretches(windows: int, block_group: NDArray[np.int64] | None, stretch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Windows that fill stretches of one group each, in order, `stretch` at a time; the run of windows that each stretch lies in."""
+    group = np.zeros(windows, np.int64) if block_group is None else block_group
+    run = np.cumsum(np.diff(group, prepend=group[:1]) != 0)
+    sizes = np.bincount(run) if windows else np.zeros(0, np.int64)
+    place = np.arange(windows) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = np.flatnonzero(place < np.repeat(sizes // stretch * stretch, sizes))
+    return kept, run[kept][::stretch]

@@ -100,3 +100,32 @@ def test_rows_that_follow_each_other_have_a_large_design_effect() -> None:
 def test_without_windows_the_design_effect_is_one() -> None:
     reference = build_reference(np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32), inputs(3), block_rows=500)
     assert design_effect(reference).tolist() == [1.0, 1.0, 1.0]
+
+
+def _levels(rng: np.random.Generator, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eight groups, one after the other, at levels of their own."""
+    return rows + np.repeat(rng.normal(size=8), len(rows) // 8)[:, None]
+
+
+def test_the_level_of_a_group_is_no_autocorrelation() -> None:
+    rng = np.random.default_rng(0)
+    rows = _levels(rng, rng.normal(size=(4000, 2))).astype(np.float32)
+    grouped = build_reference(rows, inputs(2), block_rows=50, block_group=np.repeat(np.arange(8), 10))
+    assert design_effect(build_reference(rows, inputs(2), block_rows=50)).min() > 8.0
+    assert design_effect(grouped).max() < 1.5  # 72 degrees of freedom know a variance to 17 %
+
+
+def test_rows_that_follow_each_other_within_groups_have_a_large_design_effect() -> None:
+    rng, rho = np.random.default_rng(0), 0.9
+    rows = np.zeros((4000, 2))
+    for t in range(1, len(rows)):
+        rows[t] = rho * rows[t - 1] + np.sqrt(1 - rho**2) * rng.normal(size=2)
+    reference = build_reference(rows.astype(np.float32), inputs(2), block_rows=50, block_group=np.repeat(np.arange(8), 10))
+    assert design_effect(reference).min() > 8.0  # theory: 19
+
+
+def test_groups_of_one_window_say_nothing_of_autocorrelation() -> None:
+    rng = np.random.default_rng(0)
+    rows = _levels(rng, rng.normal(size=(400, 2))).astype(np.float32)
+    reference = build_reference(rows, inputs(2), block_rows=5, block_group=np.arange(80))
+    assert design_effect(reference).tolist() == [1.0, 1.0]
