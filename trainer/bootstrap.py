@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgefleet.intervals import Z_ONE_SIDED, Z_TWO_SIDED
 from trainer.answers import Answers
-from trainer.delong import area
+from edgefleet.delong import area
 from trainer.intervals import design_effect, paired_difference, proportion, rows_for_noninferiority
 from trainer.metrics import METRICS, Floats, Replicate, one_against_rest
 from trainer.settings import Goal

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trainer.answers import Answers
 from trainer.calibration import calibrate, fit_calibrator
-from trainer.delong import area
+from edgefleet.delong import area
 from trainer.gates.leakage import row_hashes
 from trainer.intervals import holm
 from trainer.metrics import METRICS

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from trainer.answers import Answers
 from trainer.bootstrap import Interval, bootstrap, metric_interval, metric_intervals, paired_interval
-from trainer.delong import area
+from edgefleet.delong import area
 from trainer.metrics import METRICS, mean_of
 from trainer.settings import Goal
 
