@@ -16,7 +16,7 @@ from edgefleet.manifest import Input
 from trainer.answers import Answers
 from trainer.bootstrap import bootstrap
 from trainer.dataset import DataSet
-from trainer.delong import middle_ranks
+from edgefleet.delong import middle_ranks
 from trainer.intervals import below_floor_p, design_effect, exact_bounds, holm
 from trainer.metrics import Floats, mean_of
 

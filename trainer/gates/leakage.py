@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edgefleet.manifest import Input
 from trainer.criteria import Criteria
 from trainer.dataset import SPLITS, DataSet
-from trainer.delong import area, middle_ranks
+from edgefleet.delong import area, middle_ranks
 from trainer.gates.verdicts import Gate
 from trainer.metrics import Floats
 
