@@ -19,6 +19,7 @@ BINS: Final = 10
 # Probabilities are kept this far from 0 and 1: a forest says 0 and 1 often, and one such error would otherwise weigh infinitely.
 LEAST_SHARE: Final = 1e-6
 _STEPS: Final = 100
+_ONE_VALUE: Final = 1e-12  # log-odds that differ by less are one value
 
 
 def calibration(label: NDArray[Any], answers: Answers, groups: NDArray[Any] | None = None) -> dict[str, Any]:
@@ -145,7 +146,11 @@ def fit_calibrator(kind: Literal["sigmoid", "isotonic"], label: NDArray[Any], pr
     positives, negatives = int((label == 1).sum()), int((label == 0).sum())
     # Platt's targets keep the fit finite where the classes are separated.
     targets = np.where(label == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    fitted = _newton(targets, log_odds(probabilities[:, 1]))
+    odds = log_odds(probabilities[:, 1])
+    if float(np.ptp(odds)) < _ONE_VALUE:
+        # One answer to every row, as the majority baseline gives: only its level can be mended.
+        return {"kind": kind, "slope": 1.0, "intercept": float(log_odds(targets.mean()) - odds.mean())}
+    fitted = _newton(targets, odds)
     if fitted is None or fitted[0] <= 0:
         raise VerdictError("gates.calibrate = 'sigmoid': a higher probability means a rarer class on validation rows; set it to 'none'")
     return {"kind": kind, "slope": fitted[0], "intercept": fitted[1]}
@@ -180,7 +185,7 @@ def calibrate(calibrator: dict[str, Any], probabilities: Floats) -> Floats:
 
 def _newton(targets: Floats, odds: Floats) -> tuple[float, float] | None:
     """Maximum likelihood of logistic(slope * odds + intercept); None when it does not settle."""
-    if float(np.ptp(odds)) < 1e-12:
+    if float(np.ptp(odds)) < _ONE_VALUE:
         return None
     design = np.stack([odds, np.ones_like(odds)], axis=1)
     at = np.array([1.0, 0.0])

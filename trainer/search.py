@@ -148,7 +148,7 @@ class _Worker:
             with self.storage.locks.exclusive():
                 finished, running = self._look()
                 order = next(number for number in range(len(finished) + len(running) + 1) if number not in finished | running)
-                if self._may_begin(order, len(finished)):
+                if self._may_begin(order):
                     return self._ask(order)
             if not running:
                 return None
@@ -175,7 +175,7 @@ class _Worker:
             self._spent_s = 0.0 if running else seconds  # a resumed search has used up part of its time
         return finished, running
 
-    def _may_begin(self, order: int, finished: int) -> bool:
+    def _may_begin(self, order: int) -> bool:
         limit = self.settings.trials or (1 if self.settings.seconds is None else None)
         if limit is not None and order >= limit:
             return False

@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.delong import middle_ranks
 from edgefleet.intervals import wilson
 from edgefleet.manifest import Input
 from trainer.answers import Answers
 from trainer.bootstrap import bootstrap
 from trainer.dataset import DataSet
-from edgefleet.delong import middle_ranks
 from trainer.intervals import below_floor_p, design_effect, exact_bounds, holm
 from trainer.metrics import Floats, mean_of
 
@@ -175,10 +175,9 @@ def _cut(column: Input, values: NDArray[np.float32]) -> _Cut | None:
     missing = np.isnan(values)
     if column.kind == "category":
         names = [f"{column.name} = {text}" for text in column.categories]
-        codes = np.where(missing, -1, values).astype(np.int64)
         unseen = len(names)
-        codes[(codes < 0) | (codes >= unseen)] = unseen
-        names.append(f"{column.name} unseen")
+        codes = np.where(missing, unseen + 1, np.where((values < 0) | (values >= unseen), unseen, values)).astype(np.int64)
+        names += [f"{column.name} unseen", f"{column.name} missing"]
         if len(names) > _CATEGORIES:
             # The most frequent ones; the others are one slice.
             frequent = np.argsort(-np.bincount(codes, minlength=len(names)), kind="stable")[: _CATEGORIES - 1]

@@ -136,7 +136,7 @@ def anomaly_threshold(normal_scores: Floats, max_false_alarm_fraction: float) ->
     if not allowed.any():
         return math.nextafter(float(distinct[-1]), math.inf)
     first = int(allowed.argmax())
-    return float(distinct[0]) if first == 0 else float((distinct[first - 1] + distinct[first]) / 2)
+    return float(distinct[0]) if first == 0 else _between(float(distinct[first - 1]), float(distinct[first]))
 
 
 def false_alarms(normal_scores: Floats, threshold: float) -> dict[str, float]:
@@ -152,9 +152,15 @@ def _middle(cost: Floats, edges: Floats) -> float:
     change = np.flatnonzero(np.diff(np.concatenate([[False], least, [False]]).astype(np.int8)))
     first, last = change[::2], change[1::2]  # run i is cuts first[i] .. last[i] - 1
     widest = int((edges[last] - edges[first]).argmax())
-    middle = float((edges[first[widest]] + edges[last[widest]]) / 2)
+    middle = _between(float(edges[first[widest]]), float(edges[last[widest]]))
     # Only the last cut answers nothing positive, also where the largest probability is 1.
     return max(middle, math.nextafter(float(edges[-2]), 2.0)) if first[widest] == len(cost) - 1 else middle
+
+
+def _between(below: float, above: float) -> float:
+    """The middle of (below, above]; of two neighbouring floats the middle is one of them, and must not be the lower one."""
+    middle = (below + above) / 2
+    return middle if middle > below else above
 
 
 def _draws(n: int, groups: NDArray[Any] | None, seed: int) -> Iterator[Floats]:

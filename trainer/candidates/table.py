@@ -12,6 +12,7 @@ from edgefleet.manifest import Task
 from trainer.candidates.fitted import Problem
 
 MIN_SIDE: Final = 4  # of an image: two convolutions and one pooling
+MIN_SVM_CLASS_ROWS: Final = 2  # its probabilities are fitted on rows that the machine has not seen, of every class
 MAX_SVM_ROWS: Final = 20_000  # an SVM's fit grows with the square of the rows; this many take minutes
 _TABULAR: Final[tuple[Task, ...]] = ("classification", "regression")
 
@@ -160,6 +161,10 @@ def _refuse_labels(name: str, z: NDArray[np.float32], label: NDArray[Any], probl
             raise InputError(f"candidate {name!r}: class {absent[0]} of {problem.classes} has no training rows; add some")
         if problem.classes < 2:
             raise InputError(f"candidate {name!r}: the labels hold one class only; add rows of another one")
+        if CANDIDATES[name].family == "svm" and (least := int(np.bincount(label).min())) < MIN_SVM_CLASS_ROWS:
+            raise InputError(
+                f"candidate {name!r}: a class has {least} training row, {MIN_SVM_CLASS_ROWS} are needed; add some, or use 'forest'"
+            )
     elif problem.task == "anomaly" and not (label == 0).any():
         raise InputError(f"candidate {name!r} learns from normal rows, none of {len(label)} training rows is normal; add some")
     elif problem.task == "regression" and not np.isfinite(label).all():

@@ -188,3 +188,12 @@ def test_a_row_that_every_curve_rules_out_keeps_its_probabilities() -> None:
     mended = calibrate({"kind": "isotonic", "curves": [curve, curve, curve]}, np.array([[0.2, 0.3, 0.5]]))
 
     assert mended.tolist() == [[0.2, 0.3, 0.5]]
+
+
+def test_one_probability_for_every_row_becomes_the_share_of_the_class() -> None:
+    label = np.array([0] * 30 + [1] * 10)
+
+    mended = calibrate(fit_calibrator("sigmoid", label, np.full((40, 2), 0.5)), np.full((2, 2), 0.5))
+
+    # Platt's targets: 10 rows of 11 / 12 and 30 of 1 / 32.
+    assert mended[:, 1] == pytest.approx((10 * 11 / 12 + 30 / 32) / 40, abs=1e-12)

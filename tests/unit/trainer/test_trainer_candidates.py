@@ -280,6 +280,13 @@ def test_rows_that_nothing_can_learn_from_are_refused() -> None:
         fit("forest", z, label[1:], problem("classification"))
 
 
+def test_an_svm_needs_two_rows_of_each_class() -> None:
+    z, label = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32), np.array([0] * 29 + [1])
+
+    with pytest.raises(InputError, match="a class has 1 training row, 2 are needed"):
+        fit("svm", z, label, problem("classification", 2))
+
+
 def test_shapes_that_a_candidate_cannot_take_are_refused() -> None:
     z, label, _, _ = rows("classification")
     windows = np.zeros((400, 4, 5), np.float32)

@@ -145,3 +145,13 @@ def test_slices_come_by_column_and_name() -> None:
     found = [(one.column, one.name, one.n, one.value) for one in declared_slices(rows, answers, None, 0)]
 
     assert found == [("b", "x", 2, 0.5), ("b", "y", 2, 1.0), ("a", "z", 4, 0.75)]
+
+
+def test_a_missing_category_is_another_slice_than_one_never_seen() -> None:
+    rng, x = table(7)
+    x[:, 2] = rng.integers(3, size=len(x))
+    x[:400, 2], x[400:800, 2] = np.nan, -1
+    right = rng.random(len(x)) < 0.95
+    right[:400] = rng.random(400) < 0.5
+
+    assert found_in(x, right)[0]["name"] == "c missing"

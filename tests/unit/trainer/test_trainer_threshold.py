@@ -110,3 +110,23 @@ def test_the_share_of_false_alarms_comes_with_wilsons_interval() -> None:
     found = false_alarms(np.arange(10.0), 9.0)
 
     assert found == pytest.approx({"value": 0.1, "low": 0.0179, "high": 0.4042, "n": 10}, abs=1e-4)
+
+
+def test_scores_that_differ_in_their_last_bit_are_told_apart() -> None:
+    # The middle of two neighbouring floats is one of them, here the lower: it would flag five rows where one may be.
+    above = float(np.nextafter(1.0, 2.0))
+    scores = np.array([0.5] * 5 + [1.0] * 4 + [above])
+
+    assert (scores >= anomaly_threshold(scores, 0.1)).sum() == 1
+
+
+def test_probabilities_that_differ_in_their_last_bit_are_told_apart() -> None:
+    below = float(np.nextafter(np.nextafter(0.5, 0.0), 0.0))
+    probability, positive = np.array([below, np.nextafter(below, 1.0)]), np.array([False, True])
+
+    for shift in (0.0, 2.0**-54):  # the middle rounds to the even one of the two, which is the lower one of every second pair
+        moved = probability + shift
+        found = choose_threshold(positive, moved, 1.0, 1.0)
+
+        assert found.cost == 0
+        assert ((moved >= found.threshold) == positive).all()
