@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from edgefleet.checks import TYPE
-from edgefleet.errors import InputError
+from edgefleet.errors import ConfigError, InputError
 from trainer.dataset import DataSet
 from trainer.load import rows_of
 from trainer.project import Project
@@ -69,11 +69,11 @@ def check_data(project: Project, most: int = 100) -> Findings:
     warnings += _unlabelled(project, table)
     try:
         rows = rows_of(project, checked)
-    except InputError as err:
+    except (InputError, ConfigError) as err:  # what the rows do to the settings (a grid, windows too large) is a finding too
         errors.append(str(err))
     else:
         splits = {name: int((rows.split == name).sum()) for name in ("train", "validation", "test")}
-        warnings += _twins(rows)
+        warnings += _twins(rows, project.gates.max_equal_rows_fraction)
         for suspect in leak_suspects(rows, [column.name for column in project.inputs]):
             warnings.append(
                 f"input {suspect.column} alone tells the answer ({suspect.measure} {suspect.value:.3f} > .98): "
@@ -108,11 +108,13 @@ def _unlabelled(project: Project, table: "pandas.DataFrame") -> list[str]:
     return [f"column {label}: {empty} of {len(table)} rows have no label and are left out"] if empty else []
 
 
-def _twins(rows: DataSet) -> list[str]:
+def _twins(rows: DataSet, allowed_fraction: float) -> list[str]:
     from trainer.gates.leakage import row_hashes
 
     twins = int(earlier_twins(row_hashes(rows.x), rows.split).sum())
-    remedy = "gate G3 will fail; data.splits.equal_rows = 'purge' leaves them out"
+    remedy = (
+        f"gate G3 allows {allowed_fraction:.1%} of validation and test rows; data.splits.equal_rows = 'purge' leaves the earlier ones out"
+    )
     return [f"{twins} of {len(rows)} rows equal a row of a later split: {remedy}"] if twins else []
 
 

@@ -4,11 +4,12 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgefleet.errors import ConfigError
 from edgefleet.files import write_durably
 from edgefleet.manifest import Input
+from trainer.cleaning.plan import MAX_ONE_HOT
 from trainer.project import PROJECT_NAME
 from trainer.schema import Survey, survey
 from trainer.sources import Columns, read_file
@@ -17,7 +18,6 @@ from trainer.table_checks import numbers
 if TYPE_CHECKING:
     import pandas
 
-_MOST_ONE_HOT: Final = 64
 # Words that stand for nothing wherever they are met, and words that do where everything else in the column is a number.
 _SURELY_MISSING: Final = ("?", "NaN", "nan", "null", "NULL", "N/A", "n/a", "#N/A")
 _MAYBE_MISSING: Final = ("NA", "na", "None", "none", "-", "--", ".")
@@ -98,10 +98,13 @@ def _missing_words(table: "pandas.DataFrame") -> list[str]:
 
 
 def _codes_kept(table: "pandas.DataFrame", data: Path, missing: list[str]) -> "pandas.DataFrame":
-    """The table with columns of whole numbers read again as text where a cell starts with 0: 007 is a name, not seven."""
+    """The table with columns of whole numbers read again as text where a cell starts with 0: 007 is a name, not seven.
+
+    A column with gaps is one of fractions to pandas, whole as its numbers may be.
+    """
     if data.name.endswith((".parquet", ".pq")):
         return table
-    suspects = [str(name) for name in table.columns if table[name].dtype.kind in "iu"]
+    suspects = [str(name) for name in table.columns if table[name].dtype.kind in "iuf" and _all_whole(table[name])]
     if not suspects:
         return table
     texts = read_file(data, Columns(wanted=tuple(suspects), text=frozenset(suspects)), missing)
@@ -109,6 +112,11 @@ def _codes_kept(table: "pandas.DataFrame", data: Path, missing: list[str]) -> "p
         if texts[name].str.match(r"-?0\d", na=False).any():
             table[name] = texts[name]
     return table
+
+
+def _all_whole(column: "pandas.Series[Any]") -> bool:
+    present = column.dropna()
+    return bool((present % 1 == 0).all())
 
 
 def _rows_lines(found: Survey) -> list[str]:
@@ -136,8 +144,8 @@ def _input_line(column: Input) -> str:
 
 def _cleaning_lines(inputs: list[Input]) -> list[str]:
     absent = [column.name for column in inputs if column.missing and column.kind == "number"]
-    few = [column.name for column in inputs if column.kind == "category" and len(column.categories) <= _MOST_ONE_HOT]
-    many = [column.name for column in inputs if column.kind == "category" and len(column.categories) > _MOST_ONE_HOT]
+    few = [column.name for column in inputs if column.kind == "category" and len(column.categories) <= MAX_ONE_HOT]
+    many = [column.name for column in inputs if column.kind == "category" and len(column.categories) > MAX_ONE_HOT]
     steps = [
         (absent, 'step = "impute", value = "median"'),
         (few, 'step = "one_hot"'),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import InputError
 from trainer.project import Project
+from trainer.settings import Goal
 from trainer.table_checks import CheckedTable, numbers_of, texts_of
 
 MAX_CLASSES: Final = 1000
@@ -72,15 +73,20 @@ def _classes(project: Project, texts: NDArray[np.str_]) -> Labels:
         named = ", ".join(classes[:5])
         raise InputError(f"goal.positive = {goal.positive!r} is no value of column {column!r}, which has {named}")
     if goal.task == "anomaly":
+        _check_costs(goal, ANOMALY_CLASSES, "goal.task = 'anomaly'")
         positive = goal.positive or classes[-1]
         return Labels((texts == positive).astype(np.int64), list(ANOMALY_CLASSES))
     if len(classes) > MAX_CLASSES:
         raise InputError(f"column {column!r} has {len(classes)} classes, the limit is {MAX_CLASSES}; is goal.task = 'regression' meant?")
+    _check_costs(goal, classes, f"column {column!r}")
+    return Labels(index.astype(np.int64), classes)
+
+
+def _check_costs(goal: Goal, classes: list[str], where: str) -> None:
     for true, row in goal.costs.items():
         for name in (true, *row):
             if name not in classes:
-                raise InputError(f"goal.costs names class {name!r}, which column {column!r} does not have ({', '.join(classes[:5])})")
-    return Labels(index.astype(np.int64), classes)
+                raise InputError(f"goal.costs names class {name!r}, which {where} does not have ({', '.join(classes[:5])})")
 
 
 def _remaining(project: Project, checked: CheckedTable) -> NDArray[np.float64]:

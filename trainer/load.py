@@ -112,7 +112,7 @@ def _weights(project: Project, table: "pandas.DataFrame", keep: NDArray[np.int64
         return None
     weight = numbers_of(table[project.data.weight], keep, "weight")
     if (weight < 0).any() or not weight.any():
-        row = keep[int((weight <= 0).argmax())]
+        row = keep[int(weight.argmin())]
         raise InputError(f"row {row}, column {project.data.weight}: a weight is at least 0, and one must be above 0")
     return weight
 
@@ -136,7 +136,7 @@ def _windows(rows: DataSet, window: Window) -> DataSet:
     run = np.cumsum(border)
     inside = np.flatnonzero(ordered.split != DROPPED)
     time = None if ordered.time is None else ordered.time[inside]
-    windows, last = make_windows(ordered.x[inside], run[inside].astype(np.str_), time, window)
+    windows, last = make_windows(ordered.x[inside], run[inside], time, window)
     if len(windows) == 0:
         longest = int(np.bincount(run[inside]).max())
         raise InputError(f"no group has {window.rows} rows in one split, the longest {longest}; set cleaning.window.rows lower")
@@ -144,7 +144,7 @@ def _windows(rows: DataSet, window: Window) -> DataSet:
 
 
 def _check_trainable(project: Project, rows: DataSet) -> None:
-    check_not_empty(rows.split, "after windows and gaps")
+    check_not_empty(rows.split, "after windows, gaps and purged rows")
     if project.goal.task == "classification":
         check_classes_trained(rows.label, rows.split, rows.classes)
     elif project.goal.task != "anomaly":

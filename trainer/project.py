@@ -1,6 +1,6 @@
 """project.toml: the one typed file of a user's project. Unknown keys are errors that say what was probably meant.
 
-Its tables are in `settings.py`, what their values must obey in `limits.py`.
+Its tables are in `settings.py`, what their values must obey in `limits.py` and `limits_inputs.py`.
 """
 
 import difflib
@@ -17,7 +17,8 @@ from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ConfigError, InputError
 from edgefleet.identifiers import check_id
 from edgefleet.manifest import MAX_INPUTS, Input, Task
-from trainer.limits import check_columns_apart, check_inputs, check_limits, check_size
+from trainer.limits import check_limits
+from trainer.limits_inputs import check_columns_apart, check_inputs, check_size
 from trainer.settings import LATER_TABLES, Pattern, Schema, Tables
 
 PROJECT_NAME: Final = "project.toml"

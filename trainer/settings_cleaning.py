@@ -15,7 +15,8 @@ class CleaningStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             `log` (log1p), `sqrt`, `scale` (to mean 0 and deviation 1 of the training rows), `unit` (multiply by `factor`, add `offset`),
             `one_hot` (a column a category), `ordinal` (the category's index as a number; unseen becomes missing), `drop`.
         columns: Which inputs; `*` is every column that the step fits.
-        value: For impute: `median`, `mean`, `zero` or `most_frequent` of the training rows, or a number as text.
+        value: For impute: `median`, `mean`, `zero` or `most_frequent` of the training rows, or a number as text; of a category
+            `most_frequent` or one of its texts.
         low: For clip: a number; with `quantile` a share.
         high: For clip: a number; with `quantile` a share.
         quantile: For clip: low and high are shares of the training rows.

@@ -101,9 +101,7 @@ def _random(splits: Splits, stratum: NDArray[np.int64], content: NDArray[np.uint
     chosen = np.full(len(stratum), _TRAIN, _WIDTH)
     for one in np.unique(stratum):
         own = rng.permutation(np.flatnonzero(stratum == one))
-        validation, test = (_share(share, len(own)) for share in (splits.validation, splits.test))
-        chosen[own[:validation]] = _VALIDATION
-        chosen[own[validation : validation + test]] = _TEST
+        chosen[own] = _dealt(splits, len(own))
     return chosen
 
 
@@ -111,11 +109,8 @@ def _by_group(splits: Splits, group: Texts) -> Texts:
     names, member = np.unique(group, return_inverse=True)
     if len(names) < len(SPLITS):
         raise InputError(f"splits by group: the group column has {len(names)} groups, at least {len(SPLITS)} are needed")
-    order = np.random.default_rng(splits.seed).permutation(len(names))
-    validation, test = (_share(share, len(names)) for share in (splits.validation, splits.test))
     of_group = np.full(len(names), _TRAIN, _WIDTH)
-    of_group[order[:validation]] = _VALIDATION
-    of_group[order[validation : validation + test]] = _TEST
+    of_group[np.random.default_rng(splits.seed).permutation(len(names))] = _dealt(splits, len(names))
     return of_group[member]
 
 
@@ -139,6 +134,14 @@ def _borders(splits: Splits, sorted_time: NDArray[np.float64]) -> Sequence[int]:
     n = len(sorted_time)
     wanted = [n - _share(splits.test, n) - _share(splits.validation, n), n - _share(splits.test, n)]
     return [int(np.searchsorted(sorted_time, sorted_time[min(max(0, border), n - 1)], "left")) for border in wanted]
+
+
+def _dealt(splits: Splits, count: int) -> Texts:
+    """[count] splits by their shares, to the nearest; of three or more every split has at least one."""
+    validation, test = (_share(share, count) for share in (splits.validation, splits.test))
+    if validation + test >= count >= len(SPLITS):  # large shares of few: the larger one gives one to training
+        validation, test = (count - 1 - test, test) if validation >= test else (validation, count - 1 - validation)
+    return np.repeat(np.array([_VALIDATION, _TEST, _TRAIN], _WIDTH), [validation, test, count - validation - test])
 
 
 def _share(share: float, rows: int) -> int:

@@ -101,6 +101,8 @@ def _impute(work: _Work, step: Planned) -> int:
 
 def _fill_value(work: _Work, step: Planned, i: int) -> float:
     value, column = step.step.value, step.before[i]
+    if column.kind == "category" and value in column.categories:  # also one whose name is "mean"
+        return float(column.categories.index(value))
     if value == "zero":
         return 0.0
     if value == "median":
@@ -108,7 +110,7 @@ def _fill_value(work: _Work, step: Planned, i: int) -> float:
     if value == "mean":
         return float(np.mean(work.values(step, i)))
     if value != "most_frequent":
-        return float(column.categories.index(value) if column.kind == "category" else float(value))
+        return float(value)
     found, counts = np.unique(work.values(step, i), return_counts=True)
     if column.kind == "category" and (found >= 0).any():  # the most frequent known category, not "unseen"
         found, counts = found[found >= 0], counts[found >= 0]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from edgefleet.manifest import Input
+from trainer.limits import MAX_WINDOW_ROWS
 from trainer.settings import Cleaning, CleaningStep, Window
 
 MAX_ONE_HOT: Final = 64
-MAX_WINDOW_ROWS: Final = 4096
 # Features that compute with the values; the others only copy or count them.
 ARITHMETIC: Final = frozenset({"mean", "variance", "min", "max", "range", "difference"})
 _NAMED_VALUES: Final = ("median", "mean", "zero", "most_frequent")

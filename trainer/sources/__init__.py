@@ -54,8 +54,8 @@ def content_digest(table: "pandas.DataFrame") -> str:
     digest = hashlib.sha256(canonical_json([str(name) for name in table.columns]) + str(len(table)).encode())
     for at in range(table.shape[1]):
         column = table.iloc[:, at]
-        if column.dtype.kind in "iufb":
-            values = column.to_numpy()
+        # Extension types (boolean with gaps) say a number's kind and give objects, whose bytes are addresses.
+        if column.dtype.kind in "iufb" and (values := column.to_numpy()).dtype.kind in "iufb":
             digest.update(values.dtype.str.encode() + values.tobytes())
             continue
         missing = column.isna().to_numpy(bool)
@@ -67,8 +67,9 @@ def content_digest(table: "pandas.DataFrame") -> str:
 def source_fingerprint(project: Project) -> str | None:
     """A cheap name of what the source would give, for the step cache; None: it cannot be known without reading.
 
-    A file is its bytes. A function is the code of its module's folder, its arguments, and the bytes of files that its arguments name; a
-    function that reads anything else must be told so by an argument. A database is always read.
+    A file is its bytes. A function is the code of its module's folder, its arguments, the bytes of files that its arguments name, and the
+    names, sizes and times of change of files in folders that they name; a function that reads anything else must be told so by an
+    argument. A database is always read.
     """
     data, source = project.data, project.data.source
     if is_database(source):

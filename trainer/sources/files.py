@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import re
+import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -67,6 +69,7 @@ def _read_csv(path: Path, columns: Columns, missing_values: list[str]) -> "panda
         wanted = header if columns.wanted is None else [name for name in columns.wanted if name in header]
         text = dict.fromkeys(header if columns.text is None else [name for name in header if name in columns.text], str)
         blocks = []
+        even = False  # the first suspicion reads the whole file: once is enough
         with pandas.read_csv(
             path,
             sep=delimiter,
@@ -79,13 +82,15 @@ def _read_csv(path: Path, columns: Columns, missing_values: list[str]) -> "panda
             encoding="utf-8",
         ) as reader:
             for block in reader:
-                _check_width(path, block, header, delimiter)
+                if not even and _may_be_ragged(block, header):
+                    _check_widths(path, delimiter, len(header))
+                    even = True
                 blocks.append(block[wanted])
     except UnicodeDecodeError as err:
         raise InputError(f"data.source: {path}, {_undecodable_line(path)}; {_UTF8_REMEDY}") from err
     except pandas.errors.ParserError as err:
         raise InputError(f"data.source: {_ragged_line(path, delimiter, len(header)) or f'{path}: {str(err).strip()}'}") from err
-    except (gzip.BadGzipFile, EOFError, csv.Error, ValueError) as err:
+    except (gzip.BadGzipFile, EOFError, zlib.error, csv.Error, ValueError) as err:
         raise ConfigError(f"data.source: {path} cannot be read as CSV: {str(err)[:200]}") from err
     return _join(blocks) if blocks else pandas.DataFrame(columns=wanted)
 
@@ -117,7 +122,8 @@ def _read_header(path: Path) -> tuple[list[str], str]:
         if not first.strip():
             raise InputError(f"data.source: {path} is empty; its first line must name the columns")
         line = first.decode("utf-8-sig")
-    delimiter = next((mark for mark in (",", ";", "\t") if mark in line), ",")
+    outside = re.sub(r'"[^"]*"', "", line)  # a quoted name may hold any of them
+    delimiter = max((",", ";", "\t"), key=outside.count)  # the first of equals
     header = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
     _check_header(path, header)
     return header, delimiter
@@ -135,17 +141,16 @@ def _check_header(path: Path, header: list[str]) -> None:
         seen.add(name)
 
 
-def _check_width(path: Path, block: "pandas.DataFrame", header: list[str], delimiter: str) -> None:
+def _may_be_ragged(block: "pandas.DataFrame", header: list[str]) -> bool:
     """Pandas takes a first field too many for an index, and fills missing fields at a line's end without a word."""
-    suspicious = list(block.columns) != header or not _is_range(block) or bool(block.iloc[:, -1].isna().any())
-    if suspicious and (ragged := _ragged_line(path, delimiter, len(header))) is not None:
-        raise InputError(f"data.source: {ragged}")
-
-
-def _is_range(block: "pandas.DataFrame") -> bool:
     import pandas
 
-    return isinstance(block.index, pandas.RangeIndex)
+    return list(block.columns) != header or not isinstance(block.index, pandas.RangeIndex) or bool(block.iloc[:, -1].isna().any())
+
+
+def _check_widths(path: Path, delimiter: str, width: int) -> None:
+    if (ragged := _ragged_line(path, delimiter, width)) is not None:
+        raise InputError(f"data.source: {ragged}")
 
 
 def _ragged_line(path: Path, delimiter: str, width: int) -> str | None:

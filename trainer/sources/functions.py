@@ -3,11 +3,12 @@
 import importlib
 import importlib.util
 import inspect
+import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from edgefleet.digests import canonical_json, sha256_file, sha256_hex
 from edgefleet.errors import ConfigError
@@ -15,6 +16,8 @@ from trainer.project import Project
 
 if TYPE_CHECKING:
     import pandas
+
+MAX_FOLDER_FILES: Final = 10_000
 
 
 def call_function(project: Project) -> "pandas.DataFrame":
@@ -53,7 +56,10 @@ def call_function(project: Project) -> "pandas.DataFrame":
 
 
 def function_fingerprint(project: Project) -> str | None:
-    """Sha256 of the Python files beside the function's module and of the files that its arguments name; None: there is no module file."""
+    """Sha256 of the Python files beside the function's module and of what its arguments name; None: it cannot be known without a call.
+
+    A file counts by its bytes; a folder by the names, sizes and times of change of all files below it, at most MAX_FOLDER_FILES.
+    """
     module_name = project.data.source.partition(":")[0]
     with _import_paths(project.folder):
         try:
@@ -64,9 +70,27 @@ def function_fingerprint(project: Project) -> str | None:
     origin = local if local.is_file() else Path(spec.origin) if spec is not None and spec.origin else None
     if origin is None or not origin.is_file():
         return None
-    named = [project.folder / value for value in project.data.arguments.values() if isinstance(value, str) and value]
+    named = [project.folder / value for value in _texts(project.data.arguments) if value and "\0" not in value]
     files = [*sorted(origin.parent.glob("*.py")), *(path for path in named if path.is_file())]
-    return sha256_hex(canonical_json([[path.name, sha256_file(path)] for path in files]))
+    below = [listed for path in named if path.is_dir() for listed in _listing(path)]
+    if len(below) > MAX_FOLDER_FILES:
+        return None
+    return sha256_hex(canonical_json([[path.name, sha256_file(path)] for path in files] + below))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in an argument, those in lists and tables too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for below in value.values() if isinstance(value, dict) else value:
+            yield from _texts(below)
+
+
+def _listing(folder: Path) -> list[list[Any]]:
+    """[name, size in bytes, time of change in ns] of the files below a folder, one more than counts where there are more."""
+    some = itertools.islice((path for path in folder.rglob("*") if path.is_file()), MAX_FOLDER_FILES + 1)
+    return sorted([str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in some)
 
 
 def _import(folder: Path, module_name: str) -> Any:

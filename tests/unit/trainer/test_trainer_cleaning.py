@@ -37,6 +37,14 @@ def test_impute_puts_the_training_rows_value_where_one_is_missing(value: str, a:
     assert steps.run(np.array([[NAN, NAN, 5], [9, 9, 9]])).tolist() == [[a, b, 5], [9, 9, 9]]
 
 
+def test_a_category_named_like_a_statistic_is_imputed_by_its_name() -> None:
+    inputs = [Input(name="kind", kind="category", categories=["low", "mean", "high"], missing=True)]
+
+    steps = fitted(step("impute", "kind", value="mean"), x=[[0], [0], [2]], inputs=inputs)
+
+    assert steps.run(np.array([[NAN]])).tolist() == [[1]]
+
+
 def test_constants_come_from_what_the_earlier_steps_made() -> None:
     steps = fitted(step("impute", "a", value="zero"), step("scale", "a"), x=TRAIN)
 

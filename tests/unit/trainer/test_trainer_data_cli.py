@@ -104,7 +104,7 @@ def test_equal_rows_in_two_splits_are_warned_about_with_the_remedy(edgefleet: Ru
 
     result = edgefleet("data", "check", tiny(lines))
 
-    assert "warning: 1 of 600 rows equal a row of a later split: gate G3 will fail; data.splits.equal_rows = 'purge'" in result.stdout
+    assert "1 of 600 rows equal a row of a later split: gate G3 allows 0.0% of validation and test rows; data.splits.eq" in result.stdout
     assert "later split" not in edgefleet("data", "check", tiny(lines), "--set", "data.splits.equal_rows='purge'").stdout
 
 
@@ -136,6 +136,21 @@ def test_rows_that_cannot_be_trained_on_are_an_error_beside_their_violations(edg
     assert result.returncode == 1
     assert "error: column 'label' has 1 classes; at least 2 are needed" in result.stdout
     assert "; not usable; " in result.stdout
+
+
+def test_windows_that_do_not_fit_the_memory_are_an_error_beside_the_violations(
+    edgefleet: Run, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.windows.MAX_WINDOWS_BYTES", 1000)
+    lines = tiny_rows()
+    lines[3] = "many" + lines[3][lines[3].index(",") :]
+
+    result = edgefleet("data", "check", tiny(lines, TINY + "[cleaning.window]\nrows = 2\n"))
+
+    assert result.returncode == 1
+    assert "row 2, column a: 'many'" in result.stdout
+    assert "error: " in result.stdout
+    assert "the limit is 1000; set cleaning.window.stride to" in result.stdout
 
 
 @pytest.mark.parametrize(

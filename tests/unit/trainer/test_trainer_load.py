@@ -210,6 +210,7 @@ def test_a_refused_last_row_is_still_the_end_of_its_group(tmp_path: Path) -> Non
         (REGRESSION, {"label": [*range(1199), np.inf]}, "row 1199, column label: inf is no finite number"),
         (REGRESSION, {}, "row 0, column label: 'no' is no finite number"),
         (ANOMALY, {"label": "no"}, "has 1 classes"),
+        (ANOMALY + "\ncosts = { yes = { no = 3 } }", {}, "goal.costs names class 'yes', which goal.task = 'anomaly' does not have"),
         ("", {"a": np.inf}, "none of 1200 rows obeys the schema. row 0, column a: inf, expected a finite number"),
         ("", {"a": np.nan}, "none of 1200 rows obeys the schema. row 0, column a: nothing, expected"),
     ],
@@ -297,6 +298,11 @@ def test_a_wrong_weight_is_refused(tmp_path: Path, weight: float, words: str) ->
 
     with pytest.raises(InputError, match=words):
         load_rows(project, table_of(w=[weight] + [1.0] * 59))
+
+
+def test_a_negative_weight_is_named_and_not_the_zero_before_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="row 2, column w: a weight is at least 0"):
+        load_rows(project_of(tmp_path, data='weight = "w"\nsplits = { method = "random" }'), table_of(w=[0.0, 1.0, -1.0] + [1.0] * 57))
 
 
 TIMED = 'time = "t"\ngroup = "unit"\nsplits = { method = "time" }'

@@ -7,6 +7,7 @@ import pytest
 
 from edgefleet.errors import ConfigError
 from tests.unit.trainer.conftest import DIGITS, TINY
+from trainer.cleaning import refusals
 from trainer.project import load_project
 from trainer.settings import Tables
 from trainer.settings_page import settings_page
@@ -91,8 +92,16 @@ def test_comments_do_not_change_the_digest_but_settings_do(tiny: Tiny) -> None:
         ("[search]", "[cleaning]\nsteps = [{ step = 'impute', value = 'x' }]\n[search]", "value = 'x' is not median"),
         ("[search]", "[cleaning.window]\nrows = 4\nlags = [4]\n[search]", "lags holds 4, which is not between 1 and 3"),
         ("[search]", "[cleaning.window]\nrows = 4\nhold = 1\n[search]", "need cleaning.window.rate_s"),
+        ("[search]", "[cleaning.window]\nrows = 4\nreset_after = 100001\n[search]", "reset_after = 100001 is not between 1 and 100000"),
+        (
+            '"rows.csv"',
+            '"made:rows"\narguments = { since = 2024-01-01 }',
+            "data.arguments.since = 2024-01-01 holds a date .* write it as text",
+        ),
+        ('"rows.csv"', '"made:rows"\narguments = { at = [1.0, inf] }', "data.arguments.at = .* not finite"),
+        ("seed = 3", "seed = 3\nparameters = { forest = { max_features = nan } }", "search.parameters.forest holds a date or a number"),
         ("[search]", "[cleaning.window]\nrows = 4\nrate_s = 1\n[search]", "rate_s needs data.time"),
-        ("[search]", "[cleaning.window]\nrows = 1\n[search]", "cleaning.window.rows = 1 is not between 2 and 10000"),
+        ("[search]", "[cleaning.window]\nrows = 1\n[search]", "cleaning.window.rows = 1 is not between 2 and 4096"),
         ('{ name = "b", missing = true }', '{ name = "b", low = 2, high = 1 }', "input 'b': low = 2 is above high = 1"),
         ('{ name = "b", missing = true }', '{ name = "b", kind = "category" }', "input 'b': 0 categories, expected 1 to"),
         ('{ name = "b", missing = true }', '{ name = "b", categories = ["u"] }', "categories are for kind = 'category'"),
@@ -178,6 +187,15 @@ def test_a_window_at_random_is_refused_because_neighbours_share_rows(tiny: Tiny)
 
     with pytest.raises(ConfigError, match="puts the same rows on both sides"):
         load_project(folder)
+
+
+def test_a_category_may_be_imputed_by_one_of_its_texts(tiny: Tiny) -> None:
+    category = '{ name = "b", kind = "category", categories = ["u", "v"], missing = true }'
+    step = "[cleaning]\nsteps = [{ step = 'impute', columns = ['b'], value = 'v' }]\n[search]"
+
+    project = load_project(tiny(text=TINY.replace('{ name = "b", missing = true }', category).replace("[search]", step)))
+
+    assert not refusals(project.cleaning, project.inputs)
 
 
 def test_the_tables_are_plain_values_that_load_again(tiny: Tiny) -> None:

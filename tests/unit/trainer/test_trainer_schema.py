@@ -157,6 +157,12 @@ def test_codes_in_a_csv_stay_names(tmp_path: Path) -> None:
     assert project.inputs[1].categories == ["007", "01", "12", "3"]
 
 
+def test_codes_in_a_csv_with_gaps_stay_names(tmp_path: Path) -> None:
+    project = load_project(written(tmp_path, table_of(code=["007", "", "3", "01"] * 50)).parent)
+
+    assert project.inputs[1].categories == ["007", "01", "3"]
+
+
 def test_rows_without_a_label_are_left_out_by_a_setting_that_says_so(tmp_path: Path) -> None:
     path = written(tmp_path, table_of(label=[None if i == 3 else i / 7 for i in range(ROWS)]))
 

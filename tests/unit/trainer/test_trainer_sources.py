@@ -1,5 +1,6 @@
 import gzip
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +14,7 @@ from edgefleet.errors import ConfigError, EdgefleetError, InputError, MissingPar
 from tests.unit.trainer.conftest import TINY, tiny_rows
 from trainer.load import load_rows
 from trainer.project import Project, load_project
-from trainer.sources import Columns, content_digest, read_file, read_table, source_fingerprint
+from trainer.sources import Columns, content_digest, files, functions, read_file, read_table, source_fingerprint
 from trainer.sources.files import ROWS_AT_A_TIME
 
 Tiny = Callable[..., Path]
@@ -37,6 +38,12 @@ def test_semicolons_tabs_byte_order_marks_and_blanks_are_understood(tmp_path: Pa
     table = read_file(csv(tmp_path, text))
 
     assert table.to_dict("list") == {"a": [1], "b": [2]}
+
+
+def test_a_mark_inside_a_quoted_name_separates_nothing(tmp_path: Path) -> None:
+    table = read_file(csv(tmp_path, '"x, y";b\n1;2\n'))
+
+    assert table.to_dict("list") == {"x, y": [1], "b": [2]}
 
 
 def test_a_gzipped_file_reads_like_the_plain_one(tmp_path: Path) -> None:
@@ -71,6 +78,27 @@ def test_only_the_empty_cell_and_declared_texts_are_missing(tmp_path: Path) -> N
 def test_a_damaged_csv_is_named_by_its_line(tmp_path: Path, text: str | bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
         read_file(csv(tmp_path, text))
+
+
+def test_a_packed_file_that_is_damaged_inside_is_refused(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress(b"a,b\n" + bytes(range(48, 58)) * 20_000 + b",2\n"))
+    for at in range(12, len(content) - 8):
+        content[at] ^= 0x55
+    (tmp_path / "some.csv.gz").write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"some.csv.gz cannot be read as CSV"):
+        read_file(tmp_path / "some.csv.gz")
+
+
+def test_gaps_in_the_last_column_have_the_file_looked_at_once_more_and_no_oftener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ROWS_AT_A_TIME", 10)
+    looked: list[Path] = []
+    monkeypatch.setattr(files, "_ragged_line", lambda path, *_: looked.append(path))
+
+    table = read_file(csv(tmp_path, "a,b\n" + "1,\n" * 100))
+
+    assert len(table) == 100
+    assert len(looked) == 1
 
 
 def test_an_empty_last_column_is_not_ragged(tmp_path: Path) -> None:
@@ -270,8 +298,42 @@ def test_the_fingerprint_of_a_function_changes_with_code_arguments_and_the_files
     assert source_fingerprint(project) == of_code
 
 
+def test_the_fingerprint_of_a_function_changes_with_the_files_in_a_folder_that_an_argument_names(tiny: Tiny) -> None:
+    project = with_function(tiny, '{ n = 40, path = "many" }')
+    below = project.folder / "many" / "below"
+    below.mkdir(parents=True)
+    (below / "one.csv").write_text("1\n")
+    first, again = source_fingerprint(project), source_fingerprint(project)
+
+    (below / "one.csv").write_text("22\n")
+    changed = source_fingerprint(project)
+    (below / "two.csv").write_text("22\n")
+
+    assert first == again
+    assert len({first, changed, source_fingerprint(project)}) == 3
+
+
+def test_a_folder_of_too_many_files_is_always_read(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "MAX_FOLDER_FILES", 2)
+    project = with_function(tiny, '{ n = 40, path = "many" }')
+    (project.folder / "many").mkdir()
+    for name in "abc":
+        (project.folder / "many" / name).write_text(name)
+
+    assert source_fingerprint(project) is None
+
+
 def test_a_database_has_no_fingerprint(tiny: Tiny) -> None:
     assert source_fingerprint(load_project(tiny(text=SQL))) is None
+
+
+def test_gaps_among_truths_give_the_same_digest_in_every_process() -> None:
+    made = "pandas.DataFrame({'a': pandas.array([True, None, False], dtype='boolean')})"
+    code = f"import pandas; from trainer.sources import content_digest; print(content_digest({made}))"
+
+    digests = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout for _ in range(3)}
+
+    assert len(digests) == 1
 
 
 def test_the_content_digest_tells_cells_names_and_missing_values_apart() -> None:

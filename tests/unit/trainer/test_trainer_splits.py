@@ -23,6 +23,14 @@ def test_random_splits_keep_the_share_of_every_class() -> None:
     assert counts(split[label == 2]) == {"train": 70, "validation": 20, "test": 10}
 
 
+@pytest.mark.parametrize(("validation", "test"), [(0.9, 0.05), (0.45, 0.5), (0.05, 0.9)])
+@pytest.mark.parametrize("rows", [3, 4, 7])
+def test_large_shares_of_few_rows_leave_one_for_training(validation: float, test: float, rows: int) -> None:
+    split = assign_splits(Splits(method="random", validation=validation, test=test), rows, stratum=np.zeros(rows, np.int64))
+
+    assert counts(split).keys() == {"train", "validation", "test"}
+
+
 def test_random_splits_depend_on_the_seed_only() -> None:
     one, again, other = (assign_splits(Splits(method="random", seed=seed), 300) for seed in (1, 1, 2))
 
