@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from edgefleet.errors import ConfigError
 from edgefleet.identifiers import check_id
+from edgefleet.registry import check_url
 from fleet_server.drift import DriftPolicy
 
 MAX_VIEWERS: Final = 32
@@ -38,6 +39,8 @@ class ServerConfig:
         refresh_s: Seconds in which every desired state is published again, slowly.
         max_blob_bytes: Largest file of a bundle.
         telemetry_days: Days that raw telemetry is kept.
+        mlflow_url: MLflow server where what is in service is registered, None = nowhere. Its password belongs into the environment.
+        mlflow_prefix: Before the project's id in the name there: two fleets that share a server must not move each other's alias.
     """
 
     data_dir: Path
@@ -59,6 +62,8 @@ class ServerConfig:
     refresh_s: float = 3600.0
     max_blob_bytes: int = 512 * 1024 * 1024
     telemetry_days: float = 7.0
+    mlflow_url: str | None = None
+    mlflow_prefix: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what would be unsafe or cannot work."""
@@ -73,6 +78,10 @@ class ServerConfig:
         for name in ("drift_round_s", "scheduler_poll_s", "refresh_s", "telemetry_days"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be more than 0")
+        if self.mlflow_url is not None:
+            check_url(self.mlflow_url, "mlflow")
+        if self.mlflow_prefix:
+            check_id(self.mlflow_prefix, "mlflow prefix")
 
     def _check_public(self) -> None:
         if not self.behind_tls_proxy:

@@ -26,6 +26,25 @@ class NeedsYou:
 
 
 @dataclass(frozen=True)
+class RegistryNote:
+    """A release in MLflow's model registry.
+
+    Attributes:
+        name: The registered model, "" when this release is not the champion there.
+        version: Its version there; the alias `champion` points to it.
+        registered_at: When the alias was moved to it.
+        trouble: Why the release, which is in service, is not the champion there; "" without trouble.
+        tried_at: When that was tried last.
+    """
+
+    name: str
+    version: str
+    registered_at: datetime | None
+    trouble: str
+    tried_at: datetime | None
+
+
+@dataclass(frozen=True)
 class ReleaseRow:
     """One release.
 
@@ -33,6 +52,7 @@ class ReleaseRow:
         attested_devices: Devices whose last attestation names this bundle.
         gates: Name, verdict and sentence of each gate that travelled with the bundle.
         overrides: Gates overruled by a person, with the reason.
+        registry: Where it stands in MLflow, None when it is not in service or the server registers nowhere.
     """
 
     release_id: str
@@ -47,6 +67,7 @@ class ReleaseRow:
     attested_devices: int
     gates: list[tuple[str, str, str]]
     overrides: list[tuple[str, str]]
+    registry: RegistryNote | None = None
 
 
 @dataclass(frozen=True)

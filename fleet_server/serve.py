@@ -21,10 +21,12 @@ from flask import Flask
 
 from edgefleet.errors import ConfigError
 from edgefleet.files import write_durably
+from edgefleet.registry import check_installed
 from fleet_server.app import PAGE_FEED, create_app
 from fleet_server.config import MAX_VIEWERS, WORKER_THREADS, ServerConfig
 from fleet_server.ingest.link import Link
 from fleet_server.ingest.worker import IngestWorker
+from fleet_server.registry import Registrar
 from fleet_server.scheduler.loop import Scheduler
 from fleet_server.scheduler.relay import Relay
 from fleet_server.services import Services
@@ -41,8 +43,11 @@ class _Background:
     scheduler: Scheduler
     link: Link | None
     worker: IngestWorker | None
+    registrar: Registrar | None
 
     def stop(self) -> None:
+        if self.registrar is not None:
+            self.registrar.stop()
         if self.worker is not None:
             self.worker.stop()
         self.scheduler.stop()
@@ -57,7 +62,10 @@ def run(config: ServerConfig) -> None:
 
     Raises:
         ConfigError: The address cannot be listened on.
+        MissingPartError: An MLflow server is named and its client is not installed.
     """
+    if config.mlflow_url is not None:
+        check_installed()
     app = create_app(config)
     services: Services = app.extensions["edgefleet"]
     server = _listen(app, config)
@@ -81,11 +89,14 @@ def run(config: ServerConfig) -> None:
 
 
 def _start_background(services: Services) -> _Background:
+    registrar = None if services.config.mlflow_url is None else Registrar(services, services.config.mlflow_url)
+    if registrar is not None:
+        registrar.start()
     url = services.config.broker_url
     if url is None:
         scheduler = Scheduler(services, None)
         scheduler.start()
-        return _Background(scheduler, None, None)
+        return _Background(scheduler, None, None, registrar)
     link = Link(services.config, url)
     scheduler = Scheduler(services, Relay(services, link))
     link.on_connected = scheduler.broker_connected
@@ -93,7 +104,7 @@ def _start_background(services: Services) -> _Background:
     scheduler.start()
     worker.start()
     link.start()
-    return _Background(scheduler, link, worker)
+    return _Background(scheduler, link, worker, registrar)
 
 
 def _listen(app: Flask, config: ServerConfig) -> Any:

@@ -27,6 +27,7 @@ class Services:
         director: Key that signs desired states; devices learn its public half at enrolment.
         blobs: Files of bundles by sha256.
         wake: Set when the scheduler or the publisher has something to do before its next look.
+        completed: Set when a rollout is completed: what is in service may have changed.
         clock: Where `now` comes from.
     """
 
@@ -35,6 +36,7 @@ class Services:
     director: SigningKey
     blobs: BlobStore
     wake: threading.Event = field(default_factory=threading.Event)
+    completed: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], datetime] = utc_now
 
     def now_us(self) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgefleet.errors import ConfigError, TransportError
+from edgefleet.errors import ConfigError
 
 
 @click.group()
@@ -47,12 +47,8 @@ def export_mlflow(folder: Path, url: str, name: str, alias: str) -> None:
 
     Exit codes: 0 registered, 3 no package or bundle, 4 the server does not answer, 78 mlflow-skinny is not installed.
     """
-    from trainer.settings import Tracking
-    from trainer.tracking import check_tracking, register
+    from edgefleet.registry import check_url, register
 
-    settings = Tracking(mlflow=url)
-    check_tracking(settings)
-    trouble = register(folder, name, settings, alias)
-    if trouble is not None:
-        raise TransportError(trouble)
-    click.echo(f"registered: {name}@{alias} at {url}")
+    check_url(url, "--url")
+    version = register(folder, name, url, alias)
+    click.echo(f"registered: {name} version {version} as {name}@{alias} at {url}")

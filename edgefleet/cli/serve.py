@@ -32,6 +32,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--anonymous-viewer", is_flag=True, help="Visitors without a token may look (loopback only).")
 @click.option("--drift-round-seconds", default=None, type=float, help="Seconds between drift rounds; 3600 when nothing says otherwise.")
 @click.option("--drift-policy", type=_FILE, default=None, help="TOML file: round_s and the limits of the drift rule.")
+@click.option("--mlflow", "mlflow_url", default=None, metavar="URL", help="MLflow server; what is in service is its champion there.")
+@click.option("--mlflow-prefix", default="", help="Before the project's id in the name there, when fleets share an MLflow server.")
 @click.option("--poll-seconds", default=1.0, show_default=True, type=float, help="Seconds between looks for due rollouts.")
 def serve(  # one parameter per option
     data_dir: Path,
@@ -49,6 +51,8 @@ def serve(  # one parameter per option
     anonymous_viewer: bool,
     drift_round_seconds: float | None,
     drift_policy: Path | None,
+    mlflow_url: str | None,
+    mlflow_prefix: str,
     poll_seconds: float,
 ) -> None:
     """Run the fleet server: API, page, ingest and scheduler.
@@ -78,6 +82,8 @@ def serve(  # one parameter per option
             anonymous_role="viewer" if anonymous_viewer else None,
             drift_round_s=float(round_s if drift_round_seconds is None else drift_round_seconds),
             drift_policy=DriftPolicy(**drift),
+            mlflow_url=mlflow_url,
+            mlflow_prefix=mlflow_prefix,
             scheduler_poll_s=poll_seconds,
         )
     )

@@ -14,7 +14,8 @@ from fleet_server.queries.rollouts import newest as newest_rollouts
 from fleet_server.read_models import DeviceRow, NeedsYou, OverviewView, RolloutRow, Severity
 from fleet_server.rollout import RolloutState
 from fleet_server.rollout.transitions import FINAL
-from fleet_server.store import Database, aside
+from fleet_server.store import Database, aside, champions
+from fleet_server.store.champions import Registered
 from fleet_server.store.drift_rows import Alarm, open_alarms
 from fleet_server.store.rollouts import owned
 from fleet_server.store.tables import TOTALS
@@ -75,6 +76,7 @@ def _needs_you(connection: sa.Connection, running: list[RolloutRow], alarms: dic
         found.append(NeedsYou(severity=severity, sentence=sentence, detail=detail, link=f"/rollouts/{row.rollout_id}", button=button))
     for project in sorted({alarm.project for alarm in alarms.values()}):
         found.append(_drift_line(project, [alarm for alarm in alarms.values() if alarm.project == project]))
+    found += [_registry_line(known) for _, known in sorted(champions.registered(connection).items()) if known.trouble]
     return sorted(found, key=lambda line: _RANK[line.severity])
 
 
@@ -88,6 +90,16 @@ def _drift_line(project: str, alarms: list[Alarm]) -> NeedsYou:
         detail=f"Inputs: {inputs}{f' and {len(counted) - 4} more' if len(counted) > 4 else ''}.",
         link=f"/drift?project={project}",
         button="Look at drift",
+    )
+
+
+def _registry_line(known: Registered) -> NeedsYou:
+    return NeedsYou(
+        severity="notice",
+        sentence=f"{known.project}: the release in service is not registered in MLflow.",
+        detail=known.trouble,
+        link="/releases",
+        button="Look at releases",
     )
 
 

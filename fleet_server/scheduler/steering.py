@@ -87,7 +87,9 @@ def _step(services: Services, rollout_id: str) -> bool:
             return True  # somebody acted meanwhile: look again
         sync_desired(connection, services, after, known, now)
         note_action(connection, after, action.kind.value, ENGINE, action.reason, now)
-        return True
+    if action.kind is ActionKind.COMPLETE:
+        services.completed.set()
+    return True
 
 
 def _stop(services: Services, rollout_id: str, reason: str) -> None:

@@ -141,6 +141,21 @@ DESIRED: Final = sa.Table(
     sa.Column("issued_at", Micros, nullable=False),
 )
 
+# What was registered in MLflow last, and why the release that is in service now could not be: two facts, either may be missing.
+REGISTERED_CHAMPION: Final = sa.Table(
+    "registered_champion",
+    METADATA,
+    sa.Column("project", ID, primary_key=True),
+    sa.Column("release_id", ID, sa.ForeignKey("release.release_id")),
+    sa.Column("url", sa.Text, nullable=False, server_default=""),
+    sa.Column("name", sa.String(130), nullable=False, server_default=""),
+    sa.Column("version", sa.String(32), nullable=False, server_default=""),
+    sa.Column("registered_at", Micros),
+    sa.Column("waiting_release_id", ID, sa.ForeignKey("release.release_id")),
+    sa.Column("trouble", sa.Text, nullable=False, server_default=""),
+    sa.Column("trouble_at", Micros),
+)
+
 OUTBOX: Final = sa.Table(
     "outbox",
     METADATA,

@@ -11,10 +11,11 @@ import pytest
 from edgefleet.digests import sha256_file, sha256_hex
 from edgefleet.manifest import Input
 from edgefleet.package import FORMAT_VERSION, PackageIndex, write_package
+from edgefleet.registry import NOTE_NAME, register
 from tests.integration import foreign
 from trainer.runs import Run
 from trainer.settings import Tracking
-from trainer.tracking import NOTE_NAME, mirror, register
+from trainer.tracking import mirror
 
 pytestmark = [pytest.mark.foreign, pytest.mark.timeout(1800)]
 
@@ -143,7 +144,7 @@ def test_promotion_moves_the_alias_champion_and_rollback_moves_it_back_to_the_sa
 
     seen = []
     for folder in (packages[0], packages[1], packages[0]):
-        assert register(folder, "pump-model", tracking) is None
+        register(folder, "pump-model", server)
         seen.append(json.loads(foreign.run(python, DOWNLOAD, server, "pump-model")))
 
     assert [entry["version"] for entry in seen] == ["1", "2", "1"]
@@ -173,7 +174,7 @@ def test_a_registered_bundle_is_loaded_by_its_alias_where_edgefleet_is_not_insta
     for name, text in mlflow_files(content).items():
         (bundle / name).write_bytes(text)
 
-    assert register(bundle, "pump-bundle", Tracking(mlflow=server)) is None
+    assert register(bundle, "pump-bundle", server) == "1"
 
     read = json.loads(foreign.run(python, LOAD, server))
     assert read["answer"] == [2.0, 1.0, 4.0, -2.0]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -10,10 +9,10 @@ import sqlalchemy as sa
 from fleet_server import audit, queries, usecases
 from fleet_server.errors import ConflictError
 from fleet_server.rollout import TransitionError
-from fleet_server.scheduler.loop import Scheduler
 from fleet_server.scheduler.steering import settle
 from fleet_server.store.tables import ASSIGNMENT, OUTBOX, ROLLOUT, ROLLOUT_MEMBER
-from tests.unit.fleet_server.server_world import OPERATOR, POLICY, MadeBundle, World, make_bundle
+from tests.unit.fleet_server.server_world import OPERATOR, POLICY, World, make_bundle
+from tests.unit.fleet_server.steered import complete, start, tick, wanting
 
 
 @pytest.fixture
@@ -26,43 +25,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     opened.close()
 
 
-def start(world: World, release_id: str, **changes: Any) -> str:
-    view = usecases.create_rollout(world.services, release_id=release_id, policy=POLICY | changes, selection={}, actor=OPERATOR)
-    usecases.rollout_action(world.services, view.rollout_id, "start", version=view.version, reason="", actor=OPERATOR)
-    tick(world)
-    return view.rollout_id
-
-
-def tick(world: World, seconds: float = 0.0) -> None:
-    world.clock.move(seconds)
-    Scheduler(world.services, None).decide_due()
-
-
-def wanting(world: World, bundle: MadeBundle) -> set[str]:
-    found = set()
-    for device_id in world.devices:
-        wanted = world.desired(device_id)
-        if wanted is not None and wanted.bundle_digest == bundle.digest:
-            found.add(device_id)
-    return found
-
-
 def assigned_counters(world: World) -> dict[str, int]:
     with world.services.db.read() as connection:
         return {row.device_id: row.counter for row in connection.execute(sa.select(ASSIGNMENT.c.device_id, ASSIGNMENT.c.counter))}
-
-
-def complete(world: World, rollout_id: str, bundle: MadeBundle) -> None:
-    """Every device that is asked installs, soaks and scores; until the rollout is over."""
-    for _ in range(10):
-        for device_id in sorted(wanting(world, bundle)):
-            device = world.devices[device_id]
-            if device.running != bundle.digest:
-                world.receive(*device.install(bundle))
-        tick(world, 4.0)
-        world.receive(*[world.devices[d].window(bundle) for d in sorted(wanting(world, bundle))])
-        tick(world, 0.5)
-    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "completed"
 
 
 def test_a_good_release_goes_wave_by_wave_to_all_devices(world: World, tmp_path: Path) -> None:

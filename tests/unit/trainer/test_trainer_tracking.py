@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from edgefleet.errors import ConfigError, InputError
+from edgefleet.errors import ConfigError
 from trainer.settings import Tracking
-from trainer.tracking import check_tracking, final_metrics, mirror, parameters, register, step_metrics
+from trainer.tracking import check_tracking, final_metrics, mirror, parameters, step_metrics
 
 
 def test_without_a_url_nothing_happens(tmp_path: Path) -> None:
     assert mirror(tmp_path, {}, Tracking(), "pump") is None
-    assert register(tmp_path, "pump", Tracking()) is None
     check_tracking(Tracking())
 
 
@@ -40,18 +39,15 @@ def test_a_server_that_is_away_costs_one_sentence_and_seconds_not_minutes(tmp_pa
 
         # In a process of its own: the import of mlflow takes a second and changes the environment.
         program = (
-            "import sys; from pathlib import Path; from trainer.settings import Tracking; from trainer.tracking import mirror, register\n"
-            "folder = Path(sys.argv[2]); (folder / 'package.json').write_text('{}')\n"
-            "print(mirror(folder, {'id': 'r'}, Tracking(mlflow=sys.argv[1]), 'pump'))\n"
-            "print(register(folder, 'pump', Tracking(mlflow=sys.argv[1])))\n"
+            "import sys; from pathlib import Path; from trainer.settings import Tracking; from trainer.tracking import mirror\n"
+            "print(mirror(Path(sys.argv[2]), {'id': 'r'}, Tracking(mlflow=sys.argv[1]), 'pump'))\n"
         )
         done = subprocess.run([sys.executable, "-c", program, url, str(tmp_path)], capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 0, done.stderr
-    mirrored, registered = done.stdout.splitlines()
+    (mirrored,) = done.stdout.splitlines()
     assert mirrored.startswith(f"MLflow at {url} did not take it all (")
     assert mirrored.endswith(f"; the run is complete in {tmp_path}")
-    assert registered.endswith(f"; {tmp_path} is not registered; register it again when the server is back")
 
 
 def test_without_mlflow_installed_the_sentence_is_the_line_that_installs_it(tmp_path: Path) -> None:
@@ -62,12 +58,7 @@ def test_without_mlflow_installed_the_sentence_is_the_line_that_installs_it(tmp_
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
 
-    assert done.stdout.strip().endswith("is not installed, so nothing was mirrored: pip install 'edgefleet[tracking]'"), done.stderr
-
-
-def test_a_folder_that_holds_no_package_cannot_be_registered(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"neither package\.json nor manifest\.json is there"):
-        register(tmp_path, "pump", Tracking(mlflow="http://127.0.0.1:9"))
+    assert done.stdout.strip().endswith("is not installed, so nothing goes there: pip install 'edgefleet[tracking]'"), done.stderr
 
 
 def test_settings_become_flat_parameters_with_names_that_mlflow_takes() -> None:
