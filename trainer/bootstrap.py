@@ -5,7 +5,7 @@ Rows of one group are drawn together. Where an interval cannot be trusted (few r
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 from typing import Any, Final
 
@@ -13,16 +13,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefleet.intervals import Z_ONE_SIDED, Z_TWO_SIDED
-from trainer.answers import Answers
 from edgefleet.delong import area
-from trainer.intervals import design_effect, paired_difference, proportion, rows_for_noninferiority
-from trainer.metrics import METRICS, Floats, Replicate, one_against_rest
+from edgefleet.intervals import Z_ONE_SIDED, Z_TWO_SIDED, wilson
+from trainer.answers import Answers
+from trainer.intervals import few_groups, few_rows, paired_difference, proportion, rows_for_noninferiority, worth_of_rarest
+from trainer.metrics import METRICS, Floats, Replicate, cost_matrix, one_against_rest
 from trainer.settings import Goal
 
 RESAMPLES: Final = 2000
-MIN_ROWS: Final = 30
-MIN_GROUPS: Final = 10
 MIN_POSITIVES: Final = 50
 _BLOCKS: Final = 200  # of the jackknife that estimates the skewness
 _CELLS: Final = 100_000  # weights held at a time: 0.8 MB stay in the cache, four times as fast as 32 MB
@@ -131,6 +129,7 @@ def paired_interval(
     sign = 1.0 if entry.greater_is_better else -1.0
     first, second = (entry.replicate(label, answers, classes, goal) for answers in (new, old))
     n = len(label)
+    reason = few_groups(groups)
     if metric == "accuracy":
         delta = paired_difference(new.answers() == label, old.answers() == label, groups)
         half = (delta.upper - delta.value) / Z_ONE_SIDED * Z_TWO_SIDED
@@ -143,24 +142,31 @@ def paired_interval(
             upper=delta.upper,
             n=n,
             method="wald with half a row in each cell",
+            reason=reason,
             rows_needed=needed,
         )
-    if reason := _too_few(metric, label, new):
+    if rare := _too_few(metric, label, new):
         ones = np.ones((1, n))
-        return _open(sign * float((first(ones) - second(ones))[0]), (-math.inf, math.inf), n, reason)
+        return _open(sign * float((first(ones) - second(ones))[0]), (-math.inf, math.inf), n, rare)
     if _same(new, old):
-        return Interval(value=0.0, low=0.0, high=0.0, lower=0.0, upper=0.0, n=n, method="equal answers")
+        few = reason or few_rows(n)
+        return Interval(value=0.0, low=0.0, high=0.0, lower=0.0, upper=0.0, n=n, method="equal answers", reason=few)
     if metric == "auc" and groups is None and len(parts := one_against_rest(label, new)) == 1:
         score, positive = parts[0]
         difference = area(score, positive).minus(area(one_against_rest(label, old)[0][0], positive))
         return _normal(difference.value, difference.error, n, "delong")
-    return bootstrap({metric: lambda weights: sign * (first(weights) - second(weights))}, n, groups, seed)[metric]
+    found = bootstrap({metric: lambda weights: sign * (first(weights) - second(weights))}, n, groups, seed)[metric]
+    if entry.needs == "decision" and found.low == found.high and math.isfinite(found.low):
+        dearest = float(cost_matrix(classes, goal).max()) if metric == "mean_cost" else 1.0
+        return _flat_pair(found, worth_of_rarest(label, groups), dearest)
+    return found
 
 
 def bootstrap(replicates: dict[str, Replicate], n: int, groups: NDArray[Any] | None, seed: int) -> dict[str, Interval]:
     """Bias-corrected and accelerated bootstrap of functions of row weights.
 
-    2,000 resamples; above 100,000 rows fewer, at least 200, and then the normal interval of their standard error.
+    2,000 resamples; above 100,000 rows fewer, at least 200. Under 1,000 resamples (above 200,000 rows) the interval is the normal one of
+    their standard error.
 
     Reference:
         Efron (1987), equations 3.1 and 7.3; the acceleration by a jackknife over at most 200 blocks of rows or groups.
@@ -172,26 +178,19 @@ def bootstrap(replicates: dict[str, Replicate], n: int, groups: NDArray[Any] | N
     units = int(index.max()) + 1
     ones = np.ones((1, n))
     if units == 1:
-        reason = "all rows are of one group" if n > 1 else f"1 row is fewer than {MIN_ROWS}"
+        reason = few_groups(groups) if n > 1 else few_rows(n)
         return {name: _open(float(replicate(ones)[0]), (-math.inf, math.inf), n, reason) for name, replicate in replicates.items()}
-    few = ""
-    if n < MIN_ROWS:
-        few = f"{n} rows are fewer than {MIN_ROWS}"
-    elif groups is not None and units < MIN_GROUPS:
-        few = f"{units} groups are fewer than {MIN_GROUPS}"
+    few = few_rows(n) or few_groups(groups)
     count = max(_FEWEST, min(RESAMPLES, _BUDGET // n))
     drawn: dict[str, list[Floats]] = {name: [] for name in replicates}
-    for start in range(0, count, step := max(1, _CELLS // n)):
-        weights = (
-            resample(rng, min(step, count - start), units)[:, index] if groups is not None else resample(rng, min(step, count - start), n)
-        )
+    for weights in draws(rng, n, groups, count):
         for name, replicate in replicates.items():
             drawn[name].append(replicate(weights))
     block = rng.permutation(units)[index] % min(units, _BLOCKS)
     left_out: dict[str, list[Floats]] = {name: [] for name in replicates}
     # The normal interval of many rows needs no skewness.
     blocks = np.arange(int(block.max()) + 1 if count >= RESAMPLES / 2 else 1)
-    for start in range(0, len(blocks), step):
+    for start in range(0, len(blocks), step := max(1, _CELLS // n)):
         weights = (block[None] != blocks[start : start + step, None]).astype(np.float64)
         for name, replicate in replicates.items():
             left_out[name].append(replicate(weights))
@@ -201,10 +200,15 @@ def bootstrap(replicates: dict[str, Replicate], n: int, groups: NDArray[Any] | N
     }
 
 
-def resample(rng: np.random.Generator, count: int, units: int) -> Floats:
-    """[count, units] how often each unit was drawn when `units` are drawn with replacement."""
-    drawn = rng.integers(units, size=(count, units), dtype=np.int64) + units * np.arange(count)[:, None]
-    return np.bincount(drawn.reshape(-1), minlength=count * units).reshape(count, units).astype(np.float64)
+def draws(rng: np.random.Generator, n: int, groups: NDArray[Any] | None, count: int) -> Iterator[Floats]:
+    """Blocks [some, n], `count` lines in all: how often each of n rows was drawn with replacement, rows of one group together."""
+    index = None if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
+    units = n if index is None else int(index.max()) + 1
+    for start in range(0, count, step := max(1, _CELLS // n)):
+        lines = min(step, count - start)
+        drawn = rng.integers(units, size=(lines, units), dtype=np.int64) + units * np.arange(lines)[:, None]
+        weights = np.bincount(drawn.reshape(-1), minlength=lines * units).reshape(lines, units).astype(np.float64)
+        yield weights if index is None else weights[:, index]
 
 
 def _accelerated(value: float, drawn: Floats, left_out: Floats, n: int, reason: str) -> Interval:
@@ -229,10 +233,8 @@ def _accelerated(value: float, drawn: Floats, left_out: Floats, n: int, reason: 
 
 def _accuracy(right: NDArray[np.bool_], groups: NDArray[Any] | None) -> Interval:
     share = proportion(right, groups)
-    reason = "all rows are of one group" if groups is not None and len(right) > 1 and (groups == groups[0]).all() else ""
-    return Interval(
-        value=share.value, low=share.low, high=share.high, lower=share.lower, upper=share.upper, n=share.n, method="wilson", reason=reason
-    )
+    bounds = {name: getattr(share, name) for name in ("value", "low", "high", "lower", "upper", "n")}
+    return Interval(**bounds, method="wilson", reason=few_groups(groups))
 
 
 def _delong(score: Floats, positive: NDArray[np.bool_]) -> Interval:
@@ -275,14 +277,19 @@ def _inside(interval: Interval, bounds: tuple[float, float]) -> Interval:
 def _flat(interval: Interval, label: NDArray[Any], groups: NDArray[Any] | None, name: str) -> Interval:
     """No resample differs. All rows right is bounded by the rows of the rarest class; anything else is left open."""
     if name in ("f1", "balanced_accuracy") and interval.value == 1:
-        rarest = int(np.unique(label, return_counts=True)[1].min())
-        worth = rarest / design_effect(np.ones(len(label)), groups)
-        share = proportion(np.full(max(1, math.floor(worth)), True))
+        share = proportion(np.full(worth_of_rarest(label, groups), True))
         return msgspec.structs.replace(interval, low=share.low, high=1.0, lower=share.lower, upper=1.0)
     bounds = METRICS[name].bounds
     return _open(
         interval.value, bounds, interval.n, interval.reason or "every resample gives the same value: there is no spread to judge by"
     )
+
+
+def _flat_pair(found: Interval, worth: int, dearest: float) -> Interval:
+    """No row was decided differently: of the rarest class's rows so many others still may be, at the dearest error each."""
+    half, one_sided = (dearest * wilson(0, worth, z)[1] for z in (Z_TWO_SIDED, Z_ONE_SIDED))
+    low, high, value = found.value - half, found.value + half, found.value
+    return msgspec.structs.replace(found, low=low, high=high, lower=value - one_sided, upper=value + one_sided)
 
 
 def _too_few(metric: str, label: NDArray[Any], answers: Answers) -> str:

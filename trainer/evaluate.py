@@ -10,7 +10,7 @@ from edgefleet.manifest import Input
 from trainer.answers import Answers
 from trainer.bootstrap import Interval, metric_intervals
 from trainer.calibration import calibration
-from trainer.criteria import Criteria, finite
+from trainer.criteria import MIN_ROWS, Criteria, finite
 from trainer.dataset import DataSet
 from trainer.metrics import metrics_for
 from trainer.slices import declared_slices, row_losses, slice_verdicts, worst_slices
@@ -18,7 +18,6 @@ from trainer.slices import declared_slices, row_losses, slice_verdicts, worst_sl
 RESIDUALS: Final = 500
 ERRORS: Final = 12
 _INPUTS: Final = 30  # shown of each error
-_FEW: Final = 30
 
 
 def evaluate(project: Criteria, rows: DataSet, answers: Answers) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def _slices(project: Criteria, rows: DataSet, answers: Answers) -> list[dict[str
     limit = project.gates.slice_minimum if is_share else project.gates.slice_maximum
     declared = declared_slices(rows, answers, limit, project.search.seed)
     if limit is None:
-        verdicts = ["" if one.n >= _FEW else f"under {_FEW} rows" for one in declared]
+        verdicts = ["" if one.n >= MIN_ROWS else f"under {MIN_ROWS} rows" for one in declared]
     else:
         verdicts = slice_verdicts(declared, limit, is_share=is_share)
     shown = [

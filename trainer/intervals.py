@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.intervals import Z_ONE_SIDED, Z_TWO_SIDED, wilson
+from trainer.criteria import MIN_ROWS
 
+MIN_GROUPS: Final = 10
 _Z_POWER: Final = 0.8416212335729143  # normal quantile .80
 
 
@@ -93,6 +95,24 @@ def design_effect(values: NDArray[np.float64], groups: NDArray[Any] | None) -> f
     if independent == 0 or len(totals) < 2:
         return len(values) / len(totals)
     return max(1.0, float(np.square(totals).sum()) * len(totals) / (len(totals) - 1) / independent)
+
+
+def worth_of_rarest(label: NDArray[Any], groups: NDArray[Any] | None) -> int:
+    """Rows of the rarest class, each group counting as one, at least 1."""
+    rarest = int(np.unique(label, return_counts=True)[1].min())
+    return max(1, math.floor(rarest / design_effect(np.ones(len(label)), groups)))
+
+
+def few_rows(n: int) -> str:
+    """Why so many rows are too few for an interval by resampling; empty where they are enough."""
+    return "" if n >= MIN_ROWS else f"{n} row{' is' if n == 1 else 's are'} fewer than {MIN_ROWS}"
+
+
+def few_groups(groups: NDArray[Any] | None) -> str:
+    """Why the scatter between so few groups is not known; empty where it is, and where rows are not grouped."""
+    if groups is None or len(groups) < 2 or (count := len(np.unique(groups))) >= MIN_GROUPS:
+        return ""
+    return "all rows are of one group" if count == 1 else f"{count} groups are fewer than {MIN_GROUPS}"
 
 
 def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], groups: NDArray[Any] | None = None) -> PairedDifference:

@@ -16,11 +16,11 @@ from edgefleet.intervals import wilson
 from edgefleet.manifest import Input
 from trainer.answers import Answers
 from trainer.bootstrap import bootstrap
+from trainer.criteria import MIN_ROWS
 from trainer.dataset import DataSet
-from trainer.intervals import below_floor_p, design_effect, exact_bounds, holm
+from trainer.intervals import below_floor_p, design_effect, exact_bounds, few_groups, holm
 from trainer.metrics import Floats, mean_of
 
-MIN_ROWS: Final = 30
 SIGNIFICANT: Final = 0.05
 _SEARCH_ROWS: Final = 50_000
 _RANGES: Final = 10
@@ -44,6 +44,7 @@ class Slice:
         lower: One-sided 95 % lower bound, which gate G5 judges.
         upper: One-sided 95 % upper bound.
         p: Probability of a value so bad or worse if the slice were just at the limit; 1 without a limit.
+        known: Whether there are groups enough to know how much alike rows cost; True where rows are not grouped.
     """
 
     column: str
@@ -55,11 +56,12 @@ class Slice:
     lower: float
     upper: float
     p: float
+    known: bool = True
 
     @property
     def enough(self) -> bool:
-        """Whether it has the rows to pass."""
-        return self.n >= MIN_ROWS
+        """Whether it has the rows, and the groups, to be judged."""
+        return self.n >= MIN_ROWS and self.known
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def declared_slices(rows: DataSet, answers: Answers, limit: float | None, seed: 
 def slice_verdicts(slices: Sequence[Slice], limit: float, *, is_share: bool) -> list[str]:
     """Fail where the test rejects a slice after Holm's correction over all; pass where its own one-sided bound keeps the limit.
 
-    All must hold, so that passing needs no correction. Under 30 rows never pass.
+    All must hold, so that passing needs no correction. Under 30 rows, or 10 groups where rows are grouped, neither pass nor fail.
     """
     adjusted = holm([one.p if one.enough else 1.0 for one in slices])
     verdicts = []
@@ -154,7 +156,7 @@ def _share(column: str, name: str, losses: Floats, groups: NDArray[Any] | None, 
     low, high = wilson(value * worth, worth)
     lower, upper = exact_bounds(value * worth, worth)
     p = 1.0 if limit is None else below_floor_p(value * worth, worth, limit)
-    return Slice(column, name, n, value, low, high, lower, upper, p)
+    return Slice(column, name, n, value, low, high, lower, upper, p, known=not few_groups(groups))
 
 
 def _error(column: str, name: str, losses: Floats, groups: NDArray[Any] | None, limit: float | None, seed: int) -> Slice:
@@ -167,7 +169,7 @@ def _error(column: str, name: str, losses: Floats, groups: NDArray[Any] | None, 
         from scipy.special import ndtr
 
         p = float(ndtr((limit - value) / deviation))
-    return Slice(column, name, n, value, max(0.0, interval.low), interval.high, lower, float(upper), p)
+    return Slice(column, name, n, value, max(0.0, interval.low), interval.high, lower, float(upper), p, known=not few_groups(groups))
 
 
 def _cut(column: Input, values: NDArray[np.float32]) -> _Cut | None:

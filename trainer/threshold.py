@@ -1,7 +1,7 @@
 """The decision threshold: chosen on validation rows by the declared costs of errors, or by the share of normal rows that may be flagged."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import InputError
 from edgefleet.intervals import wilson
-from trainer.bootstrap import resample
+from trainer.bootstrap import draws
 from trainer.metrics import Floats, cost_matrix
 from trainer.settings import Goal
 
 _RESAMPLES: Final = 1000
 _CURVE_POINTS: Final = 200
-_CELLS: Final = 100_000
+_FEWEST: Final = 100
+_BUDGET: Final = 200_000_000  # weights drawn in all, as for intervals
 _ABOVE_ALL: Final = math.nextafter(1.0, 2.0)  # no probability reaches it: nothing is answered positive
 
 
@@ -95,7 +96,8 @@ def choose_threshold(
     cost = costs(np.ones((1, n)))[0]
     best = _middle(cost, edges)
     drawn = []
-    for weights in _draws(n, None if groups is None else groups[order], seed):
+    count = max(_FEWEST, min(_RESAMPLES, _BUDGET // n))
+    for weights in draws(np.random.default_rng(seed), n, None if groups is None else groups[order], count):
         drawn += [_middle(row, edges) for row in costs(weights)]
     low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
     shown = np.unique(np.linspace(0, len(cost) - 1, min(len(cost), _CURVE_POINTS)).round().astype(int))
@@ -161,15 +163,3 @@ def _between(below: float, above: float) -> float:
     """The middle of (below, above]; of two neighbouring floats the middle is one of them, and must not be the lower one."""
     middle = (below + above) / 2
     return middle if middle > below else above
-
-
-def _draws(n: int, groups: NDArray[Any] | None, seed: int) -> Iterator[Floats]:
-    """Blocks of weights of resamples."""
-    rng = np.random.default_rng(seed)
-    index = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
-    units = int(index.max()) + 1
-    count = max(100, min(_RESAMPLES, 200_000_000 // n))
-    step = max(1, _CELLS // n)
-    for start in range(0, count, step):
-        weights = resample(rng, min(step, count - start), units)
-        yield weights if groups is None else weights[:, index]

@@ -3,14 +3,18 @@
 from edgefleet.intervals import Z_TWO_SIDED
 from trainer.answers import Answers
 from trainer.calibration import calibration
-from trainer.criteria import MIN_ROWS, Criteria
+from trainer.criteria import Criteria
 from trainer.dataset import DataSet
 from trainer.gates.verdicts import Gate, GateVerdict
+from trainer.intervals import few_groups, few_rows
 from trainer.metrics import not_finite
 
 
 def judge_calibration(project: Criteria, rows: DataSet, answers: Answers) -> Gate:
-    """G6: |Spiegelhalter's z| at most 1.96. The expected calibration error is told, never judged: it fails calibrated models."""
+    """G6: |Spiegelhalter's z| at most 1.96. The expected calibration error is told, never judged: it fails calibrated models.
+
+    Few rows or groups make z small whatever the model, so they do not pass.
+    """
     n = len(rows)
     if answers.probabilities is None:
         return Gate(gate="G6", verdict="skipped", n=n, sentence="There are no probabilities to calibrate.")
@@ -25,5 +29,7 @@ def judge_calibration(project: Criteria, rows: DataSet, answers: Answers) -> Gat
     sentence += f" {found['ece']:.3f}."
     if project.gates.calibration == "report":
         return Gate(gate="G6", verdict="skipped", value=z, limit=limit, n=n, sentence=f"Only reported (gates.calibration): {sentence}")
-    verdict: GateVerdict = "inconclusive" if n < MIN_ROWS else "pass" if abs(z) <= limit else "fail"
+    verdict: GateVerdict = "pass" if abs(z) <= limit else "fail"
+    if reason := few_rows(n) or few_groups(rows.group):
+        verdict, sentence = "inconclusive", f"{sentence} Not judged: {reason}."
     return Gate(gate="G6", verdict=verdict, value=z, limit=limit, n=n, sentence=sentence)

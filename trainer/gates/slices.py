@@ -1,6 +1,6 @@
 """G5: every declared slice keeps its limit. G10: groups of people or things are treated alike."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import ConfigError
 from trainer.answers import STRANGE, Answers
-from trainer.bootstrap import MIN_GROUPS, RESAMPLES, resample
+from trainer.bootstrap import RESAMPLES, draws
 from trainer.criteria import MIN_ROWS, Criteria, Verdict, at_most, finite
 from trainer.dataset import DataSet
 from trainer.gates.verdicts import Gate
+from trainer.intervals import MIN_GROUPS
 from trainer.metrics import Floats, not_finite, ratio
 from trainer.slices import Slice, declared_slices, slice_verdicts
 
@@ -42,7 +43,8 @@ def judge_slices(project: Criteria, rows: DataSet, answers: Answers) -> Gate:
     if failed := verdicts.count("fail") - 1 if verdict == "fail" else 0:
         sentence += f" {failed} more fail."
     if few := [one.name for one in slices if not one.enough]:
-        sentence += f" Under {MIN_ROWS} rows: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}."
+        what = f"{MIN_ROWS} rows" if rows.group is None else f"{MIN_ROWS} rows or {MIN_GROUPS} groups"
+        sentence += f" Under {what}: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}."
     return Gate(gate="G5", verdict=verdict, value=worst.value, limit=limit, n=worst.n, low=finite(worst.lower), high=finite(worst.upper),
                 sentence=sentence)  # fmt: skip
 
@@ -66,11 +68,13 @@ def judge_fairness(project: Criteria, rows: DataSet, answers: Answers) -> Gate:
     if reason := _unfit(project, rows, answers):
         return Gate(gate="G10", verdict="skipped", n=n, limit=limit, sentence=reason)
     best: tuple[float, float, float, str] | None = None
+    most = float("inf") if limit is None else limit
     few: list[str] = []
     for column in project.gates.fairness:
         gap, named = largest_gap(rows, answers, fairness_groups(project, rows, column), project.search.seed)
         few += [f"{column} = {name}" for name in named]
-        if gap is not None and (best is None or gap[2] > best[2]):
+        # A gap that is surely too large comes before one that may be larger.
+        if gap is not None and (best is None or (gap[1] > most, gap[2]) > (best[1] > most, best[2])):
             best = (*gap[:3], f"{gap[3]} between {column} = {gap[4]} and {gap[5]}")
     unseen = f" Under {MIN_ROWS} rows, not compared: {', '.join(few[:8])}{', ...' if len(few) > 8 else ''}." if few else ""
     if best is None:
@@ -133,7 +137,8 @@ def largest_gap(
         if (gap := float(np.ptp(centre))) > value:
             value, where = gap, (rate, str(names[places[centre.argmax()]]), str(names[places[centre.argmin()]]))
     largest = []
-    for weights in _weights(rows, seed):
+    count = max(200, min(RESAMPLES, 200_000_000 // len(rows)))
+    for weights in draws(np.random.default_rng(seed), len(rows), rows.group, count):
         moved = [rates(weights) - centre for (_, _, rates), centre in zip(usable, centres, strict=True)]
         largest.append(np.max([np.nanmax(one, axis=1) - np.nanmin(one, axis=1) for one in moved], axis=0))
     spread = float(np.quantile(np.concatenate(largest), 0.95))
@@ -143,17 +148,6 @@ def largest_gap(
 def _rates(member: Floats, flagged: NDArray[np.bool_]) -> Callable[[Floats], Floats]:
     hit = member * flagged[:, None]
     return lambda weights: ratio(weights @ hit, weights @ member)
-
-
-def _weights(rows: DataSet, seed: int) -> Iterator[Floats]:
-    rng, n = np.random.default_rng(seed), len(rows)
-    index = None if rows.group is None else np.unique(rows.group, return_inverse=True)[1].reshape(-1)
-    units = n if index is None else int(index.max()) + 1
-    count = max(200, min(RESAMPLES, 200_000_000 // n))
-    step = max(1, 100_000 // n)
-    for start in range(0, count, step):
-        block = resample(rng, min(step, count - start), units)
-        yield block if index is None else block[:, index]
 
 
 def _unfit(project: Criteria, rows: DataSet, answers: Answers) -> str:

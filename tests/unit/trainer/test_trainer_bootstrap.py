@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from edgefleet.delong import area
 from trainer.answers import Answers
 from trainer.bootstrap import Interval, bootstrap, metric_interval, metric_intervals, paired_interval
-from edgefleet.delong import area
 from trainer.metrics import METRICS, mean_of
 from trainer.settings import Goal
 
@@ -216,3 +216,31 @@ def test_auc_of_sixteen_thousand_grouped_rows_takes_less_than_ten_seconds() -> N
     metric_interval("auc", label, answers, np.arange(16_000) // 2, GOAL, 0)
 
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(("groups", "reason"), [(3, "3 groups are fewer than 10"), (10, "")])
+def test_accuracy_and_its_difference_over_few_groups_have_a_reason(groups: int, reason: str) -> None:
+    label, answers = scores(np.random.default_rng(14), 300)
+    group = np.arange(300) % groups
+
+    assert metric_interval("accuracy", label, answers, group, GOAL, 0).reason == reason
+    assert paired_interval("accuracy", label, answers, scores(np.random.default_rng(15), 300)[1], group, GOAL, 0).reason == reason
+
+
+def test_equal_answers_to_few_rows_have_a_reason() -> None:
+    label, answers = residuals(np.random.default_rng(16), 20)
+
+    assert paired_interval("rmse", label, answers, answers, None, GOAL, 0).reason == "20 rows are fewer than 30"
+
+
+@pytest.mark.parametrize(("metric", "dearest"), [("f1", 1.0), ("balanced_accuracy", 1.0), ("mean_cost", 5.0)])
+def test_equal_decisions_of_two_models_are_no_proof_beyond_the_rarest_class(metric: str, dearest: float) -> None:
+    label = np.array([0] * 60 + [1] * 40)
+    one, other = (Answers(probabilities=np.eye(2)[label] * sure + (1 - sure) / 2) for sure in (0.8, 0.9))
+    goal = Goal(question="q", costs={"yes": {"no": 5.0}})
+
+    delta = paired_interval(metric, label, one, other, None, goal, 0, ["no", "yes"])
+
+    # Wilson's one-sided bound of 0 of 40: 1.6449^2 / (40 + 1.6449^2).
+    assert delta.value == 0
+    assert delta.upper == -delta.lower == pytest.approx(dearest * 1.6448536**2 / (40 + 1.6448536**2), abs=1e-6)

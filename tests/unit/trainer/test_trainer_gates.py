@@ -391,3 +391,25 @@ def test_every_gate_can_be_overridden() -> None:
     check_overrides([Override(gate=gate, reason="why") for gate in KNOWN_GATES])
 
     assert len(KNOWN_GATES) == 10
+
+
+@pytest.mark.parametrize("groups", [1, 2, 9])
+def test_g6_of_few_groups_is_inconclusive_however_small_z_is(groups: int) -> None:
+    # One group counts as one row: z of a model that is far too sure falls below any limit.
+    label, answers = probabilities(3.0)
+
+    gate = judge_calibration(Wanted(gates=Gates(calibration="gate")), some_rows(label, group=np.arange(len(label)) % groups), answers)
+
+    assert gate.verdict == "inconclusive"
+    assert "Not judged: " in gate.sentence
+
+
+def test_g5_of_a_slice_with_few_groups_is_inconclusive() -> None:
+    label, answers = right_answers(right_and_wrong(400, 0))
+    names = np.repeat(["many", "few"], 200)
+    group = np.where(names == "many", np.arange(400) % 20, 20 + np.arange(400) % 5)
+
+    gate = judge_slices(Wanted(gates=Gates(slice_minimum=0.5)), some_rows(label, slices={"site": names}, group=group), answers)
+
+    assert gate.verdict == "inconclusive"
+    assert "Under 30 rows or 10 groups: few." in gate.sentence

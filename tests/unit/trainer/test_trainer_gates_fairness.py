@@ -127,3 +127,18 @@ def test_persons_with_many_rows_are_drawn_whole() -> None:
 
     assert grouped.value == pytest.approx(alone.value)
     assert grouped.high == pytest.approx(alone.high, abs=0.03)  # and not a factor sqrt(5) closer
+
+
+def test_a_gap_that_is_surely_too_large_is_not_hidden_by_a_wide_one() -> None:
+    rng = np.random.default_rng(8)
+    label, who = rng.integers(2, size=20_000), rng.integers(2, size=20_000)
+    flagged = (rng.random(20_000) < np.where(who == 1, 0.65, 0.4)).astype(np.int64)
+    rare = np.where(np.arange(20_000) < 60, "rare", "common")  # its rates over some 30 rows are known to a quarter or so
+    flagged[:60] = (rng.random(60) < 0.65).astype(np.int64)
+    slices = {"who": who.astype(str), "kind": rare}
+
+    wanted = Wanted(gates=Gates(fairness=["who", "kind"], fairness_gap=0.2))
+    gate = judge_fairness(wanted, some_rows(label, slices=slices), Answers(probabilities=np.eye(2)[flagged]))
+
+    assert gate.verdict == "fail"
+    assert "between who = 1 and 0" in gate.sentence
