@@ -134,17 +134,9 @@ def paired_interval(
         delta = paired_difference(new.answers() == label, old.answers() == label, groups)
         half = (delta.upper - delta.value) / Z_ONE_SIDED * Z_TWO_SIDED
         needed = rows_for_noninferiority(delta.discordant_fraction, margin, delta.design_effect) if margin > 0 else 0
-        return Interval(
-            value=delta.value,
-            low=delta.value - half,
-            high=delta.value + half,
-            lower=delta.lower,
-            upper=delta.upper,
-            n=n,
-            method="wald with half a row in each cell",
-            reason=reason,
-            rows_needed=needed,
-        )
+        shown = {"value": delta.value, "low": delta.value - half, "high": delta.value + half}
+        method = "wald with half a row in each cell"
+        return Interval(**shown, lower=delta.lower, upper=delta.upper, n=n, method=method, reason=reason, rows_needed=needed)
     if rare := _too_few(metric, label, new):
         ones = np.ones((1, n))
         return _open(sign * float((first(ones) - second(ones))[0]), (-math.inf, math.inf), n, rare)
