@@ -11,6 +11,7 @@ from typing import Final
 from benchmarks.figures import Figure, show
 from edgefleet.report.table import table
 from trainer import GateRefused, Training, load_project, run_training
+from trainer.limits import LESS_IS_BETTER
 
 PROJECTS: Final = Path(__file__).parent / "projects"
 # name -> (baseline, what made it)
@@ -23,7 +24,6 @@ BASELINES: Final[dict[str, tuple[float, str]]] = {
     "cmapss": (17.32, "boosting, one row, truth capped at 125"),
     "beijing_air": (41.2, "boosting, 2013 to 2015 -> 2016 and later"),
 }
-LESS_IS_BETTER: Final = ("rmse", "mae")
 
 
 def main() -> None:

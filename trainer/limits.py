@@ -1,6 +1,7 @@
 """What project.toml's values must obey, as far as it can be said without seeing the rows."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,7 @@ DISTURBANCES: Final = ("missing_5", "missing_20", "noise", "dead_sensor", "float
 GATES: Final = tuple(f"G{number}" for number in range(1, 11))
 MAX_WINDOW_ROWS: Final = 4096
 
+_PASSWORD: Final = re.compile(r"://[^/@:]*:[^/@]+@")
 _ABOVE_ZERO: Final = math.ulp(0.0)
 _ANY: Final = math.inf
 # key -> least and largest value; None stands where the setting may be left out.
@@ -151,6 +153,8 @@ def _source_problems(data: Source) -> Iterator[str]:
         yield "data.source is empty; name a CSV or Parquet file, a database URL, or module:function"
     if is_sql and not data.query.strip():
         yield "data.source is a database: data.query must hold the SQL that selects the rows"
+    if _PASSWORD.search(data.source):
+        yield "data.source holds a password, which every run and package would record; export the URL and write env:NAME"
     if data.query and not is_sql:
         yield f"data.query needs a database URL as data.source, which is {data.source!r}"
     if data.arguments and not is_sql and ":" not in data.source:
@@ -193,6 +197,8 @@ def _split_problems(data: Source) -> Iterator[str]:
 def _search_problems(search: Search) -> Iterator[str]:
     if not search.candidates:
         yield "search.candidates is empty; `edgefleet train --list-candidates` prints the names"
+    if _PASSWORD.search(search.storage):
+        yield "search.storage holds a password, which every run and package would record; export the URL and write env:NAME"
     if len(set(search.candidates)) != len(search.candidates):
         yield "search.candidates names a candidate twice"
     for name in search.parameters:

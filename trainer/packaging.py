@@ -76,7 +76,7 @@ def package_files(
         "test": test,
         "test_note": "evaluated once, after the choice" if test else "not the winner: its test rows were not looked at",
     }
-    card_md, card_html = cards(project, candidate.name, evaluation, candidate.gates, candidate.overrides, made_of)
+    card_md, card_html = cards(project, rows, candidate.name, evaluation, candidate.gates, candidate.overrides, made_of)
     return files_of(
         project,
         rows,
@@ -197,6 +197,7 @@ def _index(
 
 def cards(
     project: "Project",
+    rows: DataSet,
     candidate: str,
     evaluation: dict[str, Any],
     gates: Sequence[Any],
@@ -204,6 +205,7 @@ def cards(
     provenance: dict[str, Any],
 ) -> tuple[str, str]:
     """The model card as Markdown and as HTML, from facts only."""
+    from trainer.recording import answer_notes, data_note
     from trainer.report.card import card_html, card_markdown
 
     plain: list[dict[str, Any]] = [msgspec.to_builtins(gate) for gate in gates]
@@ -220,8 +222,10 @@ def cards(
         "minimum": goal.minimum,
         "maximum": goal.maximum,
         "winner": candidate,
+        "data": data_note(project, rows),
         "metrics": {split: values for split, values in measured.items() if values},
-        "candidates": [{"name": candidate, "gates": plain}],
+        **answer_notes(project, evaluation["validation"]),
+        "candidates": [{"name": candidate, "gates": plain, **measured["validation"].get(goal.metric, {})}],
         "overrides": [msgspec.to_builtins(override) for override in overrides],
         "provenance": provenance,
     }

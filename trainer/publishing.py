@@ -4,7 +4,8 @@ Nothing here may lose the run: a report that cannot be made or a server that is 
 """
 
 import logging
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -29,7 +30,7 @@ def publish(project: Project, run: Run, status: str, reason: str) -> None:
     run.record.setdefault("remarks", [])
     run.finish(status, reason)
     try:
-        write_run_report(report_record(project, run, status, reason), run.folder / REPORT_NAME)
+        write_run_report(report_record(run.record), run.folder / REPORT_NAME)
     except (EdgefleetError, OSError, msgspec.ValidationError) as err:
         run.record["remarks"].append(f"the report could not be written: {err}")
         LOG.warning("%s", run.record["remarks"][-1])
@@ -41,7 +42,9 @@ def publish(project: Project, run: Run, status: str, reason: str) -> None:
     run.finish(status, reason)
 
 
-def report_record(project: Project, run: Run, status: str, reason: str) -> dict[str, object]:
-    """What the report is made from: the run's record with its verdict."""
-    again = f"edgefleet train {project.folder.name} --replay {run.id}"
-    return {**run.record.get("report", {}), "verdict": status, "reason": reason, "reproduce": again}
+def report_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the HTML pages read, from what run.json holds; a run that ended early has little of it, and the pages say so."""
+    told: dict[str, Any] = {"id": str(record["id"]), "verdict": str(record.get("status")), "reason": str(record.get("reason") or "")}
+    told |= {"seconds": record.get("total_seconds"), "reproduce": str(record.get("reproduce") or "")}
+    beside = {name: record[name] for name in ("settings", "data_digest", "environment", "git") if record.get(name)}
+    return {**(record.get("report") or {}), **beside, **told}

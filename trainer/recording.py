@@ -15,14 +15,12 @@ from trainer.runs import Run
 from trainer.validated import Validated
 
 MOST_NAMED: Final = 20
+SECTIONS: Final = ("slices", "calibration", "confusion", "residuals", "errors")  # of an evaluation, which a report shows
 
 
 def start_report(project: Project, run: Run, rows: DataSet) -> dict[str, Any]:
     """The goal and the rows: what every report begins with, whatever happens later."""
     goal = project.goal
-    classes: dict[str, dict[str, int]] = {}
-    for index, name in enumerate(rows.classes):
-        classes[name] = {split: int(((rows.label == index) & (rows.split == split)).sum()) for split in SPLITS}
     return {
         "id": run.id,
         "project": project.name,
@@ -33,20 +31,41 @@ def start_report(project: Project, run: Run, rows: DataSet) -> dict[str, Any]:
         "metric": goal.metric,
         "minimum": goal.minimum,
         "maximum": goal.maximum,
-        "data": {
-            "source": project.data.source,
-            "rows": len(rows),
-            "breaches": rows.breaches,
-            "named_breaches": rows.named_breaches,
-            "inputs": len(project.inputs),
-            "splits": {split: int((rows.split == split).sum()) for split in SPLITS},
-            "method": project.data.splits.method,
-            "groups": None if rows.group is None else len(np.unique(rows.group)),
-            "classes": classes,
-            "digest": rows.digest,
-            "window_rows": rows.x.shape[1] if rows.x.ndim == 3 else 1,
-        },
+        "data": data_note(project, rows),
     }
+
+
+def data_note(project: Project, rows: DataSet) -> dict[str, Any]:
+    """What the rows were, as `trainer.report.notes.DataNote`."""
+    classes: dict[str, dict[str, int]] = {}
+    for index, name in enumerate(rows.classes):
+        classes[name] = {split: int(((rows.label == index) & (rows.split == split)).sum()) for split in SPLITS}
+    return {
+        "source": project.data.source,
+        "rows": len(rows),
+        "breaches": rows.breaches,
+        "named_breaches": rows.named_breaches,
+        "inputs": len(project.inputs),
+        "splits": {split: int((rows.split == split).sum()) for split in SPLITS},
+        "method": project.data.splits.method,
+        "groups": None if rows.group is None else len(np.unique(rows.group)),
+        "classes": classes,
+        "digest": rows.digest,
+        "window_rows": rows.x.shape[1] if rows.x.ndim == 3 else 1,
+    }
+
+
+def answer_notes(project: Project, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Slices, calibration, errors and robustness of an evaluation as a report's record names them."""
+    better = 1 if METRICS[project.goal.metric].greater_is_better else -1
+    clean = evaluation["metrics"].get(project.goal.metric, {}).get("value")
+    notes = {name: evaluation[name] for name in SECTIONS if evaluation.get(name) is not None}
+    notes["robustness"] = [
+        # What the report shows beside the drop is the metric itself under the disturbance.
+        {**one, "value": None if one["drop"] is None or clean is None else clean - better * one["drop"]}
+        for one in evaluation.get("robustness", [])
+    ]
+    return notes
 
 
 def report_candidates(report: dict[str, Any], project: Project, validated: Sequence[Validated], baselines: Sequence[Validated]) -> None:
@@ -95,16 +114,7 @@ def report_winner(project: Project, run: Run, winner: Validated, test: dict[str,
             "git": run.record.get("git"),
         },
     }
-    better = 1 if METRICS[project.goal.metric].greater_is_better else -1
-    clean = winner.metric["value"]
-    report["robustness"] = [
-        # What the report shows beside the drop is the metric itself under the disturbance.
-        {**one, "value": None if one["drop"] is None or clean is None else clean - better * one["drop"]}
-        for one in found.get("robustness", [])
-    ]
-    for section in ("slices", "calibration", "confusion", "residuals", "errors"):
-        if found.get(section) is not None:
-            report[section] = found[section]
+    report |= answer_notes(project, found)
     if (chosen := winner.decision.get("chosen")) is not None:
         costs = {key: chosen[key] for key in ("false_positive", "false_negative")}
         report["threshold"] = {"value": chosen["threshold"], "costs": costs, "curve": chosen["curve"]}

@@ -13,7 +13,7 @@ from edgefleet.manifest import Override
 from trainer.project import project_from
 from trainer.replay import Difference, compare_replay, replay_settings
 from trainer.runs import read_run, read_runs
-from trainer.training import run_training
+from trainer.training import GateRefused, run_training
 
 
 @dataclass(frozen=True)
@@ -46,31 +46,37 @@ class Replay:
         return {"run": self.old, "replay": self.new, "reproduced": self.reproduced, "differences": found}
 
 
-def replay_run(project_dir: Path, wanted: str, runs_dir: Path) -> Replay:
-    """Repeat a run.
+def replay_run(project_dir: Path, wanted: str, runs_dir: Path, champion: Path | None = None) -> Replay:
+    """Repeat a run, also one that its gates refused: then the repeat must be refused alike.
 
     Args:
         project_dir: The project folder, for its source; its settings are not read.
         wanted: Id of the run, or a beginning of it that no other run has.
         runs_dir: Where its folder is; the repeat becomes a run there too.
+        champion: Package that the run was compared with, where it is none of the winners of `runs_dir`.
 
     Raises:
-        ArtifactError: No such run, its record is damaged, or its champion's package is gone.
+        ConfigError: No such run, or more than one.
+        ArtifactError: Its record is damaged, or its champion's package is gone.
     """
     record = read_run(runs_dir, wanted)
     settings = replay_settings(record)
     project = project_from(settings["tables"], project_dir.resolve())
-    champion = None if settings["champion"] is None else _package(runs_dir, settings["champion"])
+    if champion is None and settings["champion"] is not None:
+        champion = _package(runs_dir, settings["champion"])
     with tempfile.TemporaryDirectory(prefix="edgefleet-replay-") as cache:
-        training = run_training(
-            project,
-            candidates=settings["candidates"],
-            overrides=[Override(gate=o["gate"], reason=o["reason"]) for o in settings["overrides"]],
-            champion=champion,
-            runs_dir=runs_dir,
-            cache_dir=Path(cache),
-        )
-    return Replay(str(record["id"]), training.run.name, compare_replay(record, read_run(runs_dir, training.run.name)))
+        try:
+            repeat = run_training(
+                project,
+                candidates=settings["candidates"],
+                overrides=[Override(gate=o["gate"], reason=o["reason"]) for o in settings["overrides"]],
+                champion=champion,
+                runs_dir=runs_dir,
+                cache_dir=Path(cache),
+            ).run
+        except GateRefused as refused:
+            repeat = refused.run
+    return Replay(str(record["id"]), repeat.name, compare_replay(record, read_run(runs_dir, repeat.name)))
 
 
 def _package(runs_dir: Path, digest: str) -> Path:
@@ -78,4 +84,4 @@ def _package(runs_dir: Path, digest: str) -> Path:
         folder = Path(str(record.get("package", "")))
         if record.get("package_digest") == digest and folder.is_dir():
             return folder
-    raise ArtifactError(f"the champion {digest[:12]} that the run was compared with is not among the packages of {runs_dir}")
+    raise ArtifactError(f"the champion {digest[:12]} of the run is not among the winners in {runs_dir}; say where it lies with --champion")

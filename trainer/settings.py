@@ -158,7 +158,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         seconds: The search of a candidate starts no trial after so long; None: no limit.
         objective: `metric`, or `metric+cost`: also the estimated size and latency on the device, and a Pareto front.
         prune: Bad trials are stopped early where the candidate reports its progress.
-        storage: SQLAlchemy URL shared by several workers; empty: a file in the project's cache folder.
+        storage: SQLAlchemy URL shared by several workers (`env:NAME` as in `data.source`); empty: a file in the project's cache folder.
         backend: joblib's backend for fits that run in parallel.
         jobs: Fits at a time.
         parameters: Settings by candidate that replace its defaults and are not searched.
@@ -211,9 +211,11 @@ class Convert(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         targets: Names of variants; empty means the converter's own choice.
+        calibration_rows: Most calibration rows that integer variants look at; 0 takes all that the package has.
     """
 
     targets: list[str] = []
+    calibration_rows: int = 0
 
 
 class Explain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -223,7 +225,7 @@ class Explain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         method: `auto` takes the exact method where there is one.
     """
 
-    method: Literal["auto", "treeshap", "sampled", "none"] = "auto"
+    method: Literal["auto", "linear", "treeshap", "amortised", "sampled", "none"] = "auto"
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

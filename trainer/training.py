@@ -3,6 +3,9 @@
 Each step is cached by what it depends on (see `cache.py`); a repeat runs nothing, an interrupted training goes on where it stood.
 """
 
+import math
+import os
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,7 +84,7 @@ class GateRefused(VerdictError):
         self.run, self.gates, self.metrics = run, gates, metrics
         named = sorted({gate.gate for forbidden in blocking.values() for gate in forbidden})
         reasons = "; ".join(f"{name}: {gate.gate} {gate.verdict}: {gate.sentence}" for name, some in blocking.items() for gate in some)
-        remedy = f"mend the rows or the goal, or overrule with --override-gate {' --override-gate '.join(named)} --reason '...'"
+        remedy = f"Mend the rows or the goal, or overrule with --override-gate {' --override-gate '.join(named)} --reason '...'"
         super().__init__(f"no package was written. {reasons} {remedy}")
 
 
@@ -147,6 +150,7 @@ def run_training(
         "candidates_asked": names,
         "champion": None if old is None else old.digest,
         "overrides_asked": [{"gate": o.gate, "reason": o.reason} for o in overrides],
+        "reproduce": _again(project, run, runs_dir),
     }
     stages = Stages(project, run, StepCache(cache_dir or folder / "cache"), old, said or (lambda _: None))
     try:
@@ -180,7 +184,8 @@ def _steps(stages: Stages, names: list[str], overrides: Sequence[Override], outp
         gates = {v.name: v.gates for v in validated}
         raise GateRefused(run.folder, gates, {v.name: v.blocking for v in validated}, {v.name: v.metric for v in validated})
     sign = 1 if METRICS[project.goal.metric].greater_is_better else -1
-    winner = max(passed, key=lambda v: sign * float(v.metric["value"]))  # the first of equals
+    # The first of equals; a metric that is not defined, whose gate a person overruled, is the least.
+    winner = max(passed, key=lambda v: -math.inf if v.metric["value"] is None else sign * float(v.metric["value"]))
     test = stages.test(rows, winner)
     packages = {v.name: stages.package(rows, v, test if v is winner else None) for v in passed}
     package = packages[winner.name]
@@ -203,6 +208,13 @@ def _steps(stages: Stages, names: list[str], overrides: Sequence[Override], outp
         test=test["metrics"],
         steps=stages.why,
     )
+
+
+def _again(project: Project, run: Run, runs_dir: Path | None) -> str:
+    """The command that repeats a run, from the present folder."""
+    words = ["edgefleet", "train", os.path.relpath(project.folder), "--replay", run.id]
+    words += [] if runs_dir is None else ["--runs-dir", os.path.relpath(runs_dir)]
+    return shlex.join(words)
 
 
 def baseline_names(project: Project, names: Sequence[str]) -> list[str]:

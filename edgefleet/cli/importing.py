@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from edgefleet.cli.main import print_json
+from edgefleet.cli.train import overrides_of
 from edgefleet.errors import ConfigError
-from edgefleet.manifest import Override
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -39,13 +39,11 @@ def import_command(
     from trainer.importers.importing import ImportRefused, import_model
     from trainer.importers.sample import Wish
 
-    if bool(gates) != bool(reason.strip()):
-        raise ConfigError("--override-gate and --reason belong together: name the gate and say why it is overruled")
+    overrides = overrides_of(gates, reason)
     if not said["label"] and project_dir is None:
         raise ConfigError("--label is needed where no --project names the column of the answer")
     names = [name.strip() for name in said.pop("classes").split(",") if name.strip()]
     wish = Wish(**said, classes=names)
-    overrides = [Override(gate=gate, reason=reason.strip()) for gate in gates]
     folder = output or Path(f"{wish.name or source.stem}-package")
     try:
         imported = import_model(source, data, wish, folder, project_dir=project_dir, overrides=overrides)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgefleet.cli.main import print_json
+from edgefleet.report.table import measured as _measure
 from edgefleet.report.table import table
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -54,9 +55,10 @@ def show(run_id: str, project_dir: Path, runs_dir: Path | None, html: Path | Non
     folder = runs_dir or project_dir / "runs"
     record = read_run(folder, run_id)
     if html is not None:
+        from trainer.publishing import report_record
         from trainer.report.run_report import write_run_report
 
-        click.echo(f"report: {write_run_report(_report(record), html)}")
+        click.echo(f"report: {write_run_report(report_record(record), html)}")
         return
     if as_json:
         print_json(record)
@@ -78,9 +80,10 @@ def compare(run_ids: tuple[str, ...], project_dir: Path, runs_dir: Path | None, 
         raise click.UsageError("name at least two runs")
     records = [read_run(runs_dir or project_dir / "runs", run_id) for run_id in run_ids]
     if html is not None:
+        from trainer.publishing import report_record
         from trainer.report.compare import write_comparison
 
-        click.echo(f"comparison: {write_comparison([_report(record) for record in records], html)}")
+        click.echo(f"comparison: {write_comparison([report_record(record) for record in records], html)}")
         return
     settings, measures = differing_settings(records), side_by_side(records)
     names = [str(record["id"]) for record in records]
@@ -129,13 +132,6 @@ def _measured(record: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, {part: measure.get(part) for part in ("value", "low", "high", "n")}) for name, measure in found]
 
 
-def _report(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the HTML pages read; a run that ended early has little of it, and the pages say so."""
-    told = {"id": str(record["id"]), "verdict": str(record.get("status")), "reason": str(record.get("reason") or "")}
-    beside = {name: record[name] for name in ("settings", "data_digest", "environment", "git") if record.get(name)}
-    return {**(record.get("report") or {}), **beside, **told}
-
-
 def _line(record: Mapping[str, Any]) -> list[object]:
     report = record.get("report") or {}
     metric = str(report.get("metric") or "-")
@@ -176,14 +172,6 @@ def _flat(value: Mapping[str, Any], at: str = "") -> list[tuple[str, Any]]:
     for name, below in value.items():
         found += _flat(below, f"{at}{name}.") if isinstance(below, Mapping) and below else [(f"{at}{name}", below)]
     return found
-
-
-def _measure(measure: Mapping[str, Any] | None) -> str:
-    if not measure or measure.get("value") is None:
-        return "-"
-    value, low, high, n = (measure.get(part) for part in ("value", "low", "high", "n"))
-    interval = "" if low is None or high is None else f" [{low:.4g}, {high:.4g}]"
-    return f"{value:.4g}{interval}{f' n={n}' if n else ''}"
 
 
 def _text(value: Any) -> str:

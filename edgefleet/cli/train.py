@@ -1,7 +1,7 @@
 """`edgefleet train`: train from a project folder."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import msgspec
 from edgefleet.cli.main import print_json
 from edgefleet.errors import ConfigError, VerdictError
 from edgefleet.manifest import Override
+from edgefleet.report.table import measured
 from edgefleet.report.table import table as text_table
 
 if TYPE_CHECKING:
@@ -69,16 +70,16 @@ def train(
     if project_dir is None:
         raise click.UsageError("name the folder that holds project.toml: edgefleet train PROJECT_DIR")
     if replay is not None:
-        _replay(project_dir, replay, runs_dir, as_json)
+        if candidates or changes or gates or reason or output is not None or explain_cache:
+            raise click.UsageError("--replay repeats a run as it was; beside it stand --runs-dir, --champion and --json only")
+        _replay(project_dir, replay, runs_dir, champion, as_json)
         return
     from trainer import GateRefused, load_project, run_training
 
-    if bool(gates) != bool(reason.strip()):
-        raise ConfigError("--override and --reason belong together: name the gate and say why it is overruled")
+    overrides = overrides_of(gates, reason)
     project = load_project(project_dir, changes)
     if not as_json:
         _print_goal(project)
-    overrides = [Override(gate=gate, reason=reason.strip()) for gate in gates]
     progress, done = _progress()
     try:
         training = run_training(
@@ -102,6 +103,17 @@ def train(
             click.echo(text_table(["step", "why"], [list(pair) for pair in training.steps.items()]))
 
 
+def overrides_of(gates: Sequence[str], reason: str) -> list[Override]:
+    """What --override-gate and --reason mean together.
+
+    Raises:
+        ConfigError: One without the other.
+    """
+    if bool(gates) != bool(reason.strip()):
+        raise ConfigError("--override-gate and --reason belong together: name the gate and say why it is overruled")
+    return [Override(gate=gate, reason=reason.strip()) for gate in gates]
+
+
 def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
     """A line that names the present step, only where a person watches."""
     if not sys.stderr.isatty():
@@ -119,16 +131,16 @@ def _print_candidates(as_json: bool) -> None:
         click.echo(text_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows]))
 
 
-def _replay(project_dir: Path, wanted: str, runs_dir: Path | None, as_json: bool) -> None:
+def _replay(project_dir: Path, wanted: str, runs_dir: Path | None, champion: Path | None, as_json: bool) -> None:
     from trainer.replaying import replay_run
 
-    outcome = replay_run(project_dir, wanted, runs_dir or project_dir / "runs")
+    outcome = replay_run(project_dir, wanted, runs_dir or project_dir / "runs", champion)
     if as_json:
         print_json(outcome.plain())
     else:
         click.echo(f"run {outcome.old} repeated as {outcome.new}")
         click.echo("\n".join(f"  {line}" for line in outcome.sentences) or "  nothing was asked differently")
-        click.echo("reproduced: the same model bytes and metrics" if outcome.reproduced else "NOT reproduced")
+        click.echo("reproduced: the same results" if outcome.reproduced else "NOT reproduced")
     if not outcome.reproduced:
         raise VerdictError(f"the replay of run {outcome.old} gave other results; see what differs above")
 
@@ -183,17 +195,17 @@ def _print_goal(project: "Project") -> None:
 
 def _print_training(training: "Training") -> None:
     metric = training.project.goal.metric
-    table = [[f"{b.name} (baseline)", _interval(b.metric), f"{b.seconds:.1f}", "-"] for b in training.baselines]
+    table = [[f"{b.name} (baseline)", measured(b.metric), f"{b.seconds:.1f}", "-"] for b in training.baselines]
     for outcome in training.outcomes:
         where = "refused" if outcome.package is None else str(outcome.package.folder)
         name = f"{outcome.name} (won)" if outcome.name == training.winner else outcome.name
-        table.append([name, _interval(outcome.candidate.metric), f"{outcome.candidate.seconds:.1f}", where])
+        table.append([name, measured(outcome.candidate.metric), f"{outcome.candidate.seconds:.1f}", where])
     click.echo(text_table(["candidate", f"validation {metric} [95 %]", "seconds", "package"], table))
     click.echo("")
     _print_gates({outcome.name: outcome.candidate.gates for outcome in training.outcomes})
     for sentence in training.record["report"].get("remarks", []) + training.record.get("remarks", []):
         click.echo(f"\n{sentence}")
-    click.echo(f"\n{training.winner} won. Test rows, looked at once: {metric} {_interval(training.test[metric])}.")
+    click.echo(f"\n{training.winner} won. Test rows, looked at once: {metric} {measured(training.test[metric])}.")
     click.echo(f"run:     {training.run}\nreport:  {training.run / 'report.html'}\npackage: {training.package.folder}")
 
 
@@ -207,7 +219,3 @@ def _print_gates(gates: dict[str, Any]) -> None:
         for gate in own:
             if gate not in shared:
                 click.echo(f"  {name} {gate.gate} {gate.verdict}: {gate.sentence}")
-
-
-def _interval(value: dict[str, Any]) -> str:
-    return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}] n={value['n']}"

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from edgefleet.errors import ConfigError
 from edgefleet.files import write_durably
 from edgefleet.report.markup import EMPTY, Html, element, join, text
 
@@ -60,7 +61,13 @@ def _section(index: int, part: Section) -> Html:
 
 
 def write_page(path: Path, content: str) -> Path:
-    """Write a report so that a reader sees the old file or the whole one; the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, content.encode("utf-8"))
+    """Write a report so that a reader sees the old file or the whole one; the folder is made.
+
+    Raises:
+        ConfigError: The file cannot be written there.
+    """
+    try:
+        write_durably(path, content.encode("utf-8"))
+    except OSError as err:
+        raise ConfigError(f"{path}: the report cannot be written: {err.strerror}; name another file") from err
     return path

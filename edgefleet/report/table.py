@@ -1,6 +1,7 @@
 """Terminal tables: plain text, numbers right-aligned, no colour that carries meaning alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -16,6 +17,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = ["  ".join(_pad(title, widths[i], right[i]) for i, title in enumerate(header)).rstrip(), "  ".join("-" * w for w in widths)]
     lines += ["  ".join(_pad(cell, widths[i], right[i]) for i, cell in enumerate(row)).rstrip() for row in cells]
     return "\n".join(lines)
+
+
+def measured(measure: Mapping[str, Any] | None) -> str:
+    """A {value, low, high, n} as one cell: the value with its interval and the number of rows, as far as they are known.
+
+    >>> measured({"value": 0.96249, "low": 0.9, "high": 1.0, "n": 40}), measured({"value": None, "n": 40})
+    ('0.9625 [0.9, 1] n=40', '-')
+    """
+    if not measure or measure.get("value") is None:
+        return "-"
+    value, low, high, n = (measure.get(part) for part in ("value", "low", "high", "n"))
+    interval = "" if low is None or high is None else f" [{low:.4g}, {high:.4g}]"
+    return f"{value:.4g}{interval}{f' n={n}' if n else ''}"
 
 
 def _text(cell: object) -> str:

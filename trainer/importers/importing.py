@@ -120,7 +120,7 @@ def import_model(
     note = "imported: the model's own training rows are unknown; half of the data sample stands for them"
     made_of = {**provenance(project, rows, fitted), "note": note}
     evaluation = {"metric": project.goal.metric, "validation": judged.evaluation, "test": None, "test_note": note}
-    card_md, card_html = cards(project, fitted.name, evaluation, gates, used, made_of)
+    card_md, card_html = cards(project, rows, fitted.name, evaluation, gates, used, made_of)
     package = write(
         output,
         project,

@@ -7,7 +7,8 @@ from edgefleet.report.markup import EMPTY, Html, join
 from edgefleet.report.numbers import ABSENT, between, duration, number, size
 from edgefleet.report.parts import chip, grid, note, table
 from edgefleet.report.points import Dot, Points, intervals, scatter
-from trainer.report.record import LESS_IS_BETTER, CandidateNote, RunRecord, Trial
+from trainer.limits import LESS_IS_BETTER
+from trainer.report.record import CandidateNote, RunRecord, Trial
 
 _MOST_TRIALS = 10
 

@@ -6,7 +6,7 @@ fields are left alone, because a later version may record more.
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,9 +31,6 @@ from trainer.report.notes import SliceNote as SliceNote
 from trainer.report.notes import ThresholdNote as ThresholdNote
 from trainer.report.notes import Trial as Trial
 
-# Metrics of which less is better; the others are better when larger.
-LESS_IS_BETTER: Final = frozenset({"log_loss", "brier", "mean_cost", "rmse", "mae"})
-
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run report says.
@@ -44,7 +41,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         started_at: ISO time, UTC.
         seconds: Wall clock of the run.
         goal: The project's [goal] as plain values.
-        verdict: blessed | refused | failed | inconclusive, or "".
+        verdict: packaged | refused | failed | interrupted | running | unreadable, or "".
         reason: One sentence.
         question: The business question.
         task: Kind of prediction.

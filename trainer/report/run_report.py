@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from edgefleet.report.markup import EMPTY, Html, join
+from edgefleet.report.markup import EMPTY, Html, element, join, text
 from edgefleet.report.numbers import between, duration, interval, number
 from edgefleet.report.page import Section, page, write_page
 from edgefleet.report.parts import banner, chip, code, note, pairs, paragraph, table
@@ -44,7 +44,7 @@ def run_page(record: RunRecord) -> Html:
 def _sections() -> list[tuple[str, Callable[[RunRecord], Html]]]:
     """Titles and bodies, in the order of the report."""
     return [
-        ("Gates", lambda record: gates(record.judged)),
+        ("Gates", all_gates),
         ("Data", data),
         ("Candidates", choice.candidates),
         ("Search", choice.search),
@@ -99,6 +99,14 @@ def _began(started_at: str) -> str:
 
 def _took(record: RunRecord) -> str:
     return "" if record.seconds is None else f"took {duration(record.seconds)}"
+
+
+def all_gates(record: RunRecord) -> Html:
+    """The gates of the rows or of the winner; where nobody won, those of every candidate."""
+    if record.judged:
+        return gates(record.judged)
+    every = [(candidate.name, candidate.gates) for candidate in record.candidates if candidate.gates]
+    return join(*(piece for name, judged in every for piece in (element("h3", text(name)), gates(judged))))
 
 
 def gates(judged: Sequence[GateNote]) -> Html:

@@ -92,6 +92,8 @@ def test_comments_do_not_change_the_digest_but_settings_do(tiny: Tiny) -> None:
         ("[search]", "[cleaning]\nsteps = [{ step = 'impute', value = 'x' }]\n[search]", "value = 'x' is not median"),
         ("[search]", "[cleaning.window]\nrows = 4\nlags = [4]\n[search]", "lags holds 4, which is not between 1 and 3"),
         ("[search]", "[cleaning.window]\nrows = 4\nhold = 1\n[search]", "need cleaning.window.rate_s"),
+        ('"rows.csv"', '"postgresql://u:geheim@h/d"\nquery = "SELECT 1"', "data.source holds a password, .* write env:NAME"),
+        ("seed = 3", 'seed = 3\nstorage = "postgresql://u:geheim@h/d"', "search.storage holds a password"),
         ("[search]", "[cleaning.window]\nrows = 4\nreset_after = 100001\n[search]", "reset_after = 100001 is not between 1 and 100000"),
         (
             '"rows.csv"',

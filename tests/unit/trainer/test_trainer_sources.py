@@ -184,10 +184,13 @@ def test_arguments_are_bound_and_never_pasted_into_the_query(tiny: Tiny) -> None
         ("sqlite:///rows.db", "SELECT a FROM rows WHERE a > :absent", "failed: .*[Aa] value is required for bind parameter 'absent'"),
         ("sqlite:///absent.db", "SELECT 1", "no SQLite file .*absent.db"),
         ("env:EDGEFLEET_TEST_ABSENT", "SELECT 1", "environment variable 'EDGEFLEET_TEST_ABSENT' is not set"),
-        ("nosuchdialect://user:geheim@host/db", "SELECT 1", r"nosuchdialect://user:\*\*\*@host/db names no known database"),
+        ("env:EDGEFLEET_TEST_URL", "SELECT 1", r"nosuchdialect://user:\*\*\*@host/db names no known database"),
     ],
 )
-def test_a_database_that_fails_says_so_in_one_sentence(tiny: Tiny, source: str, query: str, words: str) -> None:
+def test_a_database_that_fails_says_so_in_one_sentence(
+    tiny: Tiny, source: str, query: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEFLEET_TEST_URL", "nosuchdialect://user:geheim@host/db")
     folder = tiny()
     database(folder)
 
@@ -198,17 +201,20 @@ def test_a_database_that_fails_says_so_in_one_sentence(tiny: Tiny, source: str, 
     assert "geheim" not in str(caught.value)
 
 
-def test_a_driver_that_is_not_installed_exits_78_with_the_line_that_installs_it(tiny: Tiny) -> None:
+def test_a_driver_that_is_not_installed_exits_78_with_the_line_that_installs_it(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEFLEET_TEST_URL", "oracle+cx_oracle://user:geheim@host/db")
+
     with pytest.raises(MissingPartError, match=r"oracle\+cx_oracle://user:\*\*\*@host/db needs the driver .*: pip install") as caught:
-        read_table(load_project(tiny(text=SQL), ["data.source='oracle+cx_oracle://user:geheim@host/db'"]))
+        read_table(load_project(tiny(text=SQL), ["data.source='env:EDGEFLEET_TEST_URL'"]))
 
     assert "geheim" not in str(caught.value)
 
 
-def test_a_server_that_is_away_is_named_without_its_password(tiny: Tiny) -> None:
+def test_a_server_that_is_away_is_named_without_its_password(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEFLEET_TEST_URL", "postgresql+psycopg://user:geheim@127.0.0.1:1/db")
 
     with pytest.raises(ConfigError, match=r"postgresql\+psycopg://user:\*\*\*@127.0.0.1:1/db failed: .*[Cc]onnection") as caught:
-        read_table(load_project(tiny(text=SQL), ["data.source='postgresql+psycopg://user:geheim@127.0.0.1:1/db'"]))
+        read_table(load_project(tiny(text=SQL), ["data.source='env:EDGEFLEET_TEST_URL'"]))
 
     assert "\n" not in str(caught.value)
     assert "geheim" not in str(caught.value)
