@@ -6,7 +6,6 @@ EDGEFLEET_FOREIGN names the folder that keeps the environments from run to run; 
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from edgefleet.ports import free_port
 
 MLFLOW = ("mlflow==3.17.2", "onnx==1.23.2", "onnxruntime==1.32.0")
 KFP = ("kfp==2.17.0",)
@@ -67,11 +68,9 @@ def run(python: Path, program: str, *arguments: str, env: dict[str, str] | None 
 
 
 @contextmanager
-def mlflow_server(python: Path, folder: Path) -> Iterator[str]:
-    """A real MLflow server on a free port of this machine, its state in `folder`; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def mlflow_server(python: Path, folder: Path, port: int | None = None) -> Iterator[str]:
+    """A real MLflow server on a port of this machine (a free one when none is named), its state in `folder`; yields its address."""
+    port = free_port() if port is None else port
     url = f"http://127.0.0.1:{port}"
     command = [str(python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from converter.mlmodel import mlflow_files
 from edgefleet.digests import sha256_file, sha256_hex
 from edgefleet.manifest import Input
 from edgefleet.package import FORMAT_VERSION, PackageIndex, write_package
 from edgefleet.registry import NOTE_NAME, register
 from tests.integration import foreign
+from tests.integration.mlflow_models import DOWNLOAD, LOAD, graph
 from trainer.runs import Run
 from trainer.settings import Tracking
 from trainer.tracking import mirror
@@ -122,17 +124,6 @@ def test_a_mirrored_run_is_read_back_by_mlflow_with_parameters_metrics_tags_and_
     assert {"run/run.json", "run/events.ndjson", "run/forest"} <= set(read["files"])
 
 
-DOWNLOAD = """
-import hashlib, json, pathlib, sys
-import mlflow
-mlflow.set_tracking_uri(sys.argv[1])
-version = mlflow.MlflowClient().get_model_version_by_alias(sys.argv[2], "champion")
-folder = pathlib.Path(mlflow.artifacts.download_artifacts(f"models:/{sys.argv[2]}@champion"))
-digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
-print(json.dumps({"version": version.version, "source": version.source, "digests": digests}))
-"""
-
-
 @pytest.mark.usefixtures("client_environment")
 def test_promotion_moves_the_alias_champion_and_rollback_moves_it_back_to_the_same_version(
     server: str, python: Path, tmp_path: Path
@@ -154,50 +145,21 @@ def test_promotion_moves_the_alias_champion_and_rollback_moves_it_back_to_the_sa
         assert entry["digests"]["model.skops"] == sha256_file(folder / "model.skops")
 
 
-LOAD = """
-import json, sys
-import mlflow, numpy, pandas
-mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/pump-bundle@champion")
-answer = model.predict(pandas.DataFrame({"a": [1.0, 2.0], "b": [0.5, -1.0]}))
-print(json.dumps({"answer": numpy.asarray(answer).ravel().tolist(), "digest": model.metadata.metadata["edgefleet_package"]}))
-"""
-
-
 @pytest.mark.usefixtures("client_environment")
 def test_a_registered_bundle_is_loaded_by_its_alias_where_edgefleet_is_not_installed(server: str, python: Path, tmp_path: Path) -> None:
-    content = doubling_graph()
+    content = graph("Add")
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     (bundle / "onnx.onnx").write_bytes(content)
     (bundle / "manifest.json").write_bytes(b"{}")
-    for name, text in mlflow_files(content).items():
+    for name, text in mlflow_files("onnx.onnx", sha256_hex(content), "p" * 64, [Input(name="a"), Input(name="b")]).items():
         (bundle / name).write_bytes(text)
 
     assert register(bundle, "pump-bundle", server) == "1"
 
-    read = json.loads(foreign.run(python, LOAD, server))
+    read = json.loads(foreign.run(python, LOAD, server, "pump-bundle", "a", "b"))
     assert read["answer"] == [2.0, 1.0, 4.0, -2.0]
     assert read["digest"] == "p" * 64
-
-
-def doubling_graph() -> bytes:
-    import onnx
-    from onnx import TensorProto, helper
-
-    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, 2])]
-    outputs = [helper.make_tensor_value_info("margin", TensorProto.FLOAT, [None, 2])]
-    graph = helper.make_graph([helper.make_node("Add", ["input", "input"], ["margin"])], "g", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-def mlflow_files(content: bytes) -> dict[str, bytes]:
-    from converter.mlmodel import mlflow_files as written
-
-    return written("onnx.onnx", sha256_hex(content), "p" * 64, [Input(name="a"), Input(name="b")])
 
 
 DELETE = """
