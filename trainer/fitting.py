@@ -34,12 +34,17 @@ def searches(project: Project, name: str) -> bool:
 
 
 def search_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, problem: Problem) -> dict[str, Any]:
-    """The best parameters and every trial, plain values; an interrupted search goes on where it stood."""
+    """The best parameters and every trial, plain values; an interrupted search goes on where it stood.
+
+    A trial's value is the metric of its decisions, with calibrator and threshold, as it will be judged.
+    """
+    from trainer import judging
     from trainer import search as searching
 
-    settings = stages.project.search
-    inputs = depends(rows, steps) | {"goal": stages.project.tables()["goal"], "name": name}
-    inputs["search"] = {k: v for k, v in stages.project.tables()["search"].items() if k not in NO_MATTER}
+    settings, tables = stages.project.search, stages.project.tables()
+    inputs = depends(rows, steps) | {"goal": tables["goal"], "name": name, "calibrate": stages.project.gates.calibrate}
+    inputs["search"] = {k: v for k, v in tables["search"].items() if k not in NO_MATTER}
+    inputs |= _learnt(stages, problem)
     study = f"{stages.project.name}-{name}-{sha256_hex(canonical_json(inputs))[:16]}"
     storage = settings.storage or f"sqlite:///{stages.cache.folder / 'search.db'}"
 
@@ -48,8 +53,10 @@ def search_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, proble
         z, z_validation = stages.z(rows, steps, "train"), stages.z(rows, steps, "validation")
         metric = METRICS[stages.project.goal.metric]
 
-        def score(predictions: NDArray[np.float64]) -> float:
-            answers = stages.answers(rows, predictions, {})
+        def score(predict: Predict) -> float:
+            predictions = predict(z_validation)
+            decision = judging.decide(stages.project, rows, predict, predictions, partial(stages.z, rows, steps), resamples=0)
+            answers = stages.answers(rows, predictions, decision)
             return metric(validation.label, answers, rows.classes, stages.project.goal)
 
         result = searching.search(
@@ -66,7 +73,7 @@ def search_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, proble
         )
         return {"search.json": canonical_json(msgspec.to_builtins(result))}
 
-    files = stages.step(f"search {name}", find, inputs, [searching.search, *code_of(name)])
+    files = stages.step(f"search {name}", find, inputs, [searching.search, judging.decide, *code_of(name)])
     return dict(msgspec.json.decode(files["search.json"]))
 
 
@@ -109,7 +116,7 @@ def fit_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, problem: 
         return {fitted.model: fitted.content, "fitted.json": canonical_json(notes)}
 
     inputs = depends(rows, steps) | {"parameters": parameters, "name": name}
-    inputs |= {"problem": {k: v for k, v in problem.__dict__.items() if k != "jobs"}, "weight": stages.project.data.class_weight}
+    inputs |= _learnt(stages, problem)
     files = stages.step(f"fit {name}", fit_it, inputs, code_of(name))
     notes = msgspec.json.decode(files["fitted.json"])
     importance = notes.pop("importance")
@@ -125,6 +132,11 @@ def fit_step(stages: "Stages", rows: DataSet, name: str, steps: Steps, problem: 
     for entry in notes["curve"]:
         stages.run.event("epoch", candidate=name, **entry)
     return Fitted(**notes, content=content, predict=predict, importance=None if importance is None else np.array(importance))
+
+
+def _learnt(stages: "Stages", problem: Problem) -> dict[str, Any]:
+    """What of the problem and the weights changes a fit, as part of a step's key."""
+    return {"problem": {k: v for k, v in problem.__dict__.items() if k != "jobs"}, "weight": stages.project.data.class_weight}
 
 
 def depends(rows: DataSet, steps: Steps, fitted: Fitted | None = None) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from edgefleet.steps import Steps
 from trainer.answers import STRANGE, Answers
 from trainer.calibration import calibrate, fit_calibrator
-from trainer.candidates.fitted import Fitted
+from trainer.candidates.fitted import Fitted, Predict
 from trainer.dataset import DataSet
 from trainer.evaluate import evaluate
 from trainer.gates import Gate, judge_candidate
 from trainer.project import Project
 from trainer.robustness import measure_robustness
-from trainer.threshold import anomaly_threshold, binary_costs, choose_threshold
+from trainer.threshold import RESAMPLES, anomaly_threshold, binary_costs, choose_threshold
 
 Cleaned = Callable[[str], NDArray[np.float32]]
 
@@ -52,7 +52,7 @@ def judge(
     """
     validation = rows.of("validation")
     predictions = fitted.predict(cleaned("validation"))
-    decision = decide(project, rows, fitted, predictions, cleaned)
+    decision = decide(project, rows, fitted.predict, predictions, cleaned)
     answers = to_answers(project, rows.classes, predictions, decision)
     evaluation = evaluate(project, validation, answers)
     if baseline:
@@ -66,14 +66,31 @@ def judge(
     return Judged(answers, {**evaluation, "robustness": robustness}, gates, decision)
 
 
-def decide(project: Project, rows: DataSet, fitted: Fitted, predictions: NDArray[np.float64], cleaned: Cleaned) -> dict[str, Any]:
-    """Calibrator and decision threshold, fitted on the validation rows (anomaly: on the normal training rows' scores)."""
+def decide(
+    project: Project,
+    rows: DataSet,
+    predict: Predict,
+    predictions: NDArray[np.float64],
+    cleaned: Cleaned,
+    *,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """Calibrator and decision threshold, fitted on the validation rows (anomaly: on the normal training rows' scores).
+
+    Args:
+        project: The settings.
+        rows: All rows, raw.
+        predict: The model.
+        predictions: Its predictions for the validation rows.
+        cleaned: The cleaned rows of a split.
+        resamples: For the threshold's interval; 0 measures none, as a search needs none.
+    """
     decision: dict[str, Any] = {"threshold": None, "calibrator": None}
     validation = rows.of("validation")
     if project.task == "anomaly":
         training = rows.of("train")
         normal = cleaned("train")[training.label != STRANGE]
-        decision["threshold"] = anomaly_threshold(fitted.predict(normal), project.goal.max_false_alarm_fraction)
+        decision["threshold"] = anomaly_threshold(predict(normal), project.goal.max_false_alarm_fraction)
         return decision
     if project.task != "classification":
         return decision
@@ -90,6 +107,7 @@ def decide(project: Project, rows: DataSet, fitted: Fitted, predictions: NDArray
             false_negative,
             groups=validation.group,
             seed=project.search.seed,
+            resamples=resamples,
         )
         decision |= {"threshold": chosen.threshold, "chosen": msgspec.to_builtins(chosen)}
     return decision

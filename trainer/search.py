@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ConfigError, EdgefleetError
-from trainer.candidates import Problem, defaults, fit, refuse, settings_of, suggest
+from trainer.candidates import Predict, Problem, defaults, fit, refuse, settings_of, suggest
 from trainer.candidates.backends import parallel
 from trainer.search_storage import Storage, open_storage
 from trainer.settings import Search
@@ -64,7 +64,7 @@ def search(
     validation: Validation,
     problem: Problem,
     settings: Search,
-    score: Callable[[NDArray[np.float64]], float],
+    score: Callable[[Predict], float],
     greater_is_better: bool,
     storage: str,
     study: str,
@@ -75,10 +75,10 @@ def search(
     Args:
         name: Candidate.
         train: Cleaned rows [n, ...], labels [n], weights [n] or None.
-        validation: Cleaned rows and labels that `score` speaks of.
+        validation: Cleaned rows and labels that a fit may stop by.
         problem: What shall be learnt.
         settings: Budget, seed, objective, pruning, backend; its `parameters` for this candidate are fixed and not searched.
-        score: Predictions for the validation rows to the metric.
+        score: A fitted model, as a function of cleaned rows, to the metric on the validation rows.
         greater_is_better: Whether more of the metric is better.
         storage: SQLAlchemy URL of a SQLite file or a PostgreSQL database, or `env:NAME`.
         study: Name of the search in the storage: equal names must mean equal rows and settings.
@@ -111,7 +111,7 @@ class _Worker:
     validation: Validation
     problem: Problem
     settings: Search
-    score: Callable[[NDArray[np.float64]], float]
+    score: Callable[[Predict], float]
     greater_is_better: bool
     storage: Storage
     study_name: str
@@ -231,7 +231,7 @@ class _Worker:
             validation=self.validation,
             progress=go_on if self._prunes else None,
         )
-        value = float(self.score(fitted.predict(self.validation[0])))
+        value = float(self.score(fitted.predict))
         if not np.isfinite(value):
             raise ConfigError(f"the metric of its answers is {value}")
         trial.set_user_attr("size_bytes", fitted.size_bytes)

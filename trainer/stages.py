@@ -46,6 +46,7 @@ class Stages:
     champion: ModelPackage | None
     said: Callable[[str], None]
     why: dict[str, str] = field(default_factory=dict)
+    _compiled: dict[str, Steps] = field(default_factory=dict)
     _cleaned: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     _champion_answers: Answers | None = None
 
@@ -70,7 +71,9 @@ class Stages:
         """G1 to G3, which no candidate can change."""
         from trainer import gates
 
-        inputs: dict[str, Any] = {"rows": rows.digest, "gates": self.project.tables()["gates"], "schema": self.project.tables()["schema"]}
+        tables = self.project.tables()
+        inputs: dict[str, Any] = {"rows": rows.digest, **{name: tables[name] for name in ("gates", "schema", "goal")}}
+        inputs["splits"] = tables["data"]["splits"]  # splits by time are asked for their order
         files = self.step("judge rows", lambda: {"gates.json": _json(gates.judge_rows(self.project, rows))}, inputs, [gates.judge_rows])
         return msgspec.json.decode(files["gates.json"], type=list[Gate])
 
@@ -136,7 +139,7 @@ class Stages:
             "model": sha256_hex(winner.fitted.content),
             "steps": sha256_hex(winner.steps.to_json()),
         }
-        inputs |= {"decision": winner.decision, "goal": self.project.tables()["goal"]}
+        inputs |= {"decision": winner.decision, **self._measured_by()}
         files = self.step("test", measure, inputs, [evaluate.evaluate])
         return dict(msgspec.json.decode(files["evaluation.json"]))
 
@@ -166,10 +169,15 @@ class Stages:
 
         self.run.record["steps"] = self.why
         self.cache.prune()
+        self.cache.keep_code()
         publishing.publish(self.project, self.run, status, reason)
 
     def _clean(self, rows: DataSet, *, trees: bool) -> Steps:
         from trainer import cleaning
+
+        name = "clean for trees" if trees else "clean"
+        if name in self._compiled:  # asked once a training, so that its time and its reason are those of the one time it ran
+            return self._compiled[name]
 
         def compile_them() -> dict[str, bytes]:
             training = rows.of("train").x
@@ -177,9 +185,10 @@ class Stages:
                 "steps.json": cleaning.compile_steps(self.project.cleaning, self.project.inputs, training, monotone=not trees).to_json()
             }
 
-        inputs: dict[str, Any] = {"rows": rows.digest, "cleaning": self.project.tables()["cleaning"], "monotone": not trees}
-        name = "clean for trees" if trees else "clean"
-        return Steps.from_json(self.step(name, compile_them, inputs, [cleaning.compile_steps])["steps.json"])
+        tables = self.project.tables()
+        inputs: dict[str, Any] = {"rows": rows.digest, "cleaning": tables["cleaning"], "schema": tables["schema"], "monotone": not trees}
+        files = self.step(name, compile_them, inputs, [cleaning.compile_steps])
+        return self._compiled.setdefault(name, Steps.from_json(files["steps.json"]))
 
     def _problem(self, rows: DataSet, steps: Steps) -> Problem:
         # An image project without steps hands networks its image; everything else is as the steps leave it.
@@ -200,14 +209,17 @@ class Stages:
             judged = judging.judge(self.project, rows, fitted, steps, champion, partial(self.z, rows, steps), baseline=baseline)
             return {"judged.json": canonical_json(judged.plain()), "answers.npz": answers_bytes(judged.answers)}
 
-        tables = self.project.tables()
-        inputs = depends(rows, steps, fitted)
-        inputs |= {name: tables[name] for name in ("goal", "gates")}
+        inputs = depends(rows, steps, fitted) | self._measured_by()
         inputs |= {"champion": None if champion is None or self.champion is None else self.champion.digest, "baseline": baseline}
         files = self.step(f"judge {fitted.name}", judge, inputs, [judging.judge])
         plain = msgspec.json.decode(files["judged.json"])
         gates = msgspec.convert(plain.pop("gates"), list[Gate])
         return {**plain, "gates": gates, "answers": read_answers(files["answers.npz"])}
+
+    def _measured_by(self) -> dict[str, Any]:
+        """What an evaluation and the gates read of the settings, as part of a step's key: goal, limits, inputs, seed of the resamples."""
+        tables = self.project.tables()
+        return {name: tables[name] for name in ("goal", "gates", "schema")} | {"seed": self.project.search.seed}
 
     def answers(self, rows: DataSet, predictions: NDArray[np.float64], decision: dict[str, Any]) -> Answers:
         """A model's predictions as answers."""

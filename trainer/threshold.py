@@ -14,7 +14,7 @@ from trainer.bootstrap import draws
 from trainer.metrics import Floats, cost_matrix
 from trainer.settings import Goal
 
-_RESAMPLES: Final = 1000
+RESAMPLES: Final = 1000
 _CURVE_POINTS: Final = 200
 _FEWEST: Final = 100
 _BUDGET: Final = 200_000_000  # weights drawn in all, as for intervals
@@ -59,6 +59,7 @@ def choose_threshold(
     *,
     groups: NDArray[Any] | None = None,
     seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Threshold:
     """The threshold of least mean cost; of equally good ones the middle of the widest run.
 
@@ -69,6 +70,7 @@ def choose_threshold(
         false_negative: Cost of each false negative, at least 0.
         groups: [n] what rows share: drawn together for the interval.
         seed: Of the resamples.
+        resamples: For the interval; 0: none is measured, and both ends are the threshold.
 
     Raises:
         InputError: No rows, or a probability that is not in [0, 1].
@@ -96,10 +98,10 @@ def choose_threshold(
     cost = costs(np.ones((1, n)))[0]
     best = _middle(cost, edges)
     drawn = []
-    count = max(_FEWEST, min(_RESAMPLES, _BUDGET // n))
+    count = max(_FEWEST, min(resamples, _BUDGET // n)) if resamples else 0
     for weights in draws(np.random.default_rng(seed), n, None if groups is None else groups[order], count):
         drawn += [_middle(row, edges) for row in costs(weights)]
-    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    low, high = np.quantile(drawn or [best], [0.025, 0.975]).tolist()
     shown = np.unique(np.linspace(0, len(cost) - 1, min(len(cost), _CURVE_POINTS)).round().astype(int))
     return Threshold(
         threshold=best,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.candidates import Problem
+from trainer.candidates import Predict, Problem
 from trainer.search import SearchResult, search
 from trainer.settings import Search
 
@@ -29,13 +29,14 @@ def run(storage: str, trials: int, hold: int = 0, **more: Any) -> SearchResult:
     z, label = rows()
     seen = 0
 
-    def score(probabilities: NDArray[np.float64]) -> float:
+    def score(predict: Predict) -> float:
         nonlocal seen
         seen += 1
         if seen == hold:
             sys.stdout.write("holding\n")
             sys.stdout.flush()
             sys.stdin.readline()
+        probabilities = predict(z[200:])
         return float(-np.log(np.maximum(probabilities[np.arange(100), label[200:]], 1e-6)).mean())
 
     settings = Search(candidates=["tree"], seed=11, trials=trials, **more)

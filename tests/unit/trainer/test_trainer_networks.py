@@ -225,7 +225,7 @@ def test_a_search_prunes_networks_that_fall_behind(tmp_path: Any) -> None:
         (z_validation, validation),
         problem("classification", 2),
         Search(candidates=["dense"], trials=10, seed=1, parameters=fixed),
-        lambda probabilities: float((probabilities.argmax(axis=1) == validation).mean()),
+        lambda predict: float((predict(z_validation).argmax(axis=1) == validation).mean()),
         True,
         f"sqlite:///{tmp_path}/search.db",
         "dense",

@@ -27,7 +27,10 @@ def log_loss(probabilities: NDArray[np.float64]) -> float:
 def searched(storage: str, name: str = "tree", score: Any = log_loss, told: Any = None, **settings: Any) -> SearchResult:
     z, label = rows()
     options = Search(candidates=[name], **{"seed": 11, **settings})
-    return search(name, (z[:200], label[:200], None), (z[200:], label[200:]), PROBLEM, options, score, False, storage, name, told)
+    held = (z[200:], label[200:])
+    return search(
+        name, (z[:200], label[:200], None), held, PROBLEM, options, lambda predict: score(predict(held[0])), False, storage, name, told
+    )
 
 
 def without_time(result: SearchResult) -> list[dict[str, Any]]:
@@ -114,10 +117,10 @@ def test_a_metric_that_is_no_number_fails_its_trial(tmp_path: Path) -> None:
 
 def test_rows_that_the_candidate_refuses_stop_the_search_before_it_begins(tmp_path: Path) -> None:
     z, label = rows()
-    z[0, 0] = np.nan
+    z[0, 0], options = np.nan, Search(candidates=["svm"], trials=3)
 
     with pytest.raises(ConfigError, match="add the cleaning step `impute`"):
-        search("svm", (z, label, None), (z, label), PROBLEM, Search(candidates=["svm"], trials=3), log_loss, False, url(tmp_path), "svm")
+        search("svm", (z, label, None), (z, label), PROBLEM, options, lambda _: 0.0, False, url(tmp_path), "svm")
 
     assert not (tmp_path / "search.db").exists()
 
