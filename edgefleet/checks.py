@@ -20,6 +20,7 @@ REASONS: Final = ("ok", "type", "missing", "infinite", "range", "category", "out
 # Reasons from OUTSIDE on are counted; those before refuse the row. The names up to `category` are those of `RowRejected.reason`.
 _COUNTED: Final = OUTSIDE
 _UNSEEN_INDEX: Final = -1
+_OK, _CATEGORY, _UNSEEN = (np.uint8(code) for code in (OK, CATEGORY, UNSEEN))  # a Python number would make int64 of a whole block
 _LARGEST: Final = float(np.finfo(np.float32).max)
 _BLOCK_VALUES: Final = 1 << 16
 
@@ -39,7 +40,9 @@ class Judgement:
         """[n] whether the row must not reach a model."""
         refused = np.zeros(len(self.codes), np.bool_)
         for rows in _blocks(*self.codes.shape):
-            refused[rows] = _refuses(self.codes[rows]).any(axis=1)
+            values = _refuses(self.codes[rows])
+            if np.count_nonzero(values):
+                refused[rows] = values.any(axis=1)
         return refused
 
     def refusals(self) -> int:
@@ -90,6 +93,7 @@ class Checks:
         self._clip_high = np.where(clip, self.high, np.float32(np.inf))
         self._first_index, self._last_index = self.low[self.categories], self.high[self.categories]
         self._beyond = np.where(reject, RANGE, OUTSIDE).astype(np.uint8)
+        self._infinite = np.full(len(inputs), INFINITE, np.uint8)
         self._absent = np.where(self._present, MISSING, OK).astype(np.uint8)
 
     def judge(self, x: NDArray[np.float32]) -> Judgement:
@@ -103,17 +107,16 @@ class Checks:
         if x.ndim != 2 or x.shape[1] != len(self.inputs):
             raise InputError(f"rows of shape {x.shape} do not fit {len(self.inputs)} inputs; give one column per input")
         codes = np.zeros(x.shape, np.uint8)
-        for rows in _blocks(*x.shape):
-            self._judge_block(x[rows], codes[rows])
+        if len(x) == 1:  # the device's case: a row alone needs no broadcasting, which is half of its price
+            self._judge_block(x[0], codes[0])
+        else:
+            for rows in _blocks(*x.shape):
+                self._judge_block(x[rows], codes[rows])
         return Judgement(codes)
 
     def no_category(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which values [n, K] of the `categories` columns of rows [n, F] are neither a category's index, nor unseen, nor missing."""
-        values = x[..., self.categories]
-        # Only a whole number within the limits survives both; NaN does not, and is no wrong index.
-        survives = np.floor(np.minimum(np.maximum(values, self._first_index), self._last_index)) == values
-        wrong: NDArray[np.bool_] = ~(survives | np.isnan(values))
-        return wrong
+        return self._wrong_index(x[..., self.categories])
 
     def clip(self, x: NDArray[np.float32]) -> None:
         """Clip rows [n, F] in place where the policy says so; NaN stays."""
@@ -133,18 +136,25 @@ class Checks:
         return f"{kind}{unit}" + ("" if self._present[at] else " or nothing")
 
     def _judge_block(self, x: NDArray[np.float32], codes: NDArray[np.uint8]) -> None:
-        """Write the reasons of a block of rows into `codes`, which are OK so far."""
-        inside = x >= self.low
-        inside &= x <= self.high
-        plain = bool(inside.all())
-        if not plain:
-            np.copyto(codes, self._beyond, where=~inside)  # NaN too, until its own line
-            np.copyto(codes, INFINITE, where=np.isinf(x))
+        """Write the reasons of rows [n, F] or of one row [F] into `codes`, which are OK so far."""
+        outside = x < self.low  # NaN is on neither side, an infinity beyond every limit
+        outside |= x > self.high
+        if np.count_nonzero(outside):  # costs a sixth of `.any()`, which counts when the block is one row
+            np.copyto(codes, self._beyond, where=outside)
+            np.copyto(codes, self._infinite, where=np.isinf(x))
         if len(self.categories):
-            unseen = np.where(x[:, self.categories] == _UNSEEN_INDEX, UNSEEN, OK)
-            codes[:, self.categories] = np.where(self.no_category(x), CATEGORY, unseen)
-        if not plain:
-            np.copyto(codes, self._absent, where=np.isnan(x))
+            values = x[..., self.categories]
+            codes[..., self.categories] = np.where(self._wrong_index(values), _CATEGORY, np.where(values == _UNSEEN_INDEX, _UNSEEN, _OK))
+        absent = np.isnan(x)
+        if np.count_nonzero(absent):
+            np.copyto(codes, self._absent, where=absent)
+
+    def _wrong_index(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        # Only a whole number within the limits survives; NaN does not, and is no wrong index.
+        survives: NDArray[np.bool_] = np.floor(np.minimum(np.maximum(values, self._first_index), self._last_index)) == values
+        survives |= np.isnan(values)
+        np.logical_not(survives, out=survives)
+        return survives
 
 
 def _limits(inputs: list[Input]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
