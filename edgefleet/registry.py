@@ -8,7 +8,6 @@ environment variables, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, ne
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 CHAMPION: Final = "champion"
 NOTE_NAME: Final = "mlflow.json"  # in a mirrored run folder: where its copy is
 ARTIFACT_FOLDER: Final = "run"
+AGAIN: Final = "register it again when the server is back"
 INSTALL: Final = "pip install 'edgefleet[tracking]'"
 _DIGEST_TAG: Final = "edgefleet.digest"
 _MAX_REASON: Final = 300
@@ -31,7 +31,7 @@ _ENVIRONMENT: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRIN
 _PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
-def register(folder: Path, name: str, url: str, alias: str = CHAMPION) -> str:
+def register(folder: Path, name: str, url: str, alias: str = CHAMPION, *, remedy: str = AGAIN) -> str:
     """Register a model package or bundle as a version of model `name`, and let `alias` point to it.
 
     Args:
@@ -39,6 +39,7 @@ def register(folder: Path, name: str, url: str, alias: str = CHAMPION) -> str:
         name: Name of the registered model; made when missing.
         url: The MLflow server.
         alias: What the promoted version is called.
+        remedy: What to do when the server is away, the end of the sentence.
 
     Returns:
         The version's number, as MLflow writes it.
@@ -54,7 +55,7 @@ def register(folder: Path, name: str, url: str, alias: str = CHAMPION) -> str:
         raise InputError(f"{folder}: neither package.json nor manifest.json is there; name a model package or a bundle")
     digest = sha256_file(index)
     client = open_client(url)
-    with explained(url, f"{folder.name} is not registered; register it again when the server is back"):
+    with explained(url, f"{folder.name} is not registered; {remedy}"):
         version = _known_version(client, name, digest)
         if version is None:
             run_id, path = _mirrored(folder, url) or _uploaded(client, folder, name, digest)
@@ -129,9 +130,24 @@ def explained(url: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, OSError) as err:
-        # An object's address differs at every try.
-        reason = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>(: )?", "", " ".join(str(err).split()))[:_MAX_REASON]
-        raise TransportError(f"MLflow at {_shown(url)} did not take it all ({reason}); {remedy}") from err
+        raise TransportError(f"MLflow at {_shown(url)} did not take it all ({_reason(err)}); {remedy}") from err
+
+
+def _reason(err: BaseException) -> str:
+    """Why, without what differs at every try: of a server that does not answer only the operating system's word."""
+    from requests.exceptions import ConnectionError as NoConnection
+    from requests.exceptions import Timeout
+
+    chain: list[BaseException] = []
+    cause: BaseException | None = err
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    unanswered = any(isinstance(one, NoConnection | Timeout) for one in chain)
+    innermost = [one for one in chain if isinstance(one, OSError)][-1:]
+    if unanswered and innermost:
+        return f"no answer: {innermost[0].strerror or innermost[0]}"[:_MAX_REASON]
+    return " ".join(str(err).split())[:_MAX_REASON]
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:

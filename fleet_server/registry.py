@@ -30,6 +30,7 @@ from fleet_server.store.tables import RELEASE
 LOG = logging.getLogger(__name__)
 
 ACTOR: Final = "mlflow"
+AGAIN: Final = "it is tried again by itself"
 MANIFEST_NAME: Final = "manifest.json"
 LOOK_S: Final = 60.0
 FIRST_PAUSE_S: Final = 5.0
@@ -54,7 +55,7 @@ class Registrar:
             first_pause_s: Seconds before the first retry; each further pause is twice as long, up to LONGEST_PAUSE_S.
         """
         self._services, self._url = services, url
-        self._register_at = register_at or (lambda folder, name: register(folder, name, url, CHAMPION))
+        self._register_at = register_at or (lambda folder, name: register(folder, name, url, CHAMPION, remedy=AGAIN))
         self._first_pause_s = first_pause_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -109,7 +110,7 @@ class Registrar:
             return False
         except Exception as err:  # a client that fails in a way of its own must not stop the other projects
             LOG.exception("mlflow: release %s could not be registered", release_id)
-            self._trouble(before, release_id, f"{release_id} is not registered: {type(err).__name__}: {str(err)[:200]}; it is tried again")
+            self._trouble(before, release_id, f"{release_id} is not registered: {type(err).__name__}: {str(err)[:200]}; {AGAIN}")
             return False
         at = self._services.now_us()
         with self._services.db.write() as connection:

@@ -28,6 +28,7 @@ from fleet_server.read_models import (
     NeedsYou,
     OverviewView,
     Progress,
+    RegistryNote,
     ReleaseRow,
     RolloutRow,
     RolloutView,
@@ -40,6 +41,10 @@ OPERATOR_TOKEN = "eft_invented-operator"
 VIEWER_TOKEN = "eft_invented-viewer"
 CONFLICT_VERSION = 6
 D1, D2, D3 = (letter * 64 for letter in "abc")
+TROUBLE = (
+    "MLflow at http://mlflow.example.org:5000 did not take it all (no answer: Connection refused); digits-3 is not registered; "
+    "it is tried again by itself"
+)
 NAMES = [f"pixel_{r}_{c}" for r in range(8) for c in range(8)]
 
 
@@ -315,7 +320,11 @@ class InventedSource:
         self.view = overview_view()
         self.rollout_rows = [rollout_row(), rollout_row("r-1", verdict="done", state="done", wave=3)]
         self.rollout_views = {"r-2": rollout_view(), "r-large": large_rollout()}
-        self.release_rows = [release("3", overrides=[], attested_devices=0), release(), release("1", gates=[], overrides=[], note="")]
+        self.release_rows = [
+            release("3", overrides=[], attested_devices=0, registry=RegistryNote("", "", None, TROUBLE, ago(40))),
+            release(),
+            release("1", gates=[], overrides=[], note="", registry=RegistryNote("digits", "4", ago(4000), "", None)),
+        ]
         self.device_rows = device_rows()
         self.drift_view: DriftView | None = drift_view()
         self.log = rollout_view().events

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 import fleet_server.page
 from fleet_server.auth import SESSION_COOKIE
+from fleet_server.read_models import RegistryNote
 from tests.unit.fleet_server import page_values as values
 
 SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large",
@@ -87,7 +88,12 @@ def test_hostile_strings_are_text_on_every_screen(client: FlaskClient, source: v
         source.device_rows[3], device_id=HOSTILE, labels={HOSTILE: HOSTILE, "site": HOSTILE}, why=HOSTILE, state="trial", runtimes=[HOSTILE]
     )
     release = values.release(
-        version="4", note=HOSTILE, variants=[HOSTILE], gates=[(HOSTILE, HOSTILE, HOSTILE)], overrides=[(HOSTILE, HOSTILE)]
+        version="4",
+        note=HOSTILE,
+        variants=[HOSTILE],
+        gates=[(HOSTILE, HOSTILE, HOSTILE)],
+        overrides=[(HOSTILE, HOSTILE)],
+        registry=RegistryNote(HOSTILE, HOSTILE, values.NOW, HOSTILE, values.NOW),
     )
     view = values.rollout_view()
     member = replace(view.waves[0].members[0], device_id=HOSTILE, reason=HOSTILE, site=HOSTILE)
@@ -165,6 +171,18 @@ def test_gates_that_do_not_promote_come_first(client: FlaskClient) -> None:
     html = body(client, "/rollouts/r-2").split("<h2>Gates")[1]
 
     assert html.index("Committed and attested") < html.index("Label accuracy") < html.index("Failures") < html.index("Silence")
+
+
+def test_a_release_says_where_it_stands_in_mlflow_or_why_it_does_not(client: FlaskClient, source: values.InventedSource) -> None:
+    cards = body(client, "/releases").split('<section class="card release"')[1:]
+
+    assert ["MLflow" in card for card in cards] == [True, False, True]
+    assert "<b>Not registered in MLflow</b>" in cards[0]
+    assert values.TROUBLE in cards[0]
+    assert "MLflow: <b>digits</b> version 4, alias champion" in cards[2]
+
+    source.rollout_views["r-2"] = replace(source.rollout_views["r-2"], release=source.release_rows[2])
+    assert "MLflow: <b>digits</b> version 4, alias champion" in body(client, "/rollouts/r-2")
 
 
 def test_policy_notes_and_overridden_gates_are_said_on_rollout_and_release(client: FlaskClient) -> None:
