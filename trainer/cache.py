@@ -2,7 +2,8 @@
 
 A step's outcome is a set of files. An entry is one file, `entries/<key>`, complete or absent whatever happens in between; each file in it
 is checked by its sha256 when it is read, and a damaged entry runs the step again. `steps/<name>.json` keeps what the step last ran with, to
-say what changed. Processes that want the same entry wait for each other; other steps do not wait. The size is bounded by `prune` only.
+say what changed; `code.json` what was read of the code, so that the next process need not. Processes that want the same entry wait for each
+other; other steps do not wait. The size is bounded by `prune` only.
 """
 
 import contextlib
@@ -53,7 +54,7 @@ class StepCache:
             packages: Whose code counts, folder by top-level name; the trainer's when left out. Of all others the version counts.
         """
         self.folder = folder
-        self._sources = Sources(packages)
+        self._sources = Sources(packages, folder / "code.json")
 
     def run(self, name: str, function: Callable[[], dict[str, bytes]], *, inputs: Mapping[str, Any], code: Sequence[object]) -> StepResult:
         """Run a step, or take what it made when it last ran with the same code, inputs and libraries.
@@ -82,6 +83,11 @@ class StepCache:
             except OSError as err:
                 raise StorageError(f"{self.folder}: the cache of step {name!r} cannot be written: {err.strerror}; make room") from err
         return StepResult(files=files, key=key, hit=False, why=why)
+
+    def keep_code(self) -> None:
+        """Keep what was read of the code, so that the next process need not read it again; a disk that refuses costs time only."""
+        with contextlib.suppress(OSError):
+            self._sources.keep()
 
     def prune(self, max_bytes: int = MAX_CACHE_BYTES) -> int:
         """Remove the entries used longest ago until the rest takes at most `max_bytes`; return how many bytes went."""

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
+from trainer.code_kept import Units, read_units, sources_digest, write_units
 from trainer.code_modules import EFFECTS, Module, Syntax, Target, bind_imports, parse, sha256_text
 from trainer.code_versions import versions_of
 
+_ALL: Final = "*"  # the unit that names everything of its module
 _ROOT: Final = Path(__file__).parents[1]
 OWN_PACKAGES: Final[dict[str, Path]] = dict.fromkeys(("trainer", "edgefleet"), _ROOT)
 
@@ -35,13 +37,31 @@ class CodeDigest:
 
 
 class Sources:
-    """The files of our packages, each parsed once: what is on disk when first asked counts for the life of this object."""
+    """The files of our packages, each parsed at most once: what is on disk when first asked counts for the life of this object."""
 
-    def __init__(self, packages: Mapping[str, Path] | None = None) -> None:
-        """Args: packages: folder that holds the package or module, by its top name; trainer and edgefleet when left out."""
+    def __init__(self, packages: Mapping[str, Path] | None = None, kept: Path | None = None) -> None:
+        """Take what was read before, where not a byte of the sources has changed since.
+
+        Args:
+            packages: Folder that holds the package or module, by its top name; trainer and edgefleet when left out.
+            kept: File of what `keep` wrote; None: everything is read anew.
+        """
         self._packages = dict(OWN_PACKAGES if packages is None else packages)
         self._modules: dict[str, Module | None] = {}
-        self._units: dict[tuple[str, str], tuple[str, set[tuple[str, str]]]] = {}
+        self._kept = kept
+        self._of = "" if kept is None else sources_digest(self._packages)
+        self._units: Units = {} if kept is None else read_units(kept, self._of)
+        self._known = len(self._units)
+
+    def keep(self) -> None:
+        """Write what was read for the next process; nothing is written when sources changed meanwhile, or where nothing is new.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        if self._kept is not None and len(self._units) > self._known and sources_digest(self._packages) == self._of:
+            write_units(self._kept, self._of, self._units)
+            self._known = len(self._units)
 
     def digest(self, code: Sequence[object]) -> CodeDigest:
         """Digests of all that `code` reaches.
@@ -72,17 +92,20 @@ class Sources:
     def _roots(self, item: object) -> tuple[list[tuple[str, str]], dict[str, str]]:
         if isinstance(item, str):
             module, _, name = item.partition(":")
-            roots = [(module, name)] if name else self._whole(module)
+            roots = [(module, name or _ALL)]
         elif isinstance(item, ModuleType):
-            module, roots = item.__name__, self._whole(item.__name__)
+            module, roots = item.__name__, [(item.__name__, _ALL)]
         else:
             module, name = getattr(item, "__module__", None) or "", getattr(item, "__qualname__", "").partition(".")[0]
             roots = [(module, name)]
-        parsed = self._parsed(module) if self._is_own(module) else None
-        if parsed is None or any(name not in parsed.units and name not in parsed.imports for _, name in roots if name != EFFECTS):
+        if roots[0] not in self._units and not self._has(*roots[0]):
             known = ", ".join(sorted(self._packages))
             raise TypeError(f"{item!r} has no source in the packages {known}: pass what it depends on as an input of the step")
         return (*self._closure(item, roots),)
+
+    def _has(self, module: str, name: str) -> bool:
+        parsed = self._parsed(module) if self._is_own(module) else None
+        return parsed is not None and (name == _ALL or name in parsed.units or name in parsed.imports)
 
     def _closure(self, item: object, roots: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], dict[str, str]]:
         """The roots with the functions that a closure holds, and the digest of its plain values."""
@@ -119,6 +142,9 @@ class Sources:
     def _unit(self, module: str, name: str) -> tuple[str, set[tuple[str, str]]]:
         """Digest of one unit ("" for a mere import) and the units it names."""
         if (module, name) in self._units:
+            return self._units[module, name]
+        if name == _ALL:
+            self._units[module, name] = "", set(self._whole(module))
             return self._units[module, name]
         parsed = self._parsed(module)
         if parsed is None:

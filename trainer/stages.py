@@ -85,17 +85,18 @@ class Stages:
         """
         if (old := self.champion) is None:
             return
-        if [column.name for column in old.inputs()] != [column.name for column in self.project.inputs]:
-            raise InputError(f"champion {old.digest[:12]} has other inputs than the project; train without --champion")
+        from trainer import opened
+
+        if difference := opened.other_inputs(self.project.inputs, old.inputs()):
+            raise InputError(f"champion {old.digest[:12]} has other inputs than the project; train without --champion ({difference})")
         if old.index.classes != rows.classes or old.index.task != self.project.task:
             raise InputError(f"champion {old.digest[:12]} answers {old.index.classes or old.index.task}, the rows hold {rows.classes}")
-        from trainer import opened
 
         def answer() -> dict[str, bytes]:
             return {"answers.npz": answers_bytes(opened.open_predict(old)(rows.of("validation").x))}
 
         files = self.step("champion", answer, {"rows": rows.digest, "champion": old.digest}, [opened.open_predict])
-        self._champion_answers = read_answers(files["answers.npz"])
+        self._champion_answers = opened.speaking_of(read_answers(files["answers.npz"]), rows.classes, self._positive(rows))
 
     def validate(
         self, rows: DataSet, name: str, row_gates: list[Gate], overrides: Sequence[Override], *, baseline: bool = False
@@ -148,17 +149,25 @@ class Stages:
         from trainer import packaging
 
         digest = None if self.champion is None else self.champion.digest
+        git = self.run.record.get("git")
+        commit = None if git is None else f"{git['commit']}{'-dirty' if git['dirty'] else ''}"
 
         def make() -> dict[str, bytes]:
             z = partial(self.z, rows, candidate.steps)
-            return packaging.package_files(self.project, rows, candidate, test=test, champion_digest=digest, cleaned=z)
+            return packaging.package_files(self.project, rows, candidate, test=test, champion_digest=digest, git_commit=commit, cleaned=z)
 
         inputs: dict[str, Any] = {
             "rows": rows.digest,
             "model": sha256_hex(candidate.fitted.content),
             "steps": sha256_hex(candidate.steps.to_json()),
         }
-        inputs |= {"project": self.project.tables(), "champion": digest, "decision": candidate.decision, "test": sha256_hex(_json(test))}
+        inputs |= {
+            "project": self.project.tables(),
+            "champion": digest,
+            "git_commit": commit,
+            "decision": candidate.decision,
+            "test": sha256_hex(_json(test)),
+        }
         inputs |= {"overrides": msgspec.to_builtins(candidate.overrides), "gates": sha256_hex(_json(candidate.gates))}
         files = self.step(f"package {candidate.name}", make, inputs, [packaging.package_files])
         return write_files(self.run.folder / candidate.name / "package", files)
@@ -196,6 +205,11 @@ class Stages:
         shape = tuple(self.project.shape) if image else tuple(steps.output_shape)
         search = self.project.search
         return Problem(task=self.project.task, classes=self._class_count(rows), shape=shape, seed=search.seed, jobs=search.jobs)
+
+    def _positive(self, rows: DataSet) -> str:
+        from trainer.judging import positive_index
+
+        return rows.classes[positive_index(self.project, rows.classes)] if rows.classes else ""
 
     def _class_count(self, rows: DataSet) -> int:
         return len(rows.classes) if self.project.task == "classification" else 0

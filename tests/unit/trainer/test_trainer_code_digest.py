@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer import code_digest
 from trainer.code_digest import CodeDigest, Sources
 from trainer.code_versions import version_of, versions_of
 
@@ -222,3 +223,72 @@ def test_a_second_question_to_the_same_sources_costs_next_to_nothing() -> None:
 
     assert sources.digest(["trainer.training:run_training"]) == first
     assert time.process_time() - begin < 0.1
+
+
+STEPS = {
+    "pipe/__init__.py": "",
+    "pipe/steps.py": "from pipe import base\nimport numpy\n\ndef first():\n    return base.value() + numpy.pi\n",
+    "pipe/base.py": "def value():\n    return 1\n",
+}
+
+
+def package(folder: Path) -> dict[str, Path]:
+    for name, text in STEPS.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return {"pipe": folder}
+
+
+@pytest.mark.parametrize("code", ["pipe.steps:first", "pipe.steps"])
+def test_a_later_process_reads_no_source_and_says_the_same(tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages, kept = package(tmp_path), tmp_path / "kept" / "code.json"
+    before = Sources(packages, kept)
+    first = before.digest([code])
+    before.keep()
+    monkeypatch.setattr(code_digest, "parse", None)
+
+    assert Sources(packages, kept).digest([code]) == first
+    assert {"pipe.steps.first", "pipe.base.value"} <= first.units.keys()
+    assert "numpy" in first.versions
+
+
+def test_what_was_kept_of_other_bytes_is_not_believed(tmp_path: Path) -> None:
+    packages, kept = package(tmp_path), tmp_path / "kept" / "code.json"
+    before = Sources(packages, kept)
+    first = before.digest(["pipe.steps:first"])
+    before.keep()
+    (tmp_path / "pipe" / "base.py").write_text("def value():\n    return 2\n")
+
+    changed = Sources(packages, kept).digest(["pipe.steps:first"])
+
+    assert changed.units["pipe.base.value"] != first.units["pipe.base.value"]
+    assert changed == Sources(packages).digest(["pipe.steps:first"])
+
+
+def test_nothing_is_kept_of_sources_that_changed_while_they_were_read(tmp_path: Path) -> None:
+    packages, kept = package(tmp_path), tmp_path / "kept" / "code.json"
+    sources = Sources(packages, kept)
+    (tmp_path / "pipe" / "base.py").write_text("def value():\n    return 2\n")
+    sources.digest(["pipe.steps:first"])
+
+    sources.keep()
+
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"of": 1, "units": []}', b"\xff"])
+def test_a_damaged_file_of_kept_code_is_as_none(tmp_path: Path, content: bytes) -> None:
+    packages, kept = package(tmp_path), tmp_path / "code.json"
+    kept.write_bytes(content)
+
+    assert Sources(packages, kept).digest(["pipe.steps:first"]) == Sources(packages).digest(["pipe.steps:first"])
+
+
+def test_code_that_is_not_there_is_refused_although_units_are_kept(tmp_path: Path) -> None:
+    packages, kept = package(tmp_path), tmp_path / "code.json"
+    before = Sources(packages, kept)
+    before.digest(["pipe.steps"])
+    before.keep()
+
+    with pytest.raises(TypeError, match="has no source"):
+        Sources(packages, kept).digest(["pipe.steps:absent"])
