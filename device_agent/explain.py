@@ -1,7 +1,8 @@
 """Explanations on the device: what moved the answer, in margin units, adding up to the margin of the predicted class.
 
-Trees are explained exactly (`treeshap.py`); other models by sampled permutations against background rows, with an error bar (`sampled.py`).
-Both speak of the margin, never of the probability, where far more samples would be needed.
+Linear models (`linear.py`) and trees (`treeshap.py`) are explained exactly; other models by a small network that was fitted to their Shapley
+values (`amortised.py`), or by sampled permutations against background rows (`sampled.py`), both with an error bar.
+All speak of the margin, never of the probability, where far more samples would be needed.
 """
 
 import zipfile
@@ -10,7 +11,9 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from device_agent.amortised import AmortisedExplainer
 from device_agent.explanation import Explainer, Explanation
+from device_agent.linear import LinearExplainer
 from device_agent.sampled import SampledExplainer
 from device_agent.treeshap import TreeExplainer
 from edgefleet.errors import ArtifactError
@@ -37,11 +40,15 @@ def open_explainer(content: bytes, method: str, names: tuple[str, ...], columns:
     found = str(arrays.get("method", ""))
     if found != method:
         raise ArtifactError(f"explainer: its method is {found[:40]!r}, the manifest says {method!r}; convert the package again")
+    if method == "linear":
+        return LinearExplainer(arrays, names, columns)
     if method == "treeshap":
         return TreeExplainer(arrays, names, columns)
+    if method == "amortised":
+        return AmortisedExplainer(arrays, names, columns)
     if method == "sampled":
-        return SampledExplainer(arrays.get("background"), names)
-    raise ArtifactError(f"explainer: method {method!r} is unknown, this agent knows treeshap and sampled; upgrade it")
+        return SampledExplainer(arrays.get("background"), names, players=arrays.get("players"))
+    raise ArtifactError(f"explainer: method {method!r} is unknown, this agent knows linear, treeshap, amortised and sampled; upgrade it")
 
 
 def _read_bounded(content: bytes) -> dict[str, NDArray[Any]]:

@@ -1,11 +1,14 @@
-"""What an explanation says, and what every explainer offers."""
+"""What an explanation says, what every explainer offers, and what they share: classes, arrays of the file, cleaning in front."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgefleet.errors import ArtifactError
+from edgefleet.steps import Steps
 
 Matrix = NDArray[np.float32]
 Margins = Callable[[Matrix], Matrix]
@@ -16,10 +19,10 @@ class Explanation:
     """One explained answer.
 
     Attributes:
-        base: Expected margin of the predicted class: over the training rows (trees) or the background rows (sampled).
+        base: Expected margin of the predicted class: over the training rows (treeshap, linear) or the background rows (amortised, sampled).
         contributions: [F] float64, margin units, in the order of the manifest's inputs.
         names: The inputs' names.
-        method: `treeshap` or `sampled`.
+        method: `linear`, `treeshap`, `amortised` or `sampled`.
         error: [F] half-width of the 95 % interval of each contribution: zeros when exact, None when too few samples tell.
         gap: margin - base - sum(contributions): what the contributions do not account for.
     """
@@ -52,9 +55,62 @@ class Explainer(Protocol):
         """Explain.
 
         Args:
-            row: [F] float32 as the model got it.
+            row: [F] or, for a model of windows, [T, F] float32 as the model got it.
             index: Predicted class, None for one value.
             margin: Margin of the predicted class that the model answered.
-            margins: The model itself, [n, F] -> [n, K], outside all statistics.
+            margins: The model itself, [n, F] or [n, T, F] -> [n, K], outside all statistics.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """The way from a raw row to the columns that an exact explanation speaks of, and back to the raw inputs.
+
+    Attributes:
+        steps: The cleaning steps of the model.
+        sources: [C] for every cleaned value the raw input that it derives from; contributions are summed by it.
+    """
+
+    steps: Steps
+    sources: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, arrays: dict[str, NDArray[Any]], inputs: int) -> "Cleaning":
+        """From the arrays `steps` (the bytes of their JSON) of an explainer file; without it the model takes raw rows.
+
+        Raises:
+            ArtifactError: Damaged, or made for another number of inputs.
+        """
+        found = arrays.get("steps")
+        if found is None:
+            return cls(Steps.identity((inputs,)), np.arange(inputs))
+        if found.dtype != np.uint8 or found.ndim != 1:
+            raise ArtifactError("explainer: its cleaning steps are no bytes; convert the package again")
+        steps = Steps.from_json(found.tobytes())
+        if steps.input_shape[-1] != inputs:
+            raise ArtifactError(f"explainer: its cleaning steps take {steps.input_shape[-1]} inputs, the model {inputs}; convert again")
+        return cls(steps, np.array(steps.sources, np.intp))
+
+    def run(self, row: Matrix) -> Matrix:
+        """[C] cleaned values of one row, in row-major order."""
+        return row if self.steps.is_identity else self.steps.run(row[None])[0].ravel()
+
+
+def column_of(index: int | None, columns: int) -> tuple[int, float]:
+    """(column, sign) of a class's margin: where two classes share one column, the first has the negative of it."""
+    if columns == 1:
+        return 0, -1.0 if index == 0 else 1.0
+    return index or 0, 1.0
+
+
+def array_of(arrays: dict[str, NDArray[Any]], name: str, dimensions: int) -> NDArray[Any]:
+    """An array of numbers of an explainer file.
+
+    Raises:
+        ArtifactError: Missing, or of another form.
+    """
+    found = arrays.get(name)
+    if found is None or found.ndim != dimensions or found.dtype.kind not in "fiub":
+        raise ArtifactError(f"explainer: array {name!r} is missing or of another form; convert the package again")
+    return found
