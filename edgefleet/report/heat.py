@@ -74,5 +74,11 @@ def _cell(x: float, y: float, side: float, tall: float, value: float, shade: flo
     box = {"x": at(x), "y": at(y), "width": at(side - 1.5), "height": at(tall - 1.5), "fill_opacity": f"{0.04 + 0.96 * strength:.2f}"}
     pieces = [element("rect", tip, class_="f0" if shade >= 0 else "f1", **box)]
     if figures and side >= 20:
-        pieces.append(label(x + side / 2 - 0.75, y + tall / 2 + 4, number(value, 2), "mid on" if strength > _DARK else "mid name"))
+        pieces.append(label(x + side / 2 - 0.75, y + tall / 2 + 4, _figure(value), "mid on" if strength > _DARK else "mid name"))
     return pieces
+
+
+def _figure(value: float) -> str:
+    """At most two decimals: more digits of a small share would reach into the next cell; the tooltip has them."""
+    rounded = round(value, 2)
+    return number(rounded, 1 if abs(rounded) < 0.1 else 2)

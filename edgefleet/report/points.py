@@ -119,7 +119,7 @@ class Dot:
 
 def intervals(title: str, items: Sequence[Dot], value_label: str, *, limit: float | None = None, limit_name: str = "limit") -> Html:
     """Dots with whiskers, one a row, against a limit."""
-    left, right = name_width([item.name for item in items], 160), name_width([item.note for item in items], 90)
+    left, right = name_width([item.name for item in items], 200), name_width([item.note for item in items], 90)
     height = len(items) * _ROW + 54
     ends = [end for item in items for end in (item.value, item.low, item.high) if end is not None]
     x = Scale(*around(ends + ([] if limit is None else [limit])), left, WIDTH - right)

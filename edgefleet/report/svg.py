@@ -40,7 +40,11 @@ class Scale:
         return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """About `count` round values within the scale."""
+        """About `count` round values within the scale.
+
+        >>> Scale(0.0, 4e-14, 0, 1).ticks(4)
+        [0.0, 1e-14, 2e-14, 3e-14, 4e-14]
+        """
         if self.log:
             powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
             tens = [10.0**power for power in powers]
@@ -52,7 +56,7 @@ class Scale:
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
         first = math.ceil(self.low / step - 1e-9)
-        return [round(i * step, 12) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return [float(f"{i * step:.12g}") for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
 def around(values: Sequence[float], *, zero: bool = False, log: bool = False) -> tuple[float, float]:

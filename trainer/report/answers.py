@@ -24,7 +24,7 @@ def metrics(record: RunRecord) -> Html:
     names = list(dict.fromkeys(name for split in splits for name in record.metrics[split]))
     rows = [(name, *(cell for split in splits for cell in _measured(record.metrics[split].get(name)))) for name in names]
     header = ("Metric", *(title for split in splits for title in (f"{split}", "95 % interval", "n")))
-    shares = [Dot(f"{name}, {split}", m.value, m.low, m.high, f"n = {number(m.n)}" if m.n else "")
+    shares = [Dot(f"{name}, {split}", m.value, m.low, m.high)
               for name in names for split in splits if (m := record.metrics[split].get(name)) and _is_share(m)]  # fmt: skip
     chart = intervals("Metrics between 0 and 1", shares[:24], "95 % interval") if shares else EMPTY
     once = note("Test rows are looked at once a package.") if "test" in splits else EMPTY
@@ -50,10 +50,14 @@ def slices(record: RunRecord) -> Html:
     names = [f"{part.column} = {part.name}" if part.column else part.name for part in shown]
     named = list(zip(names, shown, strict=True))
     dots = [Dot(name, part.value, part.low, part.high, f"n = {number(part.n)}", bad=part.verdict == "fail") for name, part in named]
-    rows = [(chip(part.verdict), name, part.value, between(part.low, part.high), part.n) for name, part in named]
+    judged = any(part.verdict for part in shown)
+    what = "Mean absolute error" if record.task in ("regression", "rul") else "Accuracy"
+    rows = [((chip(part.verdict),) if judged else ()) + (name, part.value, between(part.low, part.high), part.n) for name, part in named]
     more = note(f"{len(record.slices) - len(shown)} further slices are not shown.") if len(record.slices) > len(shown) else EMPTY
-    listed = table(("Verdict", "Slice", "Value", "95 % interval", "n"), rows, numbers=(2, 3, 4))
-    return join(_rows_note(record), beside(listed, intervals("Slices", dots, "value with 95 % interval")), more)
+    first = ("Verdict",) if judged else ()
+    listed = table((*first, "Slice", what, "95 % interval", "n"), rows, numbers=range(len(first) + 1, len(first) + 4))
+    chart = intervals("Slices", dots, f"{what.lower()}, 95 % interval")
+    return join(_rows_note(record), beside(listed, chart), more)
 
 
 def _rows_note(record: RunRecord) -> Html:

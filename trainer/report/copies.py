@@ -25,27 +25,15 @@ class Copies:
 
 
 def count_copies(rows: DataSet) -> Copies:
-    """Equal rows by a 64-bit hash of their values; a false match among 10 million rows has a chance of 1 in 300,000."""
-    key = row_keys(rows.x.reshape(len(rows), -1))
+    """Equal rows by the 64-bit hash of their values that gate G3 uses."""
+    from trainer.gates.leakage import row_hashes  # what G3 calls equal
+
+    key = row_hashes(rows.x)
     by_split = {name: key[rows.split == name] for name in ("train", "validation", "test")}
     within = {name: len(keys) - len(np.unique(keys)) for name, keys in by_split.items() if len(keys)}
     couples = (("train", "validation"), ("train", "test"), ("validation", "test"))
     across = {(a, b): int(np.isin(by_split[b], by_split[a]).sum()) for a, b in couples if len(by_split[a]) and len(by_split[b])}
     return Copies(within, across, _contradicting(key, rows) if rows.classes else 0)
-
-
-def row_keys(x: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """[n] hash of each row's values, the same in every process."""
-    factors = np.asarray(np.random.default_rng(0).integers(1, 2**63, size=(x.shape[1],), dtype=np.uint64))
-    # Odd factors lose no bit.
-    factors = factors | np.uint64(1)
-    key = np.zeros(len(x), np.uint64)
-    for column, factor in enumerate(factors):
-        values = np.where(np.isnan(x[:, column]), np.float32(np.nan), x[:, column] + np.float32(0))
-        key += values.view(np.uint32).astype(np.uint64) * factor
-        # The mixing keeps sums of small whole numbers apart.
-        key ^= key >> np.uint64(29)
-    return key
 
 
 def _contradicting(key: NDArray[np.uint64], rows: DataSet) -> int:

@@ -1,6 +1,10 @@
 """Sections of the data report that look for trouble: leakage, copies, shift, missing values, inputs that say the same."""
 
+from datetime import UTC, datetime
+from typing import Final
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edgefleet.report.bars import categories
 from edgefleet.report.heat import heat
@@ -14,6 +18,8 @@ from trainer.report.findings import Findings
 from trainer.report.shift import time_effects
 
 MOST_CELLS = 30
+_DATES_FROM_S: Final = 315_532_800.0  # 1980
+_DATES_TO_S: Final = 32_503_680_000.0  # 3000
 
 
 def leaks(found: Findings) -> Html:
@@ -82,11 +88,23 @@ def over_time(found: Findings) -> Html:
     effects, ends = time_effects(found.last[found.some], time, found.is_category)
     worst = np.nan_to_num(effects, nan=0.0).max(axis=1)
     order = np.argsort(-worst, kind="stable")[:20]
-    columns = [number(float(end)) for end in ends[1:-1]]
+    columns = moments(ends)[1:-1]
     says = f"The largest change is {found.names[order[0]]}, effect {number(float(worst[order[0]]))}."
     chart = heat("Effect against the first eighth of the rows", [found.names[i] for i in order], columns, effects[order].tolist(),
                  column_label="span of time begins at", says=says)  # fmt: skip
     return join(paragraph(f"{says} Seven later spans of equally many rows are compared with the first."), grid(chart))
+
+
+def moments(times_s: NDArray[np.float64]) -> list[str]:
+    """Times as a chart names them: dates where they are seconds since 1970 (all after 1980), else numbers.
+
+    >>> moments(np.array([1.6e9, 1.7e9])), moments(np.array([29.0, 59.0]))
+    (['2020-09-13', '2023-11-14'], ['29', '59'])
+    """
+    if times_s.min() < _DATES_FROM_S or times_s.max() >= _DATES_TO_S:
+        return [number(float(time)) for time in times_s]
+    digits = len("2020-09-13") if np.ptp(times_s) > 30 * 86_400 else len("2020-09-13 12:26")
+    return [datetime.fromtimestamp(float(time), UTC).isoformat(" ")[:digits] for time in times_s]
 
 
 def missing(found: Findings) -> Html:

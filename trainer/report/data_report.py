@@ -91,7 +91,8 @@ def _rows(found: Findings, whole: "pandas.DataFrame") -> Html:
     header = ("Split", "Rows", "Share", *(["Groups"] if rows.group is not None else []))
     named = [note(f"Left out: {'; '.join(rows.named_breaches[:5])}.")] if rows.named_breaches else []
     splits = found.project.data.splits
-    method = f"column {found.project.data.split}" if splits.method == "column" else f"{splits.method}, seed {splits.seed}"
+    drawn = f", seed {splits.seed}" if splits.method in ("random", "group") else ""
+    method = f"column {found.project.data.split}" if splits.method == "column" else f"{splits.method}{drawn}"
     digest = [note(f"Digest of the rows: {rows.digest}.")] if rows.digest else []
     return join(figures(shown), table(header, parts, numbers=(1, 2, 3), caption=f"Splits by {method}"), *named, *digest)
 
@@ -166,16 +167,16 @@ def _distributions(found: Findings) -> Html:
 
 def _others(found: Findings, whole: "pandas.DataFrame") -> Html:
     data = found.project.data
-    roles = {
+    roles: dict[str | None, str] = {
         data.label: "label",
-        data.split: "split",
+        **({data.split: "split"} if data.splits.method == "column" else {}),
         data.id: "row name",
         data.group: "group",
         data.time: "time",
         data.weight: "weight",
         data.slice: "slice",
     }
-    roles |= dict.fromkeys(data.slices, "slice")
+    roles |= dict.fromkeys([*data.slices, *found.project.gates.fairness], "slice")
     inputs = set(found.names)
     others = [str(name) for name in whole.columns if str(name) not in inputs]
     rows = [(name, roles.get(name, "not used"), str(whole[name].dtype), int(whole[name].isna().sum())) for name in others[:60]]

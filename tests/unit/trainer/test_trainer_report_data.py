@@ -1,5 +1,6 @@
 """The data report: what it finds in rows with a leak, a shift and copies, and that it stays small and quick."""
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from edgefleet.manifest import Input
+from edgefleet.report.heat import heat
 from tests.unit.trainer.report_records import invented_project, invented_rows
 from trainer.dataset import DataSet
+from trainer.gates.leakage import row_hashes
 from trainer.report.associations import associations, rank_correlations
-from trainer.report.copies import count_copies, missing_together, row_keys
+from trainer.report.copies import count_copies, missing_together
 from trainer.report.data_report import write_data_report
 from trainer.report.distributions import distribution
 from trainer.report.shift import gap, split_shifts, time_effects
@@ -182,13 +185,13 @@ def test_an_input_that_wanders_grows_over_the_spans() -> None:
 
 
 def test_rows_of_zero_and_minus_zero_and_of_two_missing_values_are_copies() -> None:
-    keys = row_keys(np.array([[0.0, np.nan], [-0.0, -np.nan], [0.0, 1.0]], np.float32))
+    keys = row_hashes(np.array([[0.0, np.nan], [-0.0, -np.nan], [0.0, 1.0]], np.float32))
     assert keys[0] == keys[1]
     assert keys[0] != keys[2]
 
 
 def test_rows_with_the_same_values_in_another_order_are_no_copies() -> None:
-    keys = row_keys(np.array(list(np.ndindex(20, 20, 20)), np.float32))
+    keys = row_hashes(np.array(list(np.ndindex(20, 20, 20)), np.float32))
     assert len(np.unique(keys)) == 8000
 
 
@@ -223,3 +226,20 @@ def test_rare_categories_are_one_bar_and_missing_ones_their_own() -> None:
     drawn = distribution(Input(name="tool", kind="category", categories=[f"c{i}" for i in range(30)]), values, np.full(120, "train"))
     assert drawn.names[:2] == ["(unseen)", "(missing)"]
     assert drawn.names[-1] == "22 others"
+
+
+def test_spans_of_dates_begin_at_dates_and_not_at_seconds(tmp_path: Path) -> None:
+    rows = invented_rows()
+    timed = replace(rows, time=1_577_836_800.0 + 86_400.0 * np.arange(len(rows), dtype=np.float64))
+
+    page = written(timed, tmp_path)
+
+    assert "2020-0" in page.split("Shift over time")[-1]
+    assert "e9" not in page.split("Shift over time")[-1].split("</section>")[0]
+
+
+def test_small_figures_of_a_heat_map_stay_inside_their_cells() -> None:
+    page = heat("Effect", ["a"], ["b", "c", "d"], [[0.00734, 1234.0, -0.128]])
+
+    assert re.findall(r"<text [^>]*>([^<]*)</text>", page)[-3:] == ["0.01", "1,234", "\u22120.13"]
+    assert "0.00734" in page  # the tooltip

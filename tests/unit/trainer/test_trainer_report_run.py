@@ -208,9 +208,14 @@ def test_empty_findings_are_absent_and_not_empty_sections(tmp_path: Path) -> Non
     assert "not shown: calibration, decision threshold, confusion, residuals." in parsed(page).text
 
 
-def test_a_slice_that_nobody_judged_has_no_verdict(tmp_path: Path) -> None:
-    page = write_run_report({"slices": [{"column": "line", "name": "B", "n": 40, "value": 0.8}]}, tmp_path / "run.html").read_text("utf-8")
-    assert "<td></td><td>line = B</td>" in page
+def test_slices_say_what_was_measured_and_have_no_column_of_verdicts_that_nobody_gave(tmp_path: Path) -> None:
+    part = {"column": "line", "name": "B", "n": 40, "value": 0.8}
+
+    unjudged = write_run_report({"task": "rul", "slices": [part]}, tmp_path / "a.html").read_text("utf-8")
+    judged = write_run_report({"slices": [{**part, "verdict": "pass"}]}, tmp_path / "b.html").read_text("utf-8")
+
+    assert ("Mean absolute error</th>" in unjudged, "Verdict</th>" in unjudged) == (True, False)
+    assert ("Accuracy</th>" in judged, "Verdict</th>" in judged) == (True, True)
 
 
 def test_splits_stand_in_reading_order_whatever_order_the_record_has(tmp_path: Path) -> None:
