@@ -1,7 +1,8 @@
 """A model package as a function: its own answers to raw rows, through cleaning, model, calibrator and threshold."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ArtifactError, InputError
 from edgefleet.isolate import ChildFailed, run_isolated
+from edgefleet.manifest import Input
 from edgefleet.package import ModelPackage, npz_bytes, read_npz
 from trainer.answers import STRANGE, Answers
 from trainer.candidates.fitted import Predict, Problem
@@ -56,6 +58,27 @@ def open_predict(package: ModelPackage) -> Callable[[NDArray[np.float32]], Answe
         return Answers(probabilities=predictions, threshold=index.threshold, positive=positive)
 
     return answers
+
+
+def speaking_of(answers: Answers, classes: list[str], positive: str) -> Answers:
+    """The same answers with the class that a goal's binary metrics speak of, where it names another than the package.
+
+    Raises:
+        InputError: The package decides by a threshold of its own class.
+    """
+    if answers.probabilities is None or positive not in classes or answers.positive == classes.index(positive):
+        return answers
+    if answers.threshold is not None:
+        raise InputError(f"goal.positive = {positive!r}, but the package's threshold speaks of {classes[answers.positive]!r}; name that")
+    return replace(answers, positive=classes.index(positive))
+
+
+def other_inputs(one: Sequence[Input], other: Sequence[Input]) -> str:
+    """In what two schemas give a row's numbers another meaning: names, kinds, or the order of categories; empty where they do not."""
+    if [column.name for column in one] != [column.name for column in other]:
+        return "other names"
+    changed = [a.name for a, b in zip(one, other, strict=True) if (a.kind, a.categories) != (b.kind, b.categories)]
+    return f"another kind or other categories of {', '.join(changed[:5])}" if changed else ""
 
 
 def project_of(package: ModelPackage) -> "Project":

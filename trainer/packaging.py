@@ -57,6 +57,7 @@ def package_files(
     *,
     test: dict[str, Any] | None,
     champion_digest: str | None,
+    git_commit: str | None = None,
     cleaned: Cleaned | None = None,
 ) -> dict[str, bytes]:
     """The package of a candidate of a training, as files.
@@ -67,9 +68,10 @@ def package_files(
         candidate: The model and its verdicts.
         test: `evaluate` on the test rows for the winner; None for the others, whose test rows stay unseen.
         champion_digest: Package digest of the champion it was compared with.
+        git_commit: Commit of the project folder's repository, with `-dirty` where the folder differs from it; None without one.
         cleaned: The cleaned rows of a split, where the caller has them already.
     """
-    made_of = provenance(project, rows, candidate.fitted, champion_digest)
+    made_of = provenance(project, rows, candidate.fitted, champion_digest, git_commit=git_commit)
     evaluation = {
         "metric": project.goal.metric,
         "validation": candidate.evaluation,

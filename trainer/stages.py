@@ -89,7 +89,8 @@ class Stages:
 
         if difference := opened.other_inputs(self.project.inputs, old.inputs()):
             raise InputError(f"champion {old.digest[:12]} has other inputs than the project; train without --champion ({difference})")
-        if old.index.classes != rows.classes or old.index.task != self.project.task:
+        classes = rows.classes if self.project.task == "classification" else []  # of a detector a package names none
+        if old.index.classes != classes or old.index.task != self.project.task:
             raise InputError(f"champion {old.digest[:12]} answers {old.index.classes or old.index.task}, the rows hold {rows.classes}")
 
         def answer() -> dict[str, bytes]:

@@ -12,13 +12,12 @@ import numpy as np
 
 from edgefleet.errors import InputError
 from edgefleet.package import ModelPackage
-from trainer.answers import Answers
 from trainer.dataset import DataSet
 from trainer.gates import Gate, judge_candidate, overrule
 from trainer.gates.data import judge_quality, judge_schema
 from trainer.gates.leakage import judge_leakage
 from trainer.new_rows import for_any_rows, new_rows
-from trainer.opened import open_predict, project_of
+from trainer.opened import open_predict, other_inputs, project_of, speaking_of
 from trainer.project import PROJECT_NAME, Project, load_project
 
 
@@ -61,7 +60,7 @@ def validate(package: ModelPackage, data: Path) -> Validation:
     else:
         project, rows = _of_file(package, data)
     predict = open_predict(package)
-    answers = _fit_goal(project, rows, predict(rows.x))
+    answers = speaking_of(predict(rows.x), rows.classes, project.goal.positive)
     gates = [*_row_gates(package, project, rows), *judge_candidate(project, rows, answers, predict, None)]
     evaluation = evaluate(project, rows, answers)
     blocking = overrule(gates, [], project.gates.allow_inconclusive)[2]
@@ -85,8 +84,10 @@ def _of_project(package: ModelPackage, folder: Path) -> tuple[Project, DataSet]:
     from trainer.load import load_rows
 
     project = load_project(folder)
-    if [column.name for column in project.inputs] != [column.name for column in package.inputs()]:
-        raise InputError(f"{folder} has other inputs than package {package.digest[:12]}; give the project that it was trained from")
+    if difference := other_inputs(project.inputs, package.inputs()):
+        raise InputError(
+            f"{folder} has other inputs than package {package.digest[:12]} ({difference}); give the project that it was trained from"
+        )
     rows = load_rows(project)
     rows = rows.take(np.flatnonzero(rows.split != "train"))
     if package.index.task == "classification" and rows.classes != package.index.classes:
@@ -95,18 +96,6 @@ def _of_project(package: ModelPackage, folder: Path) -> tuple[Project, DataSet]:
         place = np.array([package.index.classes.index(name) for name in rows.classes])
         rows = replace(rows, label=place[rows.label], classes=package.index.classes)
     return project, replace(rows, split=np.full(len(rows), "validation"))
-
-
-def _fit_goal(project: Project, rows: DataSet, answers: Answers) -> Answers:
-    """The class that the goal's metric speaks of, where a project folder names another than the package."""
-    if rows.classes and project.goal.positive in rows.classes and answers.probabilities is not None:
-        positive = rows.classes.index(project.goal.positive)
-        if positive != answers.positive and answers.threshold is not None:
-            raise InputError(
-                f"goal.positive = {project.goal.positive!r}, but the package's threshold speaks of {rows.classes[answers.positive]!r}"
-            )
-        return replace(answers, positive=positive)
-    return answers
 
 
 def _row_gates(package: ModelPackage, project: Project, rows: DataSet) -> list[Gate]:
@@ -125,6 +114,7 @@ def _row_gates(package: ModelPackage, project: Project, rows: DataSet) -> list[G
         # Of which group the kept rows were is not known any more.
         group=None if rows.group is None else np.concatenate([training, rows.group]),
         time=None,
+        weight=None,
     )
     as_training = replace(rows, split=np.full(len(rows), "train"))
     return [judge_schema(rows), judge_quality(project, as_training), judge_leakage(for_any_rows(project), both)]

@@ -118,6 +118,38 @@ def test_a_project_brings_its_own_goal_and_its_training_rows_are_left_out(packag
     assert next(gate for gate in found.gates if gate.gate == "G4").limit == 0.999
 
 
+PROJECT = """
+[goal]
+name = "sum"
+question = "?"
+minimum = 0.9
+[data]
+source = "rows.csv"
+label = "answer"
+weight = "weight"
+[schema]
+numbers = ["a", "b", "c"]
+[search]
+candidates = ["logistic"]
+"""
+
+
+def test_a_project_with_weights_can_be_judged(package: ModelPackage, tmp_path: Path) -> None:
+    rows(tmp_path / "rows.csv", 5, split=np.array(["train", "validation", "test"])[np.arange(N) % 3], weight=np.arange(N) % 5 + 1.0)
+    (tmp_path / "project.toml").write_text(PROJECT)
+
+    assert validate(package, tmp_path).rows == 400
+
+
+def test_a_project_whose_columns_mean_something_else_is_refused(package: ModelPackage, tmp_path: Path) -> None:
+    rows(tmp_path / "rows.csv", 5)
+    other = """inputs = [{ name = "a" }, { name = "b", kind = "category", categories = ["x", "y"] }, { name = "c" }]"""
+    (tmp_path / "project.toml").write_text(PROJECT.replace('numbers = ["a", "b", "c"]', other))
+
+    with pytest.raises(InputError, match="another kind or other categories of b"):
+        validate(package, tmp_path)
+
+
 def test_the_command_prints_one_document_and_fails_by_its_exit(package: ModelPackage, tmp_path: Path) -> None:
     good = CliRunner().invoke(command, [str(package.folder), "--data", str(rows(tmp_path / "good.csv", 1)), "--json"])
     bad = CliRunner().invoke(command, [str(package.folder), "--data", str(rows(tmp_path / "bad.csv", 1, flipped=0.5)), "--json"])
