@@ -1,143 +1,159 @@
-"""All work that needs TensorFlow, in one child process per package, because its import alone takes seconds.
+"""A package's Keras model as one function of raw rows with the outputs `margin` and `probabilities`; in the TensorFlow child only.
 
-`convert_keras(job)` is called by `converter.isolate`: it loads the model, names its outputs, answers the package's rows with the original,
-and writes the fp32 files. A target that fails does not take the others with it.
+Read next: `meanings.py`, what its outputs mean.
 """
 
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.calibrators import calibrate, parse_calibrator
 from converter.originals import Original
-from converter.to_onnx.steps import merge_bytes
+from converter.to_tflite.graph import Answer
+from converter.to_tflite.meanings import SIGNATURE_NAME, Signature, imported, own
+from converter.to_tflite.probabilities import calibrated
 from converter.to_tflite.steps import run_in_tensorflow
-from edgefleet.errors import VerdictError
-from edgefleet.package import read_npz
+from edgefleet.errors import ArtifactError, VerdictError
+from edgefleet.package import ModelPackage
 from edgefleet.steps import Steps
 
-MAX_REASON: Final = 300
+CALIBRATOR_NAME: Final = "calibrator.json"
 _ROWS_AT_ONCE: Final = 256
 
 
-def convert_keras(job: dict[str, Any]) -> dict[str, Any]:
-    """The child's whole work.
+@dataclass(frozen=True)
+class Network:
+    """The model of a package.
 
-    Args:
-        job: `model` (path of the .keras file), `steps` (JSON of the cleaning in front of it), `targets` (of onnx-fp32 and tflite-fp32),
-            `folder` (for the results), `rows` {name: path of an .npz with raw x}.
-
-    Returns:
-        `files` {target: path}, `failed` {target: reason}, `answers` {row set: path}.
+    Attributes:
+        answer: Cleaned rows to `margin` and, for classifiers, `probabilities` as the model itself gives them.
+        steps: Cleaning in front of it.
+        classes: Number of classes; 0 for values and scores.
+        calibrator: Document of calibrator.json, or None.
     """
-    import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)  # sums in one order: equal inputs, equal bytes
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    folder, steps = Path(job["folder"]), Steps.from_json(job["steps"].encode())
-    model = with_margin(tf.keras.models.load_model(job["model"], compile=False, safe_mode=True), steps.output_shape[0])
-    answers = {}
-    for name, path in job["rows"].items():
-        x = read_npz(Path(path).read_bytes(), ("x",), name)["x"]
-        answers[name] = str(folder / f"answers-{name}.npz")
-        _answers(model, steps.run(x)).to_file(Path(answers[name]))
-    files: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    for target in job["targets"]:
-        try:
-            content = _convert(target, model, steps)
-        except Exception as err:  # the converters raise anything; one target's failure is that target's verdict
-            failed[target] = _reason(err)
-            continue
-        path = folder / f"{target}.graph"
-        path.write_bytes(content)
-        files[target] = str(path)
-    return {"files": files, "failed": failed, "answers": answers}
+    answer: Answer
+    steps: Steps
+    classes: int
+    calibrator: dict[str, Any] | None
+
+    def behind_steps(self, inputs: Any) -> dict[str, Any]:
+        """Raw rows to the package's answers: what a graph holds."""
+        return self.cleaned(run_in_tensorflow(self.steps, inputs))
+
+    def cleaned(self, inputs: Any) -> dict[str, Any]:
+        """Cleaned rows to the package's answers."""
+        answers = self.answer(inputs)
+        if self.calibrator is None:
+            return answers
+        parsed = parse_calibrator(self.calibrator, self.classes)
+        return {**answers, "probabilities": calibrated(parsed, answers["margin"], answers["probabilities"])}
+
+    def answers_width(self) -> dict[str, int]:
+        """Columns of each answer."""
+        return {name: int(values.shape[1]) for name, values in self.answer(np.zeros((1, *self.steps.output_shape), np.float32)).items()}
+
+    def answers(self, x: NDArray[np.float32]) -> Original:
+        """The original's answers to raw rows, computed by TensorFlow as trained; the calibrator in float64."""
+        z = self.steps.run(x)
+        parts = [self.answer(z[at : at + _ROWS_AT_ONCE]) for at in range(0, len(z), _ROWS_AT_ONCE)]
+        margin = np.concatenate([part["margin"].numpy() for part in parts]).astype(np.float64)
+        if self.classes == 0:
+            return Original(np.empty((len(z), 0)), margin)
+        shares = np.concatenate([part["probabilities"].numpy() for part in parts]).astype(np.float64)
+        return Original(shares if self.calibrator is None else calibrate(self.calibrator, shares), margin)
 
 
-def _reason(err: Exception) -> str:
-    text = " ".join(str(err)[:20_000].split())
-    if "TensorList" in text:
-        return "recurrent layers are not converted to TFLite in this version, only to onnx-fp32"
-    return (text if isinstance(err, VerdictError) else f"{type(err).__name__}: {text}")[:MAX_REASON]
-
-
-def with_margin(model: Any, features: int) -> Any:
-    """The model with the outputs `margin` (before the last activation) and `probabilities`.
+def open_network(package: ModelPackage) -> Network:
+    """Load a package's .keras file.
 
     Raises:
-        VerdictError: It has several inputs, another number of columns, or no margin can be found.
+        ArtifactError: Damaged.
+        VerdictError: It has inputs or outputs that cannot be what the package says.
     """
     import tensorflow as tf
 
-    if len(model.inputs) != 1 or tuple(model.inputs[0].shape) != (None, features):
-        shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    index = package.index
+    package.read(index.model)  # refuses a file that the index does not list
+    try:
+        model = tf.keras.models.load_model(str(package.folder / index.model), compile=False, safe_mode=True)
+    except Exception as err:  # Keras, h5py and zipfile raise a dozen kinds on damaged input
+        raise ArtifactError(f"{index.model}: no readable Keras model: {str(err)[:200]}; train again") from err
+    steps, signature = package.steps(), _signature(package)
+    feed = _feed(model, steps.output_shape, signature)
+    answer = own(model, index.task, feed) if signature is None else imported(model, signature, feed)
+    _check_width(answer, steps.output_shape, index.task, len(index.classes))
+    calibrator = msgspec.json.decode(package.read(CALIBRATOR_NAME)) if CALIBRATOR_NAME in index.files else None
+    classes = len(index.classes) if index.task == "classification" else 0
+    if calibrator is not None:
+        parse_calibrator(calibrator, classes)
+    return Network(answer, steps, classes, calibrator)
+
+
+def _signature(package: ModelPackage) -> Signature | None:
+    if SIGNATURE_NAME not in package.index.files:
+        return None
+    try:
+        return msgspec.json.decode(package.read(SIGNATURE_NAME), type=Signature)
+    except msgspec.DecodeError as err:
+        raise ArtifactError(f"{SIGNATURE_NAME}: {str(err)[:200]}; import the model again") from err
+
+
+def _check_width(answer: Answer, shape: tuple[int, ...], task: str, classes: int) -> None:
+    found = answer(np.zeros((1, *shape), np.float32))
+    if task != "classification":
+        if found["margin"].shape[1] != 1:
+            raise VerdictError(f"the Keras model answers {found['margin'].shape[1]} numbers a row, a {task} has one")
+    elif "probabilities" not in found or found["probabilities"].shape[1] != classes:
+        raise VerdictError(f"the Keras model answers {found['margin'].shape[1]} columns, package.json names {classes} classes; train again")
+
+
+def _feed(model: Any, shape: tuple[int, ...], signature: Signature | None) -> Callable[[Any], Any]:
+    """Cleaned rows [n, *shape] to what the model is called with."""
+    import tensorflow as tf
+
+    inputs = model.inputs
+    if len(inputs) == 1:
+        sides = _sides(inputs[0], shape)
+        same = tuple(sides) == tuple(shape)
+        return lambda x: _typed(x if same else tf.reshape(x, (-1, *sides)), inputs[0])
+    if signature is None or len(shape) != 1:
+        shapes = [tuple(tensor.shape) for tensor in inputs]
+        raise VerdictError(f"the Keras model takes {shapes}, expected one input {[None, *shape]} in schema order; reshape inside the model")
+    places = [_column(tensor.name, signature.columns) for tensor in inputs]
+    return lambda x: [_typed(x[:, at : at + 1], tensor) for at, tensor in zip(places, inputs, strict=True)]
+
+
+def _sides(tensor: Any, shape: tuple[int, ...]) -> list[int]:
+    """Sides of one row inside the model's input; as many numbers as the cleaned row has."""
+    values, sides = int(np.prod(shape)), list(tensor.shape)[1:]
+    known, open_sides = int(np.prod([side for side in sides if side is not None])), sides.count(None)
+    if open_sides > 1 or (open_sides == 0 and known != values) or (open_sides == 1 and values % max(known, 1)):
         raise VerdictError(
-            f"the Keras model takes {shapes}, expected one input [None, {features}] in schema order; reshape inside the model"
+            f"the Keras model takes {[tuple(tensor.shape)]}, expected one input {[None, *shape]} in schema order; reshape inside the model"
         )
-    # A loaded Sequential has no output of its own, but its layers do; it cannot have named outputs either.
-    outputs = None if isinstance(model, tf.keras.Sequential) else model.output
-    if isinstance(outputs, dict) and {"margin", "probabilities"} <= set(outputs):
-        return tf.keras.Model(model.inputs[0], {name: outputs[name] for name in ("margin", "probabilities")})
-    last = model.layers[-1]
-    kind, activation = type(last).__name__, getattr(getattr(last, "activation", None), "__name__", "")
-    if kind == "Softmax" or (kind == "Activation" and activation == "softmax"):
-        margin, probabilities = last.input, last.output
-    elif kind == "Dense" and activation == "softmax":
-        margin = _linear_twin(last)(last.input)
-        probabilities = tf.keras.layers.Softmax(name="probabilities")(margin)
-    elif kind == "Dense" and activation == "sigmoid" and last.units == 1:
-        margin = _linear_twin(last)(last.input)
-        positive = tf.keras.layers.Activation("sigmoid")(margin)
-        negative = tf.keras.layers.Activation("sigmoid")(tf.keras.layers.Rescaling(-1.0)(margin))
-        probabilities = tf.keras.layers.Concatenate(name="probabilities")([negative, positive])
-    else:
-        raise VerdictError(
-            f"no margin is found: the last layer is {kind} with activation {activation!r}; end with softmax, or one sigmoid unit"
-        )
-    return tf.keras.Model(model.inputs[0], {"margin": margin, "probabilities": probabilities})
+    return [values // known if side is None else side for side in sides]
 
 
-def _linear_twin(layer: Any) -> Any:
-    """A layer of the same weights without the activation."""
+def _typed(x: Any, tensor: Any) -> Any:
     import tensorflow as tf
 
-    twin = tf.keras.layers.Dense(layer.units, use_bias=layer.use_bias, name="margin")
-    twin.build(layer.input.shape)
-    twin.set_weights(layer.get_weights())
-    return twin
+    kind = tf.as_dtype(tensor.dtype)
+    if kind == tf.float32:
+        return x
+    if kind.is_floating:
+        return tf.cast(x, kind)
+    if not kind.is_integer:
+        raise VerdictError(f"input {tensor.name!r} of the Keras model takes {kind.name}, devices give numbers; encode it in front")
+    return tf.cast(tf.round(tf.where(tf.not_equal(x, x), tf.zeros_like(x), x)), kind)
 
 
-def _answers(model: Any, x: NDArray[np.float32]) -> Original:
-    parts = [model(x[i : i + _ROWS_AT_ONCE], training=False) for i in range(0, len(x), _ROWS_AT_ONCE)]
-    probabilities, margin = (
-        np.concatenate([part[name].numpy() for part in parts]).astype(np.float64) for name in ("probabilities", "margin")
-    )
-    return Original(probabilities, margin)
-
-
-def _convert(target: str, model: Any, steps: Steps) -> bytes:
-    if target == "onnx-fp32":
-        from converter.to_onnx.keras import keras_to_onnx
-
-        return merge_bytes(steps, keras_to_onnx(model, steps.output_shape[0]))
-    return keras_to_tflite(model if steps.is_identity else _behind(steps, model))
-
-
-def _behind(steps: Steps, model: Any) -> Any:
-    """One model of raw rows: the cleaning steps, then the model; input and outputs keep their names."""
-    import tensorflow as tf
-
-    raw = tf.keras.Input(steps.input_shape, name="inputs")
-    cleaned = tf.keras.layers.Lambda(lambda x: run_in_tensorflow(steps, x), output_shape=steps.output_shape, name="cleaning")(raw)
-    return tf.keras.Model(raw, model(cleaned))
-
-
-def keras_to_tflite(model: Any) -> bytes:
-    """The fp32 file: built-in operators only, so that every LiteRT opens it."""
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return bytes(converter.convert())
+def _column(name: str, columns: list[str]) -> int:
+    for at, column in enumerate(columns):
+        if column == name or "".join(c if c.isalnum() else "_" for c in column) == name:
+            return at
+    raise VerdictError(f"the Keras model's input {name!r} is no column of the data; rename the column")

@@ -1,0 +1,87 @@
+"""A function of TensorFlow as one TFLite file: weights inside, one input `inputs`, named outputs, built-in operators only."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from converter.to_tflite.flat import checked_operators
+from edgefleet.errors import VerdictError
+from edgefleet.quiet import quiet_load
+
+Answer = Callable[[Any], dict[str, Any]]
+MAX_REASON: Final = 300
+
+
+def to_tflite(answer: Answer, shape: Sequence[int]) -> bytes:
+    """The fp32 file of a function of raw rows.
+
+    The batch is open; a graph with loops (recurrent layers) takes one row at a time, because LiteRT has no lists of open size.
+
+    Args:
+        answer: [n, *shape] float32 tensor to {"margin": [n, K]} or with "probabilities" [n, classes].
+        shape: Of one raw row.
+
+    Raises:
+        VerdictError: An operator is not built into LiteRT.
+    """
+    frozen, names = _frozen(answer, [None, *shape])
+    batch = None
+    if _has_loop(frozen):
+        batch = 1
+        frozen, names = _frozen(answer, [batch, *shape])
+    graph = _converted(frozen, names, [batch, *shape])
+    checked_operators(graph)
+    return graph
+
+
+def loops(answer: Answer, shape: Sequence[int]) -> bool:
+    """Whether the function has loops over time."""
+    return _has_loop(_frozen(answer, [None, *shape])[0])
+
+
+def _frozen(answer: Answer, shape: Sequence[int | None]) -> tuple[Any, list[str]]:
+    """The function with its variables as constants, whose outputs come in the order of their names."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    spec = tf.TensorSpec(shape, tf.float32, name="inputs")
+    concrete = tf.function(answer).get_concrete_function(spec)
+    return convert_variables_to_constants_v2(concrete, lower_control_flow=False), sorted(concrete.structured_outputs)
+
+
+def _has_loop(frozen: Any) -> bool:
+    graph = frozen.graph.as_graph_def()
+    kinds = {node.op for node in graph.node} | {node.op for function in graph.library.function for node in function.node_def}
+    return any(kind.startswith("TensorList") or kind in {"While", "StatelessWhile"} for kind in kinds)
+
+
+def _converted(frozen: Any, names: list[str], shape: Sequence[int | None]) -> bytes:
+    """By way of a saved model of the frozen function: the only way that keeps constants and a signature with names."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    spec = tf.TensorSpec(shape, tf.float32, name="inputs")
+
+    @tf.function(input_signature=[spec])  # type: ignore[untyped-decorator]  # TensorFlow has no types
+    def serve(inputs: Any) -> dict[str, Any]:
+        return dict(zip(names, tf.nest.flatten(frozen(inputs)), strict=True))
+
+    module.serve = serve
+    with tempfile.TemporaryDirectory(prefix="edgefleet-saved-") as folder, quiet_load():
+        path = str(Path(folder) / "model")
+        tf.saved_model.save(module, path, signatures={"serving_default": serve})
+        converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=["serving_default"])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        return bytes(converter.convert())
+
+
+def reason_of(err: Exception) -> str:
+    """One bounded line of why a conversion failed; foreign texts have thousands."""
+    text = " ".join(str(err)[:20_000].split())
+    if isinstance(err, VerdictError):
+        return text[:MAX_REASON]
+    if (place := text.find("Flex ops:")) >= 0 or (place := text.find("Custom ops:")) >= 0:
+        named = text[place:].split("Details:")[0].strip()
+        return f"operators that LiteRT does not have: {named}; use other layers"[:MAX_REASON]
+    return f"{type(err).__name__}: {text}"[:MAX_REASON]
