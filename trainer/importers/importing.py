@@ -22,6 +22,7 @@ from trainer.importers.found import Found, find_model
 from trainer.importers.outputs import choose_output, meant
 from trainer.importers.sample import Wish, project_for, task_of
 from trainer.importers.signature import Description, Signature, plain
+from trainer.importers.tensors import row_sides
 from trainer.new_rows import new_rows
 from trainer.opened import IN_CHILD, foreign_predict, in_child, run_in_child
 from trainer.project import Project
@@ -160,6 +161,8 @@ def _signature(
     columns = [column.name for column in project.inputs]
     if description.features is not None and description.features != few[0].size:
         raise InputError(f"the model takes {description.features} numbers a row, the data have {few[0].size}; give its columns only")
+    if len(description.inputs) == 1:
+        row_sides(description.inputs[0], few[0].size)  # a misfit of rows is the data's fault; in the child it would be the file's
     bare = Signature(
         kind=found.kind,
         inputs=description.inputs,

@@ -187,8 +187,9 @@ def _lite(entry: dict[str, Any]) -> Tensor:
 
 
 def _open_keras(path: Path) -> tuple[Description, Run]:
-    import keras
+    from trainer.candidates.keras_files import import_keras
 
+    keras = import_keras()
     model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
     inputs = [Tensor(name=t.name, shape=list(t.shape), dtype=str(t.dtype)) for t in model.inputs]
     # The layers' names stand in the file; the tensors' own are numbered anew each time it is opened.
