@@ -22,8 +22,8 @@ def choose_golden(
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Choose golden rows.
 
-    Each hard kind gets at most an eighth of the places, and inputs at their ends a quarter, so that ordinary rows remain; places that a
-    kind cannot fill go to ordinary rows.
+    Ties, threshold and missing values get at most an eighth of the places each; inputs at their ends, and the first rows of each class and
+    of each slice, a quarter each. What is left, and what a kind cannot fill, goes to ordinary rows.
 
     Args:
         rows: The rows to choose from.

@@ -5,31 +5,26 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.delong import area, middle_ranks
 from edgefleet.manifest import Input
 from trainer.criteria import Criteria
 from trainer.dataset import SPLITS, DataSet
-from edgefleet.delong import area, middle_ranks
 from trainer.gates.verdicts import Gate
 from trainer.metrics import Floats
 
 SUSPICIOUS: Final = 0.98
 _ROWS: Final = 20_000  # looked at by the checks that sort
 _PAIRS: Final = 50  # of classes
-_SHUFFLES: Final = 20
-_SHUFFLED_ROWS: Final = 5_000
-_FEATURES: Final = 256
-_Z_SHUFFLE: Final = 3.29  # normal quantile .9995: a false alarm in one of 1,000 projects
 _HASH_SEED: Final = 20_260_101
 _CHUNK: Final = 262_144
 
 
 def judge_leakage(project: Criteria, rows: DataSet) -> Gate:
-    """G3: exact for names, groups, equal rows and time order; two tests by numbers.
+    """G3: exact for names, groups, equal rows and time order; one test by numbers.
 
     Row ids and groups may stand in one split only. Of validation and test rows (or windows) at most `gates.max_equal_rows_fraction`, by
     default none, may equal a training row. With splits by time no row is older than one of an earlier split. An input that alone tells the
-    label (lower bound of the AUC, or of |rank correlation| for numbers, above .98) is inconclusive: look at it. A linear model of shuffled
-    labels must be right in half of the pairs.
+    label (lower bound of the AUC, or of |rank correlation| for numbers, above .98) is inconclusive: look at it.
     """
     found = {"row ids": in_two_splits(rows.row_id, rows.split)}
     if rows.group is not None:
@@ -55,10 +50,6 @@ def judge_leakage(project: Criteria, rows: DataSet) -> Gate:
         )
         sentence += f" validation and test rows equal a training row (at most {most:.1%}), among {n} rows."
     training = rows.of("train")
-    shuffled = _shuffled_area(training, rows.of("validation"))
-    if shuffled is not None and abs(shuffled[0] - 0.5) > _Z_SHUFFLE * shuffled[1]:
-        sentence += f" A linear model of shuffled labels has AUC {shuffled[0]:.3f}, which should be .5: rows tell their own label."
-        return Gate(gate="G3", verdict="fail", value=shuffled[0], limit=0.5, n=n, sentence=sentence)
     best = _best_single(training, project.inputs, project.goal.task)
     if best is None:
         return Gate(gate="G3", verdict="pass", value=0, limit=0, n=n, sentence=sentence)
@@ -189,33 +180,3 @@ def _rank_correlation(values: Floats, label: NDArray[Any]) -> tuple[float, float
     value = min(abs(float(np.corrcoef(first, second)[0, 1])), 1.0)
     bound = np.tanh(np.arctanh(min(value, 1 - 1e-12)) - 1.645 / np.sqrt(len(values) - 3))
     return value, float(bound)
-
-
-def _shuffled_area(training: DataSet, validation: DataSet) -> tuple[float, float] | None:
-    """(mean AUC, standard error) of ridge regressions on shuffled labels: of their answers to validation rows' own shuffled labels."""
-    training, validation = _some(training, _SHUFFLED_ROWS), _some(validation, _SHUFFLED_ROWS)
-    if min(len(training), len(validation)) < 30:
-        return None
-    label, asked = (_two_kinds(rows.label, training.label) for rows in (training, validation))
-    if min(label.sum(), (~label).sum(), asked.sum(), (~asked).sum()) < 2:
-        return None
-    z = training.x.reshape(len(training), -1)[:, :_FEATURES].astype(np.float64)
-    other = validation.x.reshape(len(validation), -1)[:, :_FEATURES].astype(np.float64)
-    known = ~np.isnan(z)
-    mean = np.where(known, z, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    z, other = (np.where(np.isnan(a), mean, a) - mean for a in (z, other))
-    scale = z.std(axis=0)
-    z, other = (np.where(scale > 0, a / np.where(scale > 0, scale, 1), 0) for a in (z, other))
-    rng = np.random.default_rng(0)
-    targets = np.stack([rng.permutation(label) for _ in range(_SHUFFLES)], axis=1) - label.mean()
-    weights = np.linalg.solve(z.T @ z + len(z) * 0.01 * np.eye(z.shape[1]), z.T @ targets)
-    scores = other @ weights
-    areas = [area(scores[:, i], rng.permutation(asked)).value for i in range(_SHUFFLES)]
-    return float(np.mean(areas)), float(np.std(areas, ddof=1) / np.sqrt(_SHUFFLES))
-
-
-def _two_kinds(label: NDArray[Any], training: NDArray[Any]) -> NDArray[np.bool_]:
-    """The most frequent class against the rest; a number against its training median."""
-    if training.dtype.kind == "f":
-        return np.asarray(label > np.median(training))
-    return np.asarray(label == np.bincount(training).argmax())
