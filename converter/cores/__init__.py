@@ -6,6 +6,6 @@ steps stand in front of it in every graph. Networks of Keras and imported graphs
 Read next: `core.py`, the form itself.
 """
 
-from converter.cores.core import Core, Dense, Distance, Kernel, Layers, Link, Trees
+from converter.cores.core import Core, Dense, Distance, Kernel, Layers, Link, Trees, Votes
 
-__all__ = ["Core", "Dense", "Distance", "Kernel", "Layers", "Link", "Trees"]
+__all__ = ["Core", "Dense", "Distance", "Kernel", "Layers", "Link", "Trees", "Votes"]

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from edgefleet.errors import VerdictError
 
 OPSET: Final = 17
@@ -11,23 +14,48 @@ OPSET_ML: Final = 3
 IR_VERSION: Final = 8
 
 
-def finish(nodes: Sequence[Any], initializers: Sequence[Any], *, features: int, margins: int, classes: int) -> bytes:
-    """A checked model with input `inputs` and outputs `margin` and `probabilities`.
+class Nodes:
+    """Nodes and constants under way; every node and every value has a name of its own."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, values: ArrayLike, name: str, kind: Any = np.float32) -> str:
+        """Keep a constant and return its name."""
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(values, kind)), name))
+        return name
+
+    def node(self, operator: str, reads: Sequence[str], result: str, domain: str = "", **attributes: Any) -> str:
+        """Write one node, which has the name of its result, and return that."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, list(reads), [result], name=result, domain=domain, **attributes))
+        return result
+
+
+def finish(
+    nodes: Sequence[Any], initializers: Sequence[Any], *, features: int, margins: int, classes: int, shape: Sequence[int] = ()
+) -> bytes:
+    """A checked model with input `inputs` and the outputs `margin` and, for classifiers, `probabilities`.
 
     Args:
         nodes: Nodes in order; they read `inputs` and write `margin` and `probabilities`.
         initializers: Constants.
         features: Columns of the input.
         margins: Columns of the margin.
-        classes: Columns of the probabilities.
+        classes: Columns of the probabilities; 0: there are none.
+        shape: Of one row where it is no plain one of `features` columns.
     """
     from onnx import TensorProto, checker, helper
 
-    def tensor(name: str, columns: int) -> Any:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", columns])
+    def tensor(name: str, *sides: int) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *sides])
 
-    outputs = [tensor("margin", margins), tensor("probabilities", classes)]
-    graph = helper.make_graph(list(nodes), "edgefleet", [tensor("inputs", features)], outputs, list(initializers))
+    outputs = [tensor("margin", margins)] + ([tensor("probabilities", classes)] if classes else [])
+    graph = helper.make_graph(list(nodes), "edgefleet", [tensor("inputs", *(shape or [features]))], outputs, list(initializers))
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", OPSET_ML)]
     model = helper.make_model(graph, producer_name="edgefleet", opset_imports=opsets, ir_version=IR_VERSION)
     try:
@@ -93,3 +121,19 @@ def _renamed_constant(tensor: Any, names: dict[str, str]) -> Any:
     fresh.CopyFrom(tensor)
     fresh.name = names[tensor.name]
     return fresh
+
+
+def describe(graph: bytes) -> tuple[list[str], int]:
+    """(names of the operators, inner graphs included, sorted; opset of the standard domain) of a model's bytes."""
+    from onnx import load_from_string
+
+    model = load_from_string(graph)
+    found: set[str] = set()
+    waiting = [model.graph]
+    while waiting:
+        for node in waiting.pop().node:
+            found.add(str(node.op_type))
+            for attribute in node.attribute:
+                waiting += [attribute.g] if attribute.HasField("g") else []
+                waiting += list(attribute.graphs)
+    return sorted(found), next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

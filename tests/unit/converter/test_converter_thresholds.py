@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
+from converter.cores.reading import core_of_estimator
 from converter.ensembles import ensemble_of, round_down
-from converter.to_onnx.boosting import boosting_to_onnx
-from converter.to_onnx.forest import forest_to_onnx
-from edgefleet.errors import VerdictError
-from edgefleet.manifest import Input
+from converter.to_onnx.core import core_to_onnx
 
 
 def test_every_float32_neighbour_of_a_threshold_is_decided_as_before() -> None:
@@ -56,9 +54,7 @@ def training(columns: int = 6) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def graph_of(model: Any) -> bytes:
-    if type(model).__name__ in ("GradientBoostingClassifier", "HistGradientBoostingClassifier"):
-        return boosting_to_onnx(ensemble_of(model))
-    return forest_to_onnx(model, [Input(name=f"x{i}") for i in range(6)], np.zeros((1, 6), np.float32))
+    return core_to_onnx(core_of_estimator(model))
 
 
 def answers(graph: bytes, rows: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -93,31 +89,3 @@ def test_graphs_of_trees_answer_rows_on_split_values_as_scikit_learn_does(model:
         assert np.abs(margin - wanted).max() < 2e-5
     else:
         assert np.array_equal(margin, probabilities)
-
-
-def test_histogram_boosting_sends_missing_values_where_the_model_sends_them() -> None:
-    x, y = training()
-    x[np.random.default_rng(3).random(x.shape) < 0.2] = np.nan
-    model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(x, y)
-
-    _, probabilities = answers(boosting_to_onnx(ensemble_of(model)), x.astype(np.float32))
-
-    assert np.abs(probabilities - model.predict_proba(x.astype(np.float32).astype(np.float64))).max() < 2e-6
-
-
-def test_a_forest_with_missing_values_is_refused_and_the_input_is_named() -> None:
-    x, y = training()
-    x[::5, 2] = np.nan
-    model = RandomForestClassifier(5, random_state=0).fit(x, y)
-
-    with pytest.raises(VerdictError, match=r"RandomForestClassifier with missing values in input 'x2'.*impute before training"):
-        forest_to_onnx(model, [Input(name=f"x{i}") for i in range(6)], x.astype(np.float32))
-
-
-def test_histogram_boosting_with_categories_is_refused_by_name() -> None:
-    x, y = training()
-    x[:, 3] = np.abs(x[:, 3]).astype(int) % 5
-    model = HistGradientBoostingClassifier(max_iter=3, categorical_features=[3], random_state=0).fit(x, y)
-
-    with pytest.raises(VerdictError, match="HistGradientBoostingClassifier with categorical_features is not converted"):
-        ensemble_of(model)
