@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.calibrators import parse_calibrator
-from converter.cores import Core, Distance, Kernel, Layers, Trees
+from converter.cores import Core, Distance, Kernel, Layers, Trees, Votes
 from converter.to_tflite.graph import Answer
 from converter.to_tflite.probabilities import calibrated, linked
 from converter.to_tflite.steps import run_in_tensorflow
@@ -39,7 +39,9 @@ def core_in_tensorflow(core: Core, steps: Steps, *, missing: bool) -> tuple[Answ
         import tensorflow as tf
 
         cleaned = run_in_tensorflow(steps, inputs)
-        margin = margin_of(tf.reshape(cleaned, (-1, core.features)) if len(steps.output_shape) > 1 else cleaned)
+        if len(steps.output_shape) > 1:
+            cleaned = tf.reshape(cleaned, (-1, int(np.prod(steps.output_shape))))
+        margin = margin_of(cleaned if core.front is None else run_in_tensorflow(core.front, cleaned))
         if core.classes == 0:
             return {"margin": margin}
         probabilities = linked(margin, core.link)
@@ -65,13 +67,15 @@ def _layers(head: Layers) -> Margin:
     kinds: dict[str, Margin] = {"identity": lambda x: x, "relu": tf.nn.relu, "tanh": tf.tanh, "logistic": tf.sigmoid}
 
     def margin(x: Any) -> Any:
-        for layer in head.layers:
+        bias = [_single(layer.bias) for layer in head.layers]
+        if head.center is not None:
+            # Products of the centre in float64: float32 would cancel large numbers here once more.
+            bias[0] = _single(head.layers[0].bias + head.center.astype(np.float64) @ head.layers[0].weight)
+            x = x - head.center
+        for layer, shift in zip(head.layers, bias, strict=True):
             if layer.activation not in kinds:
                 raise VerdictError(f"a layer with the activation {layer.activation!r} is not converted to TFLite")
-            if not layer.weight.any():  # a constant model answers whatever it is given, NaN too
-                x = tf.zeros_like(tf.cast(tf.not_equal(x[:, :1], x[:, :1]), tf.float32)) + _single(layer.bias)
-            else:
-                x = tf.matmul(x, _single(layer.weight)) + _single(layer.bias)
+            x = tf.matmul(x, _single(layer.weight)) + shift
             x = kinds[layer.activation](x)
         return x
 
@@ -96,9 +100,26 @@ def _kernel(head: Kernel) -> Margin:
         else:
             own = tf.reduce_sum(tf.square(z), axis=1, keepdims=True) * np.float32(-head.gamma)
             distance = tf.minimum(tf.matmul(z, _single(2 * head.gamma * head.support.T)) - _single(lengths) + own, 0.0)
-        return tf.matmul(tf.exp(distance), _single(head.dual)) + _single(head.intercept)
+        decisions = tf.matmul(tf.exp(distance), _single(head.dual)) + _single(head.intercept)
+        return decisions if head.votes is None else _voted(head.votes, decisions)
 
     return margin
+
+
+def _voted(votes: Votes, decisions: Any) -> Any:
+    """Margins of several classes; one matrix adds up votes, another the decisions for and against each class."""
+    import tensorflow as tf
+
+    classes = len(votes.slope)
+    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
+    against = np.zeros((len(pairs), classes), np.float32)
+    for p, (i, j) in enumerate(pairs):
+        against[p, i], against[p, j] = 1, -1
+    won = tf.cast(tf.greater_equal(decisions, 0.0), tf.float32)
+    count = tf.matmul(won, np.maximum(against, 0)) + tf.matmul(1 - won, np.maximum(-against, 0))
+    confidence = tf.matmul(decisions, against)
+    worth = count + confidence / (3 * (tf.abs(confidence) + 1))
+    return worth * _single(votes.slope) + _single(votes.intercept)
 
 
 def _distance(head: Distance) -> Margin:

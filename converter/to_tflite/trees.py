@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from converter.cores import Trees
 from converter.ensembles import Ensemble, Tree
+from converter.to_tflite.sets import Sets, sets_of
 from edgefleet.errors import VerdictError
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -32,10 +33,12 @@ class Tables:
         feature: Column that is compared.
         threshold: Float32; infinity for a leaf.
         missing_right: Whether a missing value goes right.
+        own_set: Number of the node's set of categories; 0: it compares.
         place: [nodes] row of `value` of a leaf.
         value: [leaves, columns] float32.
         group: Trees of one column of the margin stand together, so many of them; 0: every leaf has a value for each column.
         depth: Steps from a root to the deepest leaf.
+        sets: The sets of categories.
     """
 
     roots: NDArray[np.int32]
@@ -43,29 +46,30 @@ class Tables:
     feature: NDArray[np.int32]
     threshold: NDArray[np.float32]
     missing_right: NDArray[np.bool_]
+    own_set: NDArray[np.int32]
     place: NDArray[np.int32]
     value: NDArray[np.float32]
     group: int
     depth: int
+    sets: Sets
 
 
 def tables_of(ensemble: Ensemble) -> Tables:
     """The tables.
 
     Raises:
-        VerdictError: Splits by categories, or trees too deep or too many for the format.
+        VerdictError: Trees too deep or too many for the format; the number is said.
     """
-    if any(getattr(tree, "categories", None) for tree in ensemble.trees):
-        raise VerdictError("trees that split by sets of categories are not converted to TFLite: encode the categories as columns")
     columns = len(ensemble.offset)
-    trees, group = _grouped(ensemble.trees, columns)
+    grouped, group = _grouped(ensemble.trees, columns)
+    sets, trees, numbers = sets_of(grouped, ensemble.features)
     nodes = sum(len(tree.left) for tree in trees)
-    size = nodes * 17 + sum(int((tree.left < 0).sum()) for tree in trees) * 4 * (1 if group else columns)
+    size = nodes * 21 + len(sets.members) + sum(int((tree.left < 0).sum()) for tree in trees) * 4 * (1 if group else columns)
     if size > MAX_BYTES:
         raise VerdictError(f"{len(trees)} trees with {nodes} nodes take {size} bytes, the limit is {MAX_BYTES}: train fewer or smaller")
     parts, roots, at, leaves = [], [], 0, 0
-    for tree, column in trees_with_columns(trees, group):
-        part = _flat(tree, column, at, leaves)
+    for i, (tree, number) in enumerate(zip(trees, numbers, strict=True)):
+        part = _flat(tree, number, i // group if group else None, at, leaves)
         roots.append(at)
         at, leaves = at + len(part.left), leaves + len(part.value)
         parts.append(part)
@@ -73,14 +77,9 @@ def tables_of(ensemble: Ensemble) -> Tables:
         raise VerdictError(f"a tree is {depth} levels deep, the limit for TFLite is {MAX_DEPTH}: train with max_depth")
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("left", "feature", "threshold", "missing_right", "place", "value")
+        for name in ("left", "feature", "threshold", "missing_right", "own_set", "place", "value")
     }
-    return Tables(roots=np.array(roots, np.int32), group=group, depth=depth, **joined)
-
-
-def trees_with_columns(trees: list[Tree], group: int) -> list[tuple[Tree, int | None]]:
-    """Each tree with the only column that it has values for; None where it has all."""
-    return [(tree, i // group if group else None) for i, tree in enumerate(trees)]
+    return Tables(roots=np.array(roots, np.int32), group=group, depth=depth, sets=sets, **joined)
 
 
 def _grouped(trees: list[Tree], columns: int) -> tuple[list[Tree], int]:
@@ -102,7 +101,21 @@ def _nothing(columns: int) -> Tree:
     return Tree(no, no, one, np.zeros(1, np.float32), np.ones(1, bool), np.ones(1), np.zeros((1, columns)))
 
 
-def _flat(tree: Tree, column: int | None, first: int, first_leaf: int) -> Tables:
+@dataclass(frozen=True)
+class _Part:
+    """The tables of one tree."""
+
+    left: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float32]
+    missing_right: NDArray[np.bool_]
+    own_set: NDArray[np.int32]
+    place: NDArray[np.int32]
+    value: NDArray[np.float32]
+    depth: int
+
+
+def _flat(tree: Tree, number: NDArray[np.int32], column: int | None, first: int, first_leaf: int) -> _Part:
     """One tree, level by level, numbered from `first`; leaves from `first_leaf`."""
     order, level, depth = [0], [0], 0
     children: dict[int, int] = {}
@@ -118,15 +131,14 @@ def _flat(tree: Tree, column: int | None, first: int, first_leaf: int) -> Tables
     leaf = tree.left[old] < 0
     own = np.arange(first, first + len(old))
     value = tree.value[old[leaf]]
-    return Tables(
-        roots=np.array([first], np.int32),
+    return _Part(
         left=np.where(leaf, own, [children.get(node, 0) for node in order]).astype(np.int32),
         feature=np.where(leaf, 0, tree.feature[old]).astype(np.int32),
         threshold=np.where(leaf, np.float32(np.inf), tree.threshold[old]).astype(np.float32),
         missing_right=~leaf & ~tree.missing_left[old],
+        own_set=number[old].astype(np.int32),
         place=np.where(leaf, first_leaf + np.cumsum(leaf) - 1, 0).astype(np.int32),
         value=(value if column is None else value[:, column : column + 1]).astype(np.float32),
-        group=0,
         depth=depth,
     )
 
@@ -161,19 +173,31 @@ def _leaves(tables: Tables, missing: bool, x: Any) -> Any:
 
     missing = missing and bool(tables.missing_right.any())
     node: Any = tables.roots
-    right_if_missing: Any
+    if tables.depth == 0:
+        return tf.cast(tf.not_equal(x[:, :1], x[:, :1]), tf.int32) * 0 + tables.roots
+    x = tables.sets.with_codes(x)
     for level in range(tables.depth):
-        if level == 0:  # every row stands at the roots: the look-ups are constants
+        if level == 0:  # every row stands at the roots: these look-ups are constants
             value = tf.gather(x, tables.feature[node], axis=1)
-            left, threshold, right_if_missing = (table[node] for table in (tables.left, tables.threshold, tables.missing_right))
         else:
             value = tf.gather(x, tf.gather(tables.feature, node), axis=1, batch_dims=1)
-            left, threshold = tf.gather(tables.left, node), tf.gather(tables.threshold, node)
-            right_if_missing = tf.gather(tables.missing_right, node) if missing else None
-        right = tf.greater(value, threshold)  # false for a missing value: left
+
+        def at(table: NDArray[Any], node: Any = node, level: int = level) -> Any:
+            return table[node] if level == 0 else tf.gather(table, node)
+
+        right = tf.greater(value, at(tables.threshold))  # false for a missing value: left
         if missing:
-            right = tf.logical_or(right, tf.logical_and(tf.not_equal(value, value), right_if_missing))
-        node = left + tf.cast(right, tf.int32)
-    if tables.depth == 0:
-        return tf.zeros_like(tf.gather(x, np.zeros(len(tables.roots), np.int32), axis=1), tf.int32) + tables.roots
+            right = tf.logical_or(right, tf.logical_and(tf.not_equal(value, value), at(tables.missing_right)))
+        if tables.sets.columns:
+            right = _by_set(tables.sets, at(tables.own_set), value, right)
+        node = at(tables.left) + tf.cast(right, tf.int32)
     return node
+
+
+def _by_set(sets: Sets, own: Any, value: Any, right: Any) -> Any:
+    """Nodes with a set go by it, the others as they were."""
+    import tensorflow as tf
+
+    has = tf.logical_and(tf.greater(own, 0), tf.equal(value, value))
+    code = tf.cast(tf.where(has, value, tf.zeros_like(value)), tf.int32)
+    return tf.where(has, sets.goes_right(own, code), right)
