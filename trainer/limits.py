@@ -42,6 +42,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "gates.max_missing_fraction": (0, 1),
     "gates.max_equal_rows_fraction": (0, 1),
     "gates.fairness_gap": (_ABOVE_ZERO, 1),
+    "convert.calibration_rows": (0, 1_000_000),
     "device.latency_p95_ms": (_ABOVE_ZERO, _ANY),
     "device.size_bytes": (1, _ANY),
     "device.memory_bytes": (1, _ANY),
