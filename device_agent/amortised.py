@@ -70,8 +70,7 @@ class AmortisedExplainer:
         numbers = row.take(self._numbers)
         numbers -= self._mean
         numbers *= self._rate
-        # Two comparisons instead of clip and isnan: fmax takes the number where the other is NaN, which would make missing the limit.
-        numbers[numbers != numbers] = 0.0  # noqa: PLR0124 - true for NaN only
+        numbers[np.isnan(numbers)] = 0.0
         np.minimum(numbers, self._limit, out=numbers)
         np.maximum(numbers, -self._limit, out=numbers)
         if not len(self._codes):

@@ -1,7 +1,7 @@
 """Explanations on the device: what moved the answer, in margin units, adding up to the margin of the predicted class.
 
-Linear models (`linear.py`) and trees (`treeshap.py`) are explained exactly; other models by a small network that was fitted to their Shapley
-values (`amortised.py`), or by sampled permutations against background rows (`sampled.py`), both with an error bar.
+Linear models (`linear.py`) and trees (`treeshap.py`) are explained exactly; other models by a small network that was fitted to their
+Shapley values (`amortised.py`), or by sampled permutations against background rows (`sampled.py`), both with an error bar.
 All speak of the margin, never of the probability, where far more samples would be needed.
 """
 

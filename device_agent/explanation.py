@@ -68,33 +68,45 @@ class Cleaning:
     """The way from a raw row to the columns that an exact explanation speaks of, and back to the raw inputs.
 
     Attributes:
-        steps: The cleaning steps of the model.
+        steps: Lists of cleaning steps, each reading what the one before gives; none where the model takes raw rows.
         sources: [C] for every cleaned value the raw input that it derives from; contributions are summed by it.
     """
 
-    steps: Steps
+    steps: tuple[Steps, ...]
     sources: NDArray[np.intp]
 
     @classmethod
     def of(cls, arrays: dict[str, NDArray[Any]], inputs: int) -> "Cleaning":
-        """From the arrays `steps` (the bytes of their JSON) of an explainer file; without it the model takes raw rows.
+        """From the arrays `steps_0`, `steps_1` (the bytes of their JSON) of an explainer file.
 
         Raises:
             ArtifactError: Damaged, or made for another number of inputs.
         """
-        found = arrays.get("steps")
-        if found is None:
-            return cls(Steps.identity((inputs,)), np.arange(inputs))
-        if found.dtype != np.uint8 or found.ndim != 1:
-            raise ArtifactError("explainer: its cleaning steps are no bytes; convert the package again")
-        steps = Steps.from_json(found.tobytes())
-        if steps.input_shape[-1] != inputs:
-            raise ArtifactError(f"explainer: its cleaning steps take {steps.input_shape[-1]} inputs, the model {inputs}; convert again")
-        return cls(steps, np.array(steps.sources, np.intp))
+        steps: list[Steps] = []
+        sources, width = np.arange(inputs), inputs
+        for name in ("steps_0", "steps_1"):
+            found = arrays.get(name)
+            if found is None:
+                break
+            if found.dtype != np.uint8 or found.ndim != 1:
+                raise ArtifactError("explainer: its cleaning steps are no bytes; convert the package again")
+            one = Steps.from_json(found.tobytes())
+            if one.input_shape[-1] != width or (steps and one.input_shape != steps[-1].output_shape):
+                raise ArtifactError(f"explainer: its cleaning steps take {one.input_shape[-1]} columns and get {width}; convert again")
+            # A second list sees every value of a window's row as a column of its last axis.
+            sources = (sources if len(steps) == 0 else sources[-one.input_shape[-1] :])[np.array(one.sources, np.intp)]
+            steps.append(one)
+            width = one.output_shape[-1]
+        return cls(tuple(steps), sources)
 
     def run(self, row: Matrix) -> Matrix:
         """[C] cleaned values of one row, in row-major order."""
-        return row if self.steps.is_identity else self.steps.run(row[None])[0].ravel()
+        if not self.steps:
+            return row
+        rows: Matrix = row[None]
+        for one in self.steps:
+            rows = one.run(rows)
+        return rows.ravel()
 
 
 def column_of(index: int | None, columns: int) -> tuple[int, float]:

@@ -31,7 +31,7 @@ class LinearExplainer:
         """Explain one row; `margins` is not needed."""
         column, sign = column_of(index, len(self._base))
         moved = sign * self._weight[:, column] * (self._cleaning.run(row) - self._mean)
-        contributions = np.bincount(self._cleaning.sources, moved, len(self._names))
+        contributions = np.asarray(np.bincount(self._cleaning.sources, moved, len(self._names)), np.float64)
         base = sign * float(self._base[column])
         gap = margin - base - float(contributions.sum())
         return Explanation(base, contributions, self._names, "linear", np.zeros(len(contributions)), gap)

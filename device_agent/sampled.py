@@ -27,7 +27,7 @@ class SampledExplainer:
     """Shapley values against background rows, from antithetic pairs of permutations, all coalitions of a row in batches.
 
     The row's content seeds the permutations, so that the same row gets the same answer. The contributions add up to the margin exactly but
-    for float32 rounding; what is uncertain is their division, which `error` tells. Evaluations: pairs x 2 x (players - 1) x background rows;
+    for float32 rounding; what is uncertain is their division, which `error` tells. Evaluations: 2 x pairs x (players - 1) x background;
     a budget cuts pairs first (without at least 4 there is no error bar), then background rows, which changes the base.
 
     Args:

@@ -26,7 +26,7 @@ _LEAST: Final = np.finfo(np.float32).min
 class TreeExplainer:
     """Exact path-dependent TreeSHAP.
 
-    Per leaf with D distinct columns on its path, o_j = column j inside the leaf's interval, z_j = share of training rows that goes this way:
+    Per leaf with D distinct columns on its path, o_j = column j inside the leaf's interval, z_j = share of training rows that go there:
     phi_j += v (o_j - z_j) Int_0^1 prod_{i != j} (z_i (1 - t) + o_i t) dt. The integrand is a polynomial of degree D - 1, so ceil(D / 2)
     Gauss-Legendre nodes are exact. Accuracy about 1e-6 relative (float32 products, float64 sums).
     Only leaves that move the predicted class's margin are looked at.
@@ -45,8 +45,7 @@ class TreeExplainer:
                 f"explainer: path lengths {depths.tolist()[:8]} are not distinct numbers from 1 to {min(MAX_DEPTH, cleaned)}"
             )
         self._base = base.astype(np.float64)
-        sets = _category_sets(arrays)
-        self._unknown = None if sets is None else np.float32(sets.shape[1] - 1)
+        self._categories, sets = _category_sets(arrays)
         leaves = [_Leaves.of(arrays, int(depth), cleaned, columns, sets) for depth in depths]
         self._blocks = [
             [_Block(part, column, self._cleaning.sources) for found in leaves for part in found.moving(column)] for column in range(columns)
@@ -61,7 +60,7 @@ class TreeExplainer:
         cleaned = np.maximum(self._cleaning.run(row), _LEAST)
         absent = np.isnan(cleaned)
         missing = absent if absent.any() else None
-        codes = None if self._unknown is None else _codes(cleaned, self._unknown)
+        codes = None if self._categories is None else _codes(cleaned, self._categories)
         contributions = np.zeros(len(self._names))
         with self._lock:
             for block in self._blocks[column]:
@@ -127,9 +126,8 @@ class _Block:
     """Some leaves for one column of the margin, turned to [D, leaves] so that products run along whole rows."""
 
     def __init__(self, leaves: _Leaves, column: int, sources: NDArray[np.intp]) -> None:
-        self._feat, self._lo, self._hi, self._missing, self._z = (
-            np.ascontiguousarray(array.T) for array in (leaves.feat, leaves.lo, leaves.hi, leaves.missing, leaves.z)
-        )
+        self._feat, self._missing = np.ascontiguousarray(leaves.feat.T), np.ascontiguousarray(leaves.missing.T)
+        self._lo, self._hi, self._z = (np.ascontiguousarray(array.T) for array in (leaves.lo, leaves.hi, leaves.z))
         self._raw = sources[self._feat.ravel()]
         depth, self._count = self._feat.shape
         nodes, weights = np.polynomial.legendre.leggauss((depth + 1) // 2)
@@ -146,7 +144,8 @@ class _Block:
     ) -> NDArray[np.float64]:
         """[inputs] what these leaves give each raw input."""
         size, shape, z = self._feat.size, self._feat.shape, self._z
-        moved, factors, weight = (buffer[:size].reshape(shape) for buffer in scratch)
+        buffers: list[Matrix] = [scratch[i, :size].reshape(shape) for i in range(3)]
+        moved, factors, weight = buffers
         # `clip` spares numpy a second buffer; the indices were checked when the file was read.
         row.take(self._feat, out=factors, mode="clip")
         inside = factors > self._lo
@@ -169,17 +168,17 @@ class _Block:
         return np.asarray(np.bincount(self._raw, weight.ravel(), inputs), np.float64)
 
 
-def _category_sets(arrays: dict[str, NDArray[Any]]) -> NDArray[np.bool_] | None:
-    """[sets, categories + 1] which categories are inside; the last column is for every other value but a missing one."""
+def _category_sets(arrays: dict[str, NDArray[Any]]) -> tuple[Matrix | None, NDArray[np.bool_] | None]:
+    """Values that sets name, rising, and [sets, values + 1] which are inside; the last for every other value but a missing one."""
     if "category_sets" not in arrays:
-        return None
-    found = array_of(arrays, "category_sets", 2)
-    if found.dtype != bool or not 2 <= found.shape[1] <= 65_536:
-        raise ArtifactError(f"explainer: category sets are {found.dtype} of shape {list(found.shape)}; convert again")
-    return found
+        return None, None
+    values, packed = array_of(arrays, "category_values", 1).astype(np.float32), array_of(arrays, "category_sets", 2)
+    if packed.dtype != np.uint8 or not len(values) or packed.shape[1] != len(values) // 8 + 1 or not (values[1:] > values[:-1]).all():
+        raise ArtifactError(f"explainer: category sets of shape {list(packed.shape)} do not fit {len(values)} values; convert again")
+    return values, np.unpackbits(packed, axis=1, count=len(values) + 1).astype(bool)
 
 
-def _codes(row: Matrix, unknown: np.float32) -> NDArray[np.intp]:
-    """[C] category of each column, were it categorical; negative and too large ones are the unknown."""
-    with np.errstate(invalid="ignore"):
-        return np.where((row >= 0) & (row < unknown), row, unknown).astype(np.intp)
+def _codes(row: Matrix, categories: Matrix) -> NDArray[np.intp]:
+    """[C] place of each value among the categories, their number where it is none of them."""
+    place = np.minimum(np.searchsorted(categories, row), len(categories) - 1)
+    return np.where(categories[place] == row, place, len(categories))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,8 @@ class Leaf:
     path: dict[int, Step]
 
 
-_FREE: Final = Step(np.float32(-np.inf), np.float32(np.inf), True, 1.0)
+# Asks nothing.
+FREE: Final = Step(np.float32(-np.inf), np.float32(np.inf), True, 1.0)
 
 
 def leaves_of(ensemble: Ensemble, max_slots: int) -> tuple[NDArray[np.float64], list[Leaf]]:
@@ -59,7 +60,7 @@ def leaves_of(ensemble: Ensemble, max_slots: int) -> tuple[NDArray[np.float64], 
         VerdictError: More slots than that.
     """
     base, found, slots = ensemble.offset.astype(np.float64).copy(), [], 0
-    categories = categories_of(ensemble)
+    categories = category_values(ensemble)
     for tree in ensemble.trees:
         leaves = list(_leaves(tree, categories))
         common = _most_frequent(np.array([leaf.value for leaf in leaves]))
@@ -77,22 +78,15 @@ def leaves_of(ensemble: Ensemble, max_slots: int) -> tuple[NDArray[np.float64], 
     return base, found
 
 
-def categories_of(ensemble: Ensemble) -> int:
-    """One more than the largest category that any split names; 0 without categorical splits."""
-    return max((int(max(members)) + 1 for tree in ensemble.trees for members in _members(tree).values() if members), default=0)
+def category_values(ensemble: Ensemble) -> NDArray[np.float32]:
+    """[categories] every value that a split by a set names, rising; empty without such splits."""
+    named = [members for tree in ensemble.trees for members in (tree.categories or {}).values()]
+    return np.unique(np.concatenate([np.asarray(members, np.float32).ravel() for members in named])) if named else np.zeros(0, np.float32)
 
 
-def left_sets(tree: Tree, categories: int) -> dict[int, NDArray[np.bool_]]:
-    """[categories + 1] by node with a categorical split: which categories go left; what no set names goes right."""
-    found = {}
-    for node, members in _members(tree).items():
-        found[node] = np.zeros(categories + 1, bool)
-        found[node][[int(member) for member in members]] = True
-    return found
-
-
-def _members(tree: Tree) -> dict[int, Any]:
-    return getattr(tree, "categories", None) or {}
+def _left_sets(tree: Tree, categories: NDArray[np.float32]) -> dict[int, NDArray[np.bool_]]:
+    """[categories + 1] by node that splits by a set: which values go left; what no set names goes right."""
+    return {node: np.append(np.isin(categories, members), False) for node, members in (tree.categories or {}).items()}
 
 
 def _most_frequent(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -105,8 +99,8 @@ def _most_frequent(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return common
 
 
-def _leaves(tree: Tree, categories: int) -> Iterator[Leaf]:
-    sets: dict[int, NDArray[np.bool_]] = left_sets(tree, categories)
+def _leaves(tree: Tree, categories: NDArray[np.float32]) -> Iterator[Leaf]:
+    sets = _left_sets(tree, categories)
     stack: list[tuple[int, dict[int, Step]]] = [(0, {})]
     while stack:
         node, path = stack.pop()
@@ -114,7 +108,7 @@ def _leaves(tree: Tree, categories: int) -> Iterator[Leaf]:
             yield Leaf(tree.value[node], path)
             continue
         feature = int(tree.feature[node])
-        before = path.get(feature, _FREE)
+        before = path.get(feature, FREE)
         for child, goes_left in ((int(tree.left[node]), True), (int(tree.right[node]), False)):
             if tree.cover[child] <= 0:
                 continue  # no training row came here: weight 0 in the game

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from converter.ensembles import Ensemble
 from converter.explain.behind import cleaning_arrays
-from converter.explain.leaves import Leaf, Step, categories_of, leaves_of
+from converter.explain.leaves import FREE, Leaf, Step, category_values, leaves_of
 from edgefleet.package import npz_bytes
 from edgefleet.steps import Steps
 
@@ -61,18 +61,17 @@ class Compiled:
         base: [K] expected margin over the training rows.
         columns: Columns that the trees take.
         buckets: The leaves.
-        sets: [sets, categories + 1] of categorical splits, or None without.
+        categories: [categories] values that splits by sets name, rising.
+        sets: [sets, categories + 1] which of them are inside, the last for every other value but a missing one.
         slots: Columns on all paths, padding not counted.
     """
 
     base: NDArray[np.float64]
     columns: int
     buckets: list[Bucket]
-    sets: NDArray[np.bool_] | None
+    categories: NDArray[np.float32]
+    sets: NDArray[np.bool_]
     slots: int
-
-
-_NEUTRAL: Final = Step(np.float32(-np.inf), np.float32(np.inf), True, 1.0)
 
 
 def compile_leaves(ensemble: Ensemble, max_slots: int = MAX_SLOTS) -> Compiled:
@@ -93,36 +92,36 @@ def compile_leaves(ensemble: Ensemble, max_slots: int = MAX_SLOTS) -> Compiled:
         _bucket(group[-1], [leaf for depth in group for leaf in by_depth[depth]], sets, len(base))
         for group in merged_widths({depth: len(found) for depth, found in by_depth.items()})
     ]
-    width = categories_of(ensemble) + 1
-    table = np.frombuffer(b"".join(sets), np.bool_).reshape(-1, width) if sets else None
-    return Compiled(base, ensemble.features, buckets, table, sum(len(leaf.path) for leaf in leaves))
+    categories = category_values(ensemble)
+    table = np.frombuffer(b"".join(sets), np.bool_).reshape(len(sets), len(categories) + 1)
+    return Compiled(base, ensemble.features, buckets, categories, table, sum(len(leaf.path) for leaf in leaves))
 
 
-def compile_treeshap(ensemble: Ensemble, max_slots: int = MAX_SLOTS, steps: Steps | None = None) -> bytes:
+def compile_treeshap(ensemble: Ensemble, max_slots: int = MAX_SLOTS, *steps: Steps) -> bytes:
     """The explainer file of an ensemble, see `device_agent.treeshap` for its evaluation.
 
     Args:
         ensemble: The trees.
         max_slots: Most slots.
-        steps: Cleaning in front of the trees; None for none.
+        steps: Cleaning in front of the trees, the first first; none for none.
 
     Raises:
         VerdictError: More than `max_slots` slots, or the steps do not fit.
     """
-    return treeshap_bytes(compile_leaves(ensemble, max_slots), steps)
+    return treeshap_bytes(compile_leaves(ensemble, max_slots), *steps)
 
 
-def treeshap_bytes(compiled: Compiled, steps: Steps | None = None) -> bytes:
+def treeshap_bytes(compiled: Compiled, *steps: Steps) -> bytes:
     """The explainer file of compiled leaves."""
     arrays: dict[str, NDArray[Any]] = {
         "method": np.array("treeshap"),
         "base": compiled.base,
         "features": np.array(compiled.columns, np.int64),
         "depths": np.array([bucket.width for bucket in compiled.buckets], np.int64),
-        **(cleaning_arrays(steps, compiled.columns) if steps is not None else {}),
+        **cleaning_arrays(steps, compiled.columns),
     }
-    if compiled.sets is not None:
-        arrays["category_sets"] = compiled.sets
+    if len(compiled.sets):
+        arrays |= {"category_values": compiled.categories, "category_sets": np.packbits(compiled.sets, axis=1)}
     for bucket in compiled.buckets:
         named = {
             "feat": bucket.feat, "lo": bucket.low, "hi": bucket.high, "missing": bucket.missing, "z": bucket.share, "value": bucket.value,
@@ -159,7 +158,7 @@ def _cost_s(width: int, leaves: int) -> float:
 
 def _bucket(width: int, leaves: Sequence[Leaf], sets: dict[bytes, int], outputs: int) -> Bucket:
     # A filling step may name any column: nothing is outside of it, and a share of 1 contributes nothing.
-    filled = [[*sorted(leaf.path.items()), *[(0, _NEUTRAL)] * (width - len(leaf.path))] for leaf in leaves]
+    filled = [[*sorted(leaf.path.items()), *[(0, FREE)] * (width - len(leaf.path))] for leaf in leaves]
     return Bucket(
         width,
         np.array([[column for column, _ in path] for path in filled], np.int32),
