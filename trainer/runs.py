@@ -21,10 +21,10 @@ from typing import Any, Final
 import msgspec
 
 from edgefleet import __version__
+from edgefleet.caching.code_versions import version_of
 from edgefleet.digests import canonical_json
 from edgefleet.errors import ConfigError
 from edgefleet.files import write_durably
-from trainer.code_versions import version_of
 
 RUN_NAME: Final = "run.json"
 EVENTS_NAME: Final = "events.ndjson"

@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.caching.cache import StepCache
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import InputError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage, write_files
 from edgefleet.steps import Steps
 from trainer.answers import Answers
-from trainer.cache import StepCache
 from trainer.candidates import CANDIDATES
 from trainer.candidates.fitted import Fitted, Problem
 from trainer.dataset import DataSet

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
+from edgefleet.caching.cache import StepCache
 from edgefleet.errors import ConfigError, InputError, VerdictError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage
-from trainer.cache import StepCache
 from trainer.candidates import check_candidates
 from trainer.dataset import SPLITS
 from trainer.gates import Gate, check_overrides, overrule

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.cache import StepCache
-from trainer.code_versions import version_of
+from edgefleet.caching.cache import StepCache
+from edgefleet.caching.code_versions import version_of
 
 STEPS = {
     "clean.py": "def run(text):\n    return text.strip()\n",
@@ -40,7 +40,7 @@ class Flow:
         program = """
 import hashlib, importlib, json, sys
 from pathlib import Path
-from trainer.cache import StepCache
+from edgefleet.caching.cache import StepCache
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
 cache, ran, before = StepCache(folder / "cache", {"flow": folder}), {}, sys.argv[2]
@@ -198,7 +198,7 @@ def test_an_input_that_is_no_json_value_is_refused_with_the_remedy(tmp_path: Pat
 WORKER = """
 import sys
 from pathlib import Path
-from trainer.cache import StepCache
+from edgefleet.caching.cache import StepCache
 def make():
     print("making", flush=True)
     sys.stdin.readline()

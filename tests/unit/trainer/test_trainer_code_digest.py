@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer import code_digest
-from trainer.code_digest import CodeDigest, Sources
-from trainer.code_versions import version_of, versions_of
+from edgefleet.caching import code_digest
+from edgefleet.caching.code_digest import CodeDigest, Sources
+from edgefleet.caching.code_versions import version_of, versions_of
 
 FILES = {
     "pipe/__init__.py": "",
@@ -203,7 +203,7 @@ def test_code_without_a_source_in_our_packages_is_refused(ask: Ask, code: object
 
 def test_the_whole_trainer_is_digested_in_less_than_a_second_and_imports_no_heavy_library() -> None:
     program = (
-        "import sys, time; from trainer.code_digest import Sources; begin = time.perf_counter()\n"
+        "import sys, time; from edgefleet.caching.code_digest import Sources; begin = time.perf_counter()\n"
         "units = Sources().digest(['trainer.training:run_training']).units; print(len(units), time.perf_counter() - begin)\n"
         "print([name for name in ('sklearn', 'pandas', 'tensorflow', 'optuna', 'scipy') if name in sys.modules])\n"
     )

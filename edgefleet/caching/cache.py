@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edgefleet.caching.code_digest import CodeDigest, Sources
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ArtifactError, StorageError
 from edgefleet.files import write_durably
-from trainer.code_digest import CodeDigest, Sources
 
 FORMAT_VERSION: Final = 1
 MAX_HEADER_BYTES: Final = 1_048_576
@@ -51,7 +51,7 @@ class StepCache:
 
         Args:
             folder: Where entries are kept.
-            packages: Whose code counts, folder by top-level name; the trainer's when left out. Of all others the version counts.
+            packages: Whose code counts, folder by top-level name; ours when left out. Of all others the version counts.
         """
         self.folder = folder
         self._sources = Sources(packages, folder / "code.json")

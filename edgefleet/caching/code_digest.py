@@ -14,13 +14,13 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from trainer.code_kept import Units, read_units, sources_digest, write_units
-from trainer.code_modules import EFFECTS, Module, Syntax, Target, bind_imports, parse, sha256_text
-from trainer.code_versions import versions_of
+from edgefleet.caching.code_kept import Units, read_units, sources_digest, write_units
+from edgefleet.caching.code_modules import EFFECTS, Module, Syntax, Target, bind_imports, parse, sha256_text
+from edgefleet.caching.code_versions import versions_of
 
 _ALL: Final = "*"  # the unit that names everything of its module
-_ROOT: Final = Path(__file__).parents[1]
-OWN_PACKAGES: Final[dict[str, Path]] = dict.fromkeys(("trainer", "edgefleet"), _ROOT)
+_ROOT: Final = Path(__file__).parents[2]
+OWN_PACKAGES: Final[dict[str, Path]] = dict.fromkeys(("converter", "edgefleet", "trainer"), _ROOT)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Sources:
         """Take what was read before, where not a byte of the sources has changed since.
 
         Args:
-            packages: Folder that holds the package or module, by its top name; trainer and edgefleet when left out.
+            packages: Folder that holds the package or module, by its top name;
+                converter, edgefleet and trainer when left out.
             kept: File of what `keep` wrote; None: everything is read anew.
         """
         self._packages = dict(OWN_PACKAGES if packages is None else packages)
