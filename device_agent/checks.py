@@ -33,11 +33,12 @@ class RowChecks:
     Args:
         inputs: The manifest's inputs, in column order.
         ring: [slots + 1, F] float32; the last row is scratch for clipped rows.
-        integer_variant: Name of the variant when its arithmetic is integer: such a graph answers a missing value with confidence, so that
-            NaN is refused whatever the schema allows. None otherwise.
+        no_missing: Name of the variant when it takes no missing value (integer arithmetic would answer one with confidence): NaN is then
+            refused whatever the schema allows. None otherwise.
+        row_width: Inputs of one row where `inputs` are those of a window, one row after the other; 0 = all of them.
     """
 
-    def __init__(self, inputs: list[Input], ring: Matrix, integer_variant: str | None = None) -> None:
+    def __init__(self, inputs: list[Input], ring: Matrix, no_missing: str | None = None, row_width: int = 0) -> None:
         self.inputs, self.features = inputs, len(inputs)
         self._names = [column.name for column in inputs]
         self._known = frozenset(self._names)
@@ -46,8 +47,8 @@ class RowChecks:
         self._bytes, self._row_bytes = ring.data.cast("B"), 4 * self.features
         self._scratch, self._scratch_slot = ring[-1:], len(ring) - 1
         self._texts = {i: {t: j for j, t in enumerate(c.categories)} for i, c in enumerate(inputs) if c.kind == "category"}
-        self._integer_variant = integer_variant
-        self._rules = Checks(inputs, None if integer_variant is None else [True] * self.features)
+        self._no_missing, self._row_width = no_missing, row_width
+        self._rules = Checks(inputs, None if no_missing is None else [True] * self.features)
         self._low, self._high = self._rules.admit_low, self._rules.admit_high
         inside = np.zeros(2 * self.features, bool)
         self._above_low, self._below_high, self._inside = inside[: self.features], inside[self.features :], inside
@@ -190,7 +191,7 @@ class RowChecks:
 
     def _reject(self, row: Matrix, column: int, code: int) -> RowRejected:
         value = "a missing value" if code == MISSING else float(row[column])
-        return RowRejected(self._names[column], value, self._accepted(column, code), REASONS[code])
+        return RowRejected(self._names[column], value, self._accepted(column, code) + self._place(column), REASONS[code])
 
     def _accepted(self, column: int, code: int) -> str:
         """What would have been accepted in place of a value with this code."""
@@ -200,9 +201,13 @@ class RowChecks:
             return f"a finite float32{self._unit(column)}"
         if code == RANGE:
             return f"{self._rules.low[column]:g} to {self._rules.high[column]:g}{self._unit(column)}"
-        if self._integer_variant is not None and self.inputs[column].missing:
-            return f"a value: the integer variant {self._integer_variant} cannot represent a missing one"
+        if self._no_missing is not None and self.inputs[column].missing:
+            return f"a value: variant {self._no_missing} cannot represent a missing one"
         return f"{_NUMBER}{self._unit(column)}"
+
+    def _place(self, column: int) -> str:
+        width = self._row_width
+        return f" (row {column // width + 1} of {self.features // width})" if width else ""
 
     def _unit(self, column: int) -> str:
         unit = self.inputs[column].unit

@@ -1,13 +1,13 @@
 """What a scorer answers. Fields that cost something are computed when they are read."""
 
-import math
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.explain import Explanation
+from device_agent.decision import NO_CLASS, NORMAL, STRANGE, Decision
+from device_agent.explanation import Explanation
 from edgefleet.errors import RowRejected
 
 
@@ -18,63 +18,69 @@ class Score:
         status: `ok`, or `warming_up` while a window of rows is not full.
         digest: Sha256 of the graph that answered.
         latency_ms: Of the whole call.
-        outlier: Whether the row is unlike the training rows; None when the bundle cannot tell.
         explanation: None unless asked for.
     """
 
-    __slots__ = ("_answer", "_classes", "_index", "digest", "explanation", "latency_ms", "outlier", "status")
+    __slots__ = ("_answer", "_decision", "_index", "digest", "explanation", "latency_ms", "status")
 
-    def __init__(self, answer: NDArray[np.float32], classes: tuple[str, ...], digest: str, latency_ms: float) -> None:
+    def __init__(self, answer: NDArray[np.float32], decision: Decision, digest: str, latency_ms: float) -> None:
         self.status: Literal["ok", "warming_up"] = "ok"
-        self._answer, self._classes, self.digest, self.latency_ms = answer, classes, digest, latency_ms
-        self.outlier: bool | None = None
+        self._answer, self._decision, self.digest, self.latency_ms = answer, decision, digest, latency_ms
         self.explanation: Explanation | None = None
         self._index: int | None = None
 
     @property
     def margins(self) -> NDArray[np.float32]:
         """[K] float32, the graph's margin as it came out."""
-        return self._answer[: len(self._answer) - len(self._classes)]
+        return self._answer[: self._decision.margins]
 
     @property
     def probabilities(self) -> NDArray[np.float32] | None:
         """[classes] float32 in the manifest's order; None for regression and anomaly."""
-        return self._answer[-len(self._classes) :] if self._classes else None
+        decision = self._decision
+        return self._answer[decision.margins : decision.margins + len(decision.classes)] if decision.classes else None
 
     @property
     def index(self) -> int | None:
-        """Index of the predicted class; None without classes, or when the model answered NaN."""
+        """Index of the answered class; None without classes, or when the model answered NaN."""
         if self._index is None:
-            self._index = -1
-            if self._classes:
-                best = int(self._answer[-len(self._classes) :].argmax())  # the first NaN, if there is one
-                if not math.isnan(self._answer.item(best - len(self._classes))):
-                    self._index = best
-        return None if self._index < 0 else self._index
+            self._index = self._decision.index(self._answer)
+        return None if self._index == NO_CLASS else self._index
 
     @property
     def label(self) -> str | None:
-        """Name of the predicted class; None for regression and anomaly, or when the model answered NaN."""
+        """The likeliest class, or of two classes the positive one from the manifest's threshold on.
+
+        An anomaly detector with a threshold says `normal` or `strange`. None for regression, or when the model answered NaN.
+        """
+        if not self._decision.classes:
+            strange = self._decision.strange(self._answer.item(0))
+            return None if strange is None else (STRANGE if strange else NORMAL)
         index = self.index
-        return None if index is None else self._classes[index]
+        return None if index is None else self._decision.classes[index]
 
     @property
     def score(self) -> float:
         """Probability of the label, value of a regression, or anomaly score; NaN when the model answered NaN."""
-        if not self._classes:
+        if not self._decision.classes:
             return float(self._answer.item(0))
         index = self.index
-        return float("nan") if index is None else float(self._answer.item(index - len(self._classes)))
+        return float("nan") if index is None else float(self._answer.item(self._decision.margins + index))
 
     @property
     def margin(self) -> float:
-        """Margin of the predicted class, in manifest.margin_kind's unit; where two classes share one margin, the first has its negative."""
+        """Margin of the answered class, in manifest.margin_kind's unit; where two classes share one margin, the first has its negative."""
         margins, index = self.margins, self.index
         if index is None:
-            return float("nan") if self._classes else float(margins[0])
+            return float("nan") if self._decision.classes else float(margins[0])
         if len(margins) == 1:
             return float(-margins[0] if index == 0 else margins[0])
         return float(margins[index])
+
+    @property
+    def outlier(self) -> bool | None:
+        """Whether the row is unlike the training rows; None when the bundle has no detector for this runtime, or it is switched off."""
+        return self._decision.outlier(self._answer)
 
     def __repr__(self) -> str:
         return f"Score({self.status}, label={self.label!r}, score={self.score:.6g}, margin={self.margin:.6g}, digest={self.digest[:12]!r})"
@@ -86,34 +92,40 @@ class BatchScores:
     Attributes:
         margins: [n, K] float32 as they came out of the graph.
         probabilities: [n, classes] float32; classes = 0 for regression and anomaly.
+        outlier_scores: [n] float32, None when no detector ran.
         rejected: The refusal by row number.
     """
 
-    def __init__(
-        self, margins: NDArray[np.float32], probabilities: NDArray[np.float32], classes: tuple[str, ...], rejected: dict[int, RowRejected]
-    ) -> None:
-        self.margins, self.probabilities, self._classes, self.rejected = margins, probabilities, classes, rejected
+    def __init__(self, answers: NDArray[np.float32], decision: Decision, rejected: dict[int, RowRejected]) -> None:
+        classes = decision.margins + len(decision.classes)
+        self.margins, self.probabilities = answers[:, : decision.margins], answers[:, decision.margins : classes]
+        self.outlier_scores = None if decision.outlier_threshold is None else answers[:, classes]
+        self._decision, self.rejected = decision, rejected
 
     def __len__(self) -> int:
         return len(self.margins)
 
     @cached_property
     def index(self) -> NDArray[np.int64]:
-        """[n] predicted class, -1 where there is none."""
-        if not self._classes:
-            return np.full(len(self), -1, np.int64)
-        unclear: NDArray[np.bool_] = np.asarray(np.isnan(self.probabilities).any(axis=1))
-        return np.where(unclear, -1, np.where(unclear[:, None], 0, self.probabilities).argmax(axis=1)).astype(np.int64)
+        """[n] answered class, -1 where there is none."""
+        return self._decision.indices(self.probabilities)
 
     @cached_property
     def label(self) -> NDArray[np.object_]:
-        """[n] names of the predicted classes, None where there is none."""
-        return np.array([*self._classes, None], object)[self.index]
+        """[n] as `Score.label`, None where there is none."""
+        if self._decision.classes:
+            return np.array([*self._decision.classes, None], object)[self.index]
+        labels = np.full(len(self), None, object)
+        if self._decision.threshold is not None:
+            value = self.margins[:, 0].astype(np.float64)
+            known = ~np.isnan(value)
+            labels[known] = np.where(value[known] >= self._decision.threshold, STRANGE, NORMAL).astype(object)
+        return labels
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
         """[n] as `Score.score`."""
-        if not self._classes:
+        if not self._decision.classes:
             return self.margins[:, 0]
         picked = np.take_along_axis(self.probabilities, np.maximum(self.index, 0)[:, None], axis=1)[:, 0]
         return np.where(self.index < 0, np.float32(np.nan), picked)
@@ -121,10 +133,18 @@ class BatchScores:
     @cached_property
     def margin(self) -> NDArray[np.float32]:
         """[n] as `Score.margin`."""
-        if not self._classes:
+        if not self._decision.classes:
             return self.margins[:, 0]
         if self.margins.shape[1] == 1:
             picked = np.where(self.index == 0, -self.margins[:, 0], self.margins[:, 0])
         else:
             picked = np.take_along_axis(self.margins, np.maximum(self.index, 0)[:, None], axis=1)[:, 0]
         return np.where(self.index < 0, np.float32(np.nan), picked)
+
+    @cached_property
+    def outlier(self) -> NDArray[np.bool_] | None:
+        """[n] whether the row is an outlier (False where it was rejected); None when no detector ran."""
+        threshold = self._decision.outlier_threshold
+        if self.outlier_scores is None or threshold is None:
+            return None
+        return np.asarray(self.outlier_scores.astype(np.float64) > threshold)

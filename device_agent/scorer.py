@@ -5,6 +5,7 @@ is scored as if nothing had happened; statistics are exact whatever the batches.
 Price: one row in 256 also pays for folding the statistics (about 50 us at 20 features, more with more).
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.checks import RowChecks
 from device_agent.choose import choose_variant
-from device_agent.explain import Explainer, Explanation, open_explainer
+from device_agent.decision import Decision
+from device_agent.explain import Explanation
+from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, spread_of
 from device_agent.ring import DEFAULT_SLOTS, NOT_ANSWERED, Ring
 from device_agent.runtime import Matrix, Session, open_runtime
 from device_agent.score import BatchScores, Score
@@ -24,12 +26,14 @@ from device_agent.telemetry.windows import Window, WindowCollector
 from edgefleet.bundle import Bundle
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, RowRejected
-from edgefleet.manifest import Manifest, Variant
+from edgefleet.manifest import Variant
 from edgefleet.reference import Reference
 
 __all__ = ["BatchScores", "Score", "Scorer", "choose_variant"]
 
 BATCH_ROWS: Final = 1024
+# Wide rows and windows get a shorter ring than asked for.
+MAX_RING_BYTES: Final = 16 * 1024 * 1024
 # Reason under which a runtime's own failure is counted.
 RUNTIME_FAILED: Final = "runtime"
 
@@ -42,25 +46,33 @@ class Scorer:
         variant: The variant that runs.
         digest: Sha256 of the graph's bytes as they were given to the runtime.
         chosen_because: One sentence: why this variant.
+        decision: How the graph's numbers become a label.
+        score_spread: Of values and anomaly scores: their standard deviation on the validation rows, None where the bundle does not say.
     """
 
-    def __init__(self, bundle: Bundle, variant: Variant, chosen_because: str, ring_rows: int) -> None:
+    def __init__(self, bundle: Bundle, variant: Variant, chosen_because: str, ring_rows: int, outlier: bool) -> None:
         manifest = bundle.manifest
         graph = bundle.read(variant.file)
         self.bundle, self.variant, self.chosen_because, self.digest = bundle, variant, chosen_because, sha256_hex(graph)
         self._runtime = open_runtime(variant.runtime, graph)
-        _check_shape(manifest, variant, self._runtime)
-        self._features, self._classes = len(manifest.inputs), tuple(manifest.classes if self._runtime.classes else ())
-        self._ring = Ring(self._runtime, ring_rows)
+        check_shape(manifest, variant, self._runtime)
+        self._features = len(manifest.inputs)
+        found = open_detector(bundle, variant, self._runtime) if outlier else None
+        self._detector: Session | None = None if found is None else found[0]
+        limit = None if found is None else found[1]
+        self.decision = Decision.of(manifest, self._runtime.margins, limit)
+        slots = min(ring_rows, max(1, MAX_RING_BYTES // (4 * math.prod(self._runtime.shape))))
+        self._ring = Ring(self._runtime, slots, self._detector)
         self._run: Callable[[int], None] = self._ring.run
-        self._checks = RowChecks(manifest.inputs, self._ring.rows, _integer_name(variant))
+        self._checks = checks_of(manifest, variant, self._ring.rows)
         reference = Reference.from_bytes(bundle.read(manifest.reference))
         if reference.features != self._features:
             raise ArtifactError(
                 f"the reference statistics have {reference.features} features, the manifest {self._features} inputs; convert again"
             )
-        self._windows = WindowCollector(reference, self._runtime.classes, bundle.digest, self.digest, time.time_ns() // 1000)
-        self._explainer = _explainer(bundle, variant, self._runtime)
+        self._windows = WindowCollector(reference, self.decision, bundle.digest, self.digest, time.time_ns() // 1000)
+        self.score_spread = spread_of(reference)
+        self._explainer = explainer_of(bundle, variant, self._runtime)
         self._lock = threading.Lock()
 
     @classmethod
@@ -71,6 +83,7 @@ class Scorer:
         *,
         runtimes: Sequence[str] | None = None,
         ring_rows: int = DEFAULT_SLOTS,
+        outlier: bool = True,
     ) -> "Scorer":
         """Open a bundle for scoring.
 
@@ -78,7 +91,8 @@ class Scorer:
             bundle: An opened bundle, or its folder.
             variant: Name of the variant, or None for the first in the manifest's order whose runtime is installed.
             runtimes: Restrict the choice to these runtimes (`onnxruntime`, `litert`), or None for all that are installed.
-            ring_rows: Rows between two folds of the statistics, at least 1.
+            ring_rows: Rows between two folds of the statistics, at least 1; fewer where they would need more than 16 MiB.
+            outlier: Also run the bundle's outlier detector, where it has one for the variant's runtime.
 
         Raises:
             ArtifactError: The bundle is damaged, inconsistent, or needs what this agent cannot do.
@@ -89,7 +103,7 @@ class Scorer:
             raise ConfigError(f"ring_rows {ring_rows} is out of range, expected 1 to 65536")
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         chosen, because = choose_variant(opened.manifest, variant, runtimes)
-        return cls(opened, chosen, because, ring_rows)
+        return cls(opened, chosen, because, ring_rows, outlier)
 
     @property
     def session(self) -> Any:
@@ -102,10 +116,11 @@ class Scorer:
         return self._explainer is not None
 
     def score(self, row: Sequence[object] | Mapping[str, object] | NDArray[Any], explain: bool = False) -> Score:
-        """Score one row.
+        """Score one row, or one window of rows where the manifest says `window_rows`.
 
         Args:
             row: F numbers in the manifest's order (None = missing, texts for categories), a mapping by input name, or an array [F].
+                Of a model of windows: T such rows, oldest first, or an array [T, F].
             explain: Also say which inputs moved the answer; costs from a fraction of a millisecond (trees) to a batch of thousands of rows.
 
         Raises:
@@ -140,11 +155,11 @@ class Scorer:
             answer = ring.answer_rows[slot].copy()
             taken = time.perf_counter_ns() - start
             ring.latency_ns[slot] = taken
-            given = ring.rows[source].copy() if explain else None
+            given = ring.rows[source].reshape(self._runtime.shape).copy() if explain else None
             ring.at = slot + 1
             if ring.at == ring.slots:
                 self._fold()
-        score = Score(answer, self._classes, self.digest, taken / 1e6)
+        score = Score(answer, self.decision, self.digest, taken / 1e6)
         if given is not None:
             score.explanation = self._explain(given, score)
             score.latency_ms = (time.perf_counter_ns() - start) / 1e6
@@ -154,22 +169,23 @@ class Scorer:
         """Score many rows; each bad row is counted, stands as NaN in the answer and with its reason in `rejected`.
 
         Args:
-            rows: Array [n, F] of numbers, or a sequence of rows as `score` takes them.
+            rows: Array [n, F] (windows: [n, T, F]) of numbers, or a sequence of rows as `score` takes them.
 
         Raises:
             InputError: An array of another shape or not of numbers. Nothing else: rows inside are refused one by one.
         """
-        if isinstance(rows, np.ndarray) and (rows.ndim != 2 or rows.shape[1] != self._features or rows.dtype.kind not in "fiub"):
-            raise InputError(f"rows are {rows.dtype} of shape {rows.shape}, expected numbers of shape [n, {self._features}]")
-        margins = np.full((len(rows), self._runtime.margins), np.nan, np.float32)
-        probabilities = np.full((len(rows), self._runtime.classes), np.nan, np.float32)
+        shape = self._runtime.shape
+        if isinstance(rows, np.ndarray) and (rows.shape[1:] != shape or rows.dtype.kind not in "fiub"):
+            expected = ", ".join(map(str, shape))
+            raise InputError(f"rows are {rows.dtype} of shape {rows.shape}, expected numbers of shape [n, {expected}]")
+        answers = np.full((len(rows), self.decision.width), np.nan, np.float32)
         rejected: dict[int, RowRejected] = {}
         for start in range(0, len(rows), BATCH_ROWS):
             chunk = slice(start, start + BATCH_ROWS)
             with self._lock:
-                refused = self._batch(rows[chunk], margins[chunk], probabilities[chunk])
+                refused = self._batch(rows[chunk], answers[chunk])
             rejected.update({start + i: err for i, err in refused.items()})
-        return BatchScores(margins, probabilities, self._classes, rejected)
+        return BatchScores(answers, self.decision, rejected)
 
     def take_window(self, now_us: int | None = None) -> Window | None:
         """Close the telemetry window: all rows since the last call, or None when there were none.
@@ -186,6 +202,8 @@ class Scorer:
         with self._lock:
             self._run = _closed
             self._runtime.close()
+            if self._detector is not None:
+                self._detector.close()
 
     def __enter__(self) -> "Scorer":
         return self
@@ -206,11 +224,11 @@ class Scorer:
         filled = slice(0, ring.at)
         latencies = ring.latency_ns[filled]
         answered = np.array([ns != NOT_ANSWERED for ns in latencies], bool)
-        self._windows.fold(ring.rows[filled], ring.margin[filled], ring.probabilities[filled], answered)
+        self._windows.fold(ring.rows[filled, -self._features :], ring.answers[filled], answered)
         self._windows.fold_latencies([ns for ns in latencies if ns != NOT_ANSWERED])
         ring.clear()
 
-    def _batch(self, rows: Any, margins: Matrix, probabilities: Matrix) -> dict[int, RowRejected]:
+    def _batch(self, rows: Any, answers: Matrix) -> dict[int, RowRejected]:
         if self._run is _closed:
             _closed(0)
         matrix, unparsed = self._checks.parse_rows(rows)
@@ -220,15 +238,19 @@ class Scorer:
         answered[list(refused)] = False
         if answered.any():
             try:
-                margins[answered], probabilities[answered] = self._runtime.run(admitted[answered])
+                answers[answered] = self._answers(admitted[answered].reshape(-1, *self._runtime.shape))
             except Exception as err:
                 raise ArtifactError(f"model {self.digest[:12]} failed on {int(answered.sum())} rows: {str(err)[:200]}") from err
         parsed = np.ones(len(matrix), bool)
         parsed[list(unparsed)] = False
-        self._windows.fold(matrix[parsed], margins[parsed], probabilities[parsed], answered[parsed])
+        self._windows.fold(matrix[parsed, -self._features :], answers[parsed], answered[parsed])
         for rejection in refused.values():
             self._windows.reject(rejection.reason)
         return refused
+
+    def _answers(self, rows: Matrix) -> Matrix:
+        parts = self._runtime.run(rows)
+        return np.hstack(parts if self._detector is None else (*parts, self._detector.run(rows)[0]))
 
     def _explain(self, row: Matrix, score: Score) -> Explanation:
         assert self._explainer is not None  # noqa: S101 - `score` has refused this before
@@ -238,31 +260,6 @@ class Scorer:
         """Margins of rows that are no traffic: they enter no statistics."""
         with self._lock:
             return self._runtime.run(rows)[0]
-
-
-def _integer_name(variant: Variant) -> str | None:
-    # Weight-only integers compute in float, where NaN stays NaN.
-    integer = "int" in variant.name and not variant.name.endswith("-weights")
-    return variant.name if integer else None
-
-
-def _check_shape(manifest: Manifest, variant: Variant, session: Session) -> None:
-    if manifest.window_rows != 1:
-        raise ArtifactError(f"the bundle needs windows of {manifest.window_rows} rows, this agent scores single rows; upgrade the agent")
-    if session.features != len(manifest.inputs):
-        raise ArtifactError(
-            f"{variant.file} takes {session.features} features, the manifest lists {len(manifest.inputs)} inputs; convert again"
-        )
-    expected = len(manifest.classes) if manifest.task == "classification" else 0
-    if session.classes != expected:
-        raise ArtifactError(f"{variant.file} answers {session.classes} probabilities, the manifest lists {expected} classes; convert again")
-
-
-def _explainer(bundle: Bundle, variant: Variant, session: Session) -> Explainer | None:
-    if variant.explainer is None or variant.explain_method is None:
-        return None
-    names = tuple(column.name for column in bundle.manifest.inputs)
-    return open_explainer(bundle.read(variant.explainer), variant.explain_method, names, session.margins)
 
 
 def _closed(_: int) -> None:

@@ -109,7 +109,8 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of a `window` record: additive statistics of one time window, no payload.
 
     `statistics` is `InputStatistics.to_bytes`; classes and scores count answered rows only; `latency_us` are counts per power-of-two
-    bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition.
+    bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition. `outliers` counts answered rows that the
+    outlier detector flagged, None where no detector runs.
     """
 
     bundle_digest: str
@@ -120,6 +121,7 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     latency_us: list[int]
     rejected: dict[str, int] = {}
     score_sum: float = 0.0
+    outliers: int | None = None
 
 
 class ExplanationBody(_Message, array_like=True, frozen=True, kw_only=True):

@@ -1,16 +1,16 @@
 """The runtimes that a device may have, behind one small interface.
 
-A session takes float32 rows and gives margins and probabilities, found by the names of the graph's outputs. Single rows run through
-rows of the caller's own ring that are bound once, so that writing a row into the ring is the only copy. The package refuses to guess:
-a graph without an output `margin`, or with another type than float32, is an `ArtifactError`. It hashes nothing; callers verify bytes first,
-because a graph with one flipped bit loads and answers wrongly more often than it fails.
+A session takes float32 rows, or windows of rows, and gives margins and probabilities, found by the names of the graph's outputs. Single
+rows run through rows of the caller's own ring that are bound once, so that writing a row into the ring is the only copy. The package
+refuses to guess: a graph without an output `margin`, or with another type than float32, is an `ArtifactError`. It hashes nothing; callers
+verify bytes first, because a graph with one flipped bit loads and answers wrongly more often than it fails.
 
 A session is not safe for threads; `device_agent.scorer` holds the lock. Read `onnx.py` next, then `tflite.py`.
 """
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -32,26 +32,28 @@ class Session(Protocol):
     Attributes:
         raw: The bare runtime object (an onnxruntime InferenceSession or a LiteRT Interpreter).
         runtime: `onnxruntime` or `litert`.
-        features: Columns that the graph takes.
+        shape: Of one row that the graph takes: (F,), or (T, F) for windows of T rows, oldest first.
+        features: Columns F.
         margins: Columns K of the margin.
         classes: Columns of the probabilities, 0 when the graph has none.
     """
 
     raw: Any
     runtime: str
+    shape: tuple[int, ...]
     features: int
     margins: int
     classes: int
 
     def run(self, rows: Matrix) -> tuple[Matrix, Matrix]:
-        """Answer rows [n, F] float32: (margin [n, K], probabilities [n, classes]), both the caller's own."""
+        """Answer rows [n, *shape] float32: (margin [n, K], probabilities [n, classes]), both the caller's own."""
         ...
 
     def bind(self, rows: Matrix, margin: Matrix, probabilities: Matrix) -> Callable[[int], None]:
         """Bind a ring once: the result, called with i, answers row i of `rows` into row i of the other two.
 
         Args:
-            rows: [slots, F] float32; must stay where it is as long as the result is used, as must the other two.
+            rows: [slots, *shape] float32; must stay where it is as long as the result is used, as must the other two.
             margin: [slots, K].
             probabilities: [slots, classes].
         """
@@ -91,6 +93,18 @@ def open_runtime(runtime: str, graph: bytes) -> Session:
     from device_agent.runtime.tflite import LiteSession
 
     return LiteSession(graph)
+
+
+def row_shape(shape: Sequence[object], what: str) -> tuple[int, ...]:
+    """Shape of one row, from that of a graph's input: [n, features] or [n, window rows, features], n whatever it is.
+
+    Raises:
+        ArtifactError: Of another rank, or with a size that is not fixed.
+    """
+    sizes = tuple(int(size) for size in shape[1:] if isinstance(size, int | np.integer) and size > 0)
+    if len(shape) not in (2, 3) or len(sizes) != len(shape) - 1:
+        raise ArtifactError(f"the graph takes {what[:120]}; a bundle's graph takes one float32 [n, features] or [n, rows, features]")
+    return sizes
 
 
 def _imports(name: str) -> bool:

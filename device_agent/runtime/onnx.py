@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from device_agent.runtime import Matrix, load_error
+from device_agent.runtime import Matrix, load_error, row_shape
 from edgefleet.errors import ArtifactError
 from edgefleet.quiet import quiet_load
 
@@ -34,9 +34,9 @@ class OnnxSession:
         except Exception as err:  # foreign kinds: RuntimeError, ValueError, UnicodeDecodeError, its own
             raise load_error("onnxruntime", graph, err) from err
         inputs, outputs = self.raw.get_inputs(), {o.name: o for o in self.raw.get_outputs()}
-        if len(inputs) != 1 or inputs[0].type != _FLOAT or len(inputs[0].shape) != 2 or not isinstance(inputs[0].shape[1], int):
-            shapes = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)[:120]
-            raise ArtifactError(f"the graph takes {shapes or 'nothing'}; a bundle's graph takes one tensor(float) [n, features]")
+        one = len(inputs) == 1 and inputs[0].type == _FLOAT
+        self.shape = row_shape(inputs[0].shape if one else (), ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs) or "nothing")
+        self.features = self.shape[-1]
         if "margin" not in outputs:
             raise ArtifactError(
                 f"the graph has outputs {', '.join(outputs)[:120] or 'none'}; a bundle's graph has `margin`; convert it again"
@@ -46,10 +46,9 @@ class OnnxSession:
         for name in self.outputs:
             if outputs[name].type != _FLOAT:
                 raise ArtifactError(f"output {name!r} is {outputs[name].type}, expected {_FLOAT}; convert the package again")
-        self.features = int(inputs[0].shape[1])
         self._one_by_one = inputs[0].shape[0] == 1 or _BATCH_DEPENDENT in graph
         try:
-            answers = self.raw.run(self.outputs, {self.input: np.zeros((1, self.features), np.float32)})
+            answers = self.raw.run(self.outputs, {self.input: np.zeros((1, *self.shape), np.float32)})
         except Exception as err:
             raise load_error("onnxruntime", graph, err) from err
         if any(a.ndim != 2 or len(a) != 1 for a in answers):
@@ -58,7 +57,7 @@ class OnnxSession:
         self.classes = int(answers[1].shape[1]) if len(answers) > 1 else 0
 
     def run(self, rows: Matrix) -> tuple[Matrix, Matrix]:
-        """Answer rows [n, F]."""
+        """Answer rows [n, *shape]."""
         if self._one_by_one and len(rows) > 1:
             parts = [self.run(rows[i : i + 1]) for i in range(len(rows))]
             return np.concatenate([m for m, _ in parts]), np.concatenate([p for _, p in parts])

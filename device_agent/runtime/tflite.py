@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from device_agent.runtime import Matrix, load_error
+from device_agent.runtime import Matrix, load_error, row_shape
 from edgefleet.errors import ArtifactError
 from edgefleet.quiet import quiet_load
 
@@ -36,11 +36,11 @@ class LiteSession:
             raise
         except Exception as err:  # foreign kinds: ValueError, RuntimeError, and what numpy makes of damaged tables
             raise load_error("litert", graph, err) from err
-        if len(inputs) != 1 or inputs[0]["dtype"] != np.float32 or len(inputs[0]["shape"]) != 2:
-            shapes = ", ".join(f"{i['name']} {np.dtype(i['dtype'])} {list(i['shape'])}" for i in inputs)[:120]
-            raise ArtifactError(f"the graph takes {shapes or 'nothing'}; a bundle's graph takes one float32 [n, features]")
+        one = len(inputs) == 1 and inputs[0]["dtype"] == np.float32
+        shapes = ", ".join(f"{i['name']} {np.dtype(i['dtype'])} {list(i['shape'])}" for i in inputs)
+        self.shape = row_shape(inputs[0].get("shape_signature", inputs[0]["shape"]) if one else (), shapes or "nothing")
+        self.features = self.shape[-1]
         self.input = int(inputs[0]["index"])
-        self.features = int(inputs[0]["shape"][1])
         self.outputs = [int(outputs[name]["index"]) for name in ("margin", "probabilities") if name in outputs]
         # A fixed batch of 1 (recurrent graphs) cannot be resized: rows go one by one.
         self._one_by_one = int(inputs[0].get("shape_signature", inputs[0]["shape"])[0]) != -1
@@ -48,7 +48,7 @@ class LiteSession:
         self.margins, self.classes = widths[0], widths[1] if len(widths) > 1 else 0
 
     def run(self, rows: Matrix) -> tuple[Matrix, Matrix]:
-        """Answer rows [n, F]."""
+        """Answer rows [n, *shape]."""
         count = len(rows)
         margin, probabilities = np.zeros((count, self.margins), np.float32), np.zeros((count, self.classes), np.float32)
         if self._one_by_one or count < 2:
@@ -86,7 +86,7 @@ class LiteSession:
         if self._batch is None or self._batch_rows != count:
             self._batch_rows = 0  # stays 0 when the allocation fails
             self._batch = self._batch or Interpreter(model_content=self._graph, num_threads=1)
-            self._batch.resize_tensor_input(self.input, [count, self.features])
+            self._batch.resize_tensor_input(self.input, [count, *self.shape])
             self._batch.allocate_tensors()
             self._batch_rows = count
         return self._batch

@@ -1,7 +1,8 @@
 """What is counted about one window of time: additive, mergeable, without payload.
 
-Statistics hold every row that parses, before the range policy. Classes, scores and latencies hold answered rows only; rows refused are
-counted by reason. Latencies are those of single-row calls up to the model's answer: batches and explanations are not in them.
+Statistics hold every row that parses, before the range policy; of a model of windows the newest row of each window. Classes, scores and
+latencies hold answered rows only; rows refused are counted by reason. Latencies are those of single-row calls up to the model's answer:
+batches and explanations are not in them.
 No clock in here: `now_us` is an argument. Memory is that of one `InputStatistics`, whatever the number of rows.
 """
 
@@ -13,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.decision import Decision
 from edgefleet.messages import WindowBody
 from edgefleet.reference import BINS, Reference, score_histogram
 from edgefleet.statistics import InputStatistics
@@ -37,44 +39,49 @@ class WindowCollector:
 
     Args:
         reference: Bins to count in.
-        classes: Number of classes, 0 for regression and anomaly (then neither classes nor scores are counted).
+        decision: How answers are read. Without classes none are counted, and scores only where the reference has edges for them.
         bundle_digest: Stands in every window.
         model_digest: The same.
         start_us: When the first window begins, microseconds UTC.
     """
 
-    def __init__(self, reference: Reference, classes: int, bundle_digest: str, model_digest: str, start_us: int) -> None:
+    def __init__(self, reference: Reference, decision: Decision, bundle_digest: str, model_digest: str, start_us: int) -> None:
         self._reference, self._bundle_digest, self._model_digest = reference, bundle_digest, model_digest
-        self._classes, self._start_us = classes, start_us
+        self._decision, self._classes, self._start_us = decision, len(decision.classes), start_us
+        self._score_bins = BINS if self._classes or reference.score_edges is not None else 0
         self._reset()
 
     def reject(self, reason: str, rows: int = 1) -> None:
         """Count refused rows."""
         self._rejected[reason] += rows
 
-    def fold(
-        self, rows: NDArray[np.float32], margin: NDArray[np.float32], probabilities: NDArray[np.float32], answered: NDArray[np.bool_]
-    ) -> None:
+    def fold(self, rows: NDArray[np.float32], answers: NDArray[np.float32], answered: NDArray[np.bool_]) -> None:
         """Add parsed rows [n, F] and the answers of those that were answered.
 
         Args:
-            rows: As they came in, before the range policy.
-            margin: [n, K]; rows that were not answered are ignored.
-            probabilities: [n, classes].
+            rows: As they came in, before the range policy; of windows the newest row of each.
+            answers: [n, width] as `Decision` reads them; rows that were not answered are ignored.
             answered: [n].
         """
         self._statistics.update(rows, self._reference)
-        answers = (probabilities if self._classes else margin)[answered].astype(np.float64)
-        good = answers[np.isfinite(answers).all(axis=1)]
-        if len(good) < len(answers):
-            self.reject(NO_ANSWER, len(answers) - len(good))
-        self._answered += len(good)
-        if not self._classes or not len(good):
-            self._score_sum += float(good.sum())
-            return
-        self._class_counts += np.bincount(good.argmax(axis=1), minlength=self._classes)
-        scores = good.max(axis=1)
-        self._score_counts += score_histogram(scores)
+        decision = self._decision
+        given = answers[answered]
+        shares = given[:, decision.margins : decision.margins + self._classes] if self._classes else given[:, : decision.margins]
+        good = np.isfinite(shares).all(axis=1)
+        if not good.all():
+            self.reject(NO_ANSWER, int((~good).sum()))
+            given, shares = given[good], shares[good]
+        self._answered += len(shares)
+        if decision.outlier_threshold is not None:
+            self._outliers += int((given[:, -1].astype(np.float64) > decision.outlier_threshold).sum())
+        exact = shares.astype(np.float64)
+        scores = exact[:, 0]
+        if self._classes:
+            index = decision.indices(exact)
+            self._class_counts += np.bincount(index, minlength=self._classes)
+            scores = exact[np.arange(len(exact)), index]
+        if self._score_bins:
+            self._score_counts += score_histogram(scores, None if self._classes else self._reference.score_edges)
         self._score_sum += float(scores.sum())
 
     def fold_latencies(self, nanoseconds: Sequence[int]) -> None:
@@ -102,6 +109,7 @@ class WindowCollector:
             latency_us=np.trim_zeros(self._latency, "b").tolist(),
             rejected=dict(self._rejected),
             score_sum=self._score_sum,
+            outliers=None if self._decision.outlier_threshold is None else self._outliers,
         )
         window = Window(start_at=self._start_us, end_at=end_us, model_digest=self._model_digest, body=body)
         self._start_us = end_us
@@ -110,8 +118,8 @@ class WindowCollector:
 
     def _reset(self) -> None:
         self._statistics = InputStatistics.empty(self._reference)
-        self._answered, self._score_sum = 0, 0.0
+        self._answered, self._outliers, self._score_sum = 0, 0, 0.0
         self._class_counts = np.zeros(self._classes, np.int64)
-        self._score_counts = np.zeros(BINS if self._classes else 0, np.int64)
+        self._score_counts = np.zeros(self._score_bins, np.int64)
         self._latency = np.zeros(LATENCY_BUCKETS, np.int64)
         self._rejected: Counter[str] = Counter()

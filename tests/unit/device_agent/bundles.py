@@ -141,7 +141,7 @@ def forest_bundle(folder: Path, inputs: list[Input] | None = None) -> Made:
     return write_bundle(folder, forest_graph(model), x, inputs or numbers(), ["low", "mid", "high"], ("treeshap", made), model=model)
 
 
-def logistic_bundle(folder: Path, inputs: list[Input] | None = None, columns: int = 1, variant: str = "onnx-fp32") -> Made:
+def logistic_bundle(folder: Path, inputs: list[Input] | None = None, columns: int = 1, variant: str = "onnx-fp32", **more: Any) -> Made:
     """Two classes from one column of log-odds (or `columns` classes), with a sampled explanation."""
     x, _ = training_rows()
     rng = np.random.default_rng(1)
@@ -149,7 +149,9 @@ def logistic_bundle(folder: Path, inputs: list[Input] | None = None, columns: in
     explainer = npz_bytes({"method": np.array("sampled"), "background": x[:16]})
     classes = ["no", "yes"] if columns == 1 else [f"c{i}" for i in range(columns)]
     graph = logistic_graph(weights, bias)
-    return write_bundle(folder, graph, x, inputs or numbers(), classes, ("sampled", explainer), model=(weights, bias), variant=variant)
+    return write_bundle(
+        folder, graph, x, inputs or numbers(), classes, ("sampled", explainer), model=(weights, bias), variant=variant, **more
+    )
 
 
 def write_bundle(
@@ -164,11 +166,14 @@ def write_bundle(
     variant: str = "onnx-fp32",
     runtime: str = "onnxruntime",
     changes: dict[str, Any] | None = None,
+    takes_missing: bool = True,
+    extra: dict[str, bytes] | None = None,
+    reference: Reference | None = None,
 ) -> Made:
-    """Write the folder; `changes` replace fields of the manifest."""
-    reference = build_reference(x, inputs, block_rows=50, classes=len(classes))
+    """Write the folder; `changes` replace fields of the manifest, `extra` are more files (golden.npz among them replaces ours)."""
+    reference = reference or build_reference(x, inputs, block_rows=50, classes=len(classes))
     name = f"{variant}.{'onnx' if runtime == 'onnxruntime' else 'tflite'}"
-    files = {name: graph, "reference.npz": reference.to_bytes(), "golden.npz": npz_bytes({"x": x[:8]})}
+    files = {name: graph, "reference.npz": reference.to_bytes(), "golden.npz": npz_bytes({"x": x[:8]})} | (extra or {})
     if explainer is not None:
         files[f"explain-{variant}.npz"] = explainer[1]
     chosen = msgspec.convert(
@@ -180,6 +185,7 @@ def write_bundle(
             "tolerance": {"max_error": 1e-5, "tie_margin": 1e-5},
             "explainer": None if explainer is None else f"explain-{variant}.npz",
             "explain_method": None if explainer is None else explainer[0],
+            "takes_missing": takes_missing,
         },
         Variant,
     )

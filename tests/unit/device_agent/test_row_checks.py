@@ -48,8 +48,8 @@ def test_a_refusal_names_input_value_and_limit(row: list[float], sentence: str) 
     assert refusal(row) == sentence
 
 
-def test_an_integer_variant_refuses_a_missing_value_by_its_name() -> None:
-    sentence = "a value: the integer variant onnx-int8 cannot represent a missing one"
+def test_a_variant_that_takes_no_missing_value_refuses_it_by_its_name() -> None:
+    sentence = "a value: variant onnx-int8 cannot represent a missing one"
 
     assert refusal([1, NAN, 0, 0], "onnx-int8") == f"input 'cut': a missing value is not accepted (missing); expected {sentence}"
 

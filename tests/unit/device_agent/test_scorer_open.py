@@ -76,11 +76,6 @@ def test_a_graph_without_margin_is_refused_by_name() -> None:
         open_runtime("onnxruntime", graph)
 
 
-def test_windows_of_rows_are_refused_until_the_agent_can_do_them(tmp_path: Path) -> None:
-    graph = logistic_graph(np.ones((5, 1), np.float32), np.ones(1, np.float32))
-    made = write_bundle(tmp_path, graph, training_rows()[0], numbers(), ["no", "yes"], changes={"window_rows": 12})
-    with pytest.raises(ArtifactError, match="windows of 12 rows"):
-        Scorer.open(made.folder)
 
 
 def _with_two_variants(folder: Path) -> None:

@@ -91,13 +91,13 @@ def test_a_value_equal_to_its_decimal_limit_is_inside(tmp_path: Path) -> None:
         assert scorer.score([0.3, *GOOD[1:]]).status == "ok"
 
 
-def test_missing_is_given_to_a_float_model_but_never_to_an_integer_one(tmp_path: Path) -> None:
+def test_missing_is_given_to_a_model_only_when_its_variant_takes_it(tmp_path: Path) -> None:
     inputs = [Input(name=f"f{i}", missing=True) for i in range(FEATURES)]
     row = [None, 0.0, 0.0, 0.0, 0.0]
     with Scorer.open(logistic_bundle(tmp_path / "float", inputs).folder) as scorer:
         answer = scorer.score(row)
     with (
-        Scorer.open(logistic_bundle(tmp_path / "int", inputs, variant="onnx-int8").folder) as scorer,
+        Scorer.open(logistic_bundle(tmp_path / "int", inputs, variant="onnx-int8", takes_missing=False).folder) as scorer,
         pytest.raises(RowRejected) as refused,
     ):
         scorer.score(row)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from device_agent import Scorer
+from device_agent.decision import Decision
 from device_agent.telemetry.windows import LATENCY_BUCKETS, WindowCollector
 from edgefleet.messages import WindowBody, decode, encode
 from edgefleet.reference import score_histogram
@@ -71,7 +72,7 @@ def test_windows_follow_each_other_without_gap_or_overlap(tmp_path: Path) -> Non
 
 def test_a_clock_that_went_back_ends_the_window_where_it_began(tmp_path: Path) -> None:
     made = forest_bundle(tmp_path)
-    collector = WindowCollector(made.reference, 3, "b", "m", start_us=1000)
+    collector = WindowCollector(made.reference, Decision(3, ("low", "mid", "high")), "b", "m", start_us=1000)
     collector.reject("type")
     window = collector.take(10)
     assert window is not None
@@ -79,7 +80,7 @@ def test_a_clock_that_went_back_ends_the_window_where_it_began(tmp_path: Path) -
 
 
 def test_a_window_of_refused_rows_only_is_sent(tmp_path: Path) -> None:
-    collector = WindowCollector(forest_bundle(tmp_path).reference, 3, "b", "m", start_us=0)
+    collector = WindowCollector(forest_bundle(tmp_path).reference, Decision(3, ("low", "mid", "high")), "b", "m", start_us=0)
     collector.reject("type", 3)
     window = collector.take(10)
     assert window is not None
@@ -87,7 +88,7 @@ def test_a_window_of_refused_rows_only_is_sent(tmp_path: Path) -> None:
 
 
 def test_latencies_fall_into_power_of_two_buckets_of_microseconds(tmp_path: Path) -> None:
-    collector = WindowCollector(forest_bundle(tmp_path).reference, 3, "b", "m", start_us=0)
+    collector = WindowCollector(forest_bundle(tmp_path).reference, Decision(3, ("low", "mid", "high")), "b", "m", start_us=0)
     collector.reject("type")
     collector.fold_latencies([0, 999, 1_000, 1_999, 2_000, 3_999, 4_000, 1_023_999, 1_024_000])
     window = collector.take(10)
