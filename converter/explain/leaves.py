@@ -90,12 +90,18 @@ def _left_sets(tree: Tree, categories: NDArray[np.float32]) -> dict[int, NDArray
 
 
 def _most_frequent(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[K] of [leaves, K]: for each column its most frequent value, the smallest of several; 0 where all values differ."""
+    """[K] of [leaves, K]: for each column its most frequent value, the smallest of several; 0 where all values differ.
+
+    Two columns with a constant sum (shares of two classes) stay each other's negative.
+    """
     common = np.zeros(values.shape[1])
     for k in range(values.shape[1]):
         kinds, counts = np.unique(values[:, k], return_counts=True)
         if counts.max() > 1:
             common[k] = kinds[counts.argmax()]
+    sums = values.sum(axis=1)
+    if values.shape[1] == 2 and values.any(axis=0).all() and np.ptp(sums) <= 1e-9 * np.abs(sums).max():
+        common[0] = sums[0] - common[1]
     return common
 
 

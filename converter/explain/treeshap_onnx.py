@@ -1,7 +1,7 @@
 """TreeSHAP as an ONNX graph, for runtimes without numpy: input `inputs`, outputs `contributions` [n, F] or [n, F, K], and `base` [K].
 
 The same arrays and the same order of operations as `device_agent.treeshap`, whose text says what is computed; standard operators of opset
-17 only. The rows run along the last axis, so that one row is a plain vector of leaves.
+17 only. Leaves run along the last axis: with a last axis of one, onnxruntime would multiply by a number element by element.
 """
 
 from collections.abc import Sequence
@@ -70,13 +70,14 @@ class _Writer:
         self._compiled, self._sources, self._inputs = compiled, sources, inputs
         values = np.concatenate([bucket.value for bucket in compiled.buckets]) if compiled.buckets else np.zeros((0, len(compiled.base)))
         # Two classes of a forest: what moves one moves the other back.
-        self._mirrored = values.shape[1] == 2 and bool((values[:, 0] == -values[:, 1]).all())
+        near = 1e-6 * np.abs(values).max(initial=0.0)
+        self._mirrored = values.shape[1] == 2 and bool((np.abs(values.sum(axis=1)) <= near).all())
         self._columns = 1 if self._mirrored else len(compiled.base)
 
     def constant(self, values: ArrayLike, kind: Any = np.float32) -> str:
         from onnx import numpy_helper
 
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(values, kind)), f"c{len(self.constants)}"))
+        self.constants.append(numpy_helper.from_array(np.asarray(values, kind, order="C"), f"c{len(self.constants)}"))
         return str(self.constants[-1].name)
 
     def node(self, operator: str, *reads: str, result: str | None = None, **attributes: Any) -> str:
@@ -89,18 +90,17 @@ class _Writer:
     def write(self, rank: int) -> None:
         """Everything."""
         flat = "inputs" if rank == 1 else self.node("Reshape", "inputs", self.constant([0, self._compiled.columns], np.int64))
-        row = self.node("Transpose", flat, perm=[1, 0])
         least = self.constant(_LEAST)
-        row = self.node("Where", self.node("Less", row, least), least, row)  # [columns, n]; minus infinity is inside (-inf, t]
-        # Zeros [F x K, n] to add to: nothing is missing from a comparison with itself, and NaN - NaN would not be zero.
-        first = self.node("Slice", row, *(self.constant([bound], np.int64) for bound in (0, 1, 0)))
+        row = self.node("Where", self.node("Less", flat, least), least, flat)  # [n, columns]; minus infinity is inside (-inf, t]
+        # Zeros [F x K, n] to add to: no number is less than itself, and NaN - NaN would not be zero.
+        first = self.node("Slice", self.node("Transpose", row, perm=[1, 0]), *(self.constant([bound], np.int64) for bound in (0, 1, 0)))
         none = self.node("Cast", self.node("Less", first, first), to=1)
-        total = self.node("Add", none, self.constant(np.zeros((self._inputs * self._columns, 1))))
+        zeros = self.node("Add", none, self.constant(np.zeros((self._inputs * self._columns, 1))))
         places = self._places(row)
-        for bucket in self._compiled.buckets:
-            for leaves in self._parts(bucket):
-                total = self._added(total, row, places, leaves)
-        self._results(total)
+        parts = [leaves for bucket in self._compiled.buckets for leaves in self._parts(bucket)]
+        # A sum for each block, then their sum: float32 loses less than in one long sum.
+        sums = [self._added(zeros, row, places, leaves) for leaves in parts]
+        self._results(self.node("Sum", zeros, *sums))
 
     def _results(self, total: str) -> None:
         flat = self.node("Transpose", total, perm=[1, 0])
@@ -134,42 +134,42 @@ class _Writer:
         return parts
 
     def _places(self, row: str) -> str:
-        """[columns, n] place of each value among the categories, as int64; "" without categorical splits."""
+        """[n, columns] place of each value among the categories, as int64; "" without categorical splits."""
         categories = self._compiled.categories
         if not len(self._compiled.sets):
             return ""
-        table = self.constant(categories[:, None, None])
-        equal = self.node("Cast", self.node("Equal", self.node("Unsqueeze", row, self.constant([0], np.int64)), table), to=1)
+        last = self.constant([-1], np.int64)
+        equal = self.node("Cast", self.node("Equal", self.node("Unsqueeze", row, last), self.constant(categories)), to=1)
         # At most one of them is equal: its place, less the number of categories, is the sum; none gives the last place.
-        ranks = self.constant((np.arange(len(categories)) - len(categories))[:, None, None])
-        found = self.node("ReduceSum", self.node("Mul", equal, ranks), self.constant([0], np.int64), keepdims=0)
+        ranks = self.constant(np.arange(len(categories)) - len(categories))
+        found = self.node("ReduceSum", self.node("Mul", equal, ranks), last, keepdims=0)
         return self.node("Cast", self.node("Add", found, self.constant(len(categories))), to=7)
 
     def _inside(self, row: str, places: str, leaves: Bucket) -> str:
-        """[D, leaves, n] whether the row fulfils each step, as 0 or 1."""
+        """[n, D, leaves] whether the row fulfils each step, as 0 or 1."""
         feat = leaves.feat.T.astype(np.int32)
-        picked = self.node("Gather", row, self.constant(feat, np.int32), axis=0)
+        picked = self.node("Gather", row, self.constant(feat, np.int32), axis=1)
         inside = self.node(
             "And",
-            self.node("Greater", picked, self.constant(leaves.low.T[:, :, None])),
-            self.node("LessOrEqual", picked, self.constant(leaves.high.T[:, :, None])),
+            self.node("Greater", picked, self.constant(leaves.low.T)),
+            self.node("LessOrEqual", picked, self.constant(leaves.high.T)),
         )
         category = leaves.category.T
         if (category >= 0).any():
             width = len(self._compiled.categories) + 1
             table = self.constant(self._compiled.sets.ravel(), np.bool_)
-            offset = self.constant((np.maximum(category, 0) * width)[:, :, None], np.int64)
-            place = self.node("Gather", places, self.constant(feat, np.int32), axis=0)
+            offset = self.constant(np.maximum(category, 0) * width, np.int64)
+            place = self.node("Gather", places, self.constant(feat, np.int32), axis=1)
             held = self.node("Gather", table, self.node("Add", place, offset), axis=0)
             # A step of categories has the whole line as its interval, which only a missing value is not inside of.
-            inside = self.node("And", inside, self.node("Or", held, self.constant((category < 0)[:, :, None], np.bool_)))
-        absent = self.node("And", self.node("IsNaN", picked), self.constant(leaves.missing.T[:, :, None], np.bool_))
+            inside = self.node("And", inside, self.node("Or", held, self.constant(category < 0, np.bool_)))
+        absent = self.node("And", self.node("IsNaN", picked), self.constant(leaves.missing.T, np.bool_))
         return self.node("Cast", self.node("Or", inside, absent), to=1)
 
-    def _added(self, total: str, row: str, places: str, part: tuple[Bucket, NDArray[np.intp] | None]) -> str:
+    def _added(self, zeros: str, row: str, places: str, part: tuple[Bucket, NDArray[np.intp] | None]) -> str:
         leaves, column = part
         depth, columns = leaves.width, self._columns
-        share = self.constant(leaves.share.T[:, :, None])
+        share = self.constant(leaves.share.T)
         moved = self.node("Sub", self._inside(row, places, leaves), share)
         nodes, weights = np.polynomial.legendre.leggauss((depth + 1) // 2)
         value = np.ones(len(leaves.feat)) if column is None else leaves.value[np.arange(len(column)), column]
@@ -177,26 +177,25 @@ class _Writer:
         for time, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
             factors = self.node("Add", self.node("Mul", moved, self.constant(time)), share)
             product = self._product(factors, depth)
-            product = self.node("Mul", product, self.constant((value * weight)[None, :, None]))
+            product = self.node("Mul", product, self.constant(value * weight))
             terms.append(self.node("Div", product, factors))
         weight_sum = terms[0] if len(terms) == 1 else self.node("Sum", *terms)
-        updates = self.node("Mul", moved, weight_sum)  # [D, leaves, n]
+        updates = self.node("Mul", moved, weight_sum)  # [n, D, leaves]
         raw = self._sources[leaves.feat.T]
         if column is None:
-            updates = self.node(
-                "Mul", self.node("Unsqueeze", updates, self.constant([2], np.int64)), self.constant(leaves.value[None, :, :, None])
-            )
-            index = raw[:, :, None] * columns + np.arange(columns)
+            updates = self.node("Mul", self.node("Unsqueeze", updates, self.constant([2], np.int64)), self.constant(leaves.value.T))
+            index = raw[:, None, :] * columns + np.arange(columns)[:, None]
         else:
             index = raw * columns + column[None, :]
-        flat = self.node("Reshape", updates, self.constant([index.size, -1], np.int64))
-        return self.node("ScatterND", total, self.constant(index.reshape(-1, 1), np.int64), flat, reduction="add")
+        flat = self.node("Reshape", updates, self.constant([0, index.size], np.int64))
+        flat = self.node("Transpose", flat, perm=[1, 0])
+        return self.node("ScatterND", zeros, self.constant(index.reshape(-1, 1), np.int64), flat, reduction="add")
 
     def _product(self, factors: str, depth: int) -> str:
-        """[1, leaves, n]."""
+        """[n, 1, leaves]."""
         if depth == 1:
             return factors
-        return self.node("ReduceProd", factors, axes=[0], keepdims=1)
+        return self.node("ReduceProd", factors, axes=[1], keepdims=1)
 
 
 def operators(graph: bytes) -> Sequence[str]:
