@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from converter.to_onnx.canonical import canonical
 from converter.to_onnx.graphs import IR_VERSION, OPSET
 from converter.to_onnx.steps import merge
+from converter.to_tflite.graph import frozen_function
 from edgefleet.errors import VerdictError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def keras_to_onnx(network: "Network") -> OnnxGraph:
     import tensorflow as tf
     import tf2onnx
 
-    signature = [tf.TensorSpec([None, *network.steps.output_shape], tf.float32, name="inputs")]
-    function = tf.function(network.cleaned, input_signature=signature)
+    shape = [None, *network.steps.output_shape]
+    signature, function = [tf.TensorSpec(shape, tf.float32, name="inputs")], frozen_function(network.cleaned, shape)
     with _typed_empty_lists():
         converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     outputs = ["margin", "probabilities"] if network.classes else ["margin"]

@@ -1,6 +1,7 @@
 """A core as TensorFlow operators; every form of `converter.cores.core` and nothing else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -82,9 +83,10 @@ def _layers(head: Layers) -> Margin:
     return margin
 
 
-def _kernel(head: Kernel) -> Margin:
+def _kernel(whole: Kernel) -> Margin:
     import tensorflow as tf
 
+    head = _mixed(whole)
     lengths = head.gamma * np.square(head.support).sum(axis=1)
     differences = float(lengths.max(initial=0)) > _LONGEST
     if differences and head.support.size > _LARGEST_DIFFERENCES:
@@ -100,10 +102,35 @@ def _kernel(head: Kernel) -> Margin:
         else:
             own = tf.reduce_sum(tf.square(z), axis=1, keepdims=True) * np.float32(-head.gamma)
             distance = tf.minimum(tf.matmul(z, _single(2 * head.gamma * head.support.T)) - _single(lengths) + own, 0.0)
-        decisions = tf.matmul(tf.exp(distance), _single(head.dual)) + _single(head.intercept)
+        decisions = _weighed(tf.exp(distance), _single(head.dual)) + _single(head.intercept)
         return decisions if head.votes is None else _voted(head.votes, decisions)
 
     return margin
+
+
+def _weighed(kernel: Any, dual: NDArray[np.float32]) -> Any:
+    """The product of kernel [n, M] and dual [M, K]; a single column is added up in pieces, which loses less than one long sum."""
+    import tensorflow as tf
+
+    if dual.shape[1] > 1:
+        return tf.matmul(kernel, dual)
+    side = int(np.ceil(np.sqrt(len(dual))))
+    filled = tf.pad(kernel * dual[:, 0], [[0, 0], [0, side * side - len(dual)]])
+    return tf.reduce_sum(tf.reduce_sum(tf.reshape(filled, (-1, side, side)), axis=2), axis=1, keepdims=True)
+
+
+def _mixed(head: Kernel) -> Kernel:
+    """The support vectors in an order in which every part of the sum holds each sign in proportion.
+
+    scikit-learn orders them by class, so that thousands are added up before the first is subtracted, and float32 loses the difference.
+    """
+    pattern = np.unique(np.sign(head.dual), axis=0, return_inverse=True)[1].reshape(-1)
+    rank = np.zeros(len(pattern))
+    for one in np.unique(pattern):
+        here = pattern == one
+        rank[here] = (np.arange(here.sum()) + 0.5) / here.sum()
+    order = np.argsort(rank, kind="stable")
+    return replace(head, support=head.support[order], dual=head.dual[order])
 
 
 def _voted(votes: Votes, decisions: Any) -> Any:

@@ -25,19 +25,25 @@ def to_tflite(answer: Answer, shape: Sequence[int]) -> bytes:
     Raises:
         VerdictError: An operator is not built into LiteRT.
     """
-    frozen, names = _frozen(answer, [None, *shape])
-    batch = None
-    if _has_loop(frozen):
-        batch = 1
-        frozen, names = _frozen(answer, [batch, *shape])
-    graph = _converted(frozen, names, [batch, *shape])
+    function = frozen_function(answer, [None, *shape])
+    if _has_loop(function):
+        function = frozen_function(answer, [1, *shape])
+    graph = _converted(function)
     checked_operators(graph)
     return graph
 
 
-def loops(answer: Answer, shape: Sequence[int]) -> bool:
-    """Whether the function has loops over time."""
-    return _has_loop(_frozen(answer, [None, *shape])[0])
+def frozen_function(answer: Answer, shape: Sequence[int | None]) -> Any:
+    """The same function of [n, *shape] without variables or other captured tensors: they are constants of its graph."""
+    import tensorflow as tf
+
+    frozen, names = _frozen(answer, shape)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="inputs")])  # type: ignore[untyped-decorator]  # no types
+    def serve(inputs: Any) -> dict[str, Any]:
+        return dict(zip(names, tf.nest.flatten(frozen(inputs)), strict=True))
+
+    return serve
 
 
 def _frozen(answer: Answer, shape: Sequence[int | None]) -> tuple[Any, list[str]]:
@@ -50,27 +56,21 @@ def _frozen(answer: Answer, shape: Sequence[int | None]) -> tuple[Any, list[str]
     return convert_variables_to_constants_v2(concrete, lower_control_flow=False), sorted(concrete.structured_outputs)
 
 
-def _has_loop(frozen: Any) -> bool:
-    graph = frozen.graph.as_graph_def()
-    kinds = {node.op for node in graph.node} | {node.op for function in graph.library.function for node in function.node_def}
+def _has_loop(function: Any) -> bool:
+    graph = function.get_concrete_function().graph.as_graph_def()
+    kinds = {node.op for node in graph.node} | {node.op for inner in graph.library.function for node in inner.node_def}
     return any(kind.startswith("TensorList") or kind in {"While", "StatelessWhile"} for kind in kinds)
 
 
-def _converted(frozen: Any, names: list[str], shape: Sequence[int | None]) -> bytes:
+def _converted(function: Any) -> bytes:
     """By way of a saved model of the frozen function: the only way that keeps constants and a signature with names."""
     import tensorflow as tf
 
     module = tf.Module()
-    spec = tf.TensorSpec(shape, tf.float32, name="inputs")
-
-    @tf.function(input_signature=[spec])  # type: ignore[untyped-decorator]  # TensorFlow has no types
-    def serve(inputs: Any) -> dict[str, Any]:
-        return dict(zip(names, tf.nest.flatten(frozen(inputs)), strict=True))
-
-    module.serve = serve
+    module.serve = function
     with tempfile.TemporaryDirectory(prefix="edgefleet-saved-") as folder, quiet_load():
         path = str(Path(folder) / "model")
-        tf.saved_model.save(module, path, signatures={"serving_default": serve})
+        tf.saved_model.save(module, path, signatures={"serving_default": function})
         converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         return bytes(converter.convert())
