@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from converter.cores.core import Activation, Core, Dense, Layers, Link
 from edgefleet.errors import VerdictError
 
-LINEAR_CLASSIFIERS: Final = ("LogisticRegression", "LogisticRegressionCV")
+LINEAR_CLASSIFIERS: Final = ("LogisticRegression", "LogisticRegressionCV", "SGDClassifier")
 LINEAR_REGRESSORS: Final = ("Ridge", "RidgeCV", "LinearRegression", "Lasso", "LassoCV", "ElasticNet", "ElasticNetCV")
 NETWORKS: Final = ("MLPClassifier", "MLPRegressor")
 
@@ -17,8 +17,10 @@ def linear(model: Any) -> Core:
     """A linear classifier (log-odds as margin) or regressor.
 
     Raises:
-        VerdictError: Several targets at once.
+        VerdictError: Several targets at once, or a classifier without probabilities.
     """
+    if type(model).__name__ == "SGDClassifier" and model.loss != "log_loss":
+        raise VerdictError(f"SGDClassifier with loss={model.loss!r} is not converted: train with loss='log_loss'")
     weight, bias = np.atleast_2d(np.asarray(model.coef_, np.float64)).T, np.atleast_1d(np.asarray(model.intercept_, np.float64))
     features, outputs = weight.shape
     bias = np.broadcast_to(bias, (outputs,)).copy()
@@ -28,7 +30,8 @@ def linear(model: Any) -> Core:
             raise VerdictError(f"{type(model).__name__} with {outputs} targets is not converted: train one model per target")
         return Core(head, features, 1, 0, "none")
     classes = len(model.classes_)
-    return Core(head, features, outputs, classes, "logistic" if classes == 2 else "softmax")
+    several: Link = "ovr" if type(model).__name__ == "SGDClassifier" else "softmax"
+    return Core(head, features, outputs, classes, "logistic" if classes == 2 else several)
 
 
 def network(model: Any) -> Core:
@@ -63,7 +66,7 @@ def scaled(head: Layers, factor: NDArray[np.float64], shift: NDArray[np.float64]
 
 def centered(head: Layers, rows: NDArray[np.float32]) -> Layers:
     """The layers with the middle of some rows [n, F] to subtract, if the first layer would otherwise cancel large numbers."""
-    if len(rows) == 0 or not np.isfinite(rows).all():
+    if len(rows) == 0:
         return head
     middle = rows.astype(np.float64).mean(axis=0).astype(np.float32)
     first = head.layers[0]

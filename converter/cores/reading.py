@@ -44,8 +44,9 @@ def core_of(package: ModelPackage) -> Core:
     else:
         core = core_of_estimator(model, index.family, index.task)
     core = _fitting(core, package)
-    if isinstance(core.head, Layers) and core.front is None:
-        core = replace(core, head=dense.centered(core.head, _cleaned(package)))
+    if isinstance(core.head, Layers):
+        rows = _cleaned(package) if core.front is None else core.front.run(_cleaned(package))
+        core = replace(core, head=dense.centered(core.head, rows[np.isfinite(rows).all(axis=1)]))
     if CALIBRATOR_NAME not in package.index.files:
         return core
     try:
@@ -67,14 +68,15 @@ def core_of_estimator(model: Any, family: str = "", task: Task = "classification
     Raises:
         VerdictError: No core; named.
     """
-    core = _core(model, family)
+    core = estimator_core(model, family)
     wanted = "classification" if core.classes else ("regression", "anomaly")
     if task not in wanted:
         raise VerdictError(f"{type(model).__name__} does not answer {task}; train again")
     return core
 
 
-def _core(model: Any, family: str) -> Core:
+def estimator_core(model: Any, family: str = "") -> Core:
+    """The core of an estimator, whatever task it has."""
     name = type(model).__name__
     if name == "Pipeline":
         return _behind_scaler(model, family)
@@ -134,21 +136,15 @@ def _behind_scaler(model: Any, family: str) -> Core:
         return mahalanobis(last, mean, scale)
     if names[1] in ("SVR", "SVC", "CalibratedClassifierCV"):
         return svm(last, mean, scale)
-    core = _core(last, family)
+    core = estimator_core(last, family)
     if isinstance(core.head, Layers):
         return replace(core, head=dense.scaled(core.head, 1 / scale, -mean / scale))
     raise VerdictError(f"a pipeline of {', '.join(names)} is not one of the family {family!r}")
 
 
 def _cleaned(package: ModelPackage) -> NDArray[np.float32]:
-    for kind in ("calibration", "background"):
-        name = f"rows/{kind}.npz"
-        if name in package.index.files:
-            x = package.rows("calibration" if kind == "calibration" else "background").x
-            z = package.steps().run(x)
-            z = z.reshape(len(z), -1)
-            return z[np.isfinite(z).all(axis=1)]
-    return np.zeros((0, 1), np.float32)
+    z = package.steps().run(package.rows("calibration").x)
+    return z.reshape(len(z), -1)
 
 
 def _fitting(core: Core, package: ModelPackage) -> Core:

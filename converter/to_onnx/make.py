@@ -1,20 +1,19 @@
 """The writer of the target onnx-fp32, called in a child process; see `converter.targets` for what it is asked and leaves."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from converter.cores.reading import FAMILIES, TREE_FAMILIES, core_of
+from converter.cores import Core, Trees
+from converter.cores.reading import FAMILIES, core_of
 from converter.targets import Made, answer, job_of
 from converter.to_onnx.core import core_to_onnx
 from converter.to_onnx.graphs import describe
 from edgefleet.errors import VerdictError
 from edgefleet.package import ModelPackage
 from edgefleet.steps import Steps
-
-# Gradient boosting refuses missing values itself; the others have learnt where they go, or were given none.
-_TAKE_MISSING: Final = frozenset(TREE_FAMILIES) - {"boosting"}
 
 
 def make(job: dict[str, Any]) -> dict[str, Any]:
@@ -31,16 +30,17 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
         raise VerdictError(reason)
     steps, notes = package.steps(), []
     try:
-        graph = core_to_onnx(core_of(package), steps)
-        takes_missing = package.index.family in _TAKE_MISSING or not _may_be_missing(package, steps)
+        core = core_of(package)
+        graph = core_to_onnx(core, steps)
+        takes_missing = _takes_missing(package, core, steps)
     except VerdictError as err:
         if package.index.family not in ("pipeline", "svm"):
             raise
         from converter.to_onnx.foreign import foreign_to_onnx
 
-        graph = foreign_to_onnx(package, str(err))
+        graph = foreign_to_onnx(package)
         takes_missing = True
-        notes.append(f"Converted by skl2onnx, its tree thresholds rounded down to float32: {err}.")
+        notes.append(f"Converted by skl2onnx, not node by node: {err}.")
     return _left(Path(task.result), graph, notes, takes_missing)
 
 
@@ -82,12 +82,20 @@ def _left(path: Path, graph: bytes, notes: list[str], takes_missing: bool) -> di
     return answer(Made(notes=notes, operators=operators, opset=opset, takes_missing=takes_missing))
 
 
-def _may_be_missing(package: ModelPackage, steps: Steps) -> bool:
-    """Whether a cleaned value is NaN for some row that the schema allows; no step looks at other columns."""
+def _takes_missing(package: ModelPackage, core: Core, steps: Steps) -> bool:
+    """Whether rows with missing values that the schema allows are answered as the original does; it refuses some of them itself."""
+    if isinstance(core.head, Trees) and package.index.family != "boosting":
+        return True
+    z = _probes(package, steps)
+    return not np.isnan(z if core.front is None else core.front.run(z)).any()
+
+
+def _probes(package: ModelPackage, steps: Steps) -> NDArray[np.float32]:
+    """Cleaned rows that show every way to be missing, because no step looks at other columns."""
     columns = package.inputs()
     absent = [np.nan if column.missing else 0.0 for column in columns]
     unseen = [-1.0 if column.kind == "category" else 0.0 for column in columns]
     probes = np.array([absent, unseen, [0.0] * len(columns)], np.float32)
     if len(steps.input_shape) > 1:
         probes = np.repeat(probes[:, None, :], steps.input_shape[0], axis=1)
-    return bool(np.isnan(steps.run(probes)).any())
+    return steps.run(probes)
