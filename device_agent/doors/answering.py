@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from device_agent.scorer import Score, Scorer
 from device_agent.telemetry.windows import Window
-from device_agent.update.trial import Trial
+from device_agent.update.trial import Said, Trial
 from edgefleet.errors import ConfigError, EdgefleetError, RowRejected
 
 Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
@@ -146,7 +146,7 @@ class Answering:
         if self._running is None:
             trial.count(None, _said(answer))
             return
-        theirs: str | None = None
+        theirs: Said = None
         try:
             theirs = _said(candidate.score(row))
         except EdgefleetError as err:
@@ -154,8 +154,7 @@ class Answering:
         trial.count(_said(answer), theirs)
 
 
-def _said(answer: Score | None) -> str | None:
-    """The class, "" for a number without classes, None for no answer."""
+def _said(answer: Score | None) -> Said:
     if answer is None or math.isnan(answer.score):
         return None
-    return answer.label or ""
+    return answer.score if answer.label is None else answer.label

@@ -1,13 +1,25 @@
 """The trial: every row is scored by the running model, whose answer counts, and by the candidate, which is only compared.
 
-Pure counting; the caller gives the monotonic time. Agreement is the share of rows with the same class among rows that both should answer;
+Pure counting; the caller gives the monotonic time. Agreement is the share of rows with the same answer among rows that both should answer;
 a row that only the candidate cannot answer is a disagreement. It is judged once `agreement_rows` were seen, and from then on at every row.
+
+The same answer is the same label: the class, or `normal` and `strange` of a detector with a threshold (their scores have no common unit).
+Values of a regression are the same within half a standard deviation of the running model's values on its validation rows: two good models
+of one target differ by far less, and one that has lost its input or its unit by far more.
 """
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from edgefleet.desired import TrialPolicy
+from edgefleet.manifest import Manifest
+
+VALUE_TOLERANCE_SPREADS: Final = 0.5
+FIRST_MODEL: Final = "first model on this device"
+
+# A label, or a value where there are none; None is no answer.
+Said = str | float | None
 
 
 class TrialVerdict(Enum):
@@ -17,6 +29,43 @@ class TrialVerdict(Enum):
     OK = "ok"
     REJECTED = "rejected"
     TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How the answers of two models are compared.
+
+    Attributes:
+        compared: Whether they can be compared at all.
+        tolerance: Largest difference of two values that are the same answer, in the target's unit; of no meaning for labels.
+        skipped: Why they are not compared.
+    """
+
+    compared: bool
+    tolerance: float = 0.0
+    skipped: str = ""
+
+
+def likeness(running: Manifest | None, candidate: Manifest, spread: float | None) -> Likeness:
+    """How a candidate is compared with the running model.
+
+    Args:
+        running: Of the running model, None before the first.
+        candidate: Of the candidate.
+        spread: Standard deviation of the running model's values, None when unknown.
+    """
+    if running is None:
+        return Likeness(False, skipped=FIRST_MODEL)
+    if running.task != candidate.task:
+        return Likeness(False, skipped=f"a {candidate.task} model follows a {running.task} model")
+    if running.task == "classification":
+        return Likeness(True)
+    if running.task == "anomaly":
+        decided = running.threshold is not None and candidate.threshold is not None
+        return Likeness(True) if decided else Likeness(False, skipped="a detector without a threshold decides nothing")
+    if spread is None or not spread > 0:
+        return Likeness(False, skipped="the running bundle does not say how far its values spread")
+    return Likeness(True, VALUE_TOLERANCE_SPREADS * spread)
 
 
 @dataclass
@@ -29,8 +78,10 @@ class Trial:
         compared: Whether there is a running model to agree with.
         rows: Rows that the candidate answered.
         both: Rows that count for the agreement.
-        agreed: Those with the same class.
+        agreed: Those with the same answer.
         last_error: Text of the candidate's last failure, "" when there was none.
+        tolerance: See `Likeness`.
+        skipped: Why there is nothing to agree with.
     """
 
     policy: TrialPolicy
@@ -40,14 +91,16 @@ class Trial:
     both: int = 0
     agreed: int = 0
     last_error: str = field(default="")
+    tolerance: float = 0.0
+    skipped: str = FIRST_MODEL
 
-    def count(self, running: str | None, candidate: str | None) -> None:
-        """Count a row by the labels of both models; None is no answer."""
+    def count(self, running: Said, candidate: Said) -> None:
+        """Count a row by what both models said."""
         if candidate is not None:
             self.rows += 1
         if running is not None:
             self.both += 1
-            self.agreed += candidate == running
+            self.agreed += self._same(running, candidate)
 
     @property
     def judged(self) -> bool:
@@ -62,7 +115,7 @@ class Trial:
         if self.judged and enough and policy.min_agreement is not None and agreement < policy.min_agreement:
             error = f"; last error: {self.last_error}" if self.last_error else ""
             return TrialVerdict.REJECTED, (
-                f"agrees with the running model on {self.agreed} of {self.both} rows ({agreement:.1%}), "
+                f"agrees with the running model on {self.agreed} of {self.both} rows{self._within()} ({agreement:.1%}), "
                 f"at least {policy.min_agreement:.1%} is needed{error}"
             )
         soaked = elapsed_s >= policy.soak_s and self.rows >= policy.soak_rows
@@ -77,7 +130,15 @@ class Trial:
 
     def _agreement(self) -> str:
         if not self.compared:
-            return "agreement skipped (first model on this device)"
+            return f"agreement skipped ({self.skipped})"
         if self.policy.min_agreement is None:
             return f"agreement not judged ({self.policy.agreement_reason or 'switched off by the policy'})"
-        return f"agreement {self.agreed} of {self.both}"
+        return f"agreement {self.agreed} of {self.both}{self._within()}"
+
+    def _within(self) -> str:
+        return f" within {self.tolerance:.3g}" if self.tolerance else ""
+
+    def _same(self, running: Said, candidate: Said) -> bool:
+        if isinstance(running, float) and isinstance(candidate, float):
+            return abs(running - candidate) <= self.tolerance
+        return running == candidate

@@ -22,7 +22,7 @@ from device_agent.update.journal import Journal
 from device_agent.update.outside import Outside
 from device_agent.update.plan import WORKING, Event, Progress, judge_desired, step
 from device_agent.update.store import Store
-from device_agent.update.trial import Trial, TrialVerdict
+from device_agent.update.trial import Trial, TrialVerdict, likeness
 from edgefleet.desired import Acceptance, TrialPolicy
 from edgefleet.errors import ArtifactError, EdgefleetError, StorageError
 from edgefleet.messages import DeviceState
@@ -222,8 +222,10 @@ class Updater:
             self._step(Event.CRASHED, reason=str(err))
             return 0.0
         running = self._models.running
-        compared = running is not None and bool(running.bundle.manifest.classes) and bool(candidate.bundle.manifest.classes)
-        self._models.begin_trial(candidate, Trial(self._policy(), time.monotonic(), compared))
+        before = (None, None) if running is None else (running.bundle.manifest, running.score_spread)
+        like = likeness(before[0], candidate.bundle.manifest, before[1])
+        trial = Trial(self._policy(), time.monotonic(), like.compared, tolerance=like.tolerance, skipped=like.skipped)
+        self._models.begin_trial(candidate, trial)
         return TRIAL_LOOK_S
 
     def _finish(self) -> float:
