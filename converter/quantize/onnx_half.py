@@ -1,0 +1,44 @@
+"""ONNX weights in half precision: float16 in the file, one Cast to float32 behind each; inputs, outputs and arithmetic stay float32.
+
+onnxruntime folds the Casts when it loads the graph, so that a row takes as long as with float32 weights and gives the same answer on every
+machine; computing in float16 would be slower on processors without it. Cleaning steps, thresholds and tables are not touched.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+
+from converter.quantize.onnx_layers import Layer, constants_of
+from edgefleet.errors import VerdictError
+
+OPERATORS: Final = ("MatMul", "Gemm", "Conv")
+_LARGEST_HALF: Final = 65504.0
+
+
+def halve(model: Any, layers: list[Layer]) -> None:
+    """Store the weights of these layers in half precision, in place.
+
+    Raises:
+        VerdictError: A weight is too large for it.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants, widened = constants_of(model), {}
+    casts = []
+    for layer in layers:
+        if layer.weight in widened:
+            continue
+        values = numpy_helper.to_array(constants[layer.weight])
+        if (largest := float(np.abs(values).max())) > _LARGEST_HALF:
+            raise VerdictError(f"a weight of {largest:g} is above {_LARGEST_HALF:g}, the largest of half precision; use onnx-fp32")
+        half, wide = f"{layer.weight}:half", f"{layer.weight}:wide"
+        widened[layer.weight] = wide
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), half))
+        casts.append(helper.make_node("Cast", [half], [wide], name=wide, to=TensorProto.FLOAT))
+    names = {layer.name for layer in layers}
+    for node in model.graph.node:
+        if node.output[0] in names:
+            node.input[1] = widened[node.input[1]]
+    rest = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *rest])
