@@ -1,0 +1,89 @@
+"""The writer of the target c, called in a child process; see `converter.targets` for what it is asked and leaves."""
+
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.cores import Core, Distance, Trees
+from converter.cores.reading import FAMILIES, core_of
+from converter.targets import Made, answer, job_of
+from converter.to_c.selftest import Golden, choose, write_selftest
+from converter.to_c.source import Described, write_model
+from converter.to_c.steps import why_not_steps
+from edgefleet.errors import ArtifactError, VerdictError
+from edgefleet.package import ModelPackage
+
+MAX_INPUTS: Final = 16_384
+HEADER_NAME: Final = "model.h"
+SELFTEST_NAME: Final = "selftest.c"
+
+
+def make(job: dict[str, Any]) -> dict[str, Any]:
+    """Write model.c, model.h and selftest.c.
+
+    Raises:
+        VerdictError: The model has no form in C; why.
+    """
+    task = job_of(job)
+    package = ModelPackage.open(task.package)
+    if (reason := why_not_c(package)) is not None:
+        raise VerdictError(reason)
+    core, steps, index = core_of(package), package.steps(), package.index
+    positive = index.classes.index(index.positive) if index.positive in index.classes else 1
+    described = Described(index.project, package.digest, index.classes, index.threshold, positive)
+    written = write_model(core, steps, described)
+    folder, result = Path(task.folder or Path(task.result).parent), Path(task.result)
+    result.write_text(written.code, encoding="ascii")
+    files = {f"c/{HEADER_NAME}": (HEADER_NAME, written.header), f"c/{SELFTEST_NAME}": (SELFTEST_NAME, _selftest(package, described))}
+    for name, content in files.values():
+        (folder / name).write_text(content, encoding="ascii")
+    made = Made(
+        takes_missing=_takes_missing(package, core),
+        facts={"constant_bytes": written.constant_bytes, "function": f"{described.name}_predict"},
+        files={place: str(folder / name) for place, (name, _) in files.items()},
+    )
+    return answer(made)
+
+
+def why_not_c(package: ModelPackage) -> str | None:
+    """Why a package has no C form, from its index and steps alone; None where it may have one."""
+    index = package.index
+    if index.family == "keras":
+        return "networks of Keras are not written as C: use a tflite target, or train the family mlp"
+    if index.family in ("onnx", "tflite"):
+        return f"an imported .{index.family} graph is not written as C: import the scikit-learn model that it was made from"
+    if index.family not in FAMILIES or not index.model.endswith(".skops"):
+        return f"a model of the family {index.family!r} in {index.model!r} is not written as C; one of {', '.join(FAMILIES)} is"
+    steps = package.steps()
+    if (inputs := math.prod(steps.input_shape)) > MAX_INPUTS:
+        return f"{inputs} values a row, the limit of the target c is {MAX_INPUTS}: shorten the window or choose fewer inputs"
+    return why_not_steps(steps)
+
+
+def _takes_missing(package: ModelPackage, core: Core) -> bool:
+    from converter.to_tflite.make import rows_may_miss
+
+    head = core.head
+    fills = isinstance(head, Trees) or (isinstance(head, Distance) and head.fill is not None) or core.front is not None
+    return fills or not rows_may_miss(package.steps(), package)
+
+
+def _selftest(package: ModelPackage, described: Described) -> str:
+    from converter.comparing import spread_of
+    from converter.originals import answers_of, load_estimator
+    from converter.recipes import RECIPES
+
+    golden, model, steps = package.rows("golden"), load_estimator(package), package.steps()
+    original = answers_of(package, model, steps, golden.x)
+    wanted: NDArray[np.float64] = original.probabilities if package.index.task == "classification" else original.margin
+    chosen = choose(golden.x, wanted, golden.label)
+    if not len(chosen):
+        raise ArtifactError("none of the golden rows has a finite answer of the original model; train again")
+    spread = 1.0
+    if package.index.task != "classification":
+        spread = spread_of(package.index.task, answers_of(package, model, steps, package.rows("parity").x))
+    x = np.asarray(golden.x[chosen], np.float32).reshape(len(chosen), -1)
+    return write_selftest(Golden(x, wanted[chosen], RECIPES["c"].tolerance(spread).max_error), described.name)
