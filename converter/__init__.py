@@ -8,8 +8,8 @@ It never imports TensorFlow in the calling process, and never unpickles.
 Read next: `conversion.py`, the whole way in one function.
 """
 
-from converter.conversion import Conversion, VariantReport, convert, convert_with_report
+from converter.conversion import Conversion, VariantReport, Wishes, convert, convert_with_report
 from converter.gates import Limits
 from converter.recipes import possible
 
-__all__ = ["Conversion", "Limits", "VariantReport", "convert", "convert_with_report", "possible"]
+__all__ = ["Conversion", "Limits", "VariantReport", "Wishes", "convert", "convert_with_report", "possible"]

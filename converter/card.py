@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from converter.parity import Comparison
+from converter.comparing import METRICS, Comparison
 from edgefleet.package import ModelPackage
 
 
@@ -35,14 +35,15 @@ class Outcome(Protocol):
         """Comparison with the original."""
 
 
-def card_text(package: ModelPackage, outcomes: Sequence[Outcome], notes: list[str]) -> str:
+def card_text(package: ModelPackage, outcomes: Sequence[Outcome], notes: Sequence[str]) -> str:
     """The package's card with a chapter on the variants."""
     lines = [package.read("card.md").decode("utf-8", "replace").rstrip(), "", "## Variants", ""]
-    lines += ["| variant | bytes | same class | largest error | accuracy | verdict |", "|---|---|---|---|---|---|"]
+    metric = METRICS[package.index.task]
+    lines += [f"| variant | bytes | same answer | largest error | {metric} | verdict |", "|---|---|---|---|---|---|"]
     lines += [_line(outcome) for outcome in outcomes]
-    if any(outcome.found for outcome in outcomes):
-        accuracy = next(outcome.found.accuracy_original for outcome in outcomes if outcome.found)
-        lines += ["", f"Compared with the trained model (accuracy {accuracy:.4f}) on the parity rows, by the scorer that devices run."]
+    if compared := [outcome.found for outcome in outcomes if outcome.found]:
+        known = _number(compared[0].value_original)
+        lines += ["", f"Compared with the trained model ({metric} {known}) on the parity rows, by the scorer that devices run."]
     # The reasons of refused variants may name latencies of the converting machine; those stay in the report.
     lines += ["", *notes] if notes else []
     return "\n".join(lines) + "\n"
@@ -53,4 +54,8 @@ def _line(outcome: Outcome) -> str:
     if found is None:
         return f"| {outcome.name} | - | - | - | - | {verdict} |"
     same = f"{found.agreed} of {found.n}"
-    return f"| {outcome.name} | {outcome.size_bytes} | {same} | {found.max_error:.1g} | {found.accuracy:.4f} | {verdict} |"
+    return f"| {outcome.name} | {outcome.size_bytes} | {same} | {found.max_error:.1g} | {_number(found.value)} | {verdict} |"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"

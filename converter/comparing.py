@@ -119,10 +119,12 @@ class Comparison:
 
 
 def spread_of(task: Task, original: Original) -> float:
-    """Unit of errors: 1 for probabilities, else the standard deviation of the original's values (1 when they are all equal)."""
+    """Unit of errors: 1 for probabilities, else the standard deviation of the original's values, their size where they are all equal."""
     if task == "classification" or len(original.margin) == 0:
         return 1.0
-    return float(original.margin.std()) or 1.0
+    deviation, size = float(original.margin.std()), float(np.abs(original.margin).max()) or 1.0
+    # Equal values have a deviation of some last bits: that is no spread.
+    return deviation if deviation > 1e-9 * size else size
 
 
 def answered_class(probabilities: Floats, threshold: float | None, positive: int) -> NDArray[np.int64]:
@@ -140,7 +142,7 @@ def compare(truth: Truth, answers: Answers, same_value: float) -> Comparison:
         answers: The variant's answers to the same rows.
         same_value: Values and scores this near (in units of the spread) are the same answer.
     """
-    answered: Flags = np.isfinite(answers.single).all(axis=1) & np.isfinite(answers.batch).all(axis=1)
+    answered: Flags = np.asarray(np.isfinite(answers.single).all(axis=1) & np.isfinite(answers.batch).all(axis=1))
     classes = truth.task == "classification"
     theirs = (truth.original.probabilities if classes else truth.original.margin)[answered]
     single, batch = answers.single[answered], answers.batch[answered]

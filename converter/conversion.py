@@ -9,18 +9,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from converter.building import Built, Plan, build
 from converter.card import card_text
+from converter.comparing import Comparison, Truth, compare, golden_failures, spread_of
 from converter.declared import declared
 from converter.gates import Gate, Golden, Limits, decide, judge, overrule
-from converter.graphs import Built, build_graphs
 from converter.isolate import ChildFailed, run_isolated
-from converter.parity import Comparison, Cost, compare, golden_failures, read_answers
+from converter.mixing import Mixed, mix
+from converter.originals import Original
+from converter.parity import Cost, read_answers
 from converter.recipes import Recipe, choose
+from converter.workshop import Graph, Kept, Progress
 from converter.write import Content, bundle_files, package_gates, write_bundle
 from edgefleet.bundle import Bundle
 from edgefleet.errors import VerdictError
 from edgefleet.intervals import wilson
-from edgefleet.package import ModelPackage
+from edgefleet.package import ModelPackage, Rows
 
 PARITY_TIMEOUT_S: Final = 600.0
 
@@ -38,6 +42,7 @@ class VariantReport:
         size_bytes: Of the graph, 0 without one.
         found: Comparison with the original, None when it could not be run.
         cost: What it costs on this machine, None when it could not be run.
+        facts: What its writer says: calibration rows, layers kept float ...
     """
 
     name: str
@@ -48,13 +53,19 @@ class VariantReport:
     size_bytes: int = 0
     found: Comparison | None = None
     cost: Cost | None = None
+    facts: dict[str, Any] | None = None
 
     @property
     def agreement(self) -> tuple[float, float] | None:
-        """(share of rows with the original's class, lower end of its 95 % Wilson interval)."""
+        """(share of rows with the original's answer, lower end of its 95 % Wilson interval)."""
         if self.found is None or self.found.n == 0:
             return None
         return self.found.agreed / self.found.n, wilson(self.found.agreed, self.found.n)[0]
+
+    @property
+    def explained(self) -> bool:
+        """Whether its explanation, if it has one, passed."""
+        return not any(gate.gate.startswith("X") and gate.verdict in ("fail", "inconclusive") for gate in self.gates)
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,27 @@ class NoVariantLeft(VerdictError):
         super().__init__("no variant is left: " + "; ".join(f"{report.name}: {report.reason}" for report in reports))
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller wants beside the package.
+
+    Attributes:
+        targets: Names of targets, or None for what the project declared, else all that are possible.
+        output: Folder of the bundle, or None for `<package>-bundle` beside the package.
+        limits: Budgets and gates that may stay open; None takes what the project declared.
+        calibration_rows: Most calibration rows that integer targets look at; None takes what the project declared, 0 all.
+        progress: Told (what, "started" | "done" | reason).
+        cache: Folder where graphs are kept for the next conversion, or None for none.
+    """
+
+    targets: Iterable[str] | None = None
+    output: Path | str | None = None
+    limits: Limits | None = None
+    calibration_rows: int | None = None
+    progress: Progress = lambda what, how: None
+    cache: Path | None = None
+
+
 def convert(
     package: ModelPackage | Path | str,
     targets: Iterable[str] | None = None,
@@ -84,73 +116,109 @@ def convert(
 
     Args:
         package: The package or its folder.
-        targets: Names of targets, or None for what the project declared, else all that are possible.
-        output: Folder of the bundle, or None for `<package>-bundle` beside the package.
-        limits: Budgets and gates that may stay open; None takes what the project declared.
+        targets: See `Wishes`, as the other arguments.
+        output: See `Wishes`.
+        limits: See `Wishes`.
 
     Raises:
         VerdictError: No variant passed its gates; nothing is written.
         ConfigError: A target is unknown or impossible.
         ArtifactError: The package is damaged.
     """
-    return convert_with_report(package, targets, output, limits).bundle
+    return convert_with_report(package, Wishes(targets, output, limits)).bundle
 
 
-def convert_with_report(
-    package: ModelPackage | Path | str,
-    targets: Iterable[str] | None = None,
-    output: Path | str | None = None,
-    limits: Limits | None = None,
-) -> Conversion:
+def convert_with_report(package: ModelPackage | Path | str, wishes: Wishes | None = None) -> Conversion:
     """As `convert`, with one report per target, refused ones included."""
+    wishes = wishes or Wishes()
     opened = package if isinstance(package, ModelPackage) else ModelPackage.open(package)
     settings = declared(opened)
-    recipes = choose(opened, targets, settings.targets)
-    folder = Path(output) if output is not None else opened.folder.parent / f"{opened.folder.name}-bundle"
+    recipes = choose(opened, wishes.targets, settings.targets)
+    folder = Path(wishes.output) if wishes.output is not None else opened.folder.parent / f"{opened.folder.name}-bundle"
+    limits = wishes.limits if wishes.limits is not None else settings.limits
+    rows = settings.calibration_rows if wishes.calibration_rows is None else wishes.calibration_rows
     with tempfile.TemporaryDirectory(prefix="edgefleet-convert-") as work:
-        built = build_graphs(opened, recipes, settings.explain, Path(work))
-        return prove(opened, recipes, built, folder, limits if limits is not None else settings.limits)
+        kept = None if wishes.cache is None else Kept(wishes.cache)
+        plan = Plan(opened, recipes, settings.explain, rows, Path(work), wishes.progress, kept)
+        built = build(plan)
+        if kept is not None:
+            kept.prune()
+        return prove(plan, built, folder, limits)
 
 
-def prove(package: ModelPackage, recipes: list[Recipe], built: Built, folder: Path, limits: Limits) -> Conversion:
+def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
     """Run, judge and write: only variants inside their gates enter the bundle.
+
+    An integer variant that fails its gates is tried again with its most damaged layers kept float (`mixing.py`).
 
     Raises:
         NoVariantLeft: None did.
     """
-    graphs = [(recipe, built.graphs[recipe.target]) for recipe in recipes if recipe.target in built.graphs]
-    with tempfile.TemporaryDirectory(prefix="edgefleet-parity-") as work:
-        candidate = Path(work) / "bundle"
-        if graphs:
-            write_bundle(candidate, bundle_files(Content(package, graphs, built.golden, built.explainer)))
-        reports = [_judge(package, recipe, built, candidate, Path(work), limits) for recipe in recipes]
-    kept = [(recipe, graph) for recipe, graph in graphs for report in reports if report.name == recipe.target and report.kept]
+    package, recipes = plan.package, plan.recipes
+    proof = Proof(package, limits, plan.folder / "parity")
+    proof.folder.mkdir(exist_ok=True)
+    reports: list[VariantReport] = []
+    for recipe in recipes:
+        graph = built.graphs.get(recipe.target)
+        if graph is None:
+            reason = f"not converted: {built.failed.get(recipe.target, 'no reason given')}"
+            reports.append(VariantReport(recipe.target, "fail", False, reason, []))
+            continue
+        plan.progress(f"parity of {recipe.target}", "started")
+        mixed = mix(plan, recipe, Mixed(graph, proof.judge(recipe, graph, built)), lambda r, g: proof.judge(r, g, built))
+        built.graphs[recipe.target] = mixed.graph
+        reports.append(mixed.report)
+        plan.progress(f"parity of {recipe.target}", "done" if mixed.report.kept else mixed.report.reason)
+    kept = [(recipe, built.graphs[recipe.target]) for recipe, report in zip(recipes, reports, strict=True) if report.kept]
     if not kept:
         raise NoVariantLeft(reports)
     gates = package_gates(package) + [gate.as_entry() for report in reports for gate in report.gates]
-    content = Content(package, kept, built.golden, built.explainer, gates, card_text(package, reports, built.notes))
+    unexplained = frozenset(report.name for report in reports if not report.explained)
+    content = Content(package, kept, built, proof.spread(built.parity), unexplained, gates, card_text(package, reports, built.notes))
     bundle = write_bundle(folder, bundle_files(content), _measured(reports))
     return Conversion(bundle, folder, reports)
 
 
-def _judge(package: ModelPackage, recipe: Recipe, built: Built, candidate: Path, work: Path, limits: Limits) -> VariantReport:
-    graph = built.graphs.get(recipe.target)
-    if graph is None:
-        return VariantReport(recipe.target, "fail", False, f"not converted: {built.failed.get(recipe.target, 'no reason given')}", [])
-    rows = {name: str(package.folder / "rows" / f"{name}.npz") for name in ("parity", "golden")}
-    job = {"bundle": str(candidate), "variant": recipe.target, "rows": rows, "folder": str(work)}
-    try:
-        done = run_isolated("converter.parity:measure", job, timeout_s=PARITY_TIMEOUT_S)
-    except ChildFailed as err:
-        gate = Gate("C1", "fail", f"the device's scorer did not run it: {err.reason}", variant=recipe.target)
-        return VariantReport(recipe.target, "fail", False, gate.sentence, [gate], len(graph))
-    answers = {name: read_answers(Path(path)) for name, path in done.pop("answers").items()}
-    cost, parity = Cost(**done), package.rows("parity")
-    found = compare(built.parity, answers["parity"], parity.label, parity.slice)
-    golden = Golden(*golden_failures(built.golden, answers["golden"], recipe.tolerance.tie_margin))
-    gates = overrule(judge(recipe, found, golden, cost, len(graph), limits), package.index.overrides)
-    verdict, reason, kept = decide(gates, limits)
-    return VariantReport(recipe.target, verdict, kept, reason, gates, len(graph), found, cost)
+@dataclass(frozen=True)
+class Proof:
+    """Runs and judges variants of one package; `folder` is for intermediate files."""
+
+    package: ModelPackage
+    limits: Limits
+    folder: Path
+
+    def spread(self, parity: Original) -> float:
+        """Unit of errors."""
+        return spread_of(self.package.index.task, parity)
+
+    def judge(self, recipe: Recipe, graph: Graph, built: Built) -> VariantReport:
+        """One variant, alone in a bundle, run by the device's scorer and judged."""
+        candidate = self.folder / f"bundle-{recipe.target}"
+        spread = self.spread(built.parity)
+        write_bundle(candidate, bundle_files(Content(self.package, [(recipe, graph)], built, spread)))
+        rows = {name: str(self.package.folder / "rows" / f"{name}.npz") for name in ("parity", "golden")}
+        measure = "converter.to_c.running:measure" if recipe.runtime == "c" else "converter.parity:measure"
+        job = {"bundle": str(candidate), "variant": recipe.target, "rows": rows, "folder": str(self.folder)}
+        size = len(graph.content)
+        try:
+            done = run_isolated(measure, job, timeout_s=PARITY_TIMEOUT_S)
+        except ChildFailed as err:
+            gate = Gate("C1", "fail", f"the device's scorer did not run it: {err.reason}", variant=recipe.target)
+            return VariantReport(recipe.target, "fail", False, gate.sentence, [gate], size, facts=graph.made.facts)
+        answers = {name: read_answers(Path(path)) for name, path in done.pop("answers").items()}
+        cost = Cost(**done)
+        parity = self._truth(built.parity, self.package.rows("parity"), spread)
+        golden = self._truth(built.golden, self.package.rows("golden"), spread)
+        found = compare(parity, answers["parity"], recipe.bounds.same_value)
+        failures = Golden(*golden_failures(golden, answers["golden"], recipe.tolerance().tie_margin))
+        gates = overrule(judge(recipe, found, failures, cost, size, self.limits), self.package.index.overrides)
+        verdict, reason, kept = decide(gates, self.limits)
+        return VariantReport(recipe.target, verdict, kept, reason, gates, size, found, cost, graph.made.facts)
+
+    def _truth(self, original: Original, rows: Rows, spread: float) -> Truth:
+        index = self.package.index
+        positive = index.classes.index(index.positive) if index.positive in index.classes else 1
+        return Truth(index.task, original, rows.label, rows.slice, index.threshold, positive, spread)
 
 
 def _measured(reports: list[VariantReport]) -> dict[str, Any]:

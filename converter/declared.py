@@ -9,11 +9,12 @@ from converter.gates import Limits
 from edgefleet.errors import ArtifactError
 from edgefleet.package import ModelPackage
 
-ExplainMethod = Literal["auto", "treeshap", "sampled", "none"]
+ExplainMethod = Literal["auto", "linear", "treeshap", "amortised", "sampled", "none"]
 
 
 class _Convert(msgspec.Struct):
     targets: list[str] = []
+    calibration_rows: int = 0
 
 
 class _Gates(msgspec.Struct):
@@ -49,11 +50,13 @@ class Declared:
         targets: Names of targets, empty for the converter's own choice.
         limits: Budgets, and gates that may stay open.
         explain: How answers are explained; `auto` is exact where it can be.
+        calibration_rows: Most calibration rows that integer targets look at; 0 takes all.
     """
 
     targets: list[str]
     limits: Limits
     explain: ExplainMethod
+    calibration_rows: int = 0
 
 
 def declared(package: ModelPackage) -> Declared:
@@ -68,4 +71,4 @@ def declared(package: ModelPackage) -> Declared:
         raise ArtifactError(f"{package.folder}/provenance.json: {str(err)[:200]}; train again") from err
     device = project.device
     limits = Limits(device.size_bytes, device.latency_p95_ms, device.memory_bytes, frozenset(project.gates.allow_inconclusive))
-    return Declared(project.convert.targets, limits, project.explain.method)
+    return Declared(project.convert.targets, limits, project.explain.method, project.convert.calibration_rows)

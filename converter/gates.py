@@ -1,4 +1,4 @@
-"""The converter's gates C1 to C6 and X1: a verdict with value, limit, n, interval and one sentence. Pure.
+"""The converter's gates C1 to C6, X1 and X2: a verdict with value, limit, n, interval and one sentence. Pure.
 
 Judged are one-sided 95 % bounds where rows are a sample. `inconclusive` means that the rows do not suffice to say yes or no.
 """
@@ -6,22 +6,24 @@ Judged are one-sided 95 % bounds where rows are a sample. `inconclusive` means t
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from converter.intervals import paired_drop
-from converter.parity import Comparison, Cost
+from converter.comparing import Comparison, Drop
+from converter.explain.fidelity import Judged, judge_fidelity
+from converter.parity import Cost
 from converter.recipes import Recipe
 from edgefleet.intervals import Z_ONE_SIDED, wilson
 from edgefleet.manifest import Override
 
 Verdict = Literal["pass", "fail", "inconclusive", "skipped", "overridden"]
 
-MAX_ERROR_FP32: Final = 1e-5
-MEAN_ERROR_INT8: Final = 1e-2
-AGREEMENT_INT8: Final = 0.98
-MAX_DROP: Final = 0.01
-MAX_EXPLAIN_GAP: Final = 1e-3
 MIN_ROWS_FP32: Final = 30
 # Without these three a variant is not proven; too few rows in a slice do not keep it out, a slice that is shown to be worse does.
 _MUST_BE_SHOWN: Final = frozenset({"C1", "C2", "C3"})
+_ERROR_OF: Final = {
+    "classification": "a probability",
+    "regression": "a value, in its standard deviations",
+    "anomaly": "a score, in its standard deviations",
+}
+_SAME: Final = {"classification": "class", "regression": "value", "anomaly": "score"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Gate:
 
     def as_entry(self) -> dict[str, Any]:
         """The entry in gates.json; errors are rounded, because their last digits differ from one CPU to another."""
-        value = None if self.host_bound or self.value is None else float(f"{self.value:.2g}") if self.gate == "C2" else self.value
+        value = None if self.host_bound or self.value is None else float(f"{self.value:.2g}") if self.gate in ("C2", "X2") else self.value
         sentence = "measured on the converting machine: see measured.json" if self.host_bound and self.value is not None else self.sentence
         return {
             "gate": self.gate, "variant": self.variant, "verdict": self.verdict, "value": value, "limit": self.limit, "n": self.n,
@@ -80,10 +82,10 @@ def judge(recipe: Recipe, found: Comparison, golden: Golden, cost: Cost, size_by
         _agreement(recipe, found),
         _error(recipe, found, golden),
         _drop(recipe, found),
-        _worst_slice(found),
+        _worst_slice(recipe, found),
         _size(size_bytes, limits),
         _cost(cost, limits),
-        _explanation(cost),
+        *_explanation(cost),
     ]
     return [replace(gate, variant=recipe.target) for gate in gates]
 
@@ -101,7 +103,8 @@ def overrule(gates: list[Gate], overrides: list[Override]) -> list[Gate]:
 
 def decide(gates: list[Gate], limits: Limits) -> tuple[Literal["pass", "fail", "inconclusive"], str, bool]:
     """(verdict of the variant, reason, whether it goes into the bundle)."""
-    failed = [gate for gate in gates if gate.verdict == "fail"]
+    # An explanation that fails is left out; the variant itself is none the worse for it.
+    failed = [gate for gate in gates if gate.verdict == "fail" and not gate.gate.startswith("X")]
     if failed:
         return "fail", "; ".join(f"{gate.gate}: {gate.sentence}" for gate in failed), False
     open_ones = [gate for gate in gates if gate.verdict == "inconclusive" and gate.gate in _MUST_BE_SHOWN]
@@ -113,67 +116,89 @@ def decide(gates: list[Gate], limits: Limits) -> tuple[Literal["pass", "fail", "
 
 def _agreement(recipe: Recipe, found: Comparison) -> Gate:
     low, high = wilson(found.agreed, found.n)
-    if recipe.precision == "fp32":
+    same, limit = _SAME[found.task], recipe.bounds.agreement
+    if limit is None:
         differing = found.outside_ties - found.agreed_outside_ties
         verdict: Verdict = "fail" if differing or found.refused else "pass" if found.n >= MIN_ROWS_FP32 else "inconclusive"
         share = found.agreed_outside_ties / found.outside_ties if found.outside_ties else 1.0
         few = "" if found.n >= MIN_ROWS_FP32 else f"; at least {MIN_ROWS_FP32} rows are needed"
-        sentence = f"{differing} of {found.outside_ties} rows outside ties have another class, {found.refused} were refused, limit 0{few}"
+        where = " outside ties" if found.task == "classification" else ""
+        sentence = f"{differing} of {found.outside_ties} rows{where} have another {same}, {found.refused} were refused, limit 0{few}"
         return Gate("C1", verdict, sentence, share, 1.0, found.n, low, high)
     bound = wilson(found.agreed, found.n, Z_ONE_SIDED)
-    verdict = "fail" if found.refused else _between(-bound[1], -bound[0], -AGREEMENT_INT8)
+    verdict = "fail" if found.refused else _between(-bound[1], -bound[0], -limit)
     share = found.agreed / found.n if found.n else 0.0
-    sentence = f"same class on {found.agreed} of {found.n} rows, at least {100 * bound[0]:.1f} % (95 %), limit {100 * AGREEMENT_INT8:g} %"
-    if verdict == "inconclusive":
+    sentence = f"same {same} on {found.agreed} of {found.n} rows, at least {100 * bound[0]:.1f} % (95 %), limit {100 * limit:g} %"
+    if found.task != "classification":
+        sentence += f" (same: within {recipe.bounds.same_value:g} standard deviations)"
+    if found.refused:
+        sentence += f"; {found.refused} rows were refused"
+    elif verdict == "inconclusive":
         sentence += "; more parity rows are needed"
-    return Gate("C1", verdict, sentence, share, AGREEMENT_INT8, found.n, low, high)
+    return Gate("C1", verdict, sentence, share, limit, found.n, low, high)
 
 
 def _error(recipe: Recipe, found: Comparison, golden: Golden) -> Gate:
-    fp32 = recipe.precision == "fp32"
-    value, limit, kind = (found.max_error, MAX_ERROR_FP32, "largest") if fp32 else (found.mean_error, MEAN_ERROR_INT8, "mean")
-    sentence = f"{kind} error of a probability {value:.2g}, limit {limit:g} (largest {found.max_error:.2g})"
-    unfit = golden.max_error > recipe.tolerance.max_error or golden.flips > 0
+    bounds, tolerance = recipe.bounds, recipe.tolerance().max_error
+    by_mean = bounds.mean_error is not None
+    value, limit = (found.mean_error, bounds.mean_error) if by_mean else (found.max_error, bounds.max_error)
+    assert limit is not None  # noqa: S101  # each precision has one of the two
+    kind = "mean" if by_mean else "largest"
+    sentence = f"{kind} error of {_ERROR_OF[found.task]} {value:.2g}, limit {limit:g} (largest {found.max_error:.2g})"
+    unfit = golden.max_error > tolerance or golden.flips > 0
     if unfit:
         sentence += (
             f"; on the golden rows {golden.max_error:.2g} and {golden.flips} other classes, "
-            f"the device's self-test would refuse it above {recipe.tolerance.max_error:g} and 0"
+            f"the device's self-test would refuse it above {tolerance:g} and 0"
         )
     verdict: Verdict = "fail" if not value <= limit or unfit else "pass"
     return Gate("C2", verdict, sentence, value if found.n else None, limit, found.n)
 
 
 def _drop(recipe: Recipe, found: Comparison) -> Gate:
-    pairs = found.overall
-    shown_low, shown_high = paired_drop(pairs.worse, pairs.better, pairs.n, z=1.96)
-    low, high = paired_drop(pairs.worse, pairs.better, pairs.n)
-    if recipe.precision == "fp32" and found.agreed == found.n > 0:
+    limit, drop = recipe.bounds.max_drop, found.overall
+    if recipe.bounds.agreement is None and found.agreed == found.n > 0:
         # Not a sample of something that might change: the C1 gate has shown that the two are the same function.
-        return Gate("C3", "pass", f"the same class on all {pairs.n} rows: accuracy is unchanged", 0.0, MAX_DROP, pairs.n, 0.0, 0.0)
-    verdict = _between(low, high, MAX_DROP)
-    sentence = (
-        f"accuracy drops by {100 * pairs.drop:.2f} points ({pairs.worse} rows worse, {pairs.better} better of {pairs.n}), "
-        f"at most {100 * high:.2f} (95 %), limit {100 * MAX_DROP:g}"
-    )
-    return Gate("C3", verdict, sentence, pairs.drop, MAX_DROP, pairs.n, shown_low, shown_high)
+        text = f"the same {_SAME[found.task]} on all {found.n} rows: {_metric(found)} is unchanged"
+        return Gate("C3", "pass", text, 0.0, limit, found.n, 0.0, 0.0)
+    if drop is None:
+        return Gate(
+            "C3", "inconclusive", f"the parity rows do not say what {_metric(found)} is; give labelled rows of each kind", limit=limit
+        )
+    sentence = f"{_dropped(found, drop)}, at most {_points(found, drop.high)} (95 %), limit {_points(found, limit)}"
+    return Gate("C3", _between(drop.low, drop.high, limit), sentence, drop.value, limit, drop.n, *drop.shown)
 
 
-def _worst_slice(found: Comparison) -> Gate:
+def _worst_slice(recipe: Recipe, found: Comparison) -> Gate:
+    limit = recipe.bounds.max_drop
     if not found.slices:
-        return Gate("C4", "skipped", "the parity rows have no slices", limit=MAX_DROP)
+        return Gate("C4", "skipped", "the parity rows have no slices", limit=limit)
     if found.agreed == found.n:
-        return Gate("C4", "pass", "the same class on all rows: no slice changes", 0.0, MAX_DROP, found.n, 0.0, 0.0)
-    bounds = {pairs.name: paired_drop(pairs.worse, pairs.better, pairs.n) for pairs in found.slices}
-    worst = max(found.slices, key=lambda pairs: (pairs.drop, bounds[pairs.name][1]))
-    low, high = bounds[worst.name]
-    sentence = (
-        f"worst slice {worst.name!r}: accuracy drops by {100 * worst.drop:.2f} points on {worst.n} rows, at most {100 * high:.2f} (95 %)"
-    )
-    if any(bounds[pairs.name][0] > MAX_DROP for pairs in found.slices):
-        return Gate("C4", "fail", f"{sentence}; shown to be more than {100 * MAX_DROP:g}", worst.drop, MAX_DROP, worst.n, low, high)
-    proven = all(bound[1] <= MAX_DROP for bound in bounds.values())
-    verdict: Verdict = "pass" if proven else "inconclusive"
-    return Gate("C4", verdict, sentence, worst.drop, MAX_DROP, worst.n, low, high)
+        return Gate("C4", "pass", f"the same {_SAME[found.task]} on all rows: no slice changes", 0.0, limit, found.n, 0.0, 0.0)
+    worst = max(found.slices, key=lambda drop: (drop.value, drop.high))
+    sentence = f"worst slice {worst.name!r}: {_dropped(found, worst)}, at most {_points(found, worst.high)} (95 %)"
+    if any(drop.low > limit for drop in found.slices):
+        return Gate(
+            "C4", "fail", f"{sentence}; shown to be more than {_points(found, limit)}", worst.value, limit, worst.n, worst.low, worst.high
+        )
+    proven = all(drop.high <= limit for drop in found.slices)
+    return Gate("C4", "pass" if proven else "inconclusive", sentence, worst.value, limit, worst.n, worst.low, worst.high)
+
+
+def _metric(found: Comparison) -> str:
+    return {"accuracy": "accuracy", "rmse": "the root mean square error", "roc_auc": "the area under the ROC curve"}[found.metric]
+
+
+def _dropped(found: Comparison, drop: Drop) -> str:
+    if found.metric == "accuracy":
+        return f"accuracy drops by {_points(found, drop.value)} ({drop.worse} rows worse, {drop.better} better of {drop.n})"
+    if found.metric == "rmse":
+        return f"the root mean square error grows by {_points(found, drop.value)} on {drop.n} rows"
+    return f"the area under the ROC curve drops by {_points(found, drop.value)} on {drop.n} rows"
+
+
+def _points(found: Comparison, value: float) -> str:
+    return f"{100 * value:.3g} {'%' if found.metric == 'rmse' else 'points'}"
 
 
 def _size(size_bytes: int, limits: Limits) -> Gate:
@@ -196,14 +221,21 @@ def _cost(cost: Cost, limits: Limits) -> Gate:
     return Gate("C6", "pass" if worst <= 1 else "fail", ", ".join(declared), worst, 1.0, host_bound=True)
 
 
-def _explanation(cost: Cost) -> Gate:
+def _explanation(cost: Cost) -> list[Gate]:
     if cost.explain_gap is None:
-        return Gate("X1", "skipped", "the variant has no explainer")
-    adds_up = cost.explain_gap <= MAX_EXPLAIN_GAP
-    sentence = f"contributions add up to the margin within {MAX_EXPLAIN_GAP:g} of it"
-    return Gate(
-        "X1", "pass" if adds_up else "fail", sentence if adds_up else f"gap {cost.explain_gap:.2g}: not {sentence}", limit=MAX_EXPLAIN_GAP
-    )
+        return [Gate("X1", "skipped", "the variant has no explainer")]
+    return [_judged(found) for found in judge_fidelity(cost.explain_gap, cost.fidelity)]
+
+
+def _judged(found: Judged) -> Gate:
+    verdict: Verdict = "pass" if found.ok else "fail"
+    if found.gate == "X1":
+        adds_up = f"contributions add up to the margin within {found.limit:g} of it"
+        # The gap itself is a last bit that differs from one processor to another.
+        return Gate("X1", verdict, adds_up if found.ok else f"gap {found.value:.2g}: not {adds_up}", limit=found.limit)
+    what = {"cosine_low": "cosine to", "top3_low": "share of the three strongest inputs shared with"}[found.name]
+    sentence = f"{what} a long run of Shapley values through this variant: at least {found.value:.3f} (95 %), limit {found.limit:g}"
+    return Gate("X2", verdict, sentence, found.value, found.limit)
 
 
 def _between(low: float, high: float, limit: float) -> Verdict:

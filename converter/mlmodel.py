@@ -4,14 +4,16 @@ import json
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from edgefleet.manifest import Input
 
 _PINNED: Final = ("numpy", "onnx", "onnxruntime")
 
 
-def mlflow_files(graph: str, model_digest: str, package_digest: str, inputs: list[Input]) -> dict[str, bytes]:
+def mlflow_files(
+    graph: str, model_digest: str, package_digest: str, inputs: list[Input], window: tuple[int, ...] | None = None
+) -> dict[str, bytes]:
     """MLmodel, requirements.txt and python_env.yaml for the ONNX variant.
 
     Args:
@@ -19,20 +21,26 @@ def mlflow_files(graph: str, model_digest: str, package_digest: str, inputs: lis
         model_digest: Sha256 of the graph.
         package_digest: Sha256 of the package's index.
         inputs: Schema in column order.
+        window: Shape of one row's tensor where the model takes windows, else None.
     """
     python = platform.python_version()
     requirements = ["mlflow>=3", *(f"{name}=={version(name)}" for name in _PINNED)]
     env = ["python: " + _quoted(python), "build_dependencies: []", "dependencies:", '- "-r requirements.txt"']
     return {
-        "MLmodel": _lines(_model(graph, model_digest, package_digest, inputs, python)),
+        "MLmodel": _lines(_model(graph, model_digest, package_digest, _signature(inputs, window), python)),
         "requirements.txt": _lines(requirements),
         "python_env.yaml": _lines(env),
     }
 
 
-def _model(graph: str, model_digest: str, package_digest: str, inputs: list[Input], python: str) -> list[str]:
+def _signature(inputs: list[Input], window: tuple[int, ...] | None) -> list[dict[str, Any]]:
+    if window is not None:
+        return [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, *window]}}]
     # Double and not required: float32, float64, int32 and NaN pass (int64 does not); columns of type float would refuse float64.
-    columns = [{"type": "double", "name": column.name, "required": False} for column in inputs]
+    return [{"type": "double", "name": column.name, "required": False} for column in inputs]
+
+
+def _model(graph: str, model_digest: str, package_digest: str, columns: list[dict[str, Any]], python: str) -> list[str]:
     # Equal bundles have equal bytes: identity and time come from the digests, not from the clock.
     created = datetime.fromtimestamp(int(model_digest[:7], 16), UTC).strftime("%Y-%m-%d %H:%M:%S.000000")
     return [

@@ -1,4 +1,7 @@
-"""The trained model and its own answers: what every variant is compared with."""
+"""The trained model and its own answers: what every variant is compared with.
+
+`answer(job)` runs in a child process, because a model file is foreign until its digest was checked and its library is heavy.
+"""
 
 import warnings
 from dataclasses import dataclass
@@ -10,10 +13,17 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage, npz_bytes, read_npz
+from edgefleet.steps import Steps
 
 MAX_MODEL_BYTES: Final = 512 * 1024 * 1024
-# Beside skops' own list of safe types: what the tree models hold, and nothing that runs code.
-_TRUSTED: Final = frozenset({"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
+# Beside skops' own list of safe types: what the trainer's families hold, and nothing that runs code.
+_TRUSTED: Final = (
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+)
+_LEAST_SHARE: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,7 @@ class Original:
     """Answers of the original model.
 
     Attributes:
-        probabilities: [n, classes] float64.
+        probabilities: [n, classes] float64; no columns for values and scores.
         margin: [n, K] float64.
     """
 
@@ -38,39 +48,94 @@ class Original:
         return cls(**read_npz(path.read_bytes(), ("probabilities", "margin"), path.name))
 
 
-def load_trees(package: ModelPackage) -> Any:
-    """The fitted scikit-learn tree model of a package, without unpickling.
+def answer(job: dict[str, Any]) -> dict[str, Any]:
+    """The child's whole work for a scikit-learn package: the model's own answers to row sets.
+
+    Args:
+        job: `package` (folder), `rows` {name: path of an .npz with raw x}, `folder` (for the results).
+
+    Returns:
+        `answers` {name: path}.
+    """
+    package = ModelPackage.open(job["package"])
+    model, steps = load_estimator(package), package.steps()
+    paths = {}
+    for name, path in job["rows"].items():
+        x = read_npz(Path(path).read_bytes(), ("x",), name)["x"]
+        paths[name] = str(Path(job["folder"]) / f"answers-{name}.npz")
+        answers_of(package, model, steps, x).to_file(Path(paths[name]))
+    return {"answers": paths}
+
+
+def load_estimator(package: ModelPackage) -> Any:
+    """The fitted scikit-learn model of a package, without unpickling.
+
+    Raises:
+        ArtifactError: Unreadable, too large, or it holds types that are not on the list.
+    """
+    return load_skops(package.read(package.index.model), package.index.model)
+
+
+def load_skops(content: bytes, name: str) -> Any:
+    """A fitted estimator from a skops file's bytes, without unpickling; `name` is what errors call it.
 
     Raises:
         ArtifactError: Unreadable, too large, or it holds types that are not on the list.
     """
     import skops.io as sio
 
-    content = package.read(package.index.model)
     if len(content) > MAX_MODEL_BYTES:
-        raise ArtifactError(f"{package.index.model}: {len(content)} bytes exceed the limit of {MAX_MODEL_BYTES}; train a smaller model")
+        raise ArtifactError(f"{name}: {len(content)} bytes exceed the limit of {MAX_MODEL_BYTES}; train a smaller model")
     try:
-        unknown = sorted(set(sio.get_untrusted_types(data=content)) - _TRUSTED)
+        unknown = sorted(set(sio.get_untrusted_types(data=content)) - set(_TRUSTED))
         if unknown:
-            raise ArtifactError(f"{package.index.model} holds the type {unknown[0]!r}, which is not loaded; train with a listed model")
-        return sio.loads(content, trusted=sorted(_TRUSTED))
+            raise ArtifactError(f"{name} holds the type {unknown[0]!r}, which is not loaded; train with a listed model")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a file of another scikit-learn version only warns, and may then answer wrongly
+            return sio.loads(content, trusted=list(_TRUSTED))
     except ArtifactError:
         raise
     except Exception as err:  # zipfile, json, skops and scikit-learn each raise their own
-        raise ArtifactError(f"{package.index.model}: not a readable skops file: {str(err)[:200]}") from err
+        raise ArtifactError(f"{name}: not a readable skops file: {str(err)[:200]}") from err
 
 
-def answers_of_trees(model: Any, x: NDArray[np.float32], family: str) -> Original:
-    """Answers of a tree model on float32 rows (as float64, so that scikit-learn sees exactly what the device sees)."""
-    rows = x.astype(np.float64)
+def answers_of(package: ModelPackage, model: Any, steps: Steps, x: NDArray[np.float32]) -> Original:
+    """Answers of a scikit-learn model to raw float32 rows x; it is given the cleaned rows as float64, exactly what a device computes on."""
+    z = steps.run(x)
+    rows = z.reshape(len(z), -1)
     with warnings.catch_warnings():
         # The package's rows have no column names; the model may have been fitted on a table that had them.
         warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
-        probabilities = np.asarray(model.predict_proba(rows), np.float64)
-        if family == "forest":
-            return Original(probabilities, probabilities)
-        margin = np.asarray(model.decision_function(rows), np.float64)
-    return Original(probabilities, margin.reshape(len(rows), -1))
+        if package.index.task != "classification":
+            value = _values(package.index.task, model, rows.astype(np.float64))
+            return Original(np.empty((len(rows), 0)), value.reshape(len(rows), 1))
+        probabilities = np.asarray(model.predict_proba(rows.astype(np.float64)), np.float64)
+    return _classes(package, probabilities, rows)
+
+
+def _classes(package: ModelPackage, probabilities: NDArray[np.float64], rows: NDArray[np.float32]) -> Original:
+    import msgspec
+
+    from converter.calibrators import calibrate
+    from converter.cores.reading import core_of
+    from converter.cores.running import margins_of
+
+    try:
+        margin = margins_of(core_of(package), rows)
+    except VerdictError:  # an imported pipeline without a core: the logarithm is as additive as it gets
+        margin = np.log(np.maximum(probabilities, _LEAST_SHARE))
+    if "calibrator.json" in package.index.files:
+        probabilities = calibrate(msgspec.json.decode(package.read("calibrator.json")), probabilities)
+    return Original(probabilities, margin)
+
+
+def _values(task: str, model: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    if task == "regression":
+        return np.asarray(model.predict(rows), np.float64)
+    if hasattr(model, "named_steps") and "mahalanobis" in model.named_steps:
+        scale, distance = model.named_steps["scale"], model.named_steps["mahalanobis"]
+        return np.asarray(np.sqrt(np.maximum(distance.mahalanobis(scale.transform(rows)), 0)), np.float64)
+    return np.asarray(-model.score_samples(rows), np.float64)  # scikit-learn's is larger for ordinary rows
 
 
 def check_answers(original: Original, package: ModelPackage, what: str) -> None:

@@ -1,16 +1,48 @@
-"""Targets as a table: which file, for which runtime, from which families, judged how."""
+"""Targets as a table: which file, for which runtime, written by whom from what, judged how."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Final, Literal
 
-from converter.cleaned import may_be_missing
 from edgefleet.errors import ConfigError
 from edgefleet.manifest import Runtime, Tolerance
 from edgefleet.package import ModelPackage
 
-TREES: Final = frozenset({"forest", "boosting"})
-NETWORKS: Final = frozenset({"keras"})
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of one precision. Errors are of probabilities, of values and scores in units of the original's spread.
+
+    Attributes:
+        max_error: Largest error, None: only shown.
+        mean_error: Mean error, None: not judged.
+        agreement: Lower 95 % bound of the share of rows with the same answer; None: every row outside ties must agree.
+        max_drop: Upper 95 % bound of the metric's drop: of accuracy and area absolute, of the root mean square error relative.
+        same_value: Values and scores this near are the same answer.
+    """
+
+    max_error: float | None
+    mean_error: float | None
+    agreement: float | None
+    max_drop: float
+    same_value: float
+
+
+BOUNDS: Final[dict[Precision, Bounds]] = {
+    "fp32": Bounds(1e-5, None, None, 0.01, 1e-5),
+    "fp16": Bounds(5e-3, None, 0.995, 0.005, 5e-3),
+    # The maximum alone tells little: clipped activations show in the mean first.
+    "int8": Bounds(None, 1e-2, 0.98, 0.01, 0.1),
+}
+# What the device's self-test accepts; wider than the gate, because other CPUs round otherwise.
+_TOLERANCES: Final[dict[Precision, Tolerance]] = {
+    "fp32": Tolerance(max_error=1e-4, tie_margin=1e-3),
+    "fp16": Tolerance(max_error=2e-2, tie_margin=4e-2),
+    "int8": Tolerance(max_error=0.15, tie_margin=0.2),
+}
 
 
 @dataclass(frozen=True)
@@ -22,42 +54,70 @@ class Recipe:
         runtime: Runtime that opens the file.
         suffix: File name ending.
         precision: Which gate limits apply.
-        families: Families of models that it takes.
-        by_default: Made when the caller names no targets.
-        tolerance: What the device's self-test accepts; wider than the gate, because other CPUs round otherwise.
+        source: Target whose graph it is made from; "" for those made from the model.
+        writer: `module:function` that makes it in a child process; see `converter.targets`.
+        reasons: `module:function` that says why a package cannot have it.
+        by_default: Made when nobody names targets.
     """
 
     target: str
     runtime: Runtime
     suffix: str
-    precision: Literal["fp32", "int8"]
-    families: frozenset[str]
-    by_default: bool
-    tolerance: Tolerance
+    precision: Precision
+    source: str
+    writer: str
+    reasons: str
+    by_default: bool = True
 
     @property
     def file(self) -> str:
         """Name of the graph's file in the bundle."""
-        return f"{self.target}{self.suffix}"
+        return f"c/model{self.suffix}" if self.runtime == "c" else f"{self.target}{self.suffix}"
+
+    @property
+    def bounds(self) -> Bounds:
+        """Its gates' limits."""
+        return BOUNDS[self.precision]
+
+    def tolerance(self, spread: float = 1.0) -> Tolerance:
+        """What the device's self-test accepts; `spread` turns it into the unit of values and scores."""
+        base = _TOLERANCES[self.precision]
+        return Tolerance(max_error=float(f"{base.max_error * spread:.3g}"), tie_margin=base.tie_margin)
 
 
-_FP32: Final = Tolerance(max_error=1e-4, tie_margin=1e-3)
-_INT8: Final = Tolerance(max_error=0.15, tie_margin=0.2)
+_ONNX: Final = ("converter.to_onnx.make:make", "converter.to_onnx.make:why_not_onnx")
+_TFLITE: Final = ("converter.to_tflite.make:make", "converter.to_tflite.make:why_not_tflite")
+_QUANTIZE: Final = ("converter.quantize.make:make", "converter.quantize.make:why_not")
+_C: Final = ("converter.to_c.make:make", "converter.to_c.make:why_not_c")
 
 RECIPES: Final[dict[str, Recipe]] = {
     recipe.target: recipe
     for recipe in (
-        Recipe("onnx-fp32", "onnxruntime", ".onnx", "fp32", TREES | NETWORKS, True, _FP32),
-        Recipe("tflite-fp32", "litert", ".tflite", "fp32", NETWORKS, True, _FP32),
-        Recipe("tflite-int8", "litert", ".tflite", "int8", NETWORKS, True, _INT8),
-        Recipe("tflite-int8-weights", "litert", ".tflite", "int8", NETWORKS, False, _INT8),
+        Recipe("onnx-fp32", "onnxruntime", ".onnx", "fp32", "", *_ONNX),
+        Recipe("onnx-fp16", "onnxruntime", ".onnx", "fp16", "onnx-fp32", *_QUANTIZE),
+        Recipe("onnx-int8", "onnxruntime", ".onnx", "int8", "onnx-fp32", *_QUANTIZE),
+        Recipe("onnx-int8-dynamic", "onnxruntime", ".onnx", "int8", "onnx-fp32", *_QUANTIZE),
+        Recipe("tflite-fp32", "litert", ".tflite", "fp32", "", *_TFLITE),
+        Recipe("tflite-fp16", "litert", ".tflite", "fp16", "", *_TFLITE),
+        Recipe("tflite-int8", "litert", ".tflite", "int8", "tflite-fp32", *_QUANTIZE),
+        Recipe("tflite-int8-dynamic", "litert", ".tflite", "int8", "tflite-fp32", *_QUANTIZE),
+        Recipe("tflite-int8-weights", "litert", ".tflite", "int8", "tflite-fp32", *_QUANTIZE),
+        # No fast kernels on common processors: 2 to 50 times slower than fp32.
+        Recipe("tflite-int16x8", "litert", ".tflite", "int8", "tflite-fp32", *_QUANTIZE, by_default=False),
+        Recipe("c", "c", ".c", "fp32", "", *_C),
     )
 }
 
 
 def possible(package: ModelPackage) -> list[tuple[str, str | None]]:
     """Every target with None when the package can be converted to it, else with the reason why not."""
-    return [(target, _reason(package, recipe)) for target, recipe in RECIPES.items()]
+    found: dict[str, str | None] = {}
+    for target, recipe in RECIPES.items():
+        reason = _why_not(package, recipe)
+        if reason is None and recipe.source and found[recipe.source] is not None:
+            reason = f"it is made from {recipe.source}: {found[recipe.source]}"
+        found[target] = reason
+    return list(found.items())
 
 
 def choose(package: ModelPackage, targets: Iterable[str] | None, wished: Iterable[str] = ()) -> list[Recipe]:
@@ -91,23 +151,8 @@ def choose(package: ModelPackage, targets: Iterable[str] | None, wished: Iterabl
     return [recipe for name, recipe in RECIPES.items() if name in named]
 
 
-def _reason(package: ModelPackage, recipe: Recipe) -> str | None:
-    index = package.index
-    if index.task != "classification":
-        return f"{index.task} is not converted in this version, only classification"
-    if index.family not in recipe.families:
-        if index.family in TREES:
-            return "tree models convert to onnx-fp32 only in this version"
-        return f"models of the family {index.family!r} are not converted in this version: {', '.join(sorted(TREES | NETWORKS))} are"
-    wanted = ".keras" if index.family in NETWORKS else ".skops"
-    if not index.model.endswith(wanted):
-        return f"the model file {index.model!r} is not the {wanted} file that the family {index.family!r} is converted from"
-    if "calibrator.json" in index.files:
-        return "calibrated probabilities are not converted in this version; train with gates.calibrate = 'none'"
-    if index.window_rows > 1:
-        return f"windows of {index.window_rows} rows are not converted in this version, only single rows"
-    if index.family == "forest" and (missing := may_be_missing(package.steps(), package.inputs())):
-        return (
-            f"input {missing[0]!r} may be missing, and a converted forest loses the side that missing values take; impute before training"
-        )
-    return None
+def _why_not(package: ModelPackage, recipe: Recipe) -> str | None:
+    """Why this package cannot have the target, looking at its index and settings only."""
+    module, _, function = recipe.reasons.partition(":")
+    why: Callable[..., str | None] = getattr(import_module(module), function)
+    return why(package, recipe.target) if recipe.source else why(package)

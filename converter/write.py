@@ -7,30 +7,23 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
+from converter.building import Built, Explainer, Outlier
 from converter.mlmodel import mlflow_files
-from converter.originals import Original
 from converter.recipes import Recipe
+from converter.workshop import Graph
 from edgefleet.bundle import MANIFEST_NAME, MEASURED_NAME, Bundle
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ConfigError, StorageError
 from edgefleet.files import write_durably
-from edgefleet.manifest import FORMAT_VERSION, FileEntry, Manifest, MlflowNote, Variant, manifest_bytes
+from edgefleet.manifest import FORMAT_VERSION, FileEntry, Manifest, MlflowNote, OutlierNote, Runtime, Variant, manifest_bytes
 from edgefleet.package import ModelPackage, npz_bytes
 
 REFERENCE_NAME: Final = "reference.npz"
 GOLDEN_NAME: Final = "golden.npz"
-
-
-@dataclass(frozen=True)
-class Explainer:
-    """The explainer file's bytes and how it explains."""
-
-    content: bytes
-    method: Literal["treeshap", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -40,50 +33,84 @@ class Content:
     Attributes:
         package: Where it comes from.
         graphs: The variants' graphs in the order of preference.
-        golden: The original's answers on the golden rows.
-        explainer: Shared by all variants, or None.
+        built: The original's answers, explainer and outlier detector.
+        spread: Unit of errors of values and scores; 1 for classes.
+        unexplained: Targets whose explanation failed its gate, so that it is not shipped.
         gates: Entries of gates.json.
         card: The model card's text.
     """
 
     package: ModelPackage
-    graphs: list[tuple[Recipe, bytes]]
-    golden: Original
-    explainer: Explainer | None
+    graphs: list[tuple[Recipe, Graph]]
+    built: Built
+    spread: float = 1.0
+    unexplained: frozenset[str] = frozenset()
     gates: list[dict[str, Any]] = field(default_factory=list)
     card: str = ""
 
 
 def bundle_files(content: Content) -> dict[str, bytes]:
     """Every file of the bundle by name, manifest.json among them."""
-    package, golden_rows = content.package, content.package.rows("golden")
-    golden = {"x": golden_rows.x, "label": golden_rows.label.astype("int64")}
+    package, built = content.package, content.built
+    golden_rows = package.rows("golden")
+    label = golden_rows.label.astype("int64" if package.index.task == "classification" else "float64")
+    golden = {"x": golden_rows.x, "label": label}
     files = {
         REFERENCE_NAME: package.read("reference.npz"),
-        GOLDEN_NAME: npz_bytes({**golden, "probabilities": content.golden.probabilities, "margin": content.golden.margin}),
+        GOLDEN_NAME: npz_bytes({**golden, "probabilities": built.golden.probabilities, "margin": built.golden.margin}),
         "gates.json": canonical_json(content.gates),
         "card.md": content.card.encode(),
     }
     variants = []
     for recipe, graph in content.graphs:
-        files[recipe.file] = graph
-        name = None
-        if content.explainer is not None:
-            name = f"explain-{recipe.target}.npz"
-            files[name] = content.explainer.content
-        method = content.explainer.method if content.explainer is not None else None
-        digest = sha256_hex(graph)
-        variants.append(
-            Variant(
-                name=recipe.target, runtime=recipe.runtime, file=recipe.file, model_digest=digest, tolerance=recipe.tolerance,
-                explainer=name, explain_method=method,
-            )
-        )  # fmt: skip
+        variant, more = _variant(recipe, graph, None if recipe.target in content.unexplained else built.explainer, content.spread)
+        variants.append(variant)
+        files |= more
+    outlier, more = _outlier(built.outlier, {recipe.runtime for recipe, _ in content.graphs})
+    files |= more
     onnx = next((variant for variant in variants if variant.runtime == "onnxruntime"), None)
     if onnx is not None:
-        files |= mlflow_files(onnx.file, onnx.model_digest, package.digest, package.inputs())
+        rows = None if package.index.window_rows == 1 else package.row_shape
+        files |= mlflow_files(onnx.file, onnx.model_digest, package.digest, package.inputs(), rows)
     note = None if onnx is not None else MlflowNote(reason="no ONNX variant is in the bundle, and MLflow has no flavor for TFLite")
-    return {**files, MANIFEST_NAME: manifest_bytes(_manifest(package, variants, files, note))}
+    return {**files, MANIFEST_NAME: manifest_bytes(_manifest(package, variants, files, note, outlier))}
+
+
+def _variant(recipe: Recipe, graph: Graph, explainer: Explainer | None, spread: float) -> tuple[Variant, dict[str, bytes]]:
+    files = {recipe.file: graph.content, **graph.files}
+    extra = sorted(graph.files)
+    name = None
+    if explainer is not None and recipe.runtime != "c":
+        name = f"explain-{recipe.target}.npz"
+        files[name] = explainer.content
+        suffix = {"onnxruntime": ".onnx", "litert": ".tflite"}[recipe.runtime]
+        for file, content in explainer.extra.items():
+            if file.endswith(suffix):
+                files[f"explain-{recipe.target}{suffix}"] = content
+                extra.append(f"explain-{recipe.target}{suffix}")
+    variant = Variant(
+        name=recipe.target,
+        runtime=recipe.runtime,
+        file=recipe.file,
+        model_digest=sha256_hex(graph.content),
+        tolerance=recipe.tolerance(spread),
+        explainer=name,
+        explain_method=explainer.method if explainer is not None and name is not None else None,
+        takes_missing=graph.made.takes_missing,
+        operators=graph.made.operators,
+        opset=graph.made.opset,
+        extra_files=extra,
+    )
+    return variant, files
+
+
+def _outlier(outlier: Outlier | None, runtimes: set[Runtime]) -> tuple[OutlierNote | None, dict[str, bytes]]:
+    if outlier is None:
+        return None, {}
+    wanted = {runtime: entry for runtime, entry in outlier.files.items() if runtime in runtimes}
+    names = {runtime: name for runtime, (name, _) in sorted(wanted.items())}
+    note = OutlierNote(threshold=outlier.threshold, files=names, method=outlier.method, reason=outlier.reason)
+    return note, dict(wanted.values())
 
 
 def write_bundle(folder: Path, files: dict[str, bytes], measured: dict[str, Any] | None = None) -> Bundle:
@@ -127,7 +154,9 @@ def _replace(folder: Path, fresh: Path) -> None:
     shutil.rmtree(old)
 
 
-def _manifest(package: ModelPackage, variants: list[Variant], files: dict[str, bytes], note: MlflowNote | None) -> Manifest:
+def _manifest(
+    package: ModelPackage, variants: list[Variant], files: dict[str, bytes], note: MlflowNote | None, outlier: OutlierNote | None
+) -> Manifest:
     index = package.index
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -135,10 +164,10 @@ def _manifest(package: ModelPackage, variants: list[Variant], files: dict[str, b
         task=index.task,
         inputs=package.inputs(),
         classes=index.classes,
-        outputs=["margin", "probabilities"],
+        outputs=["margin", "probabilities"] if index.task == "classification" else ["margin"],
         margin_kind=index.margin_kind,
         shape=index.shape,
-        window_rows=1,
+        window_rows=index.window_rows,
         variants=variants,
         reference=REFERENCE_NAME,
         reference_digest=sha256_hex(files[REFERENCE_NAME]),
@@ -147,6 +176,9 @@ def _manifest(package: ModelPackage, variants: list[Variant], files: dict[str, b
         files={name: FileEntry(sha256=sha256_hex(content), size_bytes=len(content)) for name, content in sorted(files.items())},
         overrides=index.overrides,
         mlflow=note,
+        threshold=index.threshold,
+        positive=index.positive,
+        outlier=outlier,
     )
 
 

@@ -1,5 +1,7 @@
 """`edgefleet convert` and `edgefleet bundle`: parsing, printing, exit codes."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 )
 @click.option("--max-memory-bytes", type=click.IntRange(min=1), help="Refuse variants whose scoring process takes more memory (C6).")
 @click.option("--allow-inconclusive", multiple=True, metavar="GATE", type=click.Choice(["C1", "C2", "C3"]), help="Gate that may stay open.")
+@click.option("--calibration-rows", type=click.IntRange(min=0), help="Most calibration rows that integer targets look at; 0 takes all.")
+@click.option("--no-cache", is_flag=True, help="Make every graph anew; else what the same code made of PACKAGE before is taken.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def convert(
     package: Path,
@@ -36,6 +40,8 @@ def convert(
     max_latency_ms: float | None,
     max_memory_bytes: int | None,
     allow_inconclusive: tuple[str, ...],
+    calibration_rows: int | None,
+    no_cache: bool,
     as_json: bool,
 ) -> None:
     """Convert a model PACKAGE into a bundle, and prove every variant against the original on the device's own scorer.
@@ -46,9 +52,10 @@ def convert(
     if only_list:
         _list_targets(opened, as_json)
         return
-    from converter.conversion import NoVariantLeft, convert_with_report
+    from converter.conversion import NoVariantLeft, Wishes, convert_with_report
     from converter.declared import declared
     from converter.gates import Limits
+    from converter.workshop import cache_folder
 
     project = declared(opened).limits
 
@@ -59,7 +66,9 @@ def convert(
         allow_inconclusive=project.allow_inconclusive | set(allow_inconclusive),
     )
     try:
-        done = convert_with_report(opened, targets or None, output, limits)
+        done = convert_with_report(
+            opened, Wishes(targets or None, output, limits, calibration_rows, _progress(), None if no_cache else cache_folder())
+        )
     except NoVariantLeft as err:
         if as_json:
             print_json({"bundle": None, "digest": None, "variants": [_as_json(report) for report in err.reports]})
@@ -139,17 +148,21 @@ def _as_json(report: "VariantReport") -> dict[str, Any]:
         "agreement_low": agreement[1] if agreement else None,
         "max_error": found.max_error if found and known else None,
         "mean_error": found.mean_error if found and known else None,
-        "accuracy": found.accuracy if found and known else None,
-        "accuracy_original": found.accuracy_original if found and known else None,
+        "metric": found.metric if found else None,
+        "value": found.value if found and known else None,
+        "value_original": found.value_original if found and known else None,
         "rows": found.n if found else 0,
         "latency_p50_ms": cost.latency_p50_ms if cost else None,
         "latency_p95_ms": cost.latency_p95_ms if cost else None,
+        "latency_p99_ms": cost.latency_p99_ms if cost else None,
+        "batch_row_ms": cost.batch_row_ms if cost else None,
         "cold_start_ms": cost.cold_start_ms if cost else None,
         "memory_peak_bytes": cost.memory_peak_bytes if cost else None,
         "verdict": report.verdict,
         "kept": report.kept,
         "reason": report.reason,
         "gates": [gate.as_entry() for gate in report.gates],
+        "facts": report.facts or {},
     }
 
 
@@ -163,15 +176,34 @@ def _print_table(reports: list["VariantReport"]) -> None:
                 f"{report.size_bytes}" if report.size_bytes else "-",
                 f"{100 * agreement[0]:.2f} % (>= {100 * agreement[1]:.2f})" if agreement else "-",
                 f"{found.max_error:.1e}" if found and found.n else "-",
-                f"{found.accuracy:.4f} ({found.accuracy_original:.4f})" if found and found.n else "-",
+                f"{_number(found.value)} ({_number(found.value_original)})" if found and found.n else "-",
                 f"{cost.latency_p50_ms:.3f}" if cost else "-",
                 report.verdict if report.kept else f"refused: {report.verdict}",
             ]
         )
-    _print_columns(["variant", "bytes", "same class", "max error", "accuracy (original)", "p50 ms", "verdict"], rows)
+    metric = next((report.found.metric for report in reports if report.found), "metric")
+    _print_columns(["variant", "bytes", "same answer", "max error", f"{metric} (original)", "p50 ms", "verdict"], rows)
     for report in reports:
         if report.reason:
             click.echo(f"{report.name}: {report.reason}")
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _progress() -> Callable[[str, str], None]:
+    """Lines on stderr: what is under way and how long it took."""
+    began: dict[str, float] = {}
+
+    def said(what: str, how: str) -> None:
+        if how == "started":
+            began[what] = time.monotonic()
+            return
+        took = f" ({time.monotonic() - began[what]:.1f} s)" if what in began else ""
+        click.echo(f"{what}: {how}{took}", err=True)
+
+    return said
 
 
 def _print_columns(head: list[str], rows: list[list[Any]]) -> None:

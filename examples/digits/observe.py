@@ -30,7 +30,7 @@ def policy() -> dict[str, Any]:
 def variant_cells(candidate: str, variant: Mapping[str, Any]) -> list[object]:
     """One line of the conversion table."""
     latency_us = variant["latency_p50_ms"] * 1000 if variant["latency_p50_ms"] is not None else None
-    cells = [f"{variant['size_bytes'] / 1000:.1f}", f"{variant['agreement']:.4f}", f"{variant['accuracy']:.4f}"]
+    cells = [f"{variant['size_bytes'] / 1000:.1f}", f"{variant['agreement']:.4f}", f"{variant['value']:.4f}"]
     return [candidate, variant["name"], *cells, None if latency_us is None else f"{latency_us:.0f}", variant["verdict"]]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.digests import canonical_json
-from edgefleet.manifest import Input, Override
+from edgefleet.manifest import Input, Override, Task
 from edgefleet.package import ModelPackage, PackageIndex, Rows, write_package
 from edgefleet.reference import build_reference
 
@@ -76,5 +76,66 @@ def package(
     index = PackageIndex(
         format_version=1, project="digits", task="classification", model=model, family=family, margin_kind=margin_kind,
         classes=CLASSES, shape=[8, 8], overrides=overrides or [], files={},
+    )  # fmt: skip
+    return write_package(folder, index, files)
+
+
+def candidate_package(
+    folder: Path, name: str, task: Task, classes: int = 2, features: int = 6, rows: int = 900, **changes: Any
+) -> ModelPackage:
+    """A package of one of the trainer's scikit-learn candidates, fitted on rows of a simple truth.
+
+    Args:
+        folder: Where.
+        name: The candidate.
+        task: Kind of prediction.
+        classes: Number of classes.
+        features: Number of inputs.
+        rows: Number of rows; a third each for training, parity and nothing.
+        changes: `missing` (share of missing values), `calibrator` (document), `threshold`.
+    """
+    from trainer.candidates.fitted import Problem
+    from trainer.candidates.scikit import fit_scikit
+
+    rng = np.random.default_rng(7)
+    x = rng.normal(0, 1, (rows, features)).astype(np.float32).round(2)
+    signal = x[:, 0] + 0.5 * x[:, 1] * x[:, 2] + 0.2 * rng.normal(0, 1, rows)
+    if task == "classification":
+        label: NDArray[Any] = np.digitize(signal, np.quantile(signal, np.linspace(0, 1, classes + 1)[1:-1])).astype(np.int64)
+    elif task == "regression":
+        label = (100 + 20 * signal).astype(np.float64)
+    else:
+        label = (np.arange(rows) % 15 == 0).astype(np.int64)
+        x[label == 1] *= 4
+    missing = float(changes.get("missing", 0.0))
+    x[rng.random(x.shape) < missing] = np.nan
+    problem = Problem(task=task, classes=classes if task == "classification" else 0, shape=(features,), seed=1)
+    train = slice(0, rows // 3)
+    fitted_one = fit_scikit(name, x[train], label[train], problem)
+    inputs = [Input(name=f"x{i}", missing=missing > 0) for i in range(features)]
+
+    def row_set(where: slice) -> bytes:
+        ids = np.arange(where.start, where.stop)
+        return Rows(x[where], label[where], np.where(ids % 2 == 0, "even", "odd"), ids.astype(str)).to_bytes()
+
+    files = {
+        fitted_one.model: fitted_one.content,
+        "schema.json": canonical_json([msgspec.to_builtins(column) for column in inputs]),
+        "reference.npz": build_reference(x[train], inputs, block_rows=20).to_bytes(),
+        "rows/golden.npz": row_set(slice(rows // 3, rows // 3 + 32)),
+        "rows/parity.npz": row_set(slice(rows // 3, rows)),
+        "rows/calibration.npz": row_set(train),
+        "rows/background.npz": row_set(slice(0, 16)),
+        "evaluation.json": b"{}\n",
+        "gates.json": b"[]\n",
+        "provenance.json": canonical_json({"project": {}}),
+        "card.md": b"# candidate\n",
+    }
+    if "calibrator" in changes:
+        files["calibrator.json"] = canonical_json(changes["calibrator"])
+    index = PackageIndex(
+        format_version=1, project="candidate", task=task, model=fitted_one.model, family=fitted_one.family,
+        margin_kind=fitted_one.margin_kind, classes=[f"c{i}" for i in range(problem.classes)], shape=[features], overrides=[], files={},
+        threshold=changes.get("threshold"), positive="c1" if problem.classes == 2 else "",
     )  # fmt: skip
     return write_package(folder, index, files)

@@ -2,25 +2,34 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
+from converter.comparing import Comparison, Drop
 from converter.gates import Gate, Golden, Limits, decide, judge, overrule
-from converter.originals import Original
-from converter.parity import Answers, Comparison, Cost, Pairs, compare, golden_failures
+from converter.intervals import paired_drop
+from converter.parity import Cost
 from converter.recipes import RECIPES
-from edgefleet.manifest import Override
+from edgefleet.manifest import Override, Task
 
 FP32, INT8 = RECIPES["onnx-fp32"], RECIPES["tflite-int8"]
-COST = Cost(latency_p50_ms=0.02, latency_p95_ms=0.05, cold_start_ms=80.0, memory_peak_bytes=70_000_000, explain_gap=0.0)
+COST = Cost(
+    latency_p50_ms=0.02, latency_p95_ms=0.05, latency_p99_ms=0.06, batch_row_ms=0.01, cold_start_ms=80.0, memory_peak_bytes=70_000_000,
+    explain_gap=0.0,
+)  # fmt: skip
 GOLDEN = Golden(max_error=1e-6, flips=0)
+
+
+def accuracy(name: str, n: int, worse: int, better: int) -> Drop:
+    low, high = paired_drop(worse, better, n)
+    return Drop(name, n, (worse - better) / n, low, high, paired_drop(worse, better, n, 1.96), worse, better)
 
 
 def found(n: int = 720, worse: int = 0, better: int = 0, max_error: float = 1e-6, mean_error: float = 1e-7) -> Comparison:
     agreed = n - worse - better
     return Comparison(
-        n=n, refused=0, agreed=agreed, outside_ties=n, agreed_outside_ties=agreed, max_error=max_error, mean_error=mean_error,
-        accuracy=0.95, accuracy_original=0.95, overall=Pairs("all rows", n, worse, better), slices=[],
+        task="classification", n=n, refused=0, agreed=agreed, outside_ties=n, agreed_outside_ties=agreed, max_error=max_error,
+        mean_error=mean_error, metric="accuracy", value=0.95, value_original=0.95,
+        overall=accuracy("all rows", n, worse, better), slices=[],
     )  # fmt: skip
 
 
@@ -98,8 +107,8 @@ def test_golden_rows_that_the_self_test_would_refuse_refuse_the_variant() -> Non
 
 def test_a_slice_shown_to_be_worse_fails_and_a_small_one_only_stays_open() -> None:
     base = found(worse=12, mean_error=1e-3)
-    bad = replace(base, slices=[Pairs("site-a", 620, 0, 0), Pairs("site-b", 100, 12, 0)])
-    small = replace(base, slices=[Pairs("site-a", 690, 11, 11), Pairs("site-b", 30, 1, 0)])
+    bad = replace(base, slices=[accuracy("site-a", 620, 0, 0), accuracy("site-b", 100, 12, 0)])
+    small = replace(base, slices=[accuracy("site-a", 690, 11, 11), accuracy("site-b", 30, 1, 0)])
 
     assert verdicts(judge(INT8, bad, GOLDEN, COST, 1000, Limits()))["C4"] == "fail"
     assert verdicts(judge(INT8, small, GOLDEN, COST, 1000, Limits()))["C4"] == "inconclusive"
@@ -125,33 +134,48 @@ def test_a_gate_overruled_by_a_person_says_so_and_lets_the_variant_in() -> None:
     assert decide(gates, Limits())[2] is True
 
 
-def test_an_explanation_that_does_not_add_up_refuses_the_variant() -> None:
-    gates = judge(FP32, found(), GOLDEN, replace(COST, explain_gap=0.1), 1000, Limits())
+def test_an_explanation_that_does_not_add_up_or_points_elsewhere_fails_and_the_variant_stays() -> None:
+    adds_up = judge(FP32, found(), GOLDEN, replace(COST, explain_gap=0.1), 1000, Limits())
+    points = judge(FP32, found(), GOLDEN, replace(COST, fidelity={"cosine_low": 0.99, "top3_low": 0.5}), 1000, Limits())
 
-    assert verdicts(gates)["X1"] == "fail"
-
-
-def test_comparison_counts_ties_refusals_and_pairs() -> None:
-    truth = np.array([[0.9, 0.1], [0.5, 0.5 - 1e-7], [0.2, 0.8], [0.7, 0.3]])
-    single = np.array([[0.9, 0.1], [0.5 - 1e-7, 0.5], [0.6, 0.4], [np.nan, np.nan]])
-    result = compare(Original(truth, truth), Answers(single, single.copy()), np.array([0, 0, 1, 0]), np.array(["a", "a", "b", "b"]))
-
-    assert (result.n, result.refused, result.agreed) == (3, 1, 1)
-    assert (result.outside_ties, result.agreed_outside_ties) == (2, 1)
-    assert result.overall == Pairs("all rows", 3, 2, 0)
-    assert result.slices == [Pairs("a", 2, 1, 0), Pairs("b", 1, 1, 0)]
-    assert result.max_error == pytest.approx(0.4)
+    assert verdicts(adds_up)["X1"] == "fail"
+    assert [gate.verdict for gate in points if gate.gate == "X2"] == ["pass", "fail"]
+    assert decide(adds_up, Limits()) == ("pass", "", True)
 
 
-def test_a_batch_that_answers_otherwise_than_its_rows_is_no_agreement() -> None:
-    truth = np.array([[0.9, 0.1], [0.1, 0.9]])
-    result = compare(Original(truth, truth), Answers(truth, truth[::-1]), np.array([0, 1]), np.array(["a", "a"]))
+def values(task: Task = "regression", value: float = 0.002, high: float = 0.004, agreed: int = 990) -> Comparison:
+    drop = Drop("all rows", 1000, value, 2 * value - high, high, (2 * value - high, high))
+    return replace(
+        found(n=1000, max_error=0.08, mean_error=4e-3), task=task, metric="rmse" if task == "regression" else "roc_auc",
+        agreed=agreed, agreed_outside_ties=agreed, overall=drop,
+    )  # fmt: skip
 
-    assert result.agreed == 0
-    assert result.max_error == pytest.approx(0.8)
+
+def test_an_int8_regression_is_judged_by_its_values_in_standard_deviations() -> None:
+    gates = judge(INT8, values(), GOLDEN, COST, 1000, Limits())
+
+    assert decide(gates, Limits())[0] == "pass"
+    assert "same value on 990 of 1000 rows" in gates[0].sentence
+    assert "within 0.1 standard deviations" in gates[0].sentence
+    assert gates[2].sentence == "the root mean square error grows by 0.2 % on 1000 rows, at most 0.4 % (95 %), limit 1 %"
 
 
-def test_a_refused_golden_row_counts_as_an_infinite_error() -> None:
-    truth = np.array([[0.9, 0.1]])
+def test_an_area_that_drops_by_more_than_a_point_fails() -> None:
+    gates = judge(INT8, values("anomaly", value=0.03, high=0.04), GOLDEN, COST, 1000, Limits())
 
-    assert golden_failures(Original(truth, truth), Answers(np.full((1, 2), np.nan), truth), 0.2)[0] == np.inf
+    assert verdicts(gates)["C3"] == "fail"
+    assert gates[2].sentence.startswith("the area under the ROC curve drops by 3 points")
+
+
+def test_rows_without_labels_of_both_kinds_leave_the_metric_open() -> None:
+    gates = judge(INT8, replace(values("anomaly"), overall=None, value=None), GOLDEN, COST, 1000, Limits())
+
+    assert verdicts(gates)["C3"] == "inconclusive"
+
+
+def test_half_precision_needs_rows_enough_to_show_its_agreement() -> None:
+    half = RECIPES["onnx-fp16"]
+
+    assert verdicts(judge(half, found(n=600, max_error=1e-3), GOLDEN, COST, 1000, Limits()))["C1"] == "pass"
+    assert verdicts(judge(half, found(n=300, max_error=1e-3), GOLDEN, COST, 1000, Limits()))["C1"] == "inconclusive"
+    assert verdicts(judge(half, found(n=600, max_error=6e-3), GOLDEN, COST, 1000, Limits()))["C2"] == "fail"

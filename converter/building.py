@@ -1,0 +1,278 @@
+"""From a package to graphs: the original's answers, every target's graph, the outlier detector's, and what explains them.
+
+All foreign work happens in children (`workshop.py`); a target that fails is a verdict, not an error.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from converter.declared import ExplainMethod
+from converter.isolate import ChildFailed, run_isolated
+from converter.originals import Original, check_answers
+from converter.outlier import detector_of
+from converter.recipes import RECIPES, Recipe
+from converter.targets import Job
+from converter.workshop import TIMEOUT_S, Graph, Progress, Run, Task, make_all, read_graph
+from edgefleet.errors import ConfigError, EdgefleetError, MissingPartError, VerdictError
+from edgefleet.manifest import ExplainMethod as Explained
+from edgefleet.manifest import Runtime
+from edgefleet.package import ModelPackage
+
+_ROW_SETS: Final = ("parity", "golden")
+_OUTLIERS: Final[dict[Runtime, tuple[str, str]]] = {
+    "onnxruntime": ("outlier.onnx", "converter.to_onnx.make:make_outlier"),
+    "litert": ("outlier.tflite", "converter.to_tflite.make:make_outlier"),
+}
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """What explains one variant: the file's bytes, how it explains, and further graphs by name in the bundle."""
+
+    content: bytes
+    method: Explained
+    extra: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """The outlier detector's graphs by runtime, and why a runtime has none."""
+
+    files: dict[Runtime, tuple[str, bytes]]
+    method: str
+    threshold: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the conversion made, not yet judged.
+
+    Attributes:
+        graphs: Graph by target.
+        failed: Why a target has no graph.
+        parity: The original's answers on the parity rows.
+        golden: The same on the golden rows.
+        explainer: For all variants, or None.
+        outlier: The outlier detector, or None.
+        notes: Sentences for the card.
+    """
+
+    graphs: dict[str, Graph]
+    failed: dict[str, str]
+    parity: Original
+    golden: Original
+    explainer: Explainer | None = None
+    outlier: Outlier | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build.
+
+    Attributes:
+        package: What is converted.
+        recipes: The targets.
+        explain: How answers shall be explained.
+        calibration_rows: Most calibration rows to look at; 0 takes all.
+        folder: An empty folder for intermediate files.
+        progress: Told what happens.
+        run: Runs one writer; None: in a child, nothing is kept.
+    """
+
+    package: ModelPackage
+    recipes: Sequence[Recipe]
+    explain: ExplainMethod
+    calibration_rows: int
+    folder: Path
+    progress: Progress
+    run: Run | None = None
+
+    def job(self, target: str, suffix: str, keep_float: Sequence[str] = ()) -> Job:
+        """One target's job, with a folder of its own."""
+        folder = self.folder / target
+        folder.mkdir(parents=True, exist_ok=True)
+        return Job(
+            package=str(self.package.folder),
+            target=target,
+            result=str(folder / f"graph{suffix}"),
+            folder=str(folder),
+            calibration_rows=self.calibration_rows,
+            keep_float=list(keep_float),
+        )
+
+
+def build(plan: Plan) -> Built:
+    """Convert.
+
+    Raises:
+        VerdictError: The package has no rows to prove anything with, or the original cannot answer them.
+        ConfigError: The wished explanation is impossible.
+        MissingPartError: A library is not installed.
+    """
+    package = plan.package
+    for name in _ROW_SETS:
+        if len(package.rows(name).x) == 0:
+            raise VerdictError(f"the package has no {name} rows: nothing can be proven; train again")
+    network = package.index.family == "keras"
+    if network and plan.explain in ("treeshap", "linear"):
+        raise ConfigError(f"[explain] method {plan.explain!r} is exact for trees or linear models, and the model is a network; use 'auto'")
+    first = _networks(plan) if network else _others(plan)
+    parity, golden = first.answers
+    check_answers(parity, package, "parity rows")
+    check_answers(golden, package, "golden rows")
+    wanted = {recipe.target for recipe in plan.recipes}
+    graphs = {target: graph for target, graph in first.graphs.items() if target in wanted}
+    notes = [note for target in sorted(graphs) for note in graphs[target].made.notes]
+    explainer, more = _explainer(plan, first.graphs)
+    outlier = _outlier(plan)
+    return Built(graphs, first.failed, parity, golden, explainer, outlier, tuple(dict.fromkeys(notes + more)))
+
+
+@dataclass(frozen=True)
+class _First:
+    graphs: dict[str, Graph]
+    failed: dict[str, str]
+    answers: tuple[Original, Original]
+
+
+def _needed(plan: Plan) -> list[Recipe]:
+    """The recipes, and those whose graphs they start from."""
+    wanted = {recipe.target for recipe in plan.recipes} | {recipe.source for recipe in plan.recipes if recipe.source}
+    return [recipe for target, recipe in RECIPES.items() if target in wanted]
+
+
+def _rows(package: ModelPackage) -> dict[str, str]:
+    return {name: str(package.folder / "rows" / f"{name}.npz") for name in _ROW_SETS}
+
+
+def _others(plan: Plan) -> _First:
+    folder = plan.folder / "original"
+    folder.mkdir()
+    plan.progress("original", "started")
+    imported = plan.package.index.family in ("onnx", "tflite")
+    answering = "converter.imported.answering:answer" if imported else "converter.originals:answer"
+    job = {"package": str(plan.package.folder), "rows": _rows(plan.package), "folder": str(folder)}
+    try:
+        done = run_isolated(answering, job, timeout_s=TIMEOUT_S)
+    except ChildFailed as err:
+        raise VerdictError(f"the original model does not answer its own rows: {err.reason}") from err
+    plan.progress("original", "done")
+    tasks = [Task(plan.job(r.target, r.suffix), r.writer, r.source) for r in _needed(plan)]
+    graphs, failed = make_all(tasks, {}, plan.progress, plan.run)
+    return _First(graphs, failed, _answers(done["answers"]))
+
+
+def _networks(plan: Plan) -> _First:
+    """All float graphs of a network come from one TensorFlow process; if that dies, each target gets a process of its own."""
+    _require({"tensorflow": "keras", "tf2onnx": "convert"})
+    needed = _needed(plan)
+    floats = [recipe for recipe in needed if not recipe.source and recipe.runtime != "c"]
+    if any(recipe.source for recipe in needed):
+        _require({"ai_edge_quantizer": "convert"})
+    for recipe in floats:
+        plan.progress(recipe.target, "started")
+    try:
+        graphs, failed, answers = _tensorflow(plan, [recipe.target for recipe in floats], "networks")
+    except ChildFailed as err:
+        graphs, failed = {}, {}
+        _, _, answers = _tensorflow_or_refuse(plan, err)
+        for recipe in floats:
+            try:
+                one, missing, _ = _tensorflow(plan, [recipe.target], f"networks-{recipe.target}")
+                graphs |= one
+                failed |= missing
+            except ChildFailed as crash:
+                failed[recipe.target] = crash.reason
+    for recipe in floats:
+        plan.progress(recipe.target, failed.get(recipe.target, "done"))
+    places = {}
+    for target, graph in graphs.items():
+        places[target] = Path(plan.job(target, RECIPES[target].suffix).result)
+        places[target].write_bytes(graph.content)
+    rest = [Task(plan.job(r.target, r.suffix), r.writer, r.source) for r in needed if r not in floats]
+    more, missing = make_all([task for task in rest if task.after not in failed], places, plan.progress, plan.run)
+    missing |= {t.job.target: f"there is no {t.after} to start from: {failed[t.after]}" for t in rest if t.after in failed}
+    return _First(graphs | more, failed | missing, answers)
+
+
+def _tensorflow_or_refuse(plan: Plan, first: ChildFailed) -> tuple[dict[str, Graph], dict[str, str], tuple[Original, Original]]:
+    try:
+        return _tensorflow(plan, [], "original")
+    except ChildFailed as err:
+        raise VerdictError(f"the original model does not answer its own rows: {first.reason}") from err
+
+
+def _tensorflow(plan: Plan, targets: list[str], name: str) -> tuple[dict[str, Graph], dict[str, str], tuple[Original, Original]]:
+    folder = plan.folder / name
+    folder.mkdir()
+    job = {"package": str(plan.package.folder), "targets": targets, "folder": str(folder), "rows": _rows(plan.package)}
+    done = run_isolated("converter.to_tflite.make:make_networks", job, timeout_s=TIMEOUT_S)
+    graphs = {target: read_graph(Path(path), done["made"][target]) for target, path in done["files"].items()}
+    return graphs, dict(done["failed"]), _answers(done["answers"])
+
+
+def _answers(paths: dict[str, str]) -> tuple[Original, Original]:
+    parity, golden = (Original.from_file(Path(paths[name])) for name in _ROW_SETS)
+    return parity, golden
+
+
+def _require(modules: dict[str, str]) -> None:
+    """Say which extra is missing before a child would say it in its own words; looks, but imports nothing."""
+    for module, extra in modules.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingPartError(f"converting a network needs {module}, which is not installed: pip install 'edgefleet[{extra}]'")
+
+
+def _explainer(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, list[str]]:
+    if plan.explain == "none":
+        return None, []
+    source = next((target for target in ("onnx-fp32", "tflite-fp32") if target in graphs), None)
+    job = {
+        "package": str(plan.package.folder),
+        "method": plan.explain,
+        "graph": str(Path(plan.job(source, RECIPES[source].suffix).result)) if source else "",
+        "runtime": RECIPES[source].runtime if source else "",
+        "folder": str(plan.folder),
+    }
+    plan.progress("explanation", "started")
+    try:
+        done = run_isolated("converter.explain.building:make", job, timeout_s=TIMEOUT_S)
+    except ChildFailed as err:
+        if plan.explain != "auto":
+            raise VerdictError(f"[explain] method {plan.explain!r}: {err.reason}") from err
+        plan.progress("explanation", err.reason)
+        return None, [f"Not explained: {err.reason}"]
+    plan.progress("explanation", "done")
+    if not done.get("method"):
+        return None, list(done.get("notes", []))
+    extra = {name: Path(path).read_bytes() for name, path in done.get("extra", {}).items()}
+    return Explainer(Path(done["file"]).read_bytes(), msgspec.convert(done["method"], Explained), extra), list(done.get("notes", []))
+
+
+def _outlier(plan: Plan) -> Outlier | None:
+    try:
+        detector = detector_of(plan.package)
+    except EdgefleetError as err:
+        return Outlier({}, "", float("inf"), str(err)[:300])
+    if detector is None:
+        return None
+    runtimes = {recipe.runtime for recipe in plan.recipes}
+    tasks, reasons = [], []
+    for runtime, (name, writer) in _OUTLIERS.items():
+        if runtime in runtimes:
+            tasks.append(Task(plan.job(name, ""), writer))
+    graphs, failed = make_all(tasks, {}, plan.progress, plan.run)
+    files: dict[Runtime, tuple[str, bytes]] = {}
+    for runtime, (name, _) in _OUTLIERS.items():
+        if name in graphs:
+            files[runtime] = (name, graphs[name].content)
+        elif name in failed:
+            reasons.append(f"{runtime}: {failed[name]}")
+    return Outlier(files, detector.notes.method, detector.notes.threshold, "; ".join(reasons))
