@@ -92,7 +92,8 @@ def candidate_package(
         classes: Number of classes.
         features: Number of inputs.
         rows: Number of rows; a third each for training, parity and nothing.
-        changes: `missing` (share of missing values), `calibrator` (document), `threshold`.
+        changes: `missing` (share of missing values), `calibrator` (document), `threshold`, `explain` (a method; none when left out, because
+            most tests do not ask and a student takes seconds).
     """
     from trainer.candidates.fitted import Problem
     from trainer.candidates.scikit import fit_scikit
@@ -128,7 +129,7 @@ def candidate_package(
         "rows/background.npz": row_set(slice(0, 16)),
         "evaluation.json": b"{}\n",
         "gates.json": b"[]\n",
-        "provenance.json": canonical_json({"project": {}}),
+        "provenance.json": canonical_json({"project": {"explain": {"method": changes.get("explain", "none")}}}),
         "card.md": b"# candidate\n",
     }
     if "calibrator" in changes:

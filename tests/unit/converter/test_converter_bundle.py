@@ -8,23 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from sklearn.ensemble import RandomForestClassifier
 
-from converter import convert, convert_with_report, possible
+from converter import Wishes, convert, convert_with_report, possible
+from converter.building import Plan, build
 from converter.conversion import NoVariantLeft, prove
 from converter.gates import Limits
-from converter.graphs import build_graphs
 from converter.recipes import RECIPES
+from converter.workshop import Graph
 from device_agent.scorer import Scorer
 from edgefleet.bundle import Bundle
 from edgefleet.cli.convert import bundle as bundle_command
 from edgefleet.cli.convert import convert as convert_command
 from edgefleet.digests import sha256_hex
-from edgefleet.errors import ArtifactError, ConfigError, MissingPartError
+from edgefleet.errors import ArtifactError, ConfigError, MissingPartError, VerdictError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage, read_npz
 from tests.unit.converter.converter_packages import INPUTS, PARITY, digits, fitted, package, tree_package
@@ -41,7 +41,7 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> ModelPackage:
 
 @pytest.fixture(scope="module")
 def made(forest: ModelPackage) -> Path:
-    done = convert_with_report(forest, output=forest.folder.parent / "bundle")
+    done = convert_with_report(forest, Wishes(["onnx-fp32"], forest.folder.parent / "bundle"))
     assert [(report.name, report.verdict, report.kept) for report in done.reports] == [("onnx-fp32", "pass", True)]
     return done.folder
 
@@ -86,7 +86,7 @@ def test_the_manifest_lists_every_file_but_itself_and_the_measurements(made: Pat
 
 
 def test_the_same_package_gives_the_same_bytes_of_every_listed_file(made: Path, forest: ModelPackage, tmp_path: Path) -> None:
-    again = convert(forest.folder, output=tmp_path / "again")
+    again = convert(forest.folder, ["onnx-fp32"], tmp_path / "again")
 
     assert again.digest == Bundle.open(made).digest
     for name in again.manifest.files:
@@ -164,33 +164,42 @@ def wrong_leaves(graph: bytes) -> bytes:
     import onnx
 
     model = onnx.load_from_string(graph)
-    for attribute in model.graph.node[0].attribute:
-        if attribute.name == "class_ids":
+    (trees,) = [node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")]
+    for attribute in trees.attribute:
+        if attribute.name in ("class_ids", "target_ids"):
             attribute.ints[:] = [{1: 7, 7: 1}.get(i, i) for i in attribute.ints]
     return bytes(model.SerializeToString())
 
 
+def plan_of(package: ModelPackage, targets: list[str], folder: Path) -> Plan:
+    folder.mkdir()
+    return Plan(package, [RECIPES[target] for target in targets], "auto", 0, folder, lambda what, how: None)
+
+
 def test_a_graph_that_answers_wrongly_is_refused_and_nothing_is_written(forest: ModelPackage, tmp_path: Path) -> None:
-    recipes = [RECIPES["onnx-fp32"]]
-    built = build_graphs(forest, recipes, "auto", tmp_path)
-    lying = replace(built, graphs={"onnx-fp32": wrong_leaves(built.graphs["onnx-fp32"])})
+    plan = plan_of(forest, ["onnx-fp32"], tmp_path / "work")
+    built = build(plan)
+    honest = built.graphs["onnx-fp32"]
+    lying = replace(built, graphs={"onnx-fp32": replace(honest, content=wrong_leaves(honest.content))})
 
     with pytest.raises(
         NoVariantLeft, match=r"no variant is left: onnx-fp32: C1: \d+ of \d+ rows outside ties have another class"
     ) as caught:
-        prove(forest, recipes, lying, tmp_path / "bundle", Limits())
+        prove(plan, lying, tmp_path / "bundle", Limits())
 
     assert not (tmp_path / "bundle").exists()
-    assert caught.value.reports[0].found is not None
-    assert caught.value.reports[0].found.accuracy < 0.85
+    found = caught.value.reports[0].found
+    assert found is not None
+    assert found.value is not None
+    assert found.value < 0.85
 
 
 def test_a_refused_variant_stays_out_and_the_others_go_in(forest: ModelPackage, tmp_path: Path) -> None:
-    recipes = [RECIPES["onnx-fp32"], RECIPES["tflite-fp32"]]
-    built = build_graphs(forest, recipes[:1], "auto", tmp_path)
-    with_rubbish = replace(built, graphs={**built.graphs, "tflite-fp32": b"TFL3 rubbish" * 100})
+    built = build(plan_of(forest, ["onnx-fp32"], tmp_path / "work"))
+    rubbish = Graph(b"TFL3 rubbish" * 100, built.graphs["onnx-fp32"].made, {})
 
-    done = prove(forest, recipes, with_rubbish, tmp_path / "bundle", Limits())
+    plan = plan_of(forest, ["onnx-fp32", "tflite-fp32"], tmp_path / "more")
+    done = prove(plan, replace(built, graphs={**built.graphs, "tflite-fp32": rubbish}), tmp_path / "bundle", Limits())
 
     assert [variant.name for variant in done.bundle.manifest.variants] == ["onnx-fp32"]
     assert not any(name.startswith(("tflite", "explain-tflite")) for name in done.bundle.manifest.files)
@@ -201,13 +210,13 @@ def test_a_refused_variant_stays_out_and_the_others_go_in(forest: ModelPackage, 
 
 def test_a_declared_budget_refuses_a_graph_that_is_too_large(forest: ModelPackage, tmp_path: Path) -> None:
     with pytest.raises(NoVariantLeft, match=r"C5: \d+ bytes, limit 1000 bytes"):
-        convert(forest, output=tmp_path / "bundle", limits=Limits(size_bytes=1000))
+        convert(forest, ["onnx-fp32"], tmp_path / "bundle", Limits(size_bytes=1000))
 
 
 def test_an_explanation_is_left_out_when_the_project_wants_none(tmp_path: Path) -> None:
     package = tree_package(tmp_path / "p", fitted(RandomForestClassifier(3, random_state=0)), project={"explain": {"method": "none"}})
 
-    bundle = convert(package, output=tmp_path / "bundle")
+    bundle = convert(package, ["onnx-fp32"], tmp_path / "bundle")
 
     assert bundle.variant("onnx-fp32").explainer is None
 
@@ -222,21 +231,22 @@ def test_targets_that_the_project_wishes_are_made_where_they_are_possible(tmp_pa
 
 
 def test_every_impossible_target_says_why(forest: ModelPackage) -> None:
-    reason = "tree models convert to onnx-fp32 only in this version"
+    found = dict(possible(forest))
 
-    assert possible(forest) == [("onnx-fp32", None), ("tflite-fp32", reason), ("tflite-int8", reason), ("tflite-int8-weights", reason)]
+    assert {target for target, reason in found.items() if reason is None} == {"onnx-fp32", "tflite-fp32", "tflite-fp16", "c"}
+    assert {reason for reason in found.values() if reason is not None} == {
+        "trees are not quantized: thresholds would move; limit depth or count instead"
+    }
 
 
-def test_a_forest_whose_schema_allows_missing_values_is_impossible_by_name(tmp_path: Path) -> None:
-    inputs = [msgspec.structs.replace(column, missing=column.name == "p34") for column in INPUTS]
-    package = tree_package(tmp_path / "p", fitted(RandomForestClassifier(3, random_state=0)), inputs=inputs)
+def test_a_target_that_starts_from_an_impossible_one_is_impossible_too(tmp_path: Path) -> None:
+    graph = package(tmp_path / "p", "model.onnx", b"not read", "onnx", "logit")
 
-    with pytest.raises(ConfigError, match="input 'p34' may be missing"):
-        convert(package, output=tmp_path / "bundle")
+    assert "it is made from tflite-fp32: an imported ONNX graph stays ONNX" in str(dict(possible(graph))["tflite-int8"])
 
 
 def test_an_impossible_or_unknown_target_is_a_configuration_error(forest: ModelPackage, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="target tflite-int8 is impossible for this package: tree models"):
+    with pytest.raises(ConfigError, match="target tflite-int8 is impossible for this package: trees are not quantized"):
         convert(forest, ["tflite-int8"], tmp_path / "bundle")
     with pytest.raises(ConfigError, match="target 'onnx' is unknown: one of onnx-fp32"):
         convert(forest, ["onnx"], tmp_path / "bundle")
@@ -246,7 +256,7 @@ def test_a_folder_with_other_content_is_not_overwritten(forest: ModelPackage, tm
     (tmp_path / "thesis.txt").write_text("years of work")
 
     with pytest.raises(ConfigError, match="holds something that is no bundle"):
-        convert(forest, output=tmp_path)
+        convert(forest, ["onnx-fp32"], tmp_path)
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
@@ -258,8 +268,8 @@ def test_a_model_file_with_foreign_types_is_refused_and_not_loaded(tmp_path: Pat
 
     package = tree_package(tmp_path / "p", fitted(Harmless(3, random_state=0)))
 
-    with pytest.raises(ArtifactError, match=r"model\.skops holds the type .*Harmless.*, which is not loaded"):
-        convert(package, output=tmp_path / "bundle")
+    with pytest.raises(VerdictError, match=r"model\.skops holds the type .*Harmless.*, which is not loaded"):
+        convert(package, ["onnx-fp32"], tmp_path / "bundle")
 
 
 def test_a_damaged_package_is_refused(forest: ModelPackage, tmp_path: Path) -> None:
@@ -288,7 +298,19 @@ def test_the_command_prints_one_json_document_and_never_imports_tensorflow(fores
         "try:\n    main()\n"
         "finally:\n    print('tensorflow' in sys.modules, file=sys.stderr)\n"
     )
-    command = [sys.executable, "-c", code, "convert", str(forest.folder), "--output", str(tmp_path / "bundle"), "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "convert",
+        str(forest.folder),
+        "--target",
+        "onnx-fp32",
+        "--output",
+        str(tmp_path / "bundle"),
+        "--json",
+        "--no-cache",
+    ]
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
@@ -309,7 +331,7 @@ def test_the_list_option_says_what_is_possible(forest: ModelPackage) -> None:
 
     assert result.exit_code == 0, result.output
     assert "onnx-fp32            yes" in result.output
-    assert "tflite-int8          tree models convert to onnx-fp32 only in this version" in result.output
+    assert "tflite-int8          trees are not quantized" in result.output
 
 
 def test_bundle_show_and_verify(made: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from converter import convert
-from converter.conversion import Conversion, convert_with_report
+from converter.conversion import Conversion, Wishes, convert_with_report
 from device_agent.runtime import open_runtime
 from device_agent.scorer import Scorer
 from edgefleet.bundle import Bundle
@@ -64,7 +64,7 @@ def network(models: Path, name: str, **changes: Any) -> ModelPackage:
 @pytest.fixture(scope="module")
 def conv(models: Path) -> Conversion:
     targets = ["onnx-fp32", "tflite-fp32", "tflite-int8", "tflite-int8-weights"]
-    return convert_with_report(network(models, "conv"), targets, models / "bundle")
+    return convert_with_report(network(models, "conv"), Wishes(targets, models / "bundle"))
 
 
 def test_every_variant_of_a_small_network_passes_its_gates(conv: Conversion) -> None:
@@ -157,7 +157,9 @@ def test_a_network_that_ends_in_a_fused_softmax_is_split_into_margin_and_probabi
 
 
 def test_a_target_that_fails_says_why_and_does_not_take_the_others_with_it(models: Path) -> None:
-    done = convert_with_report(network(models, "recurrent"), ["onnx-fp32", "tflite-fp32", "tflite-int8"], models / "recurrent-bundle")
+    done = convert_with_report(
+        network(models, "recurrent"), Wishes(["onnx-fp32", "tflite-fp32", "tflite-int8"], models / "recurrent-bundle")
+    )
 
     reasons = {report.name: (report.kept, report.reason) for report in done.reports}
     assert reasons["onnx-fp32"] == (True, "")

@@ -11,13 +11,10 @@ import pytest
 
 from converter import convert
 from converter.cleaned import cleaned_inputs, may_be_missing
-from converter.conversion import Conversion, convert_with_report
-from converter.graphs import build_graphs
-from converter.originals import load_trees
-from converter.recipes import RECIPES, possible
-from device_agent.runtime import open_runtime
+from converter.conversion import Conversion, Wishes, convert_with_report
+from converter.originals import load_estimator
 from device_agent.scorer import Scorer
-from edgefleet.errors import ConfigError, VerdictError
+from edgefleet.errors import VerdictError
 from edgefleet.manifest import Input
 from edgefleet.package import ModelPackage, Rows, write_package
 from edgefleet.reference import build_reference
@@ -79,8 +76,8 @@ def trees(folder: Path, family: str, declared: list[CleaningStep], **changes: An
 @pytest.mark.parametrize("family", ["forest", "boosting"])
 def test_trees_behind_their_steps_answer_raw_rows_exactly(family: str, tmp_path: Path) -> None:
     opened = trees(tmp_path / "package", family, FULL)
-    (report,) = convert_with_report(opened, ["onnx-fp32"], tmp_path / "bundle").reports
-    want = load_trees(opened).predict_proba(opened.steps().run(X[1000:]).astype(np.float64))
+    (report,) = convert_with_report(opened, Wishes(["onnx-fp32"], tmp_path / "bundle")).reports
+    want = load_estimator(opened).predict_proba(opened.steps().run(X[1000:]).astype(np.float64))
 
     with Scorer.open(tmp_path / "bundle", "onnx-fp32") as scorer:
         batch, single = scorer.score_batch(X[1000:]), scorer.score(X[1007], explain=True)
@@ -89,45 +86,67 @@ def test_trees_behind_their_steps_answer_raw_rows_exactly(family: str, tmp_path:
     assert (report.verdict, report.reason) == ("pass", "")
     assert np.abs(batch.probabilities - want).max() < 1e-6
     assert single.explanation is not None
-    assert single.explanation.method == "sampled"
+    assert single.explanation.method == "treeshap"
+    assert abs(single.explanation.gap) < 1e-5
     assert list(single.explanation.names) == [column.name for column in INPUTS]
 
 
 def test_the_same_package_gives_the_same_bundle(tmp_path: Path) -> None:
     opened = trees(tmp_path / "package", "boosting", FULL)
 
-    assert convert(opened, None, tmp_path / "one").digest == convert(opened, None, tmp_path / "two").digest
+    assert convert(opened, ["onnx-fp32"], tmp_path / "one").digest == convert(opened, ["onnx-fp32"], tmp_path / "two").digest
 
 
-def test_exact_explanations_of_cleaned_columns_are_refused_by_name(tmp_path: Path) -> None:
-    opened = trees(tmp_path / "package", "boosting", FULL, project={"explain": {"method": "treeshap"}})
+def test_a_forest_whose_steps_leave_gaps_sends_them_where_the_original_does(tmp_path: Path) -> None:
+    opened = trees(tmp_path / "left", "forest", [step("impute", "load", "flow"), step("drop", "size", "colour")])
+    assert "pressure" in may_be_missing(opened.steps(), INPUTS)
 
-    with pytest.raises(VerdictError, match="explains cleaned columns, not the inputs in front of the cleaning steps"):
-        convert(opened, None, tmp_path / "bundle")
+    (report,) = convert_with_report(opened, Wishes(["onnx-fp32"], tmp_path / "bundle")).reports
 
-
-def test_a_forest_is_converted_when_its_steps_fill_every_gap_and_refused_when_they_leave_one(tmp_path: Path) -> None:
-    left = possible(trees(tmp_path / "left", "forest", [step("impute", "load", "flow"), step("drop", "size", "colour")]))
-    filled = possible(trees(tmp_path / "filled", "forest", ENCODED))
-
-    assert "'pressure' may be missing" in str(dict(left)["onnx-fp32"])
-    assert dict(filled)["onnx-fp32"] is None
+    assert (report.verdict, report.reason) == ("pass", "")
 
 
-def test_windows_are_refused_by_name(tmp_path: Path) -> None:
-    steps = compile_steps(Cleaning(window=Window(rows=4, features=["last"])), INPUTS, X[:1000].reshape(250, 4, 6))
-    opened = package(tmp_path / "package", steps, "model.skops", b"", "boosting", "log-odds", window_rows=4)
+def windows(folder: Path) -> ModelPackage:
+    """Histogram boosting over what windows of four rows say."""
+    import skops.io
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
-    with pytest.raises(ConfigError, match="windows of 4 rows are not converted in this version"):
-        convert(opened, ["onnx-fp32"], tmp_path / "bundle")
+    rows = X.reshape(400, 4, 6)
+    label = LABEL.reshape(400, 4)[:, -1]
+    steps = compile_steps(Cleaning(window=Window(rows=4, features=["last", "missing_count"])), INPUTS, rows[:250])
+    model = HistGradientBoostingClassifier(max_iter=20, random_state=0)
+    model.fit(steps.run(rows[:250]).reshape(250, -1).astype(np.float64), label[:250])
+    flat = package(folder / "flat", steps, "model.skops", skops.io.dumps(model), "hist_boosting", "log-odds", window_rows=4)
+
+    def row_set(where: slice) -> bytes:
+        ids = np.arange(where.start, where.stop).astype(str)
+        return Rows(rows[where], label[where], np.full(len(ids), "all"), ids).to_bytes()
+
+    sets = {"golden": slice(250, 282), "parity": slice(250, 400), "calibration": slice(0, 250), "background": slice(0, 16)}
+    files = {name: flat.read(name) for name in flat.index.files} | {f"rows/{name}.npz": row_set(where) for name, where in sets.items()}
+    return write_package(folder / "windows", msgspec.structs.replace(flat.index, files={}), files)
 
 
-def test_calibrated_answers_are_refused_by_name(tmp_path: Path) -> None:
+def test_windows_are_scored_as_windows_and_explained_by_input(tmp_path: Path) -> None:
+    opened = windows(tmp_path)
+
+    done = convert_with_report(opened, Wishes(["onnx-fp32"], tmp_path / "bundle"))
+
+    assert (done.reports[0].verdict, done.reports[0].reason) == ("pass", "")
+    assert done.bundle.manifest.window_rows == 4
+    with Scorer.open(done.bundle) as scorer:
+        score = scorer.score(opened.rows("parity").x[0], explain=True)
+    assert score.explanation is not None
+    assert list(score.explanation.names) == [column.name for column in INPUTS]
+    assert abs(score.explanation.gap) < 1e-4
+
+
+def test_a_damaged_calibrator_is_refused_by_its_name(tmp_path: Path) -> None:
     opened = trees(tmp_path / "package", "boosting", FULL)
     files = {name: opened.read(name) for name in opened.index.files} | {"calibrator.json": b"{}"}
-    calibrated = write_package(tmp_path / "calibrated", opened.index, files)
+    calibrated = write_package(tmp_path / "calibrated", msgspec.structs.replace(opened.index, files={}), files)
 
-    with pytest.raises(ConfigError, match="calibrated probabilities are not converted in this version"):
+    with pytest.raises(VerdictError, match=r"calibrator\.json is damaged"):
         convert(calibrated, ["onnx-fp32"], tmp_path / "bundle")
 
 
@@ -178,7 +197,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelPackage, Con
     done = subprocess.run([sys.executable, "-c", MAKE, str(folder)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     opened = package(folder / "package", steps, "model.keras", (folder / "model.keras").read_bytes(), "keras", "logit")
-    return opened, convert_with_report(opened, ["onnx-fp32", "tflite-fp32", "tflite-int8", "tflite-int8-weights"], folder / "bundle")
+    targets = ["onnx-fp32", "tflite-fp32", "tflite-int8", "tflite-int8-weights"]
+    return opened, convert_with_report(opened, Wishes(targets, folder / "bundle"))
 
 
 @pytest.mark.keras
@@ -186,8 +206,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelPackage, Con
 def test_a_network_and_its_steps_are_one_file_in_every_format(network: tuple[ModelPackage, Conversion]) -> None:
     _, conversion = network
 
-    # The device refuses a missing value for a variant of integers, and does not know that these steps fill it.
-    assert "the integer variant tflite-int8 cannot represent a missing one" in str({r.name: r.reason for r in conversion.reports})
+    # The steps fill every gap before the integers, so that the device need not refuse missing values.
+    assert conversion.bundle.variant("tflite-int8").takes_missing
     found = {report.name: (report.verdict, report.found.max_error) for report in conversion.reports if report.found is not None}
     assert {name: verdict for name, (verdict, _) in found.items() if "fp32" in name} == {"onnx-fp32": "pass", "tflite-fp32": "pass"}
     assert found["onnx-fp32"][1] < 1e-5
@@ -208,14 +228,12 @@ def test_the_networks_files_answer_raw_rows_with_missing_values_alike(network: t
 @pytest.mark.keras
 @pytest.mark.slow
 def test_integers_stand_behind_the_steps_only_so_that_large_columns_and_gaps_do_no_harm(
-    network: tuple[ModelPackage, Conversion], tmp_path: Path
+    network: tuple[ModelPackage, Conversion],
 ) -> None:
-    opened, conversion = network
-    built = build_graphs(opened, [RECIPES["tflite-int8"]], "none", tmp_path)
-    with Scorer.open(conversion.bundle, "onnx-fp32") as scorer:
-        exact = scorer.score_batch(X[1000:]).probabilities
+    _, conversion = network
+    with Scorer.open(conversion.bundle, "onnx-fp32") as exact, Scorer.open(conversion.bundle, "tflite-int8") as integer:
+        one, two = exact.score_batch(X[1000:]).probabilities, integer.score_batch(X[1000:]).probabilities
 
-    _, integer = open_runtime("litert", built.graphs["tflite-int8"]).run(X[1000:])
-
-    assert np.abs(integer - exact).max() < 0.15
-    assert np.mean(integer.argmax(1) == exact.argmax(1)) > 0.98
+    assert np.isfinite(two).all()
+    assert np.abs(one - two).max() < 0.15
+    assert np.mean(one.argmax(1) == two.argmax(1)) > 0.98
