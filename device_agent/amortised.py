@@ -17,7 +17,7 @@ MAX_VALUES: Final = 64 * 1024 * 1024
 
 
 class AmortisedExplainer:
-    """phi = relu(e(x) W1 + b1) W2 + b2 in units of one player, e(x) the encoded raw row.
+    """phi = relu(e(x) W1 + b1) W2 + b2 + own terms, e(x) the encoded raw row; an own term is linear in what is encoded of the player.
 
     e(x) = numbers (x - mean) / scale, cut to +-`limit`, missing as 0; then for each (column, code) of `codes` whether the column holds it
     (a category, or NaN for missing). A window [T, F] is encoded value by value, its inputs are players with all their T values.
@@ -49,15 +49,20 @@ class AmortisedExplainer:
         )
         self._second = array_of(arrays, "second", 3).astype(np.float32)
         self._second_bias = array_of(arrays, "second_bias", 2).astype(np.float32)
+        self._own = array_of(arrays, "own", 2).astype(np.float32)
+        self._owner = self._players[np.concatenate([self._numbers, self._coded]) % len(names)]
         self._check(columns, len(counts))
 
     def explain(self, row: Matrix, index: int | None, margin: float, margins: Margins) -> Explanation:
         """Explain one row; `margins` is not needed."""
         column, sign = column_of(index, len(self._base))
-        hidden = self._encoded(row.ravel()) @ self._first
+        encoded = self._encoded(row.ravel())
+        hidden = encoded @ self._first
         hidden += self._first_bias
         np.maximum(hidden, 0, out=hidden)
-        foretold = (hidden @ self._second[column] + self._second_bias[column]).astype(np.float64)
+        foretold = np.asarray(np.bincount(self._owner, encoded * self._own[column], self._second.shape[2]), np.float64)
+        foretold += hidden @ self._second[column]
+        foretold += self._second_bias[column]
         base = sign * float(self._base[column])
         foretold *= sign
         foretold += (margin - base - float(foretold.sum())) * self._rest[column]
@@ -95,12 +100,13 @@ class AmortisedExplainer:
             and self._first.shape == (encoded, hidden)
             and self._second.shape == (columns, hidden, players)
             and self._base.shape == (columns,)
+            and self._own.shape == (columns, encoded)
             and {self._second_bias.shape, self._error.shape, self._rest.shape} == {(columns, players)}
         )
         if not fits:
             raise ArtifactError(
                 f"explainer: its arrays fit neither {len(self._names)} inputs and {columns} margins nor each other; convert again"
             )
-        finite = (self._mean, self._rate, self._limit, self._base, self._error, self._rest, self._first, self._second, self._second_bias)
-        if not all(bool(np.isfinite(array).all()) for array in (*finite, self._first_bias)):
+        finite = (self._mean, self._rate, self._limit, self._base, self._error, self._rest, self._first, self._second, self._own)
+        if not all(bool(np.isfinite(array).all()) for array in (*finite, self._first_bias, self._second_bias)):
             raise ArtifactError("explainer: its network holds NaN or infinity; convert again")

@@ -11,7 +11,7 @@ from edgefleet.manifest import Input
 
 Matrix = NDArray[np.float32]
 
-LIMIT: Final = 5.0
+LIMIT: Final = 10.0
 MAX_CODES: Final = 64
 
 
@@ -32,6 +32,11 @@ class Encoding:
     rate: Matrix
     coded: NDArray[np.int64]
     codes: Matrix
+
+    def owners(self, players: NDArray[np.intp]) -> NDArray[np.intp]:
+        """[E] player of each encoded value; `players` [F] of each input."""
+        found: NDArray[np.intp] = players[np.concatenate([self.numbers, self.coded]) % len(players)]
+        return found
 
     def encode(self, rows: Matrix) -> Matrix:
         """[n, E] of rows [n, F] or windows [n, T, F]."""

@@ -1,13 +1,100 @@
-"""Do the contributions add up to the margin, measured with the device's own explainer on the variant that will run there?"""
+"""How true an explanation is, measured with the device's own explainer on the variant that will run there; and what is true enough.
+
+Exact methods must add up (gate X1). A student must also point where a long run of sampled permutations through the same variant points
+(gate X2): quantization may have moved both the model and what its inputs do.
+"""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.explain.amortised import reference_values
+from converter.explain.shapley import Floats, Matrix
+from edgefleet.errors import RowRejected
+from edgefleet.intervals import Z_ONE_SIDED
+from edgefleet.package import read_npz
+
 if TYPE_CHECKING:
     from device_agent.scorer import Scorer
+
+MAX_GAP: Final = 1e-4
+# On the lower end of a one-sided 95 % interval over rows.
+LEAST_COSINE: Final = 0.95
+LEAST_TOP3: Final = 0.80
+JUDGED_ROWS: Final = 100
+_LEAST_ROWS: Final = 10
+_TOP: Final = 3
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A long run through the variant, of the predicted class.
+
+    Attributes:
+        values: [n, P] contribution of each player: an input, or a patch of an image's inputs.
+        error: [n, P] their standard errors.
+        players: [F] player of each input.
+    """
+
+    values: Floats
+    error: Floats
+    players: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One gate's figure: `limit` is its largest (X1) or smallest (X2) good value."""
+
+    gate: str
+    name: str
+    value: float
+    limit: float
+    ok: bool
+
+
+def judge_fidelity(gap: float, figures: dict[str, float] | None) -> list[Judged]:
+    """The gates of an explanation.
+
+    Args:
+        gap: From `additivity_gap`.
+        figures: From `fidelity`; None for methods that are exact or show their own error bar, which X1 alone judges.
+    """
+    judged = [Judged("X1", "gap", gap, MAX_GAP, gap <= MAX_GAP)]
+    for name, limit in (("cosine_low", LEAST_COSINE), ("top3_low", LEAST_TOP3)) if figures is not None else ():
+        value = figures[name] if figures is not None else 0.0
+        judged.append(Judged("X2", name, value, limit, value >= limit))
+    return judged
+
+
+def measure_explanation(scorer: "Scorer", rows: Matrix) -> tuple[float, dict[str, float] | None]:
+    """Everything that the gates ask about one variant.
+
+    Args:
+        scorer: The variant, opened by the device's scorer.
+        rows: The package's parity rows; a student was measured on those with an even number (see `converter.explain.building`), so that it
+            is judged on the others.
+
+    Returns:
+        The relative additivity gap, and for a student its figures.
+    """
+    gap = additivity_gap(scorer, list(rows[:3]))
+    if scorer.variant.explain_method != "amortised":
+        return gap, None
+    judged = judged_rows(rows)[:JUDGED_ROWS]
+    return gap, fidelity(scorer, judged, reference_of(scorer, judged))
+
+
+def judged_rows(rows: Matrix) -> Matrix:
+    """Every second row, from the second."""
+    return rows[1::2] if len(rows) > 1 else rows
+
+
+def measured_rows(rows: Matrix) -> Matrix:
+    """The other rows."""
+    return rows[::2]
 
 
 def additivity_gap(scorer: "Scorer", rows: Sequence[NDArray[np.float32]]) -> float:
@@ -24,3 +111,95 @@ def additivity_gap(scorer: "Scorer", rows: Sequence[NDArray[np.float32]]) -> flo
             return float("inf")
         worst = max(worst, abs(score.explanation.gap) / max(1.0, abs(score.margin)))
     return worst
+
+
+def reference_of(scorer: "Scorer", rows: Matrix, seed: int = 17) -> Reference:
+    """A long run of sampled permutations, every margin answered by the variant itself, against the explainer's own background rows.
+
+    Raises:
+        ArtifactError: The explainer file has no background rows.
+    """
+    arrays = read_npz(scorer.bundle.read(scorer.variant.explainer or ""), ("background",), "explainer", optional=("players",))
+    background = arrays["background"]
+    players = arrays.get("players", np.arange(background.shape[-1])).astype(np.intp)
+    found = reference_values(lambda x: scorer.score_batch(x).margins, rows, background, players, seed)
+    column, sign = _columns_of(scorer, rows, found.values.shape[2])
+    picked = np.arange(len(rows))
+    return Reference(found.values[picked, :, column] * sign[:, None], found.error[picked, :, column], players)
+
+
+def fidelity(scorer: "Scorer", rows: Matrix, reference: Reference) -> dict[str, float]:
+    """How near the variant's explanations are to the reference.
+
+    Args:
+        scorer: The variant, opened by the device's scorer.
+        rows: [n, ...] held-out rows.
+        reference: Of the same rows.
+
+    Returns:
+        `cosine` and `top3` (means over rows: angle, and share of the three strongest inputs that are the reference's), `cosine_low` and
+        `top3_low` (lower ends of their one-sided 95 % intervals), `r2` over all, `covered` (share of contributions inside their error
+        bars), `reference_error` (standard error of the reference relative to its size) and `rows`.
+    """
+    found, wanted, inside, errors = [], [], [], []
+    for row, want, error in zip(rows, reference.values, reference.error, strict=True):
+        try:
+            explanation = scorer.score(row, explain=True).explanation
+        except RowRejected:
+            continue
+        if explanation is None or not np.isfinite(explanation.contributions).all() or not np.isfinite(want).all():
+            continue
+        bars = explanation.error if explanation.error is not None else np.full(len(explanation.contributions), np.inf)
+        got, bar = (np.bincount(reference.players, values, len(want)) for values in (explanation.contributions, bars))
+        found.append(got)
+        wanted.append(want)
+        errors.append(error)
+        inside.append(np.abs(got - want) <= bar + 1e-12)
+    return agreement(np.array(found), np.array(wanted)) | {
+        "covered": float(np.mean(inside)) if inside else 0.0,
+        "reference_error": _relative(np.array(errors), np.array(wanted)),
+    }
+
+
+def agreement(found: Floats, wanted: Floats) -> dict[str, float]:
+    """The figures of two sets of contributions [n, P]; see `fidelity`."""
+    n = len(found)
+    if n < 2:
+        return {"cosine": 0.0, "cosine_low": 0.0, "top3": 0.0, "top3_low": 0.0, "r2": 0.0, "rows": float(n)}
+    sizes = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    # Where both say that nothing moved the margin, they agree.
+    nothing = (np.linalg.norm(wanted, axis=1) < 1e-9) & (np.linalg.norm(found, axis=1) < 1e-6)
+    cosine = np.where(nothing, 1.0, (found * wanted).sum(axis=1) / np.maximum(sizes, 1e-30))
+    strongest = min(_TOP, found.shape[1])
+    mine, theirs = (np.argsort(-np.abs(values), axis=1, kind="stable")[:, :strongest] for values in (found, wanted))
+    top = (mine[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
+    spread = ((wanted - wanted.mean(axis=0)) ** 2).sum()
+    return {
+        "cosine": float(cosine.mean()),
+        "cosine_low": _low(cosine),
+        "top3": float(top.mean()),
+        "top3_low": _low(top),
+        "r2": float(1 - ((found - wanted) ** 2).sum() / max(spread, 1e-30)),
+        "rows": float(n),
+    }
+
+
+def _low(values: Floats) -> float:
+    if len(values) < _LEAST_ROWS:
+        return 0.0
+    return float(values.mean() - Z_ONE_SIDED * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _relative(errors: Floats, wanted: Floats) -> float:
+    if not errors.size or not np.isfinite(errors).all():
+        return 0.0
+    return float(np.sqrt((errors**2).sum()) / max(float(np.sqrt((wanted**2).sum())), 1e-30))
+
+
+def _columns_of(scorer: "Scorer", rows: Matrix, columns: int) -> tuple[NDArray[np.intp], Floats]:
+    """[n] column of the predicted class's margin, and [n] its sign."""
+    index: NDArray[Any] = np.maximum(scorer.score_batch(rows).index, 0)
+    if columns > 1:
+        return index.astype(np.intp), np.ones(len(rows))
+    classes = len(scorer.bundle.manifest.classes)
+    return np.zeros(len(rows), np.intp), np.where((index == 0) & (classes > 0), -1.0, 1.0)

@@ -1,6 +1,7 @@
-"""A small network fitted to given outputs with numpy: one hidden layer, Adam, a cosine of learning rates.
+"""A small network fitted to given contributions with numpy: one hidden layer and a direct term, Adam, a cosine of learning rates.
 
-Equal inputs give equal weights on one machine: one thread, one seed, a fixed number of rounds.
+The direct term is linear in what the network sees of the player itself: most of a contribution is that, and without it many players would
+have to pass through the few hidden units. Equal inputs give equal weights on one machine: one thread, one seed, a fixed number of rounds.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32]
 
-HIDDEN: Final = 256
 _ROUNDS: Final = 60
 _BATCH: Final = 128
 _RATE: Final = 3e-3
@@ -20,25 +20,36 @@ _DECAY: Final = 1e-3
 
 @dataclass(frozen=True)
 class Student:
-    """relu(e W1 + b1) W2 + b2: first [E, H], second [H, O]."""
+    """relu(e W1 + b1) W2 + b2 + e W3, outputs O = players x columns, the columns of a player side by side.
+
+    Attributes:
+        first: [E, H].
+        first_bias: [H].
+        second: [H, O].
+        second_bias: [O].
+        own: [E, O], zero but where the output's player is the owner of the encoded value.
+    """
 
     first: Matrix
     first_bias: Matrix
     second: Matrix
     second_bias: Matrix
+    own: Matrix
 
     def answer(self, encoded: Matrix) -> Matrix:
         """[n, O]."""
-        answered: Matrix = np.maximum(encoded @ self.first + self.first_bias, 0) @ self.second + self.second_bias
+        hidden = np.maximum(encoded @ self.first + self.first_bias, 0)
+        answered: Matrix = hidden @ self.second + self.second_bias + encoded @ self.own
         return answered
 
 
-def fit(encoded: Matrix, wanted: NDArray[np.float64], hidden: int = HIDDEN, seed: int = 0) -> Student:
-    """Fit by least squares.
+def fit(encoded: Matrix, wanted: NDArray[np.float64], owner: NDArray[np.intp], hidden: int, seed: int) -> Student:
+    """Fit by least squares, rows weighted so that directions count: a row whose contributions are large weighs no more than a usual one.
 
     Args:
         encoded: [n, E].
-        wanted: [n, O].
+        wanted: [n, P, K].
+        owner: [E] player of each encoded value.
         hidden: Units H.
         seed: Of the start and the order of the rows.
 
@@ -48,18 +59,24 @@ def fit(encoded: Matrix, wanted: NDArray[np.float64], hidden: int = HIDDEN, seed
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1):  # how many threads share a sum decides its last bits
-        return _fit(encoded, wanted, hidden, np.random.Generator(np.random.PCG64(seed)))
+        return _fit(encoded, wanted, owner, hidden, np.random.Generator(np.random.PCG64(seed)))
 
 
-def _fit(encoded: Matrix, wanted: NDArray[np.float64], hidden: int, rng: np.random.Generator) -> Student:
-    scale = np.float32(max(float(wanted.std()), 1e-12))
-    target = (wanted / scale).astype(np.float32)
-    n, width, outputs = len(encoded), encoded.shape[1], target.shape[1]
+def _fit(encoded: Matrix, wanted: NDArray[np.float64], owner: NDArray[np.intp], hidden: int, rng: np.random.Generator) -> Student:
+    n, players, columns = wanted.shape
+    size = np.sqrt((wanted**2).mean(axis=(1, 2)))
+    usual = np.float32(max(float(np.median(size)), 1e-12))
+    target = (wanted.reshape(n, -1) / usual).astype(np.float32)
+    importance = (1 / (1 + (size / usual) ** 2)).astype(np.float32)
+    importance /= importance.mean()
+    width, outputs = encoded.shape[1], players * columns
+    allowed = (owner[:, None] == np.repeat(np.arange(players), columns)).astype(np.float32)
     weights = [
         rng.normal(0, np.sqrt(2 / width), (width, hidden)).astype(np.float32),
         np.zeros(hidden, np.float32),
         rng.normal(0, 0.3 * np.sqrt(2 / hidden), (hidden, outputs)).astype(np.float32),
         np.zeros(outputs, np.float32),
+        np.zeros((width, outputs), np.float32),
     ]
     moments, squares = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
     steps = _ROUNDS * -(-n // _BATCH)
@@ -70,18 +87,26 @@ def _fit(encoded: Matrix, wanted: NDArray[np.float64], hidden: int, rng: np.rand
             chosen = order[start : start + _BATCH]
             step += 1
             rate = np.float32(_RATE * (0.5 + 0.5 * np.cos(np.pi * step / steps)))
-            for i, gradient in enumerate(_gradients(weights, encoded[chosen], target[chosen])):
+            gradients = _gradients(weights, encoded[chosen], target[chosen], importance[chosen])
+            gradients[4] *= allowed
+            for i, gradient in enumerate(gradients):
                 moments[i] += np.float32(0.1) * (gradient - moments[i])
                 squares[i] += np.float32(0.001) * (gradient**2 - squares[i])
-                size = np.sqrt(squares[i] / np.float32(1 - 0.999**step)) + np.float32(1e-8)
-                weights[i] -= rate * (moments[i] / np.float32(1 - 0.9**step)) / size
-    return Student(weights[0], weights[1], weights[2] * scale, weights[3] * scale)
+                length = np.sqrt(squares[i] / np.float32(1 - 0.999**step)) + np.float32(1e-8)
+                weights[i] -= rate * (moments[i] / np.float32(1 - 0.9**step)) / length
+    return Student(weights[0], weights[1], weights[2] * usual, weights[3] * usual, weights[4] * usual)
 
 
-def _gradients(weights: list[Matrix], encoded: Matrix, target: Matrix) -> list[Matrix]:
-    first, first_bias, second, second_bias = weights
+def _gradients(weights: list[Matrix], encoded: Matrix, target: Matrix, importance: Matrix) -> list[Matrix]:
+    first, first_bias, second, second_bias, own = weights
     layer = np.maximum(encoded @ first + first_bias, 0)
-    above = (layer @ second + second_bias - target) * np.float32(2 / len(encoded))
+    above = (layer @ second + second_bias + encoded @ own - target) * (importance * np.float32(2 / len(encoded)))[:, None]
     below = (above @ second.T) * (layer > 0)
     decay = np.float32(_DECAY)
-    return [encoded.T @ below + decay * first, below.sum(axis=0), layer.T @ above + decay * second, above.sum(axis=0)]
+    return [
+        encoded.T @ below + decay * first,
+        below.sum(axis=0),
+        layer.T @ above + decay * second,
+        above.sum(axis=0),
+        encoded.T @ above,
+    ]

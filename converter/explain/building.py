@@ -1,0 +1,243 @@
+"""Which explanation a model gets, and making it: exact where it can be, else a student, else sampling.
+
+`make(job)` is the work of a child process; `explainer_for` is the same without files. A student learns from the calibration rows, is
+measured on every second parity row, and judged on the others (`fidelity.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.cores import Core, Trees
+from converter.explain.amortised import LABEL_EVALUATIONS, LEAST_TRAINING_ROWS, Amortised, amortise
+from converter.explain.asking import Asked, margins_of_graph
+from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, agreement, measured_rows
+from converter.explain.linear import compile_linear, is_linear
+from converter.explain.player_groups import players_for
+from converter.explain.shapley import Margins, Matrix, evaluations
+from converter.explain.treeshap import MAX_SLOTS, NOTED_SLOTS, compile_leaves, treeshap_bytes
+from converter.explain.treeshap_onnx import treeshap_to_onnx
+from edgefleet.errors import VerdictError
+from edgefleet.manifest import ExplainMethod
+from edgefleet.package import ModelPackage, npz_bytes
+from edgefleet.steps import Steps
+
+Method = Literal["auto", "linear", "treeshap", "amortised", "sampled"]
+
+BACKGROUND_ROWS: Final = 16
+# Multiplications that the labels of a student may cost: seconds of a processor.
+STUDENT_PRODUCTS: Final = 3e10
+# What the device's sampler may ask of the model for one row.
+SAMPLED_EVALUATIONS: Final = 65_536
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An explainer.
+
+    Attributes:
+        content: Bytes of the explainer file (.npz).
+        method: How it explains.
+        extra: Further graphs by suffix, `.onnx` for TreeSHAP.
+        notes: Sentences for the card.
+        figures: What a student's held-out rows said, against the float model; see `fidelity.agreement`.
+    """
+
+    content: bytes
+    method: ExplainMethod
+    extra: dict[str, bytes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def explainer_for(
+    core: Core | None, package: ModelPackage, method: Method = "auto", margins: Margins | None = None, products: float = 1_000.0
+) -> Explained:
+    """The explainer of a package.
+
+    Args:
+        core: The model as plain arrays, None where it has no such form.
+        package: With its cleaning steps and rows.
+        method: `auto` is exact where it can be, else a student that points well enough, else sampling; other names ask for just that.
+        margins: The float model on raw rows, [n, F] or [n, T, F] to [n, K]; without it there is no student.
+        products: Multiplications that one of these rows costs: a costly model gets fewer rows to learn from, or no student.
+
+    Raises:
+        VerdictError: The named method cannot explain this model, or nothing can; the reason is the message.
+    """
+    if method == "sampled":
+        return _sampled(package)
+    if method == "amortised":
+        return _amortised(package, margins, products)[0]
+    steps = _steps(core, package)
+    if method == "linear" or (method == "auto" and core is not None and is_linear(core)):
+        return _linear(core, package, steps)
+    if method == "treeshap":
+        return _treeshap(core, package, steps)
+    refused = ""
+    if core is not None and isinstance(core.head, Trees) and core.head.average_depth is None:
+        try:
+            return _treeshap(core, package, steps)
+        except VerdictError as err:
+            refused = f"Not explained exactly: {err}"
+    return _without_exact(package, margins, products, refused)
+
+
+def make(job: dict[str, Any]) -> dict[str, Any]:
+    """The child's work.
+
+    Args:
+        job: `package` (folder), `method`, `graph` (path of a float graph or ""), `runtime` of it, `folder` (for the results).
+
+    Returns:
+        `file`, `method`, `notes`, `extra` {name: path} and `figures`.
+
+    Raises:
+        VerdictError: See `explainer_for`.
+    """
+    package = ModelPackage.open(job["package"])
+    asked = margins_of_graph(Path(job["graph"]), job["runtime"]) if job.get("graph") else None
+    core = _core(package)
+    if asked is None and core is not None:
+        asked = Asked(_margins_of_core(core, package), 20_000.0)
+    done = explainer_for(core, package, job["method"], *((asked.margins, asked.products) if asked is not None else ()))
+    folder = Path(job["folder"])
+    file = folder / "explain.npz"
+    file.write_bytes(done.content)
+    extra = {}
+    for suffix, content in done.extra.items():
+        extra[f"explain{suffix}"] = str(folder / f"explain{suffix}")
+        (folder / f"explain{suffix}").write_bytes(content)
+    return {"file": str(file), "method": done.method, "notes": list(done.notes), "extra": extra, "figures": done.figures}
+
+
+def _core(package: ModelPackage) -> Core | None:
+    if not package.index.model.endswith(".skops"):
+        return None
+    from converter.cores.reading import core_of
+
+    try:
+        return core_of(package)
+    except VerdictError:
+        return None  # a pipeline that only another converter reads: explained through its graph
+
+
+def _margins_of_core(core: Core, package: ModelPackage) -> Margins:
+    from converter.cores.running import margins_of
+
+    steps = package.steps()
+    return lambda rows: margins_of(core, steps.run(rows).reshape(len(rows), -1))
+
+
+def _steps(core: Core | None, package: ModelPackage) -> tuple[Steps, ...]:
+    """Lists of steps in front of the core's head."""
+    return (package.steps(), *((core.front,) if core is not None and core.front is not None else ()))
+
+
+def _linear(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) -> Explained:
+    if core is None:
+        raise VerdictError("the closed form explains linear models, and this model has no form as plain arrays; use 'auto'")
+    return Explained(compile_linear(core, _training_rows(package), *steps), "linear")
+
+
+def _treeshap(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) -> Explained:
+    if core is None or not isinstance(core.head, Trees):
+        raise VerdictError("TreeSHAP is exact for trees, and this model is none; use 'auto'")
+    if core.head.average_depth is not None:
+        raise VerdictError("the score of an isolation forest is no sum of its trees, which TreeSHAP needs; use 'auto'")
+    compiled = compile_leaves(core.head.ensemble, MAX_SLOTS)
+    notes = []
+    if compiled.slots > NOTED_SLOTS:
+        notes.append(f"The exact explanation has {compiled.slots} slots ({compiled.slots * 25 // 1000} kB): smaller trees explain faster.")
+    extra = {}
+    try:
+        extra[".onnx"] = treeshap_to_onnx(compiled, len(package.inputs()), *steps)
+    except VerdictError as err:
+        notes.append(f"The exact explanation is not written as a graph: {err}")
+    return Explained(treeshap_bytes(compiled, *steps), "treeshap", extra, tuple(notes))
+
+
+def _without_exact(package: ModelPackage, margins: Margins | None, products: float, refused: str) -> Explained:
+    notes = (refused,) if refused else ()
+    if margins is None:
+        return _noted(_sampled(package), (*notes, "Explained by sampling: there is no float graph for a student to learn from."))
+    try:
+        student, figures = _amortised(package, margins, products)
+    except VerdictError as err:
+        return _noted(_sampled(package), (*notes, f"Explained by sampling: {err}"))
+    if figures["cosine_low"] < LEAST_COSINE or figures["top3_low"] < LEAST_TOP3:
+        said = (
+            f"Explained by sampling: a student's cosine to the Shapley values is at least {figures['cosine_low']:.3f} "
+            f"(limit {LEAST_COSINE:g}), its top 3 overlap {figures['top3_low']:.2f} (limit {LEAST_TOP3:g})."
+        )
+        return _noted(_sampled(package), (*notes, said))
+    return _noted(student, (*notes, *student.notes))
+
+
+def _noted(explained: Explained, notes: tuple[str, ...]) -> Explained:
+    return Explained(explained.content, explained.method, explained.extra, tuple(dict.fromkeys(notes)), explained.figures)
+
+
+def _amortised(package: ModelPackage, margins: Margins | None, products: float) -> tuple[Explained, dict[str, float]]:
+    if margins is None:
+        raise VerdictError("a student needs a float graph of the model to learn from, and there is none; use 'sampled'")
+    background, rows, held_out = _background(package), _training_rows(package), measured_rows(package.rows("parity").x)
+    if len(rows) < 20 or len(held_out) < 10:
+        raise VerdictError(f"a student needs 20 calibration and 20 parity rows, the package has {len(rows)} and {2 * len(held_out)}")
+    players = _players(package)
+    if len(set(players.tolist())) < 2:
+        raise VerdictError("a model of one input needs no student: sampling is exact")
+    cost = evaluations(len(set(players.tolist())), len(background)) * products
+    if cost * LEAST_TRAINING_ROWS > 10 * STUDENT_PRODUCTS:
+        raise VerdictError(
+            f"a student would cost {cost * LEAST_TRAINING_ROWS:.1g} multiplications, the limit is {10 * STUDENT_PRODUCTS:.1g}"
+        )
+    asked = int(min(LABEL_EVALUATIONS, STUDENT_PRODUCTS / products))
+    made = amortise(margins, rows, held_out, background, package.inputs(), players, evaluations_at_most=asked)
+    figures = _figures(made, len(package.index.classes), margins, held_out)
+    note = (
+        f"Explained by a student of the Shapley values: cosine {figures['cosine']:.3f}, top 3 overlap {figures['top3']:.2f}, R2 "
+        f"{figures['r2']:.3f} on {figures['rows']:.0f} held-out rows of the float model."
+    )
+    return Explained(made.content, "amortised", {}, (note,), figures), figures
+
+
+def _figures(made: Amortised, classes: int, margins: Margins, held_out: Matrix) -> dict[str, float]:
+    """Agreement on the predicted class's margin."""
+    values, reference = made.values, made.reference.values
+    if values.shape[2] == 1 or classes == 0:
+        return agreement(values[:, :, 0], reference[:, :, 0])
+    whole = np.asarray(margins(held_out[: len(values)]), np.float64)
+    rows, best = np.arange(len(values)), whole.argmax(axis=1)
+    return agreement(values[rows, :, best], reference[rows, :, best])
+
+
+def _sampled(package: ModelPackage) -> Explained:
+    background, players = _background(package), _players(package)
+    count = int(players.max()) + 1
+    if evaluations(count, 1) > SAMPLED_EVALUATIONS:
+        raise VerdictError(f"sampling {count} inputs asks the model more than {SAMPLED_EVALUATIONS} times; declare fewer inputs")
+    arrays: dict[str, NDArray[Any]] = {"method": np.array("sampled"), "background": background}
+    if count < len(players):
+        arrays["players"] = players.astype(np.int64)
+    return Explained(npz_bytes(arrays), "sampled")
+
+
+def _players(package: ModelPackage) -> NDArray[np.intp]:
+    return players_for(package.index.shape, len(package.inputs()), package.index.window_rows)
+
+
+def _background(package: ModelPackage) -> Matrix:
+    background = package.rows("background").x[:BACKGROUND_ROWS]
+    if len(background) == 0:
+        raise VerdictError("the package has no background rows, and without them nothing is explained by comparison; train again")
+    return np.ascontiguousarray(background, np.float32)
+
+
+def _training_rows(package: ModelPackage) -> Matrix:
+    rows = package.rows("calibration").x
+    return rows if len(rows) else package.rows("background").x
