@@ -1,7 +1,7 @@
-"""From a graph's numbers to a decision: which class is answered, whether a row is strange, whether it is an outlier.
+"""From a graph's numbers to a decision: which class is answered, whether a row is strange.
 
-One answer is a row of float32: K margins, then the probabilities, then the outlier score where a detector runs. Comparisons with a
-threshold are made in float64, as the trainer makes them: in float32 a probability one bit below the threshold would equal it.
+One answer is a row of float32: K margins, then the probabilities. Comparisons with a threshold are made in float64, as the trainer makes
+them: in float32 a probability one bit below the threshold would equal it.
 """
 
 import math
@@ -29,17 +29,15 @@ class Decision:
         classes: Names in the manifest's order, empty for regression and anomaly.
         positive: Class index that `threshold` speaks of, NO_CLASS where the likeliest class is answered or there are no classes.
         threshold: Two classes: `positive` is answered from this probability on. Anomaly: the row is strange from this score on.
-        outlier_threshold: A row whose outlier score is above it is an outlier; None where no detector runs.
     """
 
     margins: int
     classes: tuple[str, ...] = ()
     positive: int = NO_CLASS
     threshold: float | None = None
-    outlier_threshold: float | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, margins: int, outlier_threshold: float | None = None) -> "Decision":
+    def of(cls, manifest: Manifest, margins: int) -> "Decision":
         """The decision that a manifest describes.
 
         Raises:
@@ -54,14 +52,14 @@ class Decision:
                         "convert the package again"
                     )
                 positive = classes.index(manifest.positive)
-            return cls(margins, classes, positive, threshold, outlier_threshold)
+            return cls(margins, classes, positive, threshold)
         threshold = manifest.threshold if manifest.task == "anomaly" else None
-        return cls(margins, (), NO_CLASS, threshold, outlier_threshold)
+        return cls(margins, (), NO_CLASS, threshold)
 
     @property
     def width(self) -> int:
         """Numbers of one answer."""
-        return self.margins + len(self.classes) + (self.outlier_threshold is not None)
+        return self.margins + len(self.classes)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -86,12 +84,14 @@ class Decision:
         if not self.classes:
             return np.full(len(probabilities), NO_CLASS, np.int64)
         unclear: NDArray[np.bool_] = np.asarray(np.isnan(probabilities).any(axis=1))
+        return np.where(unclear, NO_CLASS, self.answered(probabilities)).astype(np.int64)
+
+    def answered(self, probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
+        """[n] as `indices`, for probabilities of which none is NaN."""
         if self.threshold is None:
-            best = np.where(unclear[:, None], 0, probabilities).argmax(axis=1)
-        else:
-            found = probabilities[:, self.positive].astype(np.float64) >= self.threshold
-            best = np.where(found, self.positive, 1 - self.positive)
-        return np.where(unclear, NO_CLASS, best).astype(np.int64)
+            return np.asarray(probabilities.argmax(axis=1), np.intp)
+        found = probabilities[:, self.positive].astype(np.float64) >= self.threshold
+        return np.where(found, self.positive, 1 - self.positive)
 
     def sureness(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """[n] how far probabilities [n, classes] are from another class: the difference of the best two.
@@ -110,10 +110,3 @@ class Decision:
         if self.threshold is None or self.classes or math.isnan(value):
             return None
         return value >= self.threshold
-
-    def outlier(self, answer: Numbers) -> bool | None:
-        """Whether one answer [width] is of an outlier; None without detector, or when it answered NaN."""
-        if self.outlier_threshold is None:
-            return None
-        value = answer.item(self.width - 1)
-        return None if math.isnan(value) else value > self.outlier_threshold

@@ -4,6 +4,7 @@ Whatever contradicts the manifest is an `ArtifactError` here, before the first r
 """
 
 from device_agent.checks import RowChecks
+from device_agent.detector import Detector
 from device_agent.explain import Explainer, open_explainer
 from device_agent.runtime import Matrix, Session, open_runtime
 from device_agent.window_checks import WindowChecks
@@ -21,8 +22,8 @@ def checks_of(manifest: Manifest, variant: Variant, ring: Matrix) -> RowChecks |
     return WindowChecks(manifest.inputs, manifest.window_rows, ring, no_missing)
 
 
-def open_detector(bundle: Bundle, variant: Variant, model: Session) -> tuple[Session, float] | None:
-    """The outlier detector for the variant's runtime and its threshold; nothing where the bundle has none.
+def open_detector(bundle: Bundle, variant: Variant, model: Session) -> Detector | None:
+    """The outlier detector for the variant's runtime, None where the bundle has none.
 
     Raises:
         ArtifactError: It takes other rows than the model, or answers something else than one score.
@@ -31,13 +32,13 @@ def open_detector(bundle: Bundle, variant: Variant, model: Session) -> tuple[Ses
     file = None if note is None else note.files.get(variant.runtime)
     if note is None or file is None:
         return None
-    detector = open_runtime(variant.runtime, bundle.read(file))
-    if (detector.shape, detector.margins, detector.classes) != (model.shape, 1, 0):
+    session = open_runtime(variant.runtime, bundle.read(file))
+    if (session.shape, session.margins, session.classes) != (model.shape, 1, 0):
         raise ArtifactError(
-            f"{file} takes rows of shape {list(detector.shape)} and answers {detector.margins} margins and {detector.classes} "
+            f"{file} takes rows of shape {list(session.shape)} and answers {session.margins} margins and {session.classes} "
             f"probabilities, expected {list(model.shape)}, 1 and 0; convert again"
         )
-    return detector, note.threshold
+    return Detector(session, note.threshold)
 
 
 def spread_of(reference: Reference) -> float | None:

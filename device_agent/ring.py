@@ -6,7 +6,6 @@ A model of windows has a whole window in each slot, so that nothing has to be pu
 Memory: (slots + 1) x 4 x (window rows x features + margins + classes) bytes, about 280 kB for 256 slots and 64 features with the bindings.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -23,28 +22,23 @@ class Ring:
     Args:
         session: The model.
         slots: Rows until the ring is full.
-        detector: The outlier detector's session, or None; it runs on the same rows, after the model.
 
     Attributes:
         rows: [slots + 1, values] float32, the last one scratch; values = features of a row, or window rows x features.
-        answers: [slots + 1, K + classes (+ 1)] float32: margin, probabilities, and the outlier score of each row.
+        answers: [slots + 1, K + classes] float32: margin, then probabilities, of each row.
         answer_rows: The same as a list of rows, which is quicker to index.
         run: Runs the model on one row of the ring, by its number.
         latency_ns: Per slot the nanoseconds of its call, NOT_ANSWERED for a row that was counted but refused.
         at: Next slot to be written.
     """
 
-    def __init__(self, session: Session, slots: int = DEFAULT_SLOTS, detector: Session | None = None) -> None:
+    def __init__(self, session: Session, slots: int = DEFAULT_SLOTS) -> None:
         self.slots = slots
         tensors = np.zeros((slots + 1, *session.shape), np.float32)
         self.rows: Matrix = tensors.reshape(slots + 1, -1)
-        answered = session.margins + session.classes
-        self.answers: Matrix = np.zeros((slots + 1, answered + (detector is not None)), np.float32)
+        self.answers: Matrix = np.zeros((slots + 1, session.margins + session.classes), np.float32)
         self.answer_rows = list(self.answers)
-        margin, probabilities = self.answers[:, : session.margins], self.answers[:, session.margins : answered]
-        self.run = session.bind(tensors, margin, probabilities)
-        if detector is not None:
-            self.run = _both(self.run, detector.bind(tensors, self.answers[:, answered:], self.answers[:, :0]))
+        self.run = session.bind(tensors, self.answers[:, : session.margins], self.answers[:, session.margins :])
         self.latency_ns = [NOT_ANSWERED] * slots
         self.at = 0
 
@@ -56,11 +50,3 @@ class Ring:
         """Forget the rows after they were folded."""
         self.latency_ns[: self.at] = [NOT_ANSWERED] * self.at
         self.at = 0
-
-
-def _both(model: Callable[[int], None], detector: Callable[[int], None]) -> Callable[[int], None]:
-    def run(slot: int) -> None:
-        model(slot)
-        detector(slot)
-
-    return run

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.decision import NO_CLASS, NORMAL, STRANGE, Decision
+from device_agent.detector import Detector
 from device_agent.explanation import Explanation
 from edgefleet.errors import RowRejected
 
@@ -15,19 +16,27 @@ class Score:
     """One answer.
 
     Attributes:
-        status: `ok`, or `warming_up` while a window of rows is not full.
+        status: `ok`; an answer that says why there is none yet is of another class, with `warming_up`.
         digest: Sha256 of the graph that answered.
         latency_ms: Of the whole call.
         explanation: None unless asked for.
     """
 
-    __slots__ = ("_answer", "_decision", "_index", "digest", "explanation", "latency_ms", "status")
+    __slots__ = ("_answer", "_decision", "_index", "_seen", "digest", "explanation", "latency_ms")
+    status: Literal["ok", "warming_up"] = "ok"
 
-    def __init__(self, answer: NDArray[np.float32], decision: Decision, digest: str, latency_ms: float) -> None:
-        self.status: Literal["ok", "warming_up"] = "ok"
+    def __init__(
+        self,
+        answer: NDArray[np.float32],
+        decision: Decision,
+        digest: str,
+        latency_ms: float,
+        seen: tuple[Detector, NDArray[np.float32]] | None = None,
+    ) -> None:
         self._answer, self._decision, self.digest, self.latency_ms = answer, decision, digest, latency_ms
         self.explanation: Explanation | None = None
         self._index: int | None = None
+        self._seen = seen
 
     @property
     def margins(self) -> NDArray[np.float32]:
@@ -79,8 +88,14 @@ class Score:
 
     @property
     def outlier(self) -> bool | None:
-        """Whether the row is unlike the training rows; None when the bundle has no detector for this runtime, or it is switched off."""
-        return self._decision.outlier(self._answer)
+        """Whether the row is unlike the training rows; each reading runs the detector, also after the scorer was closed.
+
+        None when the bundle has no detector for this runtime, when it is switched off, or when it answered NaN.
+
+        Raises:
+            ArtifactError: The detector failed on the row.
+        """
+        return None if self._seen is None else self._seen[0].outlier(self._seen[1])
 
     def __repr__(self) -> str:
         return f"Score({self.status}, label={self.label!r}, score={self.score:.6g}, margin={self.margin:.6g}, digest={self.digest[:12]!r})"
@@ -93,13 +108,20 @@ class BatchScores:
         margins: [n, K] float32 as they came out of the graph.
         probabilities: [n, classes] float32; classes = 0 for regression and anomaly.
         outlier_scores: [n] float32, None when no detector ran.
+        outlier: [n] whether the row is unlike the training rows (False where it was rejected), None when no detector ran.
         rejected: The refusal by row number.
     """
 
-    def __init__(self, answers: NDArray[np.float32], decision: Decision, rejected: dict[int, RowRejected]) -> None:
-        classes = decision.margins + len(decision.classes)
-        self.margins, self.probabilities = answers[:, : decision.margins], answers[:, decision.margins : classes]
-        self.outlier_scores = None if decision.outlier_threshold is None else answers[:, classes]
+    def __init__(
+        self,
+        answers: NDArray[np.float32],
+        decision: Decision,
+        rejected: dict[int, RowRejected],
+        outlier_scores: NDArray[np.float32] | None = None,
+        outlier: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.margins, self.probabilities = answers[:, : decision.margins], answers[:, decision.margins :]
+        self.outlier_scores, self.outlier = outlier_scores, outlier
         self._decision, self.rejected = decision, rejected
 
     def __len__(self) -> int:
@@ -140,11 +162,3 @@ class BatchScores:
         else:
             picked = np.take_along_axis(self.margins, np.maximum(self.index, 0)[:, None], axis=1)[:, 0]
         return np.where(self.index < 0, np.float32(np.nan), picked)
-
-    @cached_property
-    def outlier(self) -> NDArray[np.bool_] | None:
-        """[n] whether the row is an outlier (False where it was rejected); None when no detector ran."""
-        threshold = self._decision.outlier_threshold
-        if self.outlier_scores is None or threshold is None:
-            return None
-        return np.asarray(self.outlier_scores.astype(np.float64) > threshold)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from device_agent.choose import choose_variant
 from device_agent.decision import Decision
+from device_agent.detector import Detector
 from device_agent.explain import Explanation
 from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, spread_of
 from device_agent.ring import DEFAULT_SLOTS, NOT_ANSWERED, Ring
-from device_agent.runtime import Matrix, Session, open_runtime
+from device_agent.runtime import Matrix, open_runtime
 from device_agent.score import BatchScores, Score
 from device_agent.telemetry.windows import Window, WindowCollector
 from edgefleet.bundle import Bundle
@@ -36,6 +37,8 @@ BATCH_ROWS: Final = 1024
 MAX_RING_BYTES: Final = 16 * 1024 * 1024
 # Reason under which a runtime's own failure is counted.
 RUNTIME_FAILED: Final = "runtime"
+# And the outlier detector's, whose rows are answered all the same.
+DETECTOR_FAILED: Final = "outlier-detector"
 
 
 class Scorer:
@@ -57,12 +60,10 @@ class Scorer:
         self._runtime = open_runtime(variant.runtime, graph)
         check_shape(manifest, variant, self._runtime)
         self._features = len(manifest.inputs)
-        found = open_detector(bundle, variant, self._runtime) if outlier else None
-        self._detector: Session | None = None if found is None else found[0]
-        limit = None if found is None else found[1]
-        self.decision = Decision.of(manifest, self._runtime.margins, limit)
+        self._detector = open_detector(bundle, variant, self._runtime) if outlier else None
+        self.decision = Decision.of(manifest, self._runtime.margins)
         slots = min(ring_rows, max(1, MAX_RING_BYTES // (4 * math.prod(self._runtime.shape))))
-        self._ring = Ring(self._runtime, slots, self._detector)
+        self._ring = Ring(self._runtime, slots)
         self._run: Callable[[int], None] = self._ring.run
         self._checks = checks_of(manifest, variant, self._ring.rows)
         reference = Reference.from_bytes(bundle.read(manifest.reference))
@@ -70,7 +71,8 @@ class Scorer:
             raise ArtifactError(
                 f"the reference statistics have {reference.features} features, the manifest {self._features} inputs; convert again"
             )
-        self._windows = WindowCollector(reference, self.decision, bundle.digest, self.digest, time.time_ns() // 1000)
+        detects = self._detector is not None
+        self._windows = WindowCollector(reference, self.decision, bundle.digest, self.digest, time.time_ns() // 1000, detects)
         self.score_spread = spread_of(reference)
         self._explainer = explainer_of(bundle, variant, self._runtime)
         self._lock = threading.Lock()
@@ -156,10 +158,13 @@ class Scorer:
             taken = time.perf_counter_ns() - start
             ring.latency_ns[slot] = taken
             given = ring.rows[source].reshape(self._runtime.shape).copy() if explain else None
+            seen = None
+            if self._detector is not None:
+                seen = (self._detector, ring.rows[slot].copy())
             ring.at = slot + 1
             if ring.at == ring.slots:
                 self._fold()
-        score = Score(answer, self.decision, self.digest, taken / 1e6)
+        score = Score(answer, self.decision, self.digest, taken / 1e6, seen)
         if given is not None:
             score.explanation = self._explain(given, score)
             score.latency_ms = (time.perf_counter_ns() - start) / 1e6
@@ -179,13 +184,16 @@ class Scorer:
             expected = ", ".join(map(str, shape))
             raise InputError(f"rows are {rows.dtype} of shape {rows.shape}, expected numbers of shape [n, {expected}]")
         answers = np.full((len(rows), self.decision.width), np.nan, np.float32)
+        strange = np.full(len(rows), np.nan, np.float32)
         rejected: dict[int, RowRejected] = {}
         for start in range(0, len(rows), BATCH_ROWS):
             chunk = slice(start, start + BATCH_ROWS)
             with self._lock:
-                refused = self._batch(rows[chunk], answers[chunk])
+                refused = self._batch(rows[chunk], answers[chunk], strange[chunk])
             rejected.update({start + i: err for i, err in refused.items()})
-        return BatchScores(answers, self.decision, rejected)
+        if self._detector is None:
+            return BatchScores(answers, self.decision, rejected)
+        return BatchScores(answers, self.decision, rejected, strange, self._detector.outliers(strange))
 
     def take_window(self, now_us: int | None = None) -> Window | None:
         """Close the telemetry window: all rows since the last call, or None when there were none.
@@ -202,8 +210,6 @@ class Scorer:
         with self._lock:
             self._run = _closed
             self._runtime.close()
-            if self._detector is not None:
-                self._detector.close()
 
     def __enter__(self) -> "Scorer":
         return self
@@ -225,10 +231,22 @@ class Scorer:
         latencies = ring.latency_ns[filled]
         answered = np.array([ns != NOT_ANSWERED for ns in latencies], bool)
         self._windows.fold(ring.rows[filled, -self._features :], ring.answers[filled], answered)
+        if self._detector is not None:
+            self._detect(ring.rows[filled][answered], self._detector)
         self._windows.fold_latencies([ns for ns in latencies if ns != NOT_ANSWERED])
         ring.clear()
 
-    def _batch(self, rows: Any, answers: Matrix) -> dict[int, RowRejected]:
+    def _detect(self, rows: Matrix, detector: Detector) -> Matrix:
+        """Outlier scores [n] of rows that the model was given, counted; NaN where the detector fails, which hurts no answer."""
+        try:
+            scores = detector.scores(rows)
+        except ArtifactError:
+            self._windows.reject(DETECTOR_FAILED, len(rows))
+            return np.full(len(rows), np.nan, np.float32)
+        self._windows.fold_outliers(int(detector.outliers(scores).sum()))
+        return scores
+
+    def _batch(self, rows: Any, answers: Matrix, strange: Matrix) -> dict[int, RowRejected]:
         if self._run is _closed:
             _closed(0)
         matrix, unparsed = self._checks.parse_rows(rows)
@@ -238,19 +256,17 @@ class Scorer:
         answered[list(refused)] = False
         if answered.any():
             try:
-                answers[answered] = self._answers(admitted[answered].reshape(-1, *self._runtime.shape))
+                answers[answered] = np.hstack(self._runtime.run(admitted[answered].reshape(-1, *self._runtime.shape)))
             except Exception as err:
                 raise ArtifactError(f"model {self.digest[:12]} failed on {int(answered.sum())} rows: {str(err)[:200]}") from err
+            if self._detector is not None:
+                strange[answered] = self._detect(matrix[answered], self._detector)
         parsed = np.ones(len(matrix), bool)
         parsed[list(unparsed)] = False
         self._windows.fold(matrix[parsed, -self._features :], answers[parsed], answered[parsed])
         for rejection in refused.values():
             self._windows.reject(rejection.reason)
         return refused
-
-    def _answers(self, rows: Matrix) -> Matrix:
-        parts = self._runtime.run(rows)
-        return np.hstack(parts if self._detector is None else (*parts, self._detector.run(rows)[0]))
 
     def _explain(self, row: Matrix, score: Score) -> Explanation:
         assert self._explainer is not None  # noqa: S101 - `score` has refused this before

@@ -109,8 +109,8 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of a `window` record: additive statistics of one time window, no payload.
 
     `statistics` is `InputStatistics.to_bytes`; classes and scores count answered rows only; `latency_us` are counts per power-of-two
-    bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition. `outliers` counts answered rows that the
-    outlier detector flagged, None where no detector runs.
+    bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition. `outliers` counts rows that the
+    model was given and the outlier detector flagged, None where no detector runs.
     """
 
     bundle_digest: str

@@ -43,11 +43,15 @@ class WindowCollector:
         bundle_digest: Stands in every window.
         model_digest: The same.
         start_us: When the first window begins, microseconds UTC.
+        detects: Whether outliers are counted.
     """
 
-    def __init__(self, reference: Reference, decision: Decision, bundle_digest: str, model_digest: str, start_us: int) -> None:
+    def __init__(
+        self, reference: Reference, decision: Decision, bundle_digest: str, model_digest: str, start_us: int, detects: bool = False
+    ) -> None:
         self._reference, self._bundle_digest, self._model_digest = reference, bundle_digest, model_digest
         self._decision, self._classes, self._start_us = decision, len(decision.classes), start_us
+        self._detects = detects
         self._score_bins = BINS if self._classes or reference.score_edges is not None else 0
         self._reset()
 
@@ -65,24 +69,25 @@ class WindowCollector:
         """
         self._statistics.update(rows, self._reference)
         decision = self._decision
-        given = answers[answered]
-        shares = given[:, decision.margins : decision.margins + self._classes] if self._classes else given[:, : decision.margins]
+        shares = (answers[:, decision.margins :] if self._classes else answers)[answered]
         good = np.isfinite(shares).all(axis=1)
         if not good.all():
             self.reject(NO_ANSWER, int((~good).sum()))
-            given, shares = given[good], shares[good]
+            shares = shares[good]
         self._answered += len(shares)
-        if decision.outlier_threshold is not None:
-            self._outliers += int((given[:, -1].astype(np.float64) > decision.outlier_threshold).sum())
-        exact = shares.astype(np.float64)
-        scores = exact[:, 0]
         if self._classes:
-            index = decision.indices(exact)
+            index = decision.answered(shares)
             self._class_counts += np.bincount(index, minlength=self._classes)
-            scores = exact[np.arange(len(exact)), index]
+            scores = shares[np.arange(len(shares)), index].astype(np.float64)
+        else:
+            scores = shares[:, 0].astype(np.float64)
         if self._score_bins:
             self._score_counts += score_histogram(scores, None if self._classes else self._reference.score_edges)
         self._score_sum += float(scores.sum())
+
+    def fold_outliers(self, outliers: int) -> None:
+        """Add rows that the model was given and the detector flagged."""
+        self._outliers += outliers
 
     def fold_latencies(self, nanoseconds: Sequence[int]) -> None:
         """Add latencies of answered calls."""
@@ -109,7 +114,7 @@ class WindowCollector:
             latency_us=np.trim_zeros(self._latency, "b").tolist(),
             rejected=dict(self._rejected),
             score_sum=self._score_sum,
-            outliers=None if self._decision.outlier_threshold is None else self._outliers,
+            outliers=self._outliers if self._detects else None,
         )
         window = Window(start_at=self._start_us, end_at=end_us, model_digest=self._model_digest, body=body)
         self._start_us = end_us

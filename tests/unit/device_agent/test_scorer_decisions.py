@@ -37,16 +37,31 @@ def detector_bundle(folder: Path, threshold: float | None) -> Made:
     return write_bundle(folder, regression_graph(ONES), x, numbers(), [], changes=changes, reference=reference)
 
 
-def outlier_bundle(folder: Path, detector: bytes | None = None, threshold: float = 3.0, inputs: list[Input] | None = None) -> Made:
+def outlier_bundle(folder: Path, detector: bytes | None = None, inputs: list[Input] | None = None, **more: Any) -> Made:
     """Two classes, and an outlier detector whose score is the sum of the five inputs."""
     graph = detector or regression_graph(ONES)
-    made = logistic_bundle(folder, inputs)
+    made = logistic_bundle(folder, inputs, **more)
     (folder / "outlier.onnx").write_bytes(graph)
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["outlier.onnx"] = {"sha256": sha256_hex(graph), "size_bytes": len(graph)}
-    manifest["outlier"] = {"threshold": threshold, "files": {"onnxruntime": "outlier.onnx"}, "method": "mahalanobis"}
+    manifest["outlier"] = {"threshold": 3.0, "files": {"onnxruntime": "outlier.onnx"}, "method": "mahalanobis"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return made
+
+
+def table_graph() -> bytes:
+    """The sum of what a table of two entries holds at each value: any other value fails."""
+    from onnx import helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Cast", ["inputs"], ["wide"], to=7),
+        helper.make_node("Gather", ["table", "wide"], ["picked"]),
+        helper.make_node("ReduceSum", ["picked", "axis"], ["margin"], keepdims=1),
+    ]
+    ends = [helper.make_tensor_value_info("inputs", 1, [None, FEATURES])], [helper.make_tensor_value_info("margin", 1, [None, 1])]
+    tables = [numpy_helper.from_array(np.array([0, 1], np.float32), "table"), numpy_helper.from_array(np.array([1], np.int64), "axis")]
+    graph = helper.make_graph(nodes, "table", *ends, tables)
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString())
 
 
 @pytest.mark.parametrize("positive", ["no", "yes"])
@@ -151,8 +166,8 @@ def test_outliers_are_told_beside_the_answer_in_single_rows_and_batches(tmp_path
     assert other.body.outliers is None
 
 
-def test_a_clipped_row_and_a_rejected_one_have_the_outlier_answer_of_what_ran(tmp_path: Path) -> None:
-    made = outlier_bundle(tmp_path, inputs=numbers(low=-4.0, high=4.0, range_policy="clip"))
+def test_a_value_that_is_clipped_is_an_outlier_by_what_came_in_and_a_rejected_row_is_none(tmp_path: Path) -> None:
+    made = outlier_bundle(tmp_path, inputs=numbers(low=-1.0, high=1.0, range_policy="clip"))
     with Scorer.open(made.folder) as scorer:
         clipped = scorer.score([50.0, 0, 0, 0, 0])
         batch = scorer.score_batch([[50.0, 0, 0, 0, 0], [float("inf"), 0, 0, 0, 0], [float("nan")] * 5])
@@ -182,6 +197,22 @@ def test_a_detector_that_answers_nan_cannot_tell(tmp_path: Path) -> None:
     assert answer.label in ("no", "yes")
     assert window is not None
     assert (window.body.outliers, window.body.answered) == (0, 1)
+
+
+def test_a_failing_detector_hurts_no_answer_and_is_counted(tmp_path: Path) -> None:
+    with Scorer.open(outlier_bundle(tmp_path, table_graph()).folder) as scorer:
+        answer = scorer.score([9.0, 0, 0, 0, 0])  # the table has two entries
+        batch = scorer.score_batch([[9.0, 0, 0, 0, 0]])
+        window = scorer.take_window(1)
+        with pytest.raises(ArtifactError, match="the outlier detector failed on 1 rows"):
+            _ = answer.outlier
+        fine = scorer.score([1.0, 1, 1, 1, 0])
+    assert fine.outlier is True  # read after the scorer was closed
+    assert answer.label == batch.label[0]
+    assert batch.outlier is not None
+    assert batch.outlier.tolist() == [False]
+    assert window is not None
+    assert (window.body.answered, window.body.outliers, window.body.rejected) == (2, 0, {"outlier-detector": 2})
 
 
 def test_a_detector_of_other_rows_than_the_model_is_refused(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from tests.unit.device_agent.bundles import (
     training_rows,
     write_bundle,
 )
+from tests.unit.device_agent.test_scorer_decisions import outlier_bundle, table_graph
 from tests.unit.device_agent.test_scorer_windows import margins, window_bundle, windows
 
 SLOPES = np.array([2.0, -1.0, 0.5, 0.0, 1.0], np.float32)
@@ -133,6 +134,18 @@ def test_rows_with_a_missing_value_are_left_out_only_of_a_variant_that_takes_non
     assert not check(Bundle.open(takes.folder))[0]
     with pytest.raises(ArtifactError, match="no golden rows that variant onnx-fp32 takes"):
         check(Bundle.open(none.folder))
+
+
+def test_a_detector_that_fails_on_a_golden_row_fails_the_self_test(tmp_path: Path) -> None:
+    made = logistic_bundle(tmp_path / "a")
+    with Scorer.open(made.folder) as scorer:
+        shares = scorer.score_batch(made.x[:8]).probabilities
+    good = outlier_bundle(tmp_path / "b", extra=golden(made.x[:8], probabilities=shares))
+    # Gathers from two entries by values that go beyond them.
+    bad = outlier_bundle(tmp_path / "c", table_graph(), extra=golden(made.x[:8] + 5, probabilities=shares))
+    assert check(Bundle.open(good.folder))[0]
+    with pytest.raises(ArtifactError, match="the outlier detector failed"):
+        check(Bundle.open(bad.folder))
 
 
 def test_values_agree_within_half_a_spread_of_the_running_models_values(tmp_path: Path) -> None:
