@@ -82,6 +82,8 @@ class _Renaming:
             copy.CopyFrom(value)
             copy.name = names[value.name]
             copy.ClearField("doc_string")
+            for side in copy.type.tensor_type.shape.dim:
+                side.ClearField("dim_param")  # names of open sides are numbered as long as the process lives
         return fresh
 
 

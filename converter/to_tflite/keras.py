@@ -79,6 +79,7 @@ def open_network(package: ModelPackage) -> Network:
 
     index = package.index
     package.read(index.model)  # refuses a file that the index does not list
+    tf.keras.backend.clear_session()  # names of layers made here are numbered from one again: they go into the files
     try:
         model = tf.keras.models.load_model(str(package.folder / index.model), compile=False, safe_mode=True)
     except Exception as err:  # Keras, h5py and zipfile raise a dozen kinds on damaged input
@@ -142,6 +143,7 @@ def _sides(tensor: Any, shape: tuple[int, ...]) -> list[int]:
 def _typed(x: Any, tensor: Any) -> Any:
     import tensorflow as tf
 
+    x = tf.convert_to_tensor(x)  # Keras refuses arrays and tensors side by side
     kind = tf.as_dtype(tensor.dtype)
     if kind == tf.float32:
         return x

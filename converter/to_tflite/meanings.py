@@ -51,10 +51,10 @@ def own(model: Any, task: str, feed: Callable[[Any], Any]) -> Answer:
             raise VerdictError(
                 f"the Keras model answers {', '.join(sorted(named)) or len(model.outputs)} outputs, expected one named {name!r}"
             )
-        part = tf.keras.Model(_inputs(model), tensor)
+        part = _part(model, tensor)
         return lambda x: {"margin": _flat(part(feed(x), training=False))}
     if {"margin", "probabilities"} <= set(named):
-        both = tf.keras.Model(_inputs(model), {name: named[name] for name in ("margin", "probabilities")})
+        both = _part(model, {name: named[name] for name in ("margin", "probabilities")})
         return lambda x: dict(both(feed(x), training=False))
     if len(model.outputs) != 1:
         raise VerdictError(f"the Keras model has {len(model.outputs)} outputs, expected `margin` and `probabilities`, or a single one")
@@ -66,7 +66,7 @@ def own(model: Any, task: str, feed: Callable[[Any], Any]) -> Answer:
             f"no margin is found: the last layer is {type(last).__name__} with activation {activation!r}; "
             "end with softmax, or one sigmoid unit"
         )
-    return _classifier(tf.keras.Model(_inputs(model), before), feed, end)
+    return _classifier(_part(model, before), feed, end)
 
 
 def imported(model: Any, signature: Signature, feed: Callable[[Any], Any]) -> Answer:
@@ -80,8 +80,8 @@ def imported(model: Any, signature: Signature, feed: Callable[[Any], Any]) -> An
     if meaning in ("probabilities", "sigmoid"):
         before, end = _before_activation(tensor)
         if end == ("softmax" if meaning == "probabilities" else "sigmoid"):
-            return _classifier(tf.keras.Model(_inputs(model), before), feed, end)
-    part = tf.keras.Model(_inputs(model), tensor)
+            return _classifier(_part(model, before), feed, end)
+    part = _part(model, tensor)
 
     def answer(x: Any) -> dict[str, Any]:
         output = tf.cast(_flat(part(feed(x), training=False)), tf.float32)
@@ -135,9 +135,11 @@ def _before_activation(tensor: Any) -> tuple[Any, str]:
     return tensor, ""
 
 
-def _inputs(model: Any) -> Any:
-    """What a model of the same inputs is made with, so that it is called as `keras._feed` calls it."""
-    return model.inputs if len(model.inputs) > 1 else model.inputs[0]
+def _part(model: Any, outputs: Any) -> Any:
+    """A model of the same inputs, called as `keras._feed` calls it; its name goes into the files, so that it must not be numbered."""
+    import tensorflow as tf
+
+    return tf.keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], outputs, name="network")
 
 
 def _linear_twin(layer: Any) -> Any:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 
 def in_child(arguments: list[str], timeout_s: float = 280) -> str:
-    """Run `python ARGUMENTS` from the checkout and return what it printed last."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": "-1"}
+    """Run `python ARGUMENTS` as `edgefleet.isolate` runs children, and return what it printed last."""
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": "-1", "PYTHONHASHSEED": "0"}
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=timeout_s, env={**os.environ, **quiet})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
