@@ -147,11 +147,14 @@ _SCALERS: Final[dict[str, Callable[[Any, list[Derived]], list[Derived]]]] = {
 def _imputed(imputer: Any, columns: list[Derived]) -> list[Derived]:
     if not (isinstance(imputer.missing_values, float) and np.isnan(imputer.missing_values)):
         raise VerdictError(f"SimpleImputer with missing_values={imputer.missing_values!r}")
+    # What it fills in has the type of the rows that it was fitted on, whatever it is given.
+    single = np.dtype(getattr(imputer, "_fill_dtype", np.float64)) == np.float32
     filled = []
     for column, value in zip(columns, imputer.statistics_, strict=True):
         if isinstance(value, float) and np.isnan(value):
             raise VerdictError("SimpleImputer on a column without any value")
         number = _number_of(column, value) if column.words is not None and column.table is None else float(value)
+        number = float(np.float32(number)) if single else number
         filled.append(
             replace(
                 column,

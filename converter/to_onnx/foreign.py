@@ -25,6 +25,7 @@ _PARTS: Final = (
 _LOOPS: Final = ("KNeighborsClassifier", "KNeighborsRegressor", "RadiusNeighborsClassifier", "GaussianProcessRegressor")
 # Their answers at training values lie on splits behind them, and float32 puts these on the other side: 296 of 2,000 rows were wrong.
 _STEPPED: Final = ("QuantileTransformer", "KBinsDiscretizer", "SplineTransformer")
+_WIDE: Final = "wide_inputs"
 _ANSWER: Final = "foreign_answer"
 
 
@@ -66,7 +67,7 @@ def estimator_to_onnx(model: Any, columns: int, classes: int, *, may_be_missing:
         if type(part).__name__ == "VotingClassifier":
             part.flatten_transform = False  # changes `transform` only, and is the form that skl2onnx converts
     whole = _with_own_model(model, columns)
-    return whole if whole is not None else _whole(model, columns, classes)
+    return whole if whole is not None else by_skl2onnx(model, columns, classes)
 
 
 def _parts(model: Any) -> Iterator[Any]:
@@ -95,7 +96,7 @@ def _with_own_model(model: Any, columns: int) -> bytes | None:
     """Transformers by skl2onnx and the last model by its core, None where there is no such core."""
     if type(model).__name__ != "Pipeline" or len(model.steps) < 2:
         return None
-    from onnx import checker, compose, load_from_string
+    from onnx import TensorProto, compose, load_from_string
 
     try:
         core = estimator_core(model.steps[-1][1])
@@ -104,21 +105,25 @@ def _with_own_model(model: Any, columns: int) -> bytes | None:
     stepped = [name for name in (type(part).__name__ for part in _parts(model[:-1])) if name in _STEPPED]
     if stepped and isinstance(core.head, Trees):
         raise VerdictError(f"trees behind {stepped[0]} are not converted: rounding would move rows across their splits; train without it")
-    front = _converted(model[:-1], columns, {})
-    nodes, constants = _canonical(front)
+    # The transformers in float64, as scikit-learn computes them: a last bit of float32 would move rows across the splits of trees.
+    if isinstance(core.head, Trees):
+        nodes, constants = _canonical(_converted(model[:-1], columns, {}, wide=True))
+    else:
+        nodes, constants = _canonical(_converted(model[:-1], columns, {}))
     behind = load_from_string(core_to_onnx(core))
     renamed = compose.add_prefix(behind, "model:", rename_outputs=False)
     own = Nodes()
+    if isinstance(core.head, Trees):
+        own.node("Cast", ["inputs"], _WIDE, to=TensorProto.DOUBLE)
     own.nodes += nodes
-    own.node("Identity", [_ANSWER], "model:inputs")
+    own.node("Cast", [_ANSWER], "model:inputs", to=TensorProto.FLOAT)
     own.nodes += list(renamed.graph.node)
     own.constants += [*constants, *renamed.graph.initializer]
-    written = finish(own.nodes, own.constants, features=columns, margins=core.margins, classes=core.classes)
-    checker.check_model(load_from_string(written), full_check=True)
-    return written
+    return finish(own.nodes, own.constants, features=columns, margins=core.margins, classes=core.classes)
 
 
-def _whole(model: Any, columns: int, classes: int) -> bytes:
+def by_skl2onnx(model: Any, columns: int, classes: int) -> bytes:
+    """skl2onnx's own graph of the whole model, with our names; `classes` 0 for a value."""
     converted = _converted(model, columns, {id(model): {"zipmap": False}} if classes else {})
     nodes, constants = _canonical(converted)
     graph = Nodes()
@@ -140,14 +145,16 @@ def _canonical(converted: Any) -> tuple[list[Any], list[Any]]:
     return in_canonical_form(converted.graph, [_ANSWER])
 
 
-def _converted(model: Any, columns: int, options: dict[Any, Any]) -> Any:
+def _converted(model: Any, columns: int, options: dict[Any, Any], *, wide: bool = False) -> Any:
     from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    takes = (_WIDE, DoubleTensorType([None, columns])) if wide else ("inputs", FloatTensorType([None, columns]))
 
     try:
         return to_onnx(
             model,
-            initial_types=[("inputs", FloatTensorType([None, columns]))],
+            initial_types=[takes],
             options=options,
             target_opset={"": OPSET, "ai.onnx.ml": OPSET_ML},
         )
