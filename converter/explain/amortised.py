@@ -148,8 +148,12 @@ def _own(weights: Matrix, owner: NDArray[np.intp]) -> Matrix:
 
 
 def _shares(residuals: Floats) -> Floats:
-    """[P, K] in which shares the players take what is left, by the variance of their errors; evenly where there was no error."""
-    variance = np.mean(residuals**2, axis=0)
+    """[P, K] in which shares the players take what is left, by the variance of their errors; evenly where there was no error.
+
+    The errors of a row count relative to the row's own: one strange row would otherwise say where all others are corrected.
+    """
+    size = (residuals**2).sum(axis=1, keepdims=True)
+    variance = np.mean(residuals**2 / np.where(size > 0, size, 1), axis=0)
     total = variance.sum(axis=0, keepdims=True)
     shares: Floats = np.where(total > 0, variance / np.where(total > 0, total, 1), 1 / len(variance))
     return shares
