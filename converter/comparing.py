@@ -152,7 +152,7 @@ def compare(truth: Truth, answers: Answers, same_value: float) -> Comparison:
         decide = _decider(truth)
         # A batch may not answer otherwise than its rows do alone.
         same = (decide(single) == decide(theirs)) & (decide(batch) == decide(theirs))
-        clear = _clear(theirs, truth)
+        clear = _sure(theirs, truth, TIE_MARGIN_FP32)
     else:
         same = (errors.max(axis=1) <= same_value) & (batch_errors.max(axis=1) <= same_value)
         clear = np.ones(len(errors), bool)
@@ -186,9 +186,8 @@ def golden_failures(truth: Truth, answers: Answers, tie_margin: float) -> tuple[
     errors = np.nan_to_num(np.abs(answers.single - theirs) / truth.spread, nan=np.inf)
     if not classes:
         return float(errors.max()), 0
-    best = np.sort(theirs, axis=1)
-    clear = best[:, -1] - best[:, -2] > tie_margin if theirs.shape[1] > 1 else np.zeros(len(theirs), bool)
-    flips = (answers.single.argmax(axis=1) != theirs.argmax(axis=1)) & clear
+    decide = _decider(truth)
+    flips = (decide(answers.single) != decide(theirs)) & _sure(theirs, truth, tie_margin)
     return float(errors.max()), int(flips.sum())
 
 
@@ -196,13 +195,14 @@ def _decider(truth: Truth) -> Callable[[Floats], NDArray[np.int64]]:
     return lambda shares: answered_class(shares, truth.threshold, truth.positive)
 
 
-def _clear(theirs: Floats, truth: Truth) -> Flags:
+def _sure(theirs: Floats, truth: Truth, margin: float) -> Flags:
+    """[n] whether the answered class is further than `margin` from the other: best from second best, or twice from the threshold."""
     if truth.threshold is not None and theirs.shape[1] == 2:
-        return np.asarray(np.abs(theirs[:, truth.positive] - truth.threshold) > TIE_MARGIN_FP32)
+        return np.asarray(2 * np.abs(theirs[:, truth.positive] - truth.threshold) > margin)
     if theirs.shape[1] < 2:
         return np.ones(len(theirs), bool)
     best = np.sort(theirs, axis=1)
-    return np.asarray(best[:, -1] - best[:, -2] > TIE_MARGIN_FP32)
+    return np.asarray(best[:, -1] - best[:, -2] > margin)
 
 
 @dataclass(frozen=True)

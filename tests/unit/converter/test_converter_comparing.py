@@ -100,3 +100,11 @@ def test_a_refused_golden_row_counts_as_an_infinite_error() -> None:
     known = Truth("classification", Original(truth, truth), np.array([0]), np.array(["a"]))
 
     assert golden_failures(known, Answers(np.full((1, 2), np.nan), truth), 0.2)[0] == np.inf
+
+
+def test_golden_labels_are_judged_by_the_threshold_that_the_device_uses() -> None:
+    shares = np.array([[0.9, 0.1], [0.55, 0.45]])
+    known = Truth("classification", Original(shares, shares), np.array([0, 1]), np.array(["a", "a"]), threshold=0.3)
+    variant = np.array([[0.65, 0.35], [0.45, 0.55]])
+
+    assert golden_failures(known, Answers(variant, variant), 0.2)[1] == 1
