@@ -156,11 +156,9 @@ def _others(plan: Plan) -> _First:
     folder = plan.folder / "original"
     folder.mkdir()
     plan.progress("original", "started")
-    imported = plan.package.index.family in ("onnx", "tflite")
-    answering = "converter.imported.answering:answer" if imported else "converter.originals:answer"
     job = {"package": str(plan.package.folder), "rows": _rows(plan.package), "folder": str(folder)}
     try:
-        done = run_isolated(answering, job, timeout_s=TIMEOUT_S)
+        done = run_isolated("converter.originals:answer", job, timeout_s=TIMEOUT_S)
     except ChildFailed as err:
         raise VerdictError(f"the original model does not answer its own rows: {err.reason}") from err
     plan.progress("original", "done")

@@ -66,7 +66,7 @@ def why_not_onnx(package: ModelPackage) -> str | None:
     if index.family == "keras":
         return None
     if index.family == "onnx":
-        return None
+        return "imported .onnx graphs are not converted in this version: import the model that it was made from (skops, .keras)"
     if index.family == "tflite":
         return "a .tflite file is not turned into ONNX: import the model that it was made from, or use the tflite targets"
     if index.family not in FAMILIES:

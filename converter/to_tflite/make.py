@@ -114,7 +114,7 @@ def why_not_tflite(package: ModelPackage) -> str | None:
     if family == "onnx":
         return "an imported ONNX graph stays ONNX; import the model that it was made from"
     if family == "tflite":
-        return "an imported TFLite file is taken as it is"
+        return "imported .tflite files are not converted in this version: import the model that it was made from (skops, .keras)"
     if family != "keras" and family not in _CORES:
         return f"models of the family {family!r} are not converted to TFLite"
     wanted = ".keras" if family == "keras" else ".skops"
