@@ -22,6 +22,8 @@ LEAST_TRAINING_ROWS: Final = 1_000
 # Rows that labels and a reference may ask of the model: about ten seconds of a small network each.
 LABEL_EVALUATIONS: Final = 12_000_000
 REFERENCE_EVALUATIONS: Final = 6_000_000
+# The gate asks each variant through the device's scorer, which costs more a row.
+GATE_EVALUATIONS: Final = 2_000_000
 HELD_OUT_ROWS: Final = 100
 REFERENCE_PAIRS: Final = 150
 MAX_HIDDEN: Final = 256
@@ -107,6 +109,7 @@ def amortise(
         "second_bias": np.ascontiguousarray(student.second_bias.reshape(count, columns).T),
         # What the long reference of the gate, and whoever wants to sample after all, needs.
         "background": background.astype(np.float32),
+        "reference_evaluations": np.array(min(evaluations_at_most // 2, GATE_EVALUATIONS), np.int64),
         "own": _own(student.own.reshape(-1, count, columns), encoding.owners(players)),
         "error": _covering(np.abs(corrected - reference.values)).T,
         "rest": rest.T,

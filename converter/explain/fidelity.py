@@ -119,10 +119,11 @@ def reference_of(scorer: "Scorer", rows: Matrix, seed: int = 17) -> Reference:
     Raises:
         ArtifactError: The explainer file has no background rows.
     """
-    arrays = read_npz(scorer.bundle.read(scorer.variant.explainer or ""), ("background",), "explainer", optional=("players",))
-    background = arrays["background"]
+    wanted = ("background", "reference_evaluations")
+    arrays = read_npz(scorer.bundle.read(scorer.variant.explainer or ""), wanted, "explainer", optional=("players",))
+    background, at_most = arrays["background"], int(arrays["reference_evaluations"])
     players = arrays.get("players", np.arange(background.shape[-1])).astype(np.intp)
-    found = reference_values(lambda x: scorer.score_batch(x).margins, rows, background, players, seed)
+    found = reference_values(lambda x: scorer.score_batch(x).margins, rows, background, players, seed, at_most)
     column, sign = _columns_of(scorer, rows, found.values.shape[2])
     picked = np.arange(len(rows))
     return Reference(found.values[picked, :, column] * sign[:, None], found.error[picked, :, column], players)
