@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.datasets import BASELINES, LESS_IS_BETTER, train_one
+from benchmarks.datasets import BASELINES, train_one
 from edgefleet.package import ModelPackage
+from trainer.limits import LESS_IS_BETTER
 from trainer.opened import open_predict
 
 ROOT = Path(__file__).parents[2]

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgefleet.delong import area
 from trainer.answers import Answers
 from trainer.calibration import calibrate, fit_calibrator
-from edgefleet.delong import area
 from trainer.gates.leakage import row_hashes
 from trainer.intervals import holm
 from trainer.metrics import METRICS

@@ -76,8 +76,6 @@ def test_a_graph_without_margin_is_refused_by_name() -> None:
         open_runtime("onnxruntime", graph)
 
 
-
-
 def _with_two_variants(folder: Path) -> None:
     """Put a variant for LiteRT before the ONNX one; its file is never opened here."""
     logistic_bundle(folder)
