@@ -1,5 +1,6 @@
 """A function of TensorFlow as one TFLite file: weights inside, one input `inputs`, named outputs, built-in operators only."""
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,7 +82,8 @@ def reason_of(err: Exception) -> str:
     text = " ".join(str(err)[:20_000].split())
     if isinstance(err, VerdictError):
         return text[:MAX_REASON]
-    if (place := text.find("Flex ops:")) >= 0 or (place := text.find("Custom ops:")) >= 0:
-        named = text[place:].split("Details:")[0].strip()
-        return f"operators that LiteRT does not have: {named}; use other layers"[:MAX_REASON]
+    listed = re.search(r"(?:TF Select|Flex|Custom) ops: ((?:\w+(?:, )?)+?)(?= Details:| See|$)", text)
+    names = listed.group(1) if listed else ", ".join(dict.fromkeys(re.findall(r"'tf\.(\w+)' op", text)))
+    if names:
+        return f"LiteRT has no operator {names}; use other layers"[:MAX_REASON]
     return f"{type(err).__name__}: {text}"[:MAX_REASON]

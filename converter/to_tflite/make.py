@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from converter.cleaned import may_be_missing
 from converter.cores import Core, Distance, Trees
 from converter.targets import Job, Made, answer, job_of
 from converter.to_tflite.flat import checked_operators
@@ -134,7 +133,7 @@ def _write_core(asked: Job, core: Core, package: ModelPackage) -> Made:
     from converter.to_tflite.core import core_in_tensorflow
 
     steps = package.steps()
-    missing = rows_may_miss(steps, package)
+    missing = rows_may_miss(package, steps, core.front)
     function, tables = core_in_tensorflow(core, steps, missing=missing)
     graph = to_tflite(function, steps.input_shape)
     eats = isinstance(core.head, Trees) or (isinstance(core.head, Distance) and core.head.fill is not None)
@@ -152,10 +151,18 @@ def _network_notes(package: ModelPackage) -> list[str]:
     return ["The calibrator is part of the graph."] if "calibrator.json" in package.index.files else []
 
 
-def rows_may_miss(steps: Steps, package: ModelPackage) -> bool:
-    """Whether some row that the schema allows is still missing a value behind the steps."""
-    if package.index.window_rows == 1:
-        return bool(may_be_missing(steps, package.inputs()))
-    absent = [np.nan if column.missing else -1.0 if column.kind == "category" else 0.0 for column in package.inputs()]
-    window = np.tile(np.array(absent, np.float32), (1, package.index.window_rows, 1))
-    return bool(np.isnan(steps.run(window)).any())
+def rows_may_miss(package: ModelPackage, steps: Steps, front: Steps | None = None) -> bool:
+    """Whether some row that the schema allows still misses a value behind the steps and a pipeline's own.
+
+    Every cleaned column derives from one input, so three rows show it: all that may be missing is, every category is unseen, all is 0.
+    """
+    inputs = package.inputs()
+    absent = [np.nan if column.missing else 0.0 for column in inputs]
+    unseen = [-1.0 if column.kind == "category" else 0.0 for column in inputs]
+    probes = np.array([absent, unseen, [0.0] * len(inputs)], np.float32)
+    if package.index.window_rows > 1:
+        probes = np.repeat(probes[:, None, :], package.index.window_rows, axis=1)
+    cleaned = steps.run(probes)
+    if front is not None:
+        cleaned = front.run(cleaned.reshape(len(cleaned), -1))
+    return bool(np.isnan(cleaned).any())

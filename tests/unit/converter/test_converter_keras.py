@@ -45,6 +45,8 @@ keras.Model(inputs, {"margin": margin, "probabilities": conv.output}).save(sys.a
 keras.Sequential([inputs, layers.Rescaling(1 / 16), layers.Dense(10, activation="softmax")]).save(sys.argv[1] + "/fused.keras")
 rows = layers.Reshape((8, 8))(inputs)
 keras.Model(inputs, layers.Dense(10, activation="softmax")(layers.LSTM(4)(rows))).save(sys.argv[1] + "/recurrent.keras")
+bent = keras.ops.arctan(layers.Dense(6)(layers.Rescaling(1 / 16)(inputs)))
+keras.Model(inputs, layers.Dense(10, activation="softmax")(bent)).save(sys.argv[1] + "/arctan.keras")
 keras.Model(inputs, layers.Dense(10, activation="relu")(hidden)).save(sys.argv[1] + "/relu.keras")
 """
 
@@ -64,7 +66,7 @@ def network(models: Path, name: str, **changes: Any) -> ModelPackage:
 @pytest.fixture(scope="module")
 def conv(models: Path) -> Conversion:
     targets = ["onnx-fp32", "tflite-fp32", "tflite-int8", "tflite-int8-weights"]
-    return convert_with_report(network(models, "conv"), Wishes(targets, models / "bundle"))
+    return convert_with_report(network(models, "conv", project={"explain": {"method": "sampled"}}), Wishes(targets, models / "bundle"))
 
 
 def test_every_variant_of_a_small_network_passes_its_gates(conv: Conversion) -> None:
@@ -158,17 +160,26 @@ def test_a_network_that_ends_in_a_fused_softmax_is_split_into_margin_and_probabi
 
 def test_a_target_that_fails_says_why_and_does_not_take_the_others_with_it(models: Path) -> None:
     done = convert_with_report(
-        network(models, "recurrent"), Wishes(["onnx-fp32", "tflite-fp32", "tflite-int8"], models / "recurrent-bundle")
+        network(models, "arctan"), Wishes(["onnx-fp32", "tflite-fp32", "tflite-int8-weights"], models / "arctan-bundle")
     )
 
     reasons = {report.name: (report.kept, report.reason) for report in done.reports}
-    assert reasons["onnx-fp32"] == (True, "")
-    assert reasons["tflite-fp32"] == (
-        False,
-        "not converted: recurrent layers are not converted to TFLite in this version, only to onnx-fp32",
-    )
-    assert reasons["tflite-int8"][1].startswith("not converted: there is no tflite-fp32 to start from: recurrent layers")
+    missing = "LiteRT has no operator Atan; use other layers"
+    assert reasons == {
+        "onnx-fp32": (True, ""),
+        "tflite-fp32": (False, f"not converted: {missing}"),
+        "tflite-int8-weights": (False, f"not converted: there is no tflite-fp32 to start from: {missing}"),
+    }
     assert [variant.name for variant in done.bundle.manifest.variants] == ["onnx-fp32"]
+
+
+def test_a_recurrent_network_runs_on_both_runtimes(models: Path) -> None:
+    done = convert_with_report(network(models, "recurrent"), Wishes(["onnx-fp32", "tflite-fp32"], models / "recurrent-bundle"))
+
+    assert {report.name: (report.kept, report.reason) for report in done.reports} == {"onnx-fp32": (True, ""), "tflite-fp32": (True, "")}
+    x, _ = digits()
+    with Scorer.open(done.bundle, "onnx-fp32") as one, Scorer.open(done.bundle, "tflite-fp32") as other:
+        assert np.abs(one.score_batch(x[PARITY]).probabilities - other.score_batch(x[PARITY]).probabilities).max() < 1e-5
 
 
 def test_a_network_without_a_margin_is_refused_by_its_last_layer(models: Path) -> None:

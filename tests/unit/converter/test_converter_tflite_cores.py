@@ -211,3 +211,62 @@ def test_what_tflite_cannot_hold_is_said_without_opening_the_model(work: Work, t
     assert "import the model that it was made from" in str(reason(family="onnx"))
     assert "not the .keras file" in str(reason(family="keras"))
     assert reason(family="wizardry") == "models of the family 'wizardry' are not converted to TFLite"
+
+
+def with_detector(folder: Path, features: int) -> tuple[ModelPackage, Any]:
+    """A package whose outlier detector is a distance (few features) or an isolation forest (many), and the trainer's score."""
+    import msgspec
+
+    from edgefleet.digests import canonical_json
+    from edgefleet.package import write_package
+    from trainer.outlier import fit_outlier
+
+    package = candidate_package(folder / f"plain-{features}", "tree", "classification", 2, features=features, missing=0.1)
+    x = package.rows("calibration").x
+    detector = fit_outlier(x, seed=0)
+    files = {name: package.read(name) for name in package.index.files}
+    files |= detector.files | {"outlier.json": canonical_json(detector.notes(x))}
+    index = msgspec.structs.replace(package.index, outlier=detector.file, files={})
+    return write_package(folder / f"detector-{features}", index, files), detector.score
+
+
+def test_outlier_detectors_are_graphs_of_the_same_raw_rows(tmp_path: Path) -> None:
+    detectors = [with_detector(tmp_path, features) for features in (6, 70)]
+    jobs = [
+        {"package": str(package.folder), "target": "outlier.tflite", "result": str(tmp_path / f"{i}.tflite")}
+        for i, (package, _) in enumerate(detectors)
+    ]
+
+    made = call_all("converter.to_tflite.make:make_outlier", jobs, tmp_path / "jobs")
+
+    assert [package.index.outlier for package, _ in detectors] == ["outlier.npz", "outlier.skops"]
+    for i, (package, score) in enumerate(detectors):
+        x = package.rows("parity").x.copy()
+        x[:40] *= 50
+        got, want = lite((tmp_path / f"{i}.tflite").read_bytes(), x)["margin"][:, 0], score(x)
+        assert made[i]["takes_missing"]
+        assert np.array_equal(np.isinf(got), np.isinf(want))
+        finite = np.isfinite(want)
+        assert np.abs(got[finite] - want[finite]).max() < 1e-5 * max(1.0, float(want[finite].max()))
+
+
+def test_an_imported_pipeline_imputes_and_scales_inside_the_graph(tmp_path: Path) -> None:
+    import msgspec
+    import skops.io
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from edgefleet.package import write_package
+
+    plain = candidate_package(tmp_path / "plain", "tree", "classification", 3, missing=0.1)
+    rows = plain.rows("calibration")
+    model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()).fit(rows.x.astype(np.float64), rows.label)
+    files = {name: plain.read(name) for name in plain.index.files} | {"model.skops": skops.io.dumps(model)}
+    index = msgspec.structs.replace(plain.index, family="pipeline", files={})
+    work = write({"pipeline": write_package(tmp_path / "pipeline", index, files)}, [("pipeline", "tflite-fp32")], tmp_path / "graphs")
+
+    x = plain.rows("parity").x
+    assert work.made["pipeline", "tflite-fp32"]["takes_missing"]
+    assert np.abs(lite(work.graph("pipeline"), x)["probabilities"] - model.predict_proba(x.astype(np.float64))).max() < 1e-5
