@@ -248,25 +248,3 @@ def test_outlier_detectors_are_graphs_of_the_same_raw_rows(tmp_path: Path) -> No
         assert np.array_equal(np.isinf(got), np.isinf(want))
         finite = np.isfinite(want)
         assert np.abs(got[finite] - want[finite]).max() < 1e-5 * max(1.0, float(want[finite].max()))
-
-
-def test_an_imported_pipeline_imputes_and_scales_inside_the_graph(tmp_path: Path) -> None:
-    import msgspec
-    import skops.io
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    from edgefleet.package import write_package
-
-    plain = candidate_package(tmp_path / "plain", "tree", "classification", 3, missing=0.1)
-    rows = plain.rows("calibration")
-    model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()).fit(rows.x.astype(np.float64), rows.label)
-    files = {name: plain.read(name) for name in plain.index.files} | {"model.skops": skops.io.dumps(model)}
-    index = msgspec.structs.replace(plain.index, family="pipeline", files={})
-    work = write({"pipeline": write_package(tmp_path / "pipeline", index, files)}, [("pipeline", "tflite-fp32")], tmp_path / "graphs")
-
-    x = plain.rows("parity").x
-    assert work.made["pipeline", "tflite-fp32"]["takes_missing"]
-    assert np.abs(lite(work.graph("pipeline"), x)["probabilities"] - model.predict_proba(x.astype(np.float64))).max() < 1e-5

@@ -22,8 +22,12 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from converter.cores import Core, Dense, Distance, Kernel, Layers
+from converter.cores.pipelines import pipeline_core
 from converter.cores.reading import core_of_estimator
 from converter.cores.running import margins_of
 from converter.to_tflite.core import core_in_tensorflow
@@ -73,6 +77,11 @@ asked[:100, 0], asked[100:200, 3], asked[200:300, 0] = 77, -1, 3.5
 core = core_of_estimator(model, "hist_boosting")
 answers = lite(graph(core, (6,), True), asked)["probabilities"]
 errors["categories"] = float(np.abs(answers - model.predict_proba(asked.astype(float))).max())
+
+model = make_pipeline(SimpleImputer(), StandardScaler(), Ridge()).fit(gaps.astype(float), x[:, 2])
+core = pipeline_core(model, 6)
+errors["has a front"] = core.front is not None
+errors["pipeline"] = float(np.abs(lite(graph(core, (6,), True), gaps)["margin"][:, 0] - model.predict(gaps.astype(float))).max())
 print(json.dumps(errors))
 """
 
@@ -121,6 +130,12 @@ def test_sums_over_many_support_vectors_keep_seven_digits_of_their_largest_part(
 @pytest.mark.keras
 def test_splits_by_sets_take_known_unseen_negative_broken_and_missing_categories(errors: dict[str, float]) -> None:
     assert errors["categories"] < 1e-6
+
+
+@pytest.mark.keras
+def test_an_imported_pipeline_fills_gaps_inside_the_graph(errors: dict[str, float]) -> None:
+    assert errors["has a front"]
+    assert errors["pipeline"] < 1e-6
 
 
 @pytest.mark.keras
