@@ -13,16 +13,10 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage, npz_bytes, read_npz
+from edgefleet.skops_types import TRUSTED_TYPES
 from edgefleet.steps import Steps
 
 MAX_MODEL_BYTES: Final = 512 * 1024 * 1024
-# Beside skops' own list of safe types: what the trainer's families hold, and nothing that runs code.
-_TRUSTED: Final = (
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.tree._tree.Tree",
-)
 _LEAST_SHARE: Final = 1e-12
 
 
@@ -87,12 +81,12 @@ def load_skops(content: bytes, name: str) -> Any:
     if len(content) > MAX_MODEL_BYTES:
         raise ArtifactError(f"{name}: {len(content)} bytes exceed the limit of {MAX_MODEL_BYTES}; train a smaller model")
     try:
-        unknown = sorted(set(sio.get_untrusted_types(data=content)) - set(_TRUSTED))
+        unknown = sorted(set(sio.get_untrusted_types(data=content)) - set(TRUSTED_TYPES))
         if unknown:
             raise ArtifactError(f"{name} holds the type {unknown[0]!r}, which is not loaded; train with a listed model")
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a file of another scikit-learn version only warns, and may then answer wrongly
-            return sio.loads(content, trusted=list(_TRUSTED))
+            return sio.loads(content, trusted=list(TRUSTED_TYPES))
     except ArtifactError:
         raise
     except Exception as err:  # zipfile, json, skops and scikit-learn each raise their own

@@ -13,23 +13,11 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError, InputError, MissingPartError
 from edgefleet.package import npz_bytes, read_npz
+from edgefleet.skops_types import TRUSTED_TYPES
 from trainer.importers.signature import Description, Signature, Tensor, parse_signature, plain
 from trainer.importers.tensors import Outputs, in_pieces, open_sides, real_values, texts
 
 Run = Callable[[NDArray[np.float32], Signature], Outputs]
-# Beside skops' own list: what estimators hold, and nothing that runs code when it is made.
-TRUSTED_TYPES: Final = frozenset(
-    {
-        "numpy.dtype",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.tree._tree.Tree",
-        "sklearn.utils._bunch.Bunch",
-    }
-)
 _FAMILIES: Final = {
     "RandomForestClassifier": "forest", "RandomForestRegressor": "forest", "ExtraTreesClassifier": "forest",
     "ExtraTreesRegressor": "forest", "GradientBoostingClassifier": "boosting", "GradientBoostingRegressor": "boosting",
@@ -75,11 +63,11 @@ def _open_skops(path: Path) -> tuple[Description, Run]:
     import skops.io
 
     content = path.read_bytes()
-    if unknown := sorted(set(skops.io.get_untrusted_types(data=content)) - TRUSTED_TYPES):
+    if unknown := sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES)):
         raise InputError(f"{path.name} holds the type {unknown[0]!r}, which is not opened; build the model of scikit-learn's own parts")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a file of another scikit-learn version only warns, and may then answer wrongly
-        model: Any = skops.io.loads(content, trusted=sorted(TRUSTED_TYPES))
+        model: Any = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
     if not hasattr(model, "predict"):
         raise InputError(f"{path.name} holds a {type(model).__name__}, which answers nothing; save a fitted estimator")
     methods = [name for name in ("predict_proba", "decision_function", "score_samples", "predict") if hasattr(model, name)]

@@ -1,0 +1,14 @@
+"""Types that a skops file may hold beside skops' own list of safe ones: parts of scikit-learn that hold numbers and run no code."""
+
+from typing import Final
+
+TRUSTED_TYPES: Final = (
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+)
