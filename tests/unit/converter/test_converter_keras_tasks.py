@@ -11,7 +11,7 @@ from edgefleet.package import ModelPackage
 from tests.unit.converter.converter_children import call_all, in_child, lite
 from tests.unit.converter.converter_networks import IMPORTED, OWN
 
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.conversions]
 
 TARGETS = ["onnx-fp32", "tflite-fp32", "tflite-fp16"]
 RECURRENT = ("lstm", "gru", "flat-lstm", "bidirectional")

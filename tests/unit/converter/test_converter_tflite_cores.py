@@ -14,7 +14,7 @@ from edgefleet.package import ModelPackage
 from tests.unit.converter.converter_children import call_all, lite
 from tests.unit.converter.converter_packages import candidate_package
 
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.conversions]
 
 Cell = tuple[str, Task, int, dict[str, Any]]
 PLATT = {"calibrator": {"kind": "sigmoid", "slope": 0.7, "intercept": -0.2}}
