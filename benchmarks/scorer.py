@@ -8,7 +8,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,12 +108,14 @@ def logistic_graph() -> bytes:
     return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString())
 
 
-def write_bundle(folder: Path, graph: bytes, x: NDArray[np.float32]) -> Path:
-    """The least bundle that a scorer opens."""
-    inputs = [Input(name=f"f{i}", low=-100.0, high=100.0, range_policy="reject") for i in range(x.shape[1])]
+def write_bundle(
+    folder: Path, graph: bytes, x: NDArray[np.float32], inputs: Sequence[Input] = (), classes: Sequence[str] = ("no", "yes")
+) -> Path:
+    """The least bundle that a scorer opens; numbers of -100 to 100 where no inputs are given."""
+    inputs = list(inputs) or [Input(name=f"f{i}", low=-100.0, high=100.0, range_policy="reject") for i in range(x.shape[1])]
     files = {
         "onnx-fp32.onnx": graph,
-        "reference.npz": build_reference(x, inputs, block_rows=32, classes=2).to_bytes(),
+        "reference.npz": build_reference(x, inputs, block_rows=32, classes=len(classes)).to_bytes(),
         "golden.npz": npz_bytes({"x": x[:8]}),
     }
     digests = {name: sha256_hex(content) for name, content in files.items()}
@@ -126,7 +128,7 @@ def write_bundle(folder: Path, graph: bytes, x: NDArray[np.float32]) -> Path:
         project="benchmark",
         task="classification",
         inputs=inputs,
-        classes=["no", "yes"],
+        classes=list(classes),
         outputs=["margin", "probabilities"],
         margin_kind="logit",
         shape=[x.shape[1]],

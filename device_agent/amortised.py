@@ -4,6 +4,8 @@ What the network gets wrong is known: `error` holds for each input the half-widt
 are corrected so that they add up to the margin exactly.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +16,17 @@ from device_agent.sampled import players_of
 from edgefleet.errors import ArtifactError
 
 MAX_VALUES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What one column of the margin needs: own terms [E], second layer [H + 1, P], shares of the rest [P], base, bars [F]."""
+
+    own: Matrix
+    second: Matrix
+    rest: NDArray[np.float64]
+    base: float
+    bars: NDArray[np.float64]
 
 
 class AmortisedExplainer:
@@ -38,53 +51,67 @@ class AmortisedExplainer:
         self._codes = array_of(arrays, "codes", 1).astype(np.float32)
         self._missing = np.flatnonzero(np.isnan(self._codes))
         self._mean, self._rate = array_of(arrays, "mean", 1).astype(np.float32), array_of(arrays, "rate", 1).astype(np.float32)
-        self._limit = np.float32(array_of(arrays, "limit", 0))
-        counts = np.bincount(self._players)
-        self._share_of_input = (1 / counts)[self._players]
-        self._base, self._error = array_of(arrays, "base", 1).astype(np.float64), array_of(arrays, "error", 2).astype(np.float64)
-        self._rest = array_of(arrays, "rest", 2).astype(np.float64)
-        self._first, self._first_bias = (
-            array_of(arrays, "first", 2).astype(np.float32),
-            array_of(arrays, "first_bias", 1).astype(np.float32),
-        )
-        self._second = array_of(arrays, "second", 3).astype(np.float32)
-        self._second_bias = array_of(arrays, "second_bias", 2).astype(np.float32)
-        self._own = array_of(arrays, "own", 2).astype(np.float32)
+        self._high = np.full(len(self._numbers), array_of(arrays, "limit", 0).astype(np.float32))
+        self._low = -self._high
+        base, error = array_of(arrays, "base", 1).astype(np.float64), array_of(arrays, "error", 2).astype(np.float64)
+        rest, own = array_of(arrays, "rest", 2).astype(np.float64), array_of(arrays, "own", 2).astype(np.float32)
+        first, second = array_of(arrays, "first", 2).astype(np.float32), array_of(arrays, "second", 3).astype(np.float32)
+        biases = array_of(arrays, "first_bias", 1).astype(np.float32), array_of(arrays, "second_bias", 2).astype(np.float32)
+        self._check(columns, first, second, biases, (base, error, rest, own))
+        self._first, second = _with_biases(first, second, *biases)
+        self._zeros = np.zeros(self._first.shape[1], np.float32)
+        self._may_be_missing = bool(len(self._missing))
+        self._all_numbers = bool(np.array_equal(self._numbers, np.arange(self._size)))
+        self._template = np.append(np.zeros(len(self._numbers) + len(self._codes), np.float32), np.float32(1))
         self._owner = self._players[np.concatenate([self._numbers, self._coded]) % len(names)]
-        self._check(columns, len(counts))
+        self._alone = bool(np.array_equal(self._owner, np.arange(second.shape[2])))
+        self._ones = np.ones(len(names))
+        counts = np.bincount(self._players)
+        self._share_of_input = None if len(counts) == len(names) else (1 / counts)[self._players]
+        bars = error[:, self._players] / counts[self._players]
+        self._columns = [_Column(own[k], second[k], rest[k], float(base[k]), bars[k]) for k in range(columns)]
 
     def explain(self, row: Matrix, index: int | None, margin: float, margins: Margins) -> Explanation:
         """Explain one row; `margins` is not needed."""
-        column, sign = column_of(index, len(self._base))
-        encoded = self._encoded(row.ravel())
-        hidden = encoded @ self._first
-        hidden += self._first_bias
-        np.maximum(hidden, 0, out=hidden)
-        foretold = np.asarray(np.bincount(self._owner, encoded * self._own[column], self._second.shape[2]), np.float64)
-        foretold += hidden @ self._second[column]
-        foretold += self._second_bias[column]
-        base = sign * float(self._base[column])
-        foretold *= sign
-        foretold += (margin - base - float(foretold.sum())) * self._rest[column]
-        contributions = foretold[self._players] * self._share_of_input
-        gap = margin - base - float(contributions.sum())
-        error = self._error[column][self._players] * self._share_of_input
-        return Explanation(base, contributions, self._names, "amortised", error, gap)
+        place, sign = column_of(index, len(self._columns))
+        column = self._columns[place]
+        encoded = self._encoded(row.ravel(), self._may_be_missing)
+        hidden = encoded.dot(self._first)
+        if math.isnan(hidden[-1]):  # the unit that is always 1: a value is missing that never was while learning
+            encoded = self._encoded(row.ravel(), True)
+            hidden = encoded.dot(self._first)
+        np.maximum(hidden, self._zeros, out=hidden)
+        own = encoded[:-1] * column.own
+        players = own if self._alone else np.bincount(self._owner, own, len(column.rest))
+        foretold = np.asarray(players + hidden.dot(column.second), np.float64)
+        if sign < 0:
+            foretold = -foretold
+        base = sign * column.base
+        moved = margin - base
+        # A product with ones takes half the time of a sum.
+        foretold += (moved - float(foretold.dot(self._ones[: len(foretold)]))) * column.rest
+        contributions = foretold if self._share_of_input is None else foretold[self._players] * self._share_of_input
+        gap = moved - float(contributions.dot(self._ones))
+        return Explanation(base, contributions, self._names, "amortised", column.bars, gap)
 
-    def _encoded(self, row: Matrix) -> Matrix:
-        numbers = row.take(self._numbers)
-        numbers -= self._mean
-        numbers *= self._rate
-        numbers[np.isnan(numbers)] = 0.0
-        np.minimum(numbers, self._limit, out=numbers)
-        np.maximum(numbers, -self._limit, out=numbers)
-        if not len(self._codes):
-            return numbers
-        held = row.take(self._coded)
-        hits = held == self._codes
-        if len(self._missing):
-            hits[self._missing] = np.isnan(held[self._missing])
-        return np.concatenate([numbers, hits.astype(np.float32)])
+    def _encoded(self, row: Matrix, missing: bool) -> Matrix:
+        """[E + 1]; the last is 1, for the biases."""
+        encoded = self._template.copy()
+        count = len(self._numbers)
+        numbers = encoded[:count]
+        np.subtract(row if self._all_numbers else row.take(self._numbers), self._mean, out=numbers)
+        np.multiply(numbers, self._rate, out=numbers)
+        if missing:
+            numbers[np.isnan(numbers)] = 0.0
+        np.minimum(numbers, self._high, out=numbers)
+        np.maximum(numbers, self._low, out=numbers)
+        if len(self._codes):
+            held = row.take(self._coded)
+            hits = held == self._codes
+            if len(self._missing):
+                hits[self._missing] = np.isnan(held[self._missing])
+            encoded[count:-1] = hits
+        return encoded
 
     def _places(self, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[np.intp]:
         found = array_of(arrays, name, 1)
@@ -92,21 +119,27 @@ class AmortisedExplainer:
             raise ArtifactError(f"explainer: {name} name values that a row of {self._size} has not; convert again")
         return found.astype(np.intp)
 
-    def _check(self, columns: int, players: int) -> None:
-        encoded, hidden = len(self._numbers) + len(self._codes), len(self._first_bias)
+    def _check(self, columns: int, first: Matrix, second: Matrix, biases: tuple[Matrix, Matrix], others: tuple[NDArray[Any], ...]) -> None:
+        base, error, rest, own = others
+        encoded, hidden, players = len(self._numbers) + len(self._codes), len(biases[0]), int(self._players.max()) + 1
         fits = (
             self._mean.shape == self._rate.shape == self._numbers.shape
             and self._codes.shape == self._coded.shape
-            and self._first.shape == (encoded, hidden)
-            and self._second.shape == (columns, hidden, players)
-            and self._base.shape == (columns,)
-            and self._own.shape == (columns, encoded)
-            and {self._second_bias.shape, self._error.shape, self._rest.shape} == {(columns, players)}
+            and first.shape == (encoded, hidden)
+            and second.shape == (columns, hidden, players)
+            and base.shape == (columns,)
+            and own.shape == (columns, encoded)
+            and {biases[1].shape, error.shape, rest.shape} == {(columns, players)}
         )
         if not fits:
-            raise ArtifactError(
-                f"explainer: its arrays fit neither {len(self._names)} inputs and {columns} margins nor each other; convert again"
-            )
-        finite = (self._mean, self._rate, self._limit, self._base, self._error, self._rest, self._first, self._second, self._own)
-        if not all(bool(np.isfinite(array).all()) for array in (*finite, self._first_bias, self._second_bias)):
+            raise ArtifactError(f"explainer: its arrays do not fit {len(self._names)} inputs and {columns} margins; convert again")
+        finite = (self._mean, self._rate, self._high, *others, first, second, *biases)
+        if not all(bool(np.isfinite(array).all()) for array in finite):
             raise ArtifactError("explainer: its network holds NaN or infinity; convert again")
+
+
+def _with_biases(first: Matrix, second: Matrix, first_bias: Matrix, second_bias: Matrix) -> tuple[Matrix, Matrix]:
+    """[E + 1, H + 1] and [K, H + 1, P]: one more input and one more unit that are always 1 bring the biases."""
+    wider = np.zeros((len(first) + 1, len(first_bias) + 1), np.float32)
+    wider[:-1, :-1], wider[-1, :-1], wider[-1, -1] = first, first_bias, 1
+    return wider, np.concatenate([second, second_bias[:, None, :]], axis=1)

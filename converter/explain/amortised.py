@@ -26,10 +26,10 @@ REFERENCE_EVALUATIONS: Final = 6_000_000
 GATE_EVALUATIONS: Final = 2_000_000
 HELD_OUT_ROWS: Final = 100
 REFERENCE_PAIRS: Final = 150
-MAX_HIDDEN: Final = 256
+MAX_HIDDEN: Final = 128
 MIN_HIDDEN: Final = 32
 # Weights that one answer multiplies; a student shall not cost more than the small networks that it explains.
-MAX_WEIGHTS: Final = 32_768
+MAX_WEIGHTS: Final = 16_384
 _MIXED: Final = 0.5
 _SWAPPED_AT_MOST: Final = 0.5
 _COVERED: Final = 0.95

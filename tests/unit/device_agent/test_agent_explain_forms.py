@@ -125,6 +125,15 @@ def test_a_student_sees_a_gap_as_a_flag_and_far_values_at_its_limit() -> None:
     np.testing.assert_allclose(found.contributions, [8, -7])
 
 
+def test_a_gap_that_no_training_row_had_counts_as_an_ordinary_value() -> None:
+    arrays = student() | {"coded": np.zeros(0, np.int64), "codes": np.zeros(0, np.float32)}
+    arrays |= {"first": arrays["first"][:2], "own": arrays["own"][:, :2]}
+
+    found = opened(arrays, ("a", "b")).explain(np.array([2, np.nan], np.float32), None, 5.5, no_model)
+
+    np.testing.assert_allclose(found.contributions, [5, 0])
+
+
 def test_a_students_first_class_of_two_has_the_negative() -> None:
     found = opened(student(), ("a", "b")).explain(np.array([2, 12], np.float32), 0, -9.5, no_model)
 
@@ -147,6 +156,7 @@ def test_a_students_first_class_of_two_has_the_negative() -> None:
         {"rest": np.array([[np.inf, 0.0]])},
         {"error": np.zeros((2, 2))},
         {"base": np.zeros(2)},
+        {"limit": np.array(np.nan)},
         {"players": np.array([0, 2])},
         {"players": np.array([0.0, 1.0])},
         {"players": np.array([-1, 0])},
