@@ -73,6 +73,9 @@ class _Writer:
         near = 1e-6 * np.abs(values).max(initial=0.0)
         self._mirrored = values.shape[1] == 2 and bool((np.abs(values.sum(axis=1)) <= near).all())
         self._columns = 1 if self._mirrored else len(compiled.base)
+        self._width = inputs * self._columns
+        # Sums side by side, added up at the end: float32 loses less than in one long sum.
+        self._sums = max(1, min(16, 4096 // self._width))
 
     def constant(self, values: ArrayLike, kind: Any = np.float32) -> str:
         from onnx import numpy_helper
@@ -92,15 +95,15 @@ class _Writer:
         flat = "inputs" if rank == 1 else self.node("Reshape", "inputs", self.constant([0, self._compiled.columns], np.int64))
         least = self.constant(_LEAST)
         row = self.node("Where", self.node("Less", flat, least), least, flat)  # [n, columns]; minus infinity is inside (-inf, t]
-        # Zeros [F x K, n] to add to: no number is less than itself, and NaN - NaN would not be zero.
+        # Zeros [sums x F x K, n] to add to: no number is less than itself, and NaN - NaN would not be zero.
         first = self.node("Slice", self.node("Transpose", row, perm=[1, 0]), *(self.constant([bound], np.int64) for bound in (0, 1, 0)))
         none = self.node("Cast", self.node("Less", first, first), to=1)
-        zeros = self.node("Add", none, self.constant(np.zeros((self._inputs * self._columns, 1))))
+        zeros = self.node("Add", none, self.constant(np.zeros((self._sums * self._width, 1))))
         places = self._places(row)
         parts = [leaves for bucket in self._compiled.buckets for leaves in self._parts(bucket)]
-        # A sum for each block, then their sum: float32 loses less than in one long sum.
-        sums = [self._added(zeros, row, places, leaves) for leaves in parts]
-        self._results(self.node("Sum", zeros, *sums))
+        total = self.node("Sum", zeros, *(self._added(zeros, row, places, leaves) for leaves in parts))
+        apart = self.node("Reshape", total, self.constant([self._sums, self._width, -1], np.int64))
+        self._results(self.node("ReduceSum", apart, self.constant([0], np.int64), keepdims=0))
 
     def _results(self, total: str) -> None:
         flat = self.node("Transpose", total, perm=[1, 0])
@@ -187,6 +190,7 @@ class _Writer:
             index = raw[:, None, :] * columns + np.arange(columns)[:, None]
         else:
             index = raw * columns + column[None, :]
+        index = index + (np.arange(index.shape[-1]) % self._sums) * self._width
         flat = self.node("Reshape", updates, self.constant([0, index.size], np.int64))
         flat = self.node("Transpose", flat, perm=[1, 0])
         return self.node("ScatterND", zeros, self.constant(index.reshape(-1, 1), np.int64), flat, reduction="add")

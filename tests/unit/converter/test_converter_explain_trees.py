@@ -271,3 +271,16 @@ def test_the_oracle_reaches_the_leaf_that_the_model_reaches() -> None:
     value = coalition_value(tree, 0, x[7], frozenset(range(4)))
 
     np.testing.assert_array_equal(value, tree.value[reached(tree, x[7:8].astype(np.float64))[0]])
+
+
+def test_the_graph_takes_windows_that_no_step_flattens() -> None:
+    x = np.random.default_rng(6).normal(size=(300, 3, 2)).astype(np.float32)
+    steps = Steps.identity((3, 2))
+    flat = x.reshape(300, 6)
+    compiled = compile_leaves(ensemble_of(RandomForestRegressor(4, random_state=0).fit(flat, flat[:, 1] * flat[:, 4])))
+
+    graph = onnx_contributions(treeshap_to_onnx(compiled, 2, steps), x[:9])
+
+    explainer = open_explainer(treeshap_bytes(compiled, steps), "treeshap", ("a", "b"), 1)
+    mine = np.stack([explainer.explain(row, None, 0.0, lambda r: r).contributions for row in x[:9]])
+    assert np.abs(graph[..., 0] - mine).max() <= 2e-6 * np.abs(mine).max()
