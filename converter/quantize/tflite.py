@@ -107,7 +107,7 @@ def reads_of(graph: bytes, layers: Sequence[Layer], x: NDArray[np.float32]) -> l
 def answers_of(graph: bytes, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Named outputs for raw rows x; a file for one row at a time is asked row by row."""
     interpreter = _interpreter(graph, x[:1], keep=False)
-    outputs = dict(interpreter.get_signature_list()[_SIGNATURE]["outputs"])
+    outputs = interpreter.get_signature_list()[_SIGNATURE]["outputs"]
     runner = interpreter.get_signature_runner(_SIGNATURE)
     (details,) = interpreter.get_input_details()
     single = int(details["shape_signature"][0]) == 1

@@ -1,6 +1,8 @@
 """The writer of the target c, called in a child process; see `converter.targets` for what it is asked and leaves."""
 
 import math
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,8 +12,9 @@ from numpy.typing import NDArray
 from converter.cores import Core, Distance, Trees
 from converter.cores.reading import FAMILIES, core_of
 from converter.targets import Made, answer, job_of
+from converter.to_c.compiler import find_compiler, sizes_of
 from converter.to_c.selftest import Golden, choose, write_selftest
-from converter.to_c.source import Described, write_model
+from converter.to_c.source import Described, Written, write_model
 from converter.to_c.steps import why_not_steps
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage
@@ -40,9 +43,10 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     files = {f"c/{HEADER_NAME}": (HEADER_NAME, written.header), f"c/{SELFTEST_NAME}": (SELFTEST_NAME, _selftest(package, described))}
     for name, content in files.values():
         (folder / name).write_text(content, encoding="ascii")
+    facts = {"constant_bytes": written.constant_bytes, "function": f"{described.name}_predict", **_sizes(written)}
     made = Made(
         takes_missing=_takes_missing(package, core),
-        facts={"constant_bytes": written.constant_bytes, "function": f"{described.name}_predict"},
+        facts=facts,
         files={place: str(folder / name) for place, (name, _) in files.items()},
     )
     return answer(made)
@@ -63,12 +67,26 @@ def why_not_c(package: ModelPackage) -> str | None:
     return why_not_steps(steps)
 
 
+def _sizes(written: Written) -> dict[str, Any]:
+    """What it takes on this kind of processor; nothing where no compiler is installed, which the proof will say."""
+    try:
+        compiler = find_compiler()
+    except VerdictError:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="edgefleet-c-") as name:
+        folder = Path(name)
+        (folder / "model.c").write_text(written.code, encoding="ascii")
+        (folder / HEADER_NAME).write_text(written.header, encoding="ascii")
+        found = sizes_of(compiler, folder)
+    return {"compiler": Path(compiler[0]).name, **{key: value for key, value in asdict(found).items() if value is not None}}
+
+
 def _takes_missing(package: ModelPackage, core: Core) -> bool:
     from converter.to_tflite.make import rows_may_miss
 
     head = core.head
     fills = isinstance(head, Trees) or (isinstance(head, Distance) and head.fill is not None) or core.front is not None
-    return fills or not rows_may_miss(package.steps(), package)
+    return fills or not rows_may_miss(package, package.steps())
 
 
 def _selftest(package: ModelPackage, described: Described) -> str:
