@@ -68,7 +68,7 @@ def test_the_pump_example_trains_on_windows(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_training_killed_in_its_search_goes_on_with_no_trial_lost_and_none_twice(tmp_path: Path) -> None:
-    small = ["--runs-dir", str(tmp_path), "--candidate", "tree", "--set", "search.trials=8", "--set", "data.arguments={runs=30}"]
+    small = ["--runs-dir", str(tmp_path), "--candidate", "tree", "--set", "search.trials=8", "--set", "data.arguments={runs=48}"]
     process = start(ROOT / "examples" / "pump", *small)
     by_deadline(lambda: sum(file.read_text().count('"trial"') for file in tmp_path.glob("2*/events.ndjson")) >= 3)
     process.kill()
