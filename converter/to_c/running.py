@@ -1,4 +1,4 @@
-"""A C variant compiled and run: its self-test, its answers and what it costs; `measure(job)` is a child process's whole work."""
+"""A C variant compiled and run: self-test, answers to row sets, costs; `measure(job)` is a child process's whole work."""
 
 import re
 import struct
