@@ -22,7 +22,7 @@ from edgefleet.steps import Steps
 
 INTERFACE_VERSION: Final = 1
 FLAGS: Final = "-std=c99 -ffp-contract=off"
-_HEAD: Final = f"""/* Written by edgefleet from a trained model. Compile with: {FLAGS} */
+HEAD: Final = f"""/* Written by edgefleet from a trained model. Compile with: {FLAGS} */
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
@@ -110,7 +110,7 @@ def write_model(core: Core, steps: Steps, described: Described) -> Written:
         names = ", ".join(text_literal(text) for text in described.classes)
         source.function(f"const char *const {name}_classes[{upper}_CLASSES] = {{{names}}};\n")
     header = _header(core, math.prod(steps.input_shape), described)
-    return Written(_HEAD + source.text(), header, source.constant_bytes)
+    return Written(HEAD + source.text(), header, source.constant_bytes)
 
 
 def _write_head(core: Core, source: Source) -> None:
