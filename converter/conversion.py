@@ -39,7 +39,7 @@ class VariantReport:
         kept: Whether the bundle has it.
         reason: Why not, or what stays open; empty for a clean pass.
         gates: Its gates.
-        size_bytes: Of the graph, 0 without one.
+        size_bytes: Of the graph, of C source its constants; 0 without one.
         found: Comparison with the original, None when it could not be run.
         cost: What it costs on this machine, None when it could not be run.
         facts: What its writer says: calibration rows, layers kept float ...
@@ -199,7 +199,8 @@ class Proof:
         rows = {name: str(self.package.folder / "rows" / f"{name}.npz") for name in ("parity", "golden")}
         measure = "converter.to_c.running:measure" if recipe.runtime == "c" else "converter.parity:measure"
         job = {"bundle": str(candidate), "variant": recipe.target, "rows": rows, "folder": str(self.folder)}
-        size = len(graph.content)
+        # Of C source its constants count, as they will lie in the device's flash; some kilobytes of instructions come on top.
+        size = int(graph.made.facts.get("constant_bytes", len(graph.content)))
         try:
             done = run_isolated(measure, job, timeout_s=PARITY_TIMEOUT_S)
         except ChildFailed as err:
