@@ -37,14 +37,16 @@ def sensitivity(job: dict[str, Any]) -> dict[str, Any]:
     rows = chosen.x[np.linspace(0, len(chosen.x) - 1, min(len(chosen.x), _MAX_ROWS)).astype(int)]
     exact = answers_of(source.content, source.is_onnx, rows)
     found: list[tuple[float, str]] = []
+    refused = ""
     for name in source.names[:MAX_LAYERS]:
         try:
             content = quantize(source, [name], chosen.x)
-        except VerdictError:
+        except VerdictError as err:
+            refused = str(err)
             continue
         found.append((damage(exact, answers_of(content, source.is_onnx, rows)), name))
     if not found:
-        raise VerdictError(f"no layer of this graph can be quantized alone for {asked.target}")
+        raise VerdictError(f"no layer of this graph can be quantized alone for {asked.target}: {refused}")
     layers = [{"name": name, "error": error} for error, name in sorted(found, key=lambda entry: -entry[0])]
     return {"layers": layers, "rows": len(rows), "layers_total": len(source.names)}
 

@@ -11,6 +11,7 @@ from edgefleet.errors import VerdictError
 
 # A node that turns a constant back into float32 takes about as many bytes as so few weights save.
 LEAST_WEIGHTS: Final = 64
+RECURRENT: Final = ("LSTM", "GRU", "RNN")
 _ROWS_AT_ONCE: Final = 256
 
 
@@ -20,11 +21,12 @@ class Layer:
 
     Attributes:
         name: Of its output; unique in a graph, which names of nodes need not be.
-        operator: `MatMul`, `Gemm` or `Conv`.
+        operator: `MatMul`, `Gemm`, `Conv`, `LSTM`, `GRU` or `RNN`.
         reads: Name of the value it reads.
         weight: Name of its weights.
         bias: Name of its constant bias, "" without one.
         axis: Of the weights that counts the outputs: one scale each.
+        state: Name of the weights of the state of a recurrent layer, else "".
     """
 
     name: str
@@ -33,13 +35,26 @@ class Layer:
     weight: str
     bias: str
     axis: int
+    state: str = ""
 
 
 def read_onnx(graph: bytes) -> Any:
-    """The graph as a ModelProto."""
-    from onnx import load_from_string
+    """The graph as a ModelProto whose constants are all initializers; foreign exporters write some of them as nodes."""
+    from onnx import TensorProto, load_from_string
 
-    return load_from_string(graph)
+    model = load_from_string(graph)
+    rest = []
+    for node in model.graph.node:
+        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value":
+            tensor = TensorProto()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+            model.graph.initializer.append(tensor)
+        else:
+            rest.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(rest)
+    return model
 
 
 def write_onnx(model: Any) -> bytes:
@@ -82,7 +97,7 @@ def layers_of(model: Any, operators: Iterable[str]) -> list[Layer]:
 
     Args:
         model: ModelProto.
-        operators: Which of `MatMul`, `Gemm` and `Conv`.
+        operators: Which of the operators of `Layer`.
 
     Raises:
         VerdictError: There are none; why.
@@ -93,13 +108,16 @@ def layers_of(model: Any, operators: Iterable[str]) -> list[Layer]:
     needed = _before_margin(model)
     found = []
     for node in model.graph.node:
-        if node.op_type not in wanted or node.domain not in ("", "ai.onnx") or node.output[0] not in needed or len(node.input) < 2:
+        if node.op_type not in wanted or node.domain not in ("", "ai.onnx") or not needed & set(node.output) or len(node.input) < 2:
             continue
         weight = constants.get(node.input[1])
         if node.input[0] in constants or weight is None or weight.data_type != TensorProto.FLOAT:
             continue
         attributes = {a.name: a for a in node.attribute}
         if int(np.prod(weight.dims)) < LEAST_WEIGHTS or (axis := _axis(node.op_type, len(weight.dims), attributes)) is None:
+            continue
+        if node.op_type in RECURRENT:
+            found.append(Layer(node.output[0], node.op_type, node.input[0], node.input[1], "", axis, node.input[2]))
             continue
         bias = node.input[2] if len(node.input) > 2 else ""
         if bias in constants or not bias:
@@ -138,7 +156,7 @@ def _axis(operator: str, rank: int, attributes: dict[str, Any]) -> int | None:
     """Axis of the outputs; None for forms that are left float."""
     if operator == "MatMul":
         return 1 if rank == 2 else None
-    if operator == "Conv":
+    if operator == "Conv" or operator in RECURRENT:
         return 0
     plain = all(name not in attributes or attributes[name].f == 1.0 for name in ("alpha", "beta"))
     if not plain or ("transA" in attributes and attributes["transA"].i):
@@ -185,7 +203,7 @@ def _why_none(model: Any, wanted: set[str]) -> str:
     kinds = {node.op_type for node in _nodes(model.graph)}
     if any(kind.startswith("TreeEnsemble") for kind in kinds):
         return "trees are not quantized: thresholds would move; limit depth or count instead"
-    if kinds & {"LSTM", "GRU", "RNN", "Loop", "Scan"}:
+    if kinds & {*RECURRENT, "Loop", "Scan"}:
         return "the weights of recurrent layers stay float in ONNX; use tflite-int8-dynamic or onnx-fp32"
     if "QuantizeLinear" in kinds or "DynamicQuantizeLinear" in kinds:
         return "the graph is integer already; take it as it is"

@@ -117,12 +117,16 @@ def answers_of(graph: bytes, x: NDArray[np.float32]) -> dict[str, NDArray[np.flo
 
 
 def _interpreter(graph: bytes, x: NDArray[np.float32], *, keep: bool) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     from edgefleet.quiet import quiet_load
 
     with quiet_load():
-        interpreter = Interpreter(model_content=graph, num_threads=1, experimental_preserve_all_tensors=keep)
+        # A delegate keeps what is between its operators to itself.
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep else OpResolverType.AUTO
+        interpreter = Interpreter(
+            model_content=graph, num_threads=1, experimental_preserve_all_tensors=keep, experimental_op_resolver_type=kernels
+        )
         (details,) = interpreter.get_input_details()
         if int(details["shape_signature"][0]) == 1:
             x = x[:1]
