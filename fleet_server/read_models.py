@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from fleet_server.read_registry import RegistryNote
+
 # One word per state of a device in a rollout: has not begun; pending = began, no outcome yet; ok = committed, attested, soaked;
 # failed = an explicit failure (refused, self-test or trial failed, rolled back, late unhealthy); silent = no sign of life at its deadline.
 Progress = Literal["not-begun", "pending", "ok", "failed", "silent"]
@@ -23,25 +25,6 @@ class NeedsYou:
     detail: str
     link: str
     button: str
-
-
-@dataclass(frozen=True)
-class RegistryNote:
-    """A release in MLflow's model registry.
-
-    Attributes:
-        name: The registered model, "" when this release is not the champion there.
-        version: Its version there; the alias `champion` points to it.
-        registered_at: When the alias was moved to it.
-        trouble: Why the release, which is in service, is not the champion there; "" without trouble.
-        tried_at: When that was tried last.
-    """
-
-    name: str
-    version: str
-    registered_at: datetime | None
-    trouble: str
-    tried_at: datetime | None
 
 
 @dataclass(frozen=True)

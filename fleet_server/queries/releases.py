@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from edgefleet.manifest import parse_manifest
 from fleet_server.queries.errors import NotFoundError
-from fleet_server.read_models import RegistryNote, ReleaseRow
+from fleet_server.read_models import ReleaseRow
+from fleet_server.read_registry import RegistryNote
 from fleet_server.releases.gate_lines import GateLine
 from fleet_server.store import Database, champions
 from fleet_server.store.moments import from_micros

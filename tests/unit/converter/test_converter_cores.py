@@ -170,7 +170,8 @@ def test_a_classifier_for_a_regression_is_refused() -> None:
 
 
 def test_categories_as_texts_are_refused() -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     table = pandas.DataFrame({"a": pandas.Categorical(["u", "v"] * 50), "b": np.arange(100.0)})
     model = HistGradientBoostingClassifier(max_iter=2, categorical_features="from_dtype").fit(table, [0, 1] * 50)
 

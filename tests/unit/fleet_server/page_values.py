@@ -28,13 +28,13 @@ from fleet_server.read_models import (
     NeedsYou,
     OverviewView,
     Progress,
-    RegistryNote,
     ReleaseRow,
     RolloutRow,
     RolloutView,
     WaveMember,
     WaveView,
 )
+from fleet_server.read_registry import RegistryNote
 
 NOW = datetime(2026, 11, 23, 14, 32, 6, tzinfo=UTC)
 OPERATOR_TOKEN = "eft_invented-operator"

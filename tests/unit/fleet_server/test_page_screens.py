@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 import fleet_server.page
 from fleet_server.auth import SESSION_COOKIE
-from fleet_server.read_models import RegistryNote
+from fleet_server.read_registry import RegistryNote
 from tests.unit.fleet_server import page_values as values
 
 SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large",
