@@ -18,7 +18,7 @@ from edgefleet.errors import VerdictError
 from edgefleet.package import ModelPackage
 from tests.unit.converter.converter_packages import PARITY, digits, package
 
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.conversions]
 
 # In a process of its own: TensorFlow warns when imported, and its threads would stay for all other tests.
 MAKE = """
