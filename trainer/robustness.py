@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.checks import Checks
 from edgefleet.manifest import Input
 from trainer.answers import Answers
 from trainer.bootstrap import Interval, paired_interval
@@ -136,10 +137,8 @@ def _deviation(x: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.floa
 
 def _within(x: NDArray[np.float32], inputs: Sequence[Input]) -> NDArray[np.float32]:
     """Inside the ranges whose rows a device would refuse or clip: what is measured must be able to happen."""
-    keeps = [column.range_policy != "count" for column in inputs]
-    low = np.array([-np.inf if column.low is None or not k else column.low for column, k in zip(inputs, keeps, strict=True)], np.float32)
-    high = np.array([np.inf if column.high is None or not k else column.high for column, k in zip(inputs, keeps, strict=True)], np.float32)
-    return np.clip(x, low, high)
+    rules = Checks(list(inputs))
+    return np.clip(x, rules.admit_low, rules.admit_high)
 
 
 def _stuck(x: NDArray[np.float32], inputs: Sequence[Input], place: int) -> float:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.cleaned import rows_may_miss
 from converter.cores import Core, Distance, Trees
 from converter.cores.reading import FAMILIES, core_of
 from converter.targets import Made, answer, job_of
@@ -82,8 +83,6 @@ def _sizes(written: Written) -> dict[str, Any]:
 
 
 def _takes_missing(package: ModelPackage, core: Core) -> bool:
-    from converter.to_tflite.make import rows_may_miss
-
     head = core.head
     fills = isinstance(head, Trees) or (isinstance(head, Distance) and head.fill is not None) or core.front is not None
     return fills or not rows_may_miss(package, package.steps())

@@ -6,8 +6,7 @@ TensorFlow is imported in these functions only. One thread: two add in another o
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
+from converter.cleaned import rows_may_miss
 from converter.cores import Core, Distance, Trees
 from converter.targets import Job, Made, answer, job_of
 from converter.to_tflite.flat import checked_operators
@@ -15,7 +14,6 @@ from converter.to_tflite.graph import reason_of, to_tflite
 from converter.to_tflite.half import half
 from edgefleet.errors import VerdictError
 from edgefleet.package import ModelPackage, read_npz
-from edgefleet.steps import Steps
 
 TARGETS: Final = ("tflite-fp32", "tflite-fp16")
 # Families of the trainer with a core; "pipeline" has one if its stages are simple, which only reading it tells.
@@ -149,20 +147,3 @@ def _write(asked: Job, graph: bytes, notes: list[str], *, takes_missing: bool, t
 
 def _network_notes(package: ModelPackage) -> list[str]:
     return ["The calibrator is part of the graph."] if "calibrator.json" in package.index.files else []
-
-
-def rows_may_miss(package: ModelPackage, steps: Steps, front: Steps | None = None) -> bool:
-    """Whether some row that the schema allows still misses a value behind the steps and a pipeline's own.
-
-    Every cleaned column derives from one input, so three rows show it: all that may be missing is, every category is unseen, all is 0.
-    """
-    inputs = package.inputs()
-    absent = [np.nan if column.missing else 0.0 for column in inputs]
-    unseen = [-1.0 if column.kind == "category" else 0.0 for column in inputs]
-    probes = np.array([absent, unseen, [0.0] * len(inputs)], np.float32)
-    if package.index.window_rows > 1:
-        probes = np.repeat(probes[:, None, :], package.index.window_rows, axis=1)
-    cleaned = steps.run(probes)
-    if front is not None:
-        cleaned = front.run(cleaned.reshape(len(cleaned), -1))
-    return bool(np.isnan(cleaned).any())

@@ -53,10 +53,9 @@ def report(project_dir: Path, changes: tuple[str, ...], output: Path) -> None:
 
     Exit codes: 0 written, 3 the project or its rows cannot be used.
     """
-    from trainer.report.data_report import write_data_report
-
     from trainer.load import load_rows
     from trainer.project import load_project
+    from trainer.report.data_report import write_data_report
     from trainer.sources import read_table
 
     project = load_project(project_dir, changes)

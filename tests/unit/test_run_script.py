@@ -67,19 +67,29 @@ def test_a_missing_venv_module_is_explained(bare_path: Path, tmp_path: Path) -> 
     assert "apt-get install python3-venv" in result.stderr
 
 
-def test_a_finished_setup_does_nothing_and_works_from_any_directory(tmp_path: Path) -> None:
+def finished_setup(tmp_path: Path, extras: str, tools: dict[str, int]) -> Path:
+    """An environment that needs no installation; each tool says its name and ends with the given code."""
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
-    (venv / "bin" / "python").write_text('#!/bin/sh\necho "python $*"\n')
-    (venv / "bin" / "python").chmod(0o755)
-    inputs = b"train,keras,convert,server,demo\n" + (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
+    for name, code in tools.items():
+        (venv / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*"\nexit {code}\n')
+        (venv / "bin" / name).chmod(0o755)
+    inputs = f"{extras}\n".encode() + (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
     stamp = subprocess.run(["cksum"], input=inputs, capture_output=True, check=True).stdout.decode().replace(" ", "").strip()
     (venv / ".edgefleet-stamp").write_text(stamp + "\n")
+    return venv
+
+
+def test_a_finished_setup_does_nothing_and_works_from_any_directory(tmp_path: Path) -> None:
+    venv = finished_setup(tmp_path, "train,keras,convert,server,demo", {"python": 0})
     result = run("demo", "--headless", "--seed", "3", cwd=tmp_path, EDGEFLEET_VENV=str(venv))
     assert (result.returncode, result.stdout, result.stderr) == (0, "python -m edgefleet demo --headless --seed 3\n", "")
 
 
-def test_constraints_name_versions_and_no_addresses() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
-    assert all("==" in line for line in lines)
-    assert not any("://" in line or " @ " in line for line in lines)
+@pytest.mark.parametrize("failing", ["ruff", "mypy", "lint-imports", "python"])
+def test_a_check_that_fails_ends_the_tests(failing: str, tmp_path: Path) -> None:
+    order = ["ruff", "mypy", "lint-imports", "python"]
+    venv = finished_setup(tmp_path, "all,dev", {name: 7 if name == failing else 0 for name in order})
+    result = run("test", cwd=tmp_path, EDGEFLEET_VENV=str(venv))
+    assert result.returncode == 7
+    assert [name for name in order if f"{name} " in result.stdout] == order[: order.index(failing) + 1]
