@@ -4,11 +4,12 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from converter.budgets import Budget, Taken, budgets
 from converter.building import Built, Plan, build
 from converter.card import card_text
 from converter.comparing import Comparison, Truth, compare, golden_failures, spread_of
@@ -24,6 +25,7 @@ from converter.write import Content, bundle_files, package_gates, write_bundle
 from edgefleet.bundle import Bundle
 from edgefleet.errors import VerdictError
 from edgefleet.intervals import wilson
+from edgefleet.manifest import Runtime
 from edgefleet.package import ModelPackage, Rows
 
 PARITY_TIMEOUT_S: Final = 600.0
@@ -43,6 +45,8 @@ class VariantReport:
         found: Comparison with the original, None when it could not be run.
         cost: What it costs on this machine, None when it could not be run.
         facts: What its writer says: calibration rows, layers kept float ...
+        runtime: What it needs.
+        budgets: The declared budgets, judged; empty when it could not be run.
     """
 
     name: str
@@ -54,6 +58,13 @@ class VariantReport:
     found: Comparison | None = None
     cost: Cost | None = None
     facts: dict[str, Any] | None = None
+    runtime: Runtime = "onnxruntime"
+    budgets: list[Budget] = field(default_factory=list)
+
+    @property
+    def taken(self) -> Taken | None:
+        """What it takes, None when it could not be run."""
+        return None if self.cost is None else Taken(self.runtime, self.size_bytes, self.cost, self.facts)
 
     @property
     def agreement(self) -> tuple[float, float] | None:
@@ -70,11 +81,12 @@ class VariantReport:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A bundle and how each target fared."""
+    """A bundle and how each target fared; `notes` are the writers' sentences."""
 
     bundle: Bundle
     folder: Path
     reports: list[VariantReport]
+    notes: tuple[str, ...] = ()
 
 
 class NoVariantLeft(VerdictError):
@@ -134,7 +146,7 @@ def convert_with_report(package: ModelPackage | Path | str, wishes: Wishes | Non
     opened = package if isinstance(package, ModelPackage) else ModelPackage.open(package)
     settings = declared(opened)
     recipes = choose(opened, wishes.targets, settings.targets)
-    folder = Path(wishes.output) if wishes.output is not None else opened.folder.parent / f"{opened.folder.name}-bundle"
+    folder = bundle_folder(opened, wishes.output)
     limits = wishes.limits if wishes.limits is not None else settings.limits
     rows = settings.calibration_rows if wishes.calibration_rows is None else wishes.calibration_rows
     with tempfile.TemporaryDirectory(prefix="edgefleet-convert-") as work:
@@ -144,6 +156,11 @@ def convert_with_report(package: ModelPackage | Path | str, wishes: Wishes | Non
         if kept is not None:
             kept.prune()
         return prove(plan, built, folder, limits)
+
+
+def bundle_folder(package: ModelPackage, output: Path | str | None) -> Path:
+    """Where the bundle goes: `output`, else `<package>-bundle` beside the package."""
+    return Path(output) if output is not None else package.folder.parent / f"{package.folder.name}-bundle"
 
 
 def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
@@ -162,7 +179,7 @@ def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
         graph = built.graphs.get(recipe.target)
         if graph is None:
             reason = f"not converted: {built.failed.get(recipe.target, 'no reason given')}"
-            reports.append(VariantReport(recipe.target, "fail", False, reason, []))
+            reports.append(VariantReport(recipe.target, "fail", False, reason, [], runtime=recipe.runtime))
             continue
         plan.progress(f"parity of {recipe.target}", "started")
         mixed = mix(plan, recipe, Mixed(graph, proof.judge(recipe, graph, built)), lambda r, g: proof.judge(r, g, built))
@@ -176,7 +193,7 @@ def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
     unexplained = frozenset(report.name for report in reports if not report.explained)
     content = Content(package, kept, built, proof.spread(built.parity), unexplained, gates, card_text(package, reports, built.notes))
     bundle = write_bundle(folder, bundle_files(content), _measured(reports))
-    return Conversion(bundle, folder, reports)
+    return Conversion(bundle, folder, reports, built.notes)
 
 
 @dataclass(frozen=True)
@@ -205,16 +222,18 @@ class Proof:
             done = run_isolated(measure, job, timeout_s=PARITY_TIMEOUT_S)
         except ChildFailed as err:
             gate = Gate("C1", "fail", f"the device's scorer did not run it: {err.reason}", variant=recipe.target)
-            return VariantReport(recipe.target, "fail", False, gate.sentence, [gate], size, facts=graph.made.facts)
+            return VariantReport(recipe.target, "fail", False, gate.sentence, [gate], size, facts=graph.made.facts, runtime=recipe.runtime)
         answers = {name: read_answers(Path(path)) for name, path in done.pop("answers").items()}
         cost = Cost(**done)
         parity = self._truth(built.parity, self.package.rows("parity"), spread)
         golden = self._truth(built.golden, self.package.rows("golden"), spread)
         found = compare(parity, answers["parity"], recipe.bounds.same_value)
         failures = Golden(*golden_failures(golden, answers["golden"], recipe.tolerance().tie_margin))
-        gates = overrule(judge(recipe, found, failures, cost, size, self.limits), self.package.index.overrides)
+        facts = graph.made.facts
+        gates = overrule(judge(recipe, found, failures, cost, size, self.limits, facts), self.package.index.overrides)
         verdict, reason, kept = decide(gates, self.limits)
-        return VariantReport(recipe.target, verdict, kept, reason, gates, size, found, cost, graph.made.facts)
+        declared = budgets(Taken(recipe.runtime, size, cost, facts), self.limits)
+        return VariantReport(recipe.target, verdict, kept, reason, gates, size, found, cost, facts, recipe.runtime, declared)
 
     def _truth(self, original: Original, rows: Rows, spread: float) -> Truth:
         index = self.package.index
@@ -222,8 +241,12 @@ class Proof:
         return Truth(index.task, original, rows.label, rows.slice, index.threshold, positive, spread)
 
 
+def host() -> dict[str, Any]:
+    """The machine that measures."""
+    return {"machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count() or 0, "python": platform.python_version()}
+
+
 def _measured(reports: list[VariantReport]) -> dict[str, Any]:
     costs = {report.name: report.cost.__dict__ for report in reports if report.cost is not None and report.kept}
-    host = {"machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count() or 0, "python": platform.python_version()}
     now = datetime.now(UTC).replace(microsecond=0).isoformat()
-    return {"format_version": 1, "host": host, "measured_at": now, "variants": costs}
+    return {"format_version": 1, "host": host(), "measured_at": now, "variants": costs}

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from converter.gates import Limits
+from converter.profiles import profile_of
 from edgefleet.errors import ArtifactError
 from edgefleet.package import ModelPackage
 
@@ -25,6 +26,7 @@ class _Device(msgspec.Struct):
     latency_p95_ms: float | None = None
     size_bytes: int | None = None
     memory_bytes: int | None = None
+    profile: str = ""
 
 
 class _Explain(msgspec.Struct):
@@ -64,11 +66,12 @@ def declared(package: ModelPackage) -> Declared:
 
     Raises:
         ArtifactError: provenance.json is damaged.
+        ConfigError: The device profile is unknown.
     """
     try:
         project = msgspec.json.decode(package.read("provenance.json"), type=_Provenance).project
     except msgspec.DecodeError as err:
         raise ArtifactError(f"{package.folder}/provenance.json: {str(err)[:200]}; train again") from err
-    device = project.device
-    limits = Limits(device.size_bytes, device.latency_p95_ms, device.memory_bytes, frozenset(project.gates.allow_inconclusive))
+    device, allowed = project.device, frozenset(project.gates.allow_inconclusive)
+    limits = Limits(device.size_bytes, device.latency_p95_ms, device.memory_bytes, allowed, profile_of(device.profile))
     return Declared(project.convert.targets, limits, project.explain.method, project.convert.calibration_rows)

@@ -3,9 +3,13 @@
 Judged are one-sided 95 % bounds where rows are a sample. `inconclusive` means that the rows do not suffice to say yes or no.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from converter.budgets import Budget, Taken, budgets
+from converter.budgets import Limits as Limits
 from converter.comparing import Comparison, Drop
 from converter.explain.fidelity import Judged, judge_fidelity
 from converter.parity import Cost
@@ -27,23 +31,6 @@ _SAME: Final = {"classification": "class", "regression": "value", "anomaly": "sc
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the project declares beside the fixed limits; None means not declared.
-
-    Attributes:
-        size_bytes: Largest graph file.
-        latency_p95_ms: Largest 95th percentile of one row on the converting machine.
-        memory_bytes: Largest peak resident memory of a process that scores.
-        allow_inconclusive: Gates that may be inconclusive: too few rows to prove or refute them do not keep a variant out.
-    """
-
-    size_bytes: int | None = None
-    latency_p95_ms: float | None = None
-    memory_bytes: int | None = None
-    allow_inconclusive: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
 class Gate:
     """One verdict; `host_bound` values stay out of the bundle's listed files, which must not depend on clock or host."""
 
@@ -61,7 +48,7 @@ class Gate:
     def as_entry(self) -> dict[str, Any]:
         """The entry in gates.json; errors are rounded, because their last digits differ from one CPU to another."""
         value = None if self.host_bound or self.value is None else float(f"{self.value:.2g}") if self.gate in ("C2", "X2") else self.value
-        sentence = "measured on the converting machine: see measured.json" if self.host_bound and self.value is not None else self.sentence
+        sentence = "measured on the converting machine: see measured.json" if self.host_bound else self.sentence
         return {
             "gate": self.gate, "variant": self.variant, "verdict": self.verdict, "value": value, "limit": self.limit, "n": self.n,
             "low": self.low, "high": self.high, "sentence": sentence,
@@ -76,15 +63,18 @@ class Golden:
     flips: int
 
 
-def judge(recipe: Recipe, found: Comparison, golden: Golden, cost: Cost, size_bytes: int, limits: Limits) -> list[Gate]:
-    """Every gate of one variant, in order."""
+def judge(
+    recipe: Recipe, found: Comparison, golden: Golden, cost: Cost, size_bytes: int, limits: Limits, facts: Mapping[str, Any] | None = None
+) -> list[Gate]:
+    """Every gate of one variant, in order; `facts` are what its writer said."""
+    declared = budgets(Taken(recipe.runtime, size_bytes, cost, facts), limits)
     gates = [
         _agreement(recipe, found),
         _error(recipe, found, golden),
         _drop(recipe, found),
         _worst_slice(recipe, found),
-        _size(size_bytes, limits),
-        _cost(cost, limits),
+        _size(size_bytes, declared),
+        _cost(declared),
         *_explanation(cost),
     ]
     return [replace(gate, variant=recipe.target) for gate in gates]
@@ -201,24 +191,25 @@ def _points(found: Comparison, value: float) -> str:
     return f"{100 * value:.3g} {'%' if found.metric == 'rmse' else 'points'}"
 
 
-def _size(size_bytes: int, limits: Limits) -> Gate:
-    if limits.size_bytes is None:
+def _size(size_bytes: int, declared: list[Budget]) -> Gate:
+    budget = next((budget for budget in declared if budget.name == "size"), None)
+    if budget is None:
         return Gate("C5", "skipped", "no size budget is declared", float(size_bytes))
-    verdict: Verdict = "pass" if size_bytes <= limits.size_bytes else "fail"
-    return Gate("C5", verdict, f"{size_bytes} bytes, limit {limits.size_bytes} bytes", float(size_bytes), float(limits.size_bytes))
+    return Gate("C5", budget.verdict, budget.sentence, budget.value, budget.limit)
 
 
-def _cost(cost: Cost, limits: Limits) -> Gate:
-    declared, worst = [], 0.0
-    if limits.latency_p95_ms is not None:
-        declared.append(f"p95 latency {cost.latency_p95_ms:.3f} ms, limit {limits.latency_p95_ms:g} ms")
-        worst = max(worst, cost.latency_p95_ms / limits.latency_p95_ms)
-    if limits.memory_bytes is not None:
-        declared.append(f"peak memory {cost.memory_peak_bytes} bytes, limit {limits.memory_bytes} bytes")
-        worst = max(worst, cost.memory_peak_bytes / limits.memory_bytes)
-    if not declared:
+def _cost(declared: list[Budget]) -> Gate:
+    """Latency and memory as one gate: value and limit are of what is used most of its budget."""
+    judged = [budget for budget in declared if budget.name != "size"]
+    if not judged:
         return Gate("C6", "skipped", "no latency or memory budget is declared")
-    return Gate("C6", "pass" if worst <= 1 else "fail", ", ".join(declared), worst, 1.0, host_bound=True)
+    sentence = ", ".join(budget.sentence for budget in judged)
+    if all(budget.verdict == "skipped" for budget in judged):
+        return Gate("C6", "skipped", sentence)
+    worst = max(math.inf if budget.value is None else budget.value / budget.limit for budget in judged)
+    verdict: Verdict = "fail" if any(budget.verdict == "fail" for budget in judged) else "pass"
+    # The share of a budget whose value nobody knows is no number.
+    return Gate("C6", verdict, sentence, worst if math.isfinite(worst) else None, 1.0, host_bound=True)
 
 
 def _explanation(cost: Cost) -> list[Gate]:

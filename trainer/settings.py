@@ -17,6 +17,10 @@ LATER_TABLES: Final = ("rollout", "retrain")
 Metric = Literal[
     "accuracy", "balanced_accuracy", "f1", "auc", "average_precision", "log_loss", "brier", "mean_cost", "rmse", "mae", "r2"
 ]  # fmt: skip
+# Named and described in the converter's table of device profiles; a test holds the two together.
+DeviceProfile = Literal[
+    "", "cortex-m4", "esp32-s3", "cortex-m7", "raspberry-pi-zero-2", "raspberry-pi-4", "raspberry-pi-5", "intel-n100", "x86-server"
+]  # fmt: skip
 GoalTask = Literal["classification", "regression", "anomaly", "rul"]
 
 
@@ -229,17 +233,20 @@ class Explain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Budgets of the device; None is no limit.
+    """Budgets of the device; None is no limit. Variants that exceed one are not in the bundle (gates C5 and C6).
 
     Attributes:
-        latency_p95_ms: 95th percentile of one answer's time.
+        latency_p95_ms: 95th percentile of one answer's time, measured on the converting machine, or estimated for `profile`.
         size_bytes: Of a variant's file.
-        memory_bytes: Peak memory of the scorer above its start.
+        memory_bytes: Peak resident memory of the process that scores, measured on the converting machine, or estimated for `profile`.
+        profile: Kind of device that latency and memory are estimated for, see "Device classes" in conversion.md; empty: the converting
+            machine itself.
     """
 
     latency_p95_ms: float | None = None
     size_bytes: int | None = None
     memory_bytes: int | None = None
+    profile: DeviceProfile = ""
 
 
 class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

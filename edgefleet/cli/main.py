@@ -23,7 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "validate": ("edgefleet.cli.validate", "validate", "Run a model package's gates again on new rows."),
     "convert": ("edgefleet.cli.convert", "convert", "Convert a model package into a bundle and prove every variant."),
     "export": ("edgefleet.cli.export", "export", "Hand a project or package to another system (Kubeflow Pipelines, MLflow)."),
-    "bundle": ("edgefleet.cli.convert", "bundle", "Show or verify a bundle."),
+    "bundle": ("edgefleet.cli.bundle", "bundle", "Show, verify or compare bundles."),
     "push": ("edgefleet.cli.fleet", "push", "Send a bundle to the fleet server as a release."),
     "serve": ("edgefleet.cli.serve", "serve", "Run the fleet server: API, page, ingest and scheduler."),
     "enroll": ("edgefleet.cli.fleet", "enroll", "Enrol a device and write its identity folder."),

@@ -21,7 +21,7 @@ from converter.recipes import RECIPES
 from converter.workshop import Graph
 from device_agent.scorer import Scorer
 from edgefleet.bundle import Bundle
-from edgefleet.cli.convert import bundle as bundle_command
+from edgefleet.cli.bundle import bundle as bundle_command
 from edgefleet.cli.convert import convert as convert_command
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, ConfigError, MissingPartError, VerdictError

@@ -1,0 +1,143 @@
+"""Which variants nobody beats in size, latency and metric, and which one each class of devices should take, with the reason. Pure."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from converter.estimates import Estimate
+from converter.profiles import CLASSES, Aim, DeviceClass
+from edgefleet.manifest import Runtime
+
+# Two medians of the same program differ by so much from run to run.
+LATENCY_NOISE: Final = 1.05
+_SAME_ERROR: Final = 1e-5
+
+
+@dataclass(frozen=True)
+class Point:
+    """A variant that is in the bundle.
+
+    Attributes:
+        name: Of the variant.
+        runtime: What it needs.
+        size_bytes: Of the graph, of C source its constants.
+        latency_ms: Median of one row on the measuring machine.
+        loss: How much worse the metric is than the original's, at least 0; NaN where the rows do not say.
+        error: Largest error of an answer: decides between variants that are equal in everything else.
+        memory_bytes: Peak of a process that scores on the measuring machine.
+        estimates: By name of a device profile; without those that cannot run it.
+    """
+
+    name: str
+    runtime: Runtime
+    size_bytes: int
+    latency_ms: float
+    loss: float
+    error: float
+    memory_bytes: int
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a class of devices should take.
+
+    Attributes:
+        device_class: The class.
+        variant: Name of the variant, None where none can run or fits.
+        reason: One sentence.
+        estimate: Of the variant on the class's profile, or None.
+    """
+
+    device_class: DeviceClass
+    variant: str | None
+    reason: str
+    estimate: Estimate | None = None
+
+
+def front(points: Sequence[Point]) -> list[str]:
+    """Names of the variants on the Pareto front of size, latency and metric, in the given order.
+
+    A variant is off the front when another is no worse in all three and better in one; latencies within 5 % are the same. Sizes and losses
+    are compared exactly, therefore two variants can never beat each other.
+
+    >>> small = Point("int8", "litert", 4000, 0.020, 0.001, 0.1, 50)
+    >>> exact = Point("fp32", "litert", 9000, 0.0201, 0.0, 1e-7, 50)
+    >>> large = Point("other", "litert", 9500, 0.020, 0.0, 1e-7, 50)
+    >>> front([small, exact, large])
+    ['int8', 'fp32']
+    """
+    return [point.name for point in points if not any(_beats(other, point) for other in points)]
+
+
+def _beats(one: Point, other: Point) -> bool:
+    loss, theirs = _known(one.loss), _known(other.loss)
+    no_worse = one.size_bytes <= other.size_bytes and one.latency_ms <= other.latency_ms * LATENCY_NOISE and loss <= theirs
+    return no_worse and (one.size_bytes < other.size_bytes or one.latency_ms * LATENCY_NOISE < other.latency_ms or loss < theirs)
+
+
+def _known(loss: float) -> float:
+    """The rows know the metric of all variants or of none, so that an unknown one compares as no loss."""
+    return 0.0 if math.isnan(loss) else loss
+
+
+def propose(points: Sequence[Point]) -> list[Proposal]:
+    """The best variant for each class of devices."""
+    return [_proposal(device_class, points) for device_class in CLASSES.values()]
+
+
+def _proposal(device_class: DeviceClass, points: Sequence[Point]) -> Proposal:
+    there = [point for point in points if device_class.profile in point.estimates]
+    needed = " or ".join(_RUNTIMES[runtime] for runtime in device_class.runtimes)
+    if not there:
+        return Proposal(device_class, None, f"no variant of the bundle runs on {needed}")
+    fitting = [point for point in there if not point.estimates[device_class.profile].misfit]
+    if not fitting:
+        misfits = "; ".join(f"{point.name}: {point.estimates[device_class.profile].misfit}" for point in there)
+        return Proposal(device_class, None, f"none fits, as estimated: {misfits}")
+    left, steps = fitting, []
+    for aim, factor in device_class.aims:
+        kept = _best(left, aim, factor)
+        if len(kept) < len(left):
+            steps.append(_said(aim, factor, kept, left))
+        left = kept
+    chosen = left[0]
+    if len(fitting) == 1:
+        reason = f"the only one that runs on {needed}" + ("" if len(there) == 1 else " and fits")
+    else:
+        reason = f"of {len(fitting)} that run on {needed}: {', then '.join(steps) or 'all are alike, the first'}"
+    return Proposal(device_class, chosen.name, reason, chosen.estimates[device_class.profile])
+
+
+_RUNTIMES: Final[dict[Runtime, str]] = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "c": "compiled C"}
+_VALUES: Final[dict[Aim, Callable[[Point], float]]] = {
+    "size": lambda point: point.size_bytes,
+    "latency": lambda point: point.latency_ms,
+    "memory": lambda point: point.memory_bytes,
+    # Below it lie the last bits of float32, which say nothing.
+    "error": lambda point: max(point.error, _SAME_ERROR),
+}
+
+
+def _best(points: list[Point], aim: Aim, factor: float) -> list[Point]:
+    values = [_VALUES[aim](point) for point in points]
+    limit = min(values) * factor
+    return [point for point, value in zip(points, values, strict=True) if value <= limit]
+
+
+def _said(aim: Aim, factor: float, kept: list[Point], before: list[Point]) -> str:
+    """One step in words, with the figures that decided."""
+    best = min(kept, key=_VALUES[aim])
+    lost = min((point for point in before if point not in kept), key=_VALUES[aim])
+    most = {"size": "smallest", "latency": "fastest", "memory": "least memory", "error": "nearest to the original"}[aim]
+    about = "" if factor == 1.0 else f" within {100 * (factor - 1):.0f} %" if factor < 2 else f" within a factor of {factor:g}"
+    return f"{most}{about} ({_figure(aim, best)} against {_figure(aim, lost)} of {lost.name})"
+
+
+def _figure(aim: Aim, point: Point) -> str:
+    if aim == "latency":
+        return f"{point.latency_ms:.3g} ms here"
+    if aim == "memory":
+        return f"{point.memory_bytes / 1e6:.0f} MB"
+    return f"{point.size_bytes / 1e3:.3g} kB" if aim == "size" else f"largest error {point.error:.1e}"
