@@ -92,12 +92,14 @@ def budgets(taken: Taken, limits: Limits) -> list[Budget]:
     there = None if profile is None else taken.on(profile)
     if limits.size_bytes is not None:
         judged.append(_judged("size", "bytes", taken.size_bytes, limits.size_bytes, None))
+    # A device that cannot run the variant has no budget for it.
+    runs = profile is None or there is not None
+    cost = taken.cost if there is None else there
     if limits.latency_p95_ms is not None:
-        value = taken.cost.latency_p95_ms if profile is None else there and there.latency_p95_ms
-        judged.append(_judged("latency p95", "ms", value, limits.latency_p95_ms, profile, runs=profile is None or there is not None))
+        judged.append(_judged("latency p95", "ms", cost.latency_p95_ms, limits.latency_p95_ms, profile, runs=runs))
     if limits.memory_bytes is not None:
-        value = taken.cost.memory_peak_bytes if profile is None else there and there.memory_bytes
-        judged.append(_judged("memory", "bytes", value, limits.memory_bytes, profile, runs=profile is None or there is not None))
+        memory = taken.cost.memory_peak_bytes if there is None else there.memory_bytes
+        judged.append(_judged("memory", "bytes", memory, limits.memory_bytes, profile, runs=runs))
     return judged
 
 

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from converter.report import write_conversion_report
+from tests.unit.converter.conversions import full_story, refused_story
 from tests.unit.trainer.report_records import full_record, invented_project, invented_rows
 from trainer.report.card import card_html
 from trainer.report.compare import write_comparison
@@ -18,7 +20,7 @@ from trainer.report.run_report import write_run_report
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
-KINDS = ("run", "data", "compare", "card", "empty")
+KINDS = ("run", "data", "compare", "card", "empty", "conversion", "refused")
 # Text of a chart that leaves its drawing would be cut by its edge.
 CUT = """() => [...document.querySelectorAll('figure svg[role=img]')].flatMap(svg => { const box = svg.getBoundingClientRect();
   return [...svg.querySelectorAll('text')].filter(t => { const r = t.getBoundingClientRect();
@@ -50,6 +52,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run_report(full_record(), folder / "run.html")
     write_run_report({}, folder / "empty.html")
     write_comparison([full_record(), full_record() | {"id": "r-2"}], folder / "compare.html")
+    write_conversion_report(full_story(), folder / "conversion.html")
+    write_conversion_report(refused_story(), folder / "refused.html")
     (folder / "card.html").write_text(card_html(full_record()), "utf-8")
     return folder
 
