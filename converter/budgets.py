@@ -58,7 +58,7 @@ class Budget:
         shown = "unknown" if self.value is None else f"{self.value:.3f}" if self.unit == "ms" else f"{self.value:.0f}"
         what = {"size": "", "latency p95": "p95 latency ", "memory": "peak memory "}[self.name]
         if self.verdict == "skipped":
-            return f"{what}is not judged: {self.profile} cannot run this variant"
+            return f"{what}is not judged: its runtime is not meant for {self.profile}"
         about = f", estimated for {self.profile}" if self.profile else ""
         limit = f"{self.limit:g}" if self.unit == "ms" else f"{self.limit:.0f}"
         return f"{what}{shown} {self.unit}{about}, limit {limit} {self.unit}"

@@ -140,4 +140,4 @@ def _figure(aim: Aim, point: Point) -> str:
         return f"{point.latency_ms:.3g} ms here"
     if aim == "memory":
         return f"{point.memory_bytes / 1e6:.0f} MB"
-    return f"{point.size_bytes / 1e3:.3g} kB" if aim == "size" else f"largest error {point.error:.1e}"
+    return f"{point.size_bytes / 1e3:.3g} kB" if aim == "size" else f"error {point.error:.1e}"

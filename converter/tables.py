@@ -85,24 +85,19 @@ def _reasons(variants: Sequence[dict[str, Any]]) -> str:
 
 
 def _budgets(variants: Sequence[dict[str, Any]]) -> str:
-    rows = [
-        [
-            variant["name"],
-            budget["name"],
-            _amount(budget["value"], budget),
-            _amount(budget["limit"], budget),
-            _basis(budget),
-            budget["verdict"],
-        ]
-        for variant in variants
-        for budget in variant["budgets"]
-    ]
-    return table(["variant", "budget", "value", "limit", "value is", "verdict"], rows) if rows else ""
+    """One line a variant, one column a budget."""
+    judged = [variant for variant in variants if variant["budgets"]]
+    if not judged:
+        return ""
+    # All variants are held against the same budgets.
+    header = [f"{budget['name']}, limit {_amount(budget['limit'], budget)} ({_basis(budget)})" for budget in judged[0]["budgets"]]
+    rows = [[variant["name"], *(f"{_amount(b['value'], b)} {b['verdict']}" for b in variant["budgets"])] for variant in judged]
+    return table(["budgets", *header], rows)
 
 
 def _basis(budget: dict[str, Any]) -> str:
     if budget["profile"]:
-        return f"an estimate for {budget['profile']}"
+        return f"estimate for {budget['profile']}"
     return "counted" if budget["name"] == "size" else "measured here"
 
 
@@ -148,7 +143,7 @@ def _bytes(value: float | None) -> str:
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if value < 1 else f"{value:.4g}"
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _error(value: float | None) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.figures import Outcome, as_document
-from converter.report import sections
+from converter.report import sections, variants
 from edgefleet.report.markup import EMPTY, Html, join
 from edgefleet.report.page import Section, page, write_page
 from edgefleet.report.parts import banner, code, note, pairs, paragraph
@@ -66,9 +66,9 @@ def conversion_page(story: Story) -> Html:
         (
             "Which variant for which device",
             "Times and memory of a class are estimates from this machine's figures.",
-            sections.devices(found),
+            variants.devices(found),
         ),
-        ("Variants", "", sections.variants(document)),
+        ("Variants", "", variants.variants(document)),
         ("Refused or open", "", sections.refused(found)),
         ("Budgets of the device", "", sections.declared_budgets(found)),
         ("Gates", "One-sided 95 % bounds are judged; a variant outside its limit is not in the bundle.", sections.gates(found)),

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from edgefleet.report.markup import Html, element, join, text
 from edgefleet.report.numbers import duration, size
-from edgefleet.report.svg import Scale, around, at, figure, label, legend, path, polyline
+from edgefleet.report.svg import Scale, around, at, figure, label, legend, path
 
 WIDTH: Final = 720.0
 HEIGHT: Final = 380.0
@@ -44,13 +44,16 @@ def pareto_chart(marks: Sequence[Mark]) -> Html:
     marks = [mark for mark in marks if mark.size_bytes > 0 and 0 < mark.latency_ms < math.inf]
     x = Scale(*_limits([mark.size_bytes for mark in marks]), _LEFT, WIDTH - _RIGHT, log=True)
     y = Scale(*_limits([mark.latency_ms for mark in marks]), HEIGHT - _BOTTOM, _TOP, log=True)
-    pieces = [*_axes(x, y), *_front(marks, x, y)]
+    pieces = _axes(x, y)
     taken = [(x(mark.size_bytes) - 6, y(mark.latency_ms) - 6, x(mark.size_bytes) + 6, y(mark.latency_ms) + 6) for mark in marks]
-    for mark in sorted(marks, key=lambda mark: (mark.state != "front", mark.size_bytes)):
+    order = sorted(marks, key=lambda mark: (mark.state != "front", mark.size_bytes))
+    # Leads from names to marks lie under the marks.
+    pieces += [piece for mark in order for piece in _name(mark, x(mark.size_bytes), y(mark.latency_ms), taken)]
+    for mark in order:
         tip = element("title", text(_tip(mark)))
         pieces.append(element("path", tip, d=_shape(mark.state, x(mark.size_bytes), y(mark.latency_ms)), class_=_look(mark)))
-        pieces += _name(mark, x(mark.size_bytes), y(mark.latency_ms), taken)
-    return figure("Size, latency and metric", join(*pieces), _says(marks), width=WIDTH, height=HEIGHT, legend=_legend(marks), wide=True)
+    drawn = figure("Size, latency and metric", join(*pieces), _says(marks), width=WIDTH, height=HEIGHT, legend=_legend(marks), wide=True)
+    return element("div", drawn, class_="plot")
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
@@ -91,13 +94,6 @@ def _axes(x: Scale, y: Scale) -> list[Html]:
     return pieces
 
 
-def _front(marks: Sequence[Mark], x: Scale, y: Scale) -> list[Html]:
-    there = sorted((mark for mark in marks if mark.state == "front"), key=lambda mark: mark.size_bytes)
-    if len(there) < 2:
-        return []
-    return [path(polyline([x(mark.size_bytes) for mark in there], [y(mark.latency_ms) for mark in there]), "l2")]
-
-
 def _shape(state: State, x: float, y: float) -> str:
     """A filled circle on the front, a ring beside it, a cross for refused ones."""
     if state == "refused":
@@ -117,24 +113,22 @@ def _look(mark: Mark) -> str:
 
 
 def _name(mark: Mark, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> list[Html]:
-    """The name and the loss in one line at the first free place around the mark; the tooltip has them where none is free."""
-    words = f"{mark.name} {mark.loss}"
+    """The name and the loss in one line at the nearest free place around the mark; the tooltip has them where none is free."""
+    words = f"{mark.name} {mark.loss}".strip()
     width = len(words) * _SIGN
-    for step in range(5):
-        for place_x, place_y, css in (
-            (x + 9, y + 4 - step * _LINE, "name"),
-            (x + 9, y + 4 + step * _LINE, "name"),
-            (x - 9, y + 4 - step * _LINE, "end name"),
-            (x - 9, y + 4 + step * _LINE, "end name"),
-        ):
-            left = place_x - width if "end" in css else place_x
-            box = (left, place_y - 10, left + width, place_y + 3)
-            inside = box[0] >= _LEFT + 2 and box[2] <= WIDTH - 4 and box[1] >= _TOP - 8 and box[3] <= HEIGHT - _BOTTOM - 2
-            if inside and not any(_overlap(box, other) for other in taken):
+    for step in range(6):
+        for down in (0,) if step == 0 else (-step, step):
+            for css, place in (("name", x + 9), ("end name", x - 9)):
+                left = place if css == "name" else place - width
+                baseline = y + 4 + down * _LINE
+                box = (left, baseline - 9, left + width, baseline + 3)
+                inside = box[0] >= _LEFT + 2 and box[2] <= WIDTH - 4 and box[1] >= _TOP - 8 and box[3] <= HEIGHT - _BOTTOM - 2
+                if not inside or any(_overlap(box, other) for other in taken):
+                    continue
                 taken.append(box)
-                edge = place_x - 2 if "end" not in css else place_x + 2
-                lead = [path(f"M{at(x)} {at(y)}L{at(edge)} {at(place_y - 4)}", "rule")] if step else []
-                return [*lead, label(place_x, place_y, words, css)]
+                edge = place - 2 if css == "name" else place + 2
+                lead = [path(f"M{at(x)} {at(y)}L{at(edge)} {at(baseline - 4)}", "axis")] if step else []
+                return [*lead, label(place, baseline, words, css)]
     return []
 
 

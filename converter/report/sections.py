@@ -1,12 +1,12 @@
-"""The report's tables: variants, gates, budgets, devices, explanations, calibration rows, mixed precision."""
+"""The report's further tables: reasons, budgets, gates, slices, explanations, calibration rows, precision, estimates."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
+from converter.budgets import Budget
 from converter.figures import Outcome
 from converter.gates import Gate
-from converter.profiles import CLASSES, PROFILES
-from converter.report.pareto_chart import Mark, pareto_chart
+from converter.profiles import PROFILES
+from converter.report.variants import time_ms, why
 from edgefleet.report.markup import EMPTY, Html, element, join, text
 from edgefleet.report.numbers import ABSENT, between, duration, number, percent, size
 from edgefleet.report.parts import chip, note, pairs, paragraph, table
@@ -14,133 +14,40 @@ from edgefleet.report.parts import chip, note, pairs, paragraph, table
 _MOST_SLICES: Final = 12
 
 
-def devices(found: Outcome) -> Html:
-    """What each class of devices should take, and why."""
-    rows = []
-    for proposal in found.proposals:
-        estimated = proposal.estimate
-        rows.append(
-            (
-                proposal.device_class.title,
-                element("b", text(proposal.variant)) if proposal.variant else "none",
-                "" if estimated is None else f"about {duration(estimated.latency_p95_ms / 1e3)}",
-                "" if estimated is None else f"about {size(estimated.memory_bytes)}" if estimated.memory_bytes is not None else "not known",
-                PROFILES[proposal.device_class.profile].title,
-                proposal.reason,
-            )
-        )
-    return table(("Device class", "Take", "p95, estimate", "Memory, estimate", "Estimated for", "Why"), rows)
-
-
-def variants(document: dict[str, Any]) -> Html:
-    """The plot, then cost and answers of every variant."""
-    ran = [variant for variant in document["variants"] if variant["latency_p50_ms"] is not None]
-    chart = pareto_chart([_mark(variant) for variant in ran]) if ran else EMPTY
-    return join(chart, _costs(document["variants"]), _answers(ran))
-
-
-def _mark(variant: dict[str, Any]) -> Mark:
-    state = "refused" if not variant["kept"] else "front" if variant["on_front"] else "beaten"
-    worse = None if variant["drop"] is None else variant["drop"] > 0
-    return Mark(variant["name"], variant["size_bytes"], variant["latency_p50_ms"], state, worse, _lost(variant))  # type: ignore[arg-type]
-
-
-def _lost(variant: dict[str, Any]) -> str:
-    """The change of the metric as a word for the plot: minus is worse."""
-    drop = variant["drop"]
-    if drop is None:
-        return ""
-    if drop == 0:
-        return "±0"
-    sign = "\u2212" if drop > 0 else "+"
-    if variant["metric"] == "rmse":
-        sign = "+" if drop > 0 else "\u2212"
-    return f"{sign}{abs(100 * drop):.2g} {_unit(variant)}"
-
-
-def _unit(variant: dict[str, Any]) -> str:
-    return "%" if variant["metric"] == "rmse" else "points"
-
-
-def _costs(listed: Sequence[dict[str, Any]]) -> Html:
-    metric = next((variant["metric"] for variant in listed if variant["metric"]), None) or "metric"
-    rows = [
-        (
-            chip(variant["verdict"] if variant["kept"] else "refused"),
-            variant["name"],
-            "yes" if variant["on_front"] else "",
-            size(variant["size_bytes"] or None),
-            *(_time(variant[name]) for name in ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "batch_row_ms")),
-            ABSENT if variant["value"] is None else f"{variant['value']:.4f}",
-            _paired(variant),
-        )
-        for variant in listed
-    ]
-    change = "Rises by" if metric == "rmse" else "Drops by"
-    header = ("Verdict", "Variant", "Front", "Size", "p50", "p95", "p99", "A row in a batch", metric, f"{change} (95 %)")
-    return table(header, rows, numbers=range(3, 10), caption="Size, latency, metric")
-
-
-def _paired(variant: dict[str, Any]) -> str:
-    if variant["drop"] is None:
-        return "not known" if variant["rows"] else ABSENT
-    value, low, high = (100 * variant[name] for name in ("drop", "drop_low", "drop_high"))
-    return f"{value:.2f} ({low:.2f} to {high:.2f}) {_unit(variant)}".replace("-", "\u2212")
-
-
-def _time(value: float | None) -> str:
-    return duration(None if value is None else value / 1e3)
-
-
-def _answers(ran: Sequence[dict[str, Any]]) -> Html:
-    rows = [
-        (
-            variant["name"],
-            _same(variant),
-            variant["rows"],
-            variant["max_error"],
-            variant["mean_error"],
-            size(variant["memory_peak_bytes"]),
-            _time(variant["cold_start_ms"]),
-            variant["explained"] or ABSENT,
-        )
-        for variant in ran
-    ]
-    header = ("Variant", "Same answer (95 %)", "Rows", "Largest error", "Mean error", "Peak memory", "Cold start", "Explained by")
-    return table(header, rows, numbers=range(1, 7), caption="Answers, memory, start") if rows else EMPTY
-
-
-def _same(variant: dict[str, Any]) -> str:
-    if variant["agreement"] is None:
-        return ABSENT
-    return f"{percent(variant['agreement'])} ({percent(variant['agreement_low'])} to {percent(variant['agreement_high'])})"
-
-
 def refused(found: Outcome) -> Html:
     """Why variants are not in the bundle, or what stays open."""
     rows = [
-        (chip("refused" if not report.kept else report.verdict), report.name, report.reason) for report in found.reports if report.reason
+        (chip("refused" if not report.kept else report.verdict), report.name, why(report.reason))
+        for report in found.reports
+        if report.reason
     ]
     return table(("Verdict", "Variant", "Why"), rows) if rows else EMPTY
 
 
 def declared_budgets(found: Outcome) -> Html:
-    """The device's budgets against what each variant takes."""
+    """The device's budgets against what each variant takes: one line a variant, one column a budget."""
+    judged = [report for report in found.reports if report.budgets]
+    if not judged:
+        return paragraph("The project declares no budget in [device]: nothing is compared.")
+    # All variants are held against the same budgets.
+    header = [f"{b.name}, limit {_amount(b.limit, b.unit)} ({_basis(b)})" for b in judged[0].budgets]
     rows = [
         (
-            chip(budget.verdict),
             report.name,
-            budget.name,
-            ABSENT if budget.value is None else _amount(budget.value, budget.unit),
-            _amount(budget.limit, budget.unit),
-            f"estimate for {budget.profile}" if budget.profile else "counted" if budget.name == "size" else "measured here",
+            *(
+                join(chip(budget.verdict), text("" if budget.value is None else f" {_amount(budget.value, budget.unit)}"))
+                for budget in report.budgets
+            ),
         )
-        for report in found.reports
-        for budget in report.budgets
+        for report in judged
     ]
-    if not rows:
-        return paragraph("The project declares no budget in [device]: nothing is compared.")
-    return table(("Verdict", "Variant", "Budget", "Value", "Limit", "The value is"), rows, numbers=(3, 4))
+    return table(("Variant", *header), rows)
+
+
+def _basis(budget: Budget) -> str:
+    if budget.profile:
+        return f"estimate for {budget.profile}"
+    return "counted" if budget.name == "size" else "measured here"
 
 
 def _amount(value: float, unit: str) -> str:
@@ -158,7 +65,7 @@ def gates(found: Outcome) -> Html:
 
 
 def _gate(gate: Gate) -> tuple[object, ...]:
-    return chip(gate.verdict), gate.gate, gate.value, gate.limit, gate.n, between(gate.low, gate.high), gate.sentence
+    return chip(gate.verdict), gate.gate, gate.value, gate.limit, gate.n, between(gate.low, gate.high), why(gate.sentence)
 
 
 def slices(found: Outcome) -> Html:
@@ -250,26 +157,22 @@ def mixed(found: Outcome) -> Html:
 
 def estimates(document: dict[str, Any]) -> Html:
     """Every variant of the bundle on every device profile: estimates."""
-    rows = [
-        (
-            profile.title,
-            CLASSES[profile.device_class].title,
-            f"{profile.cpu_factor:g} x",
-            variant["name"],
-            f"about {_time(told['latency_p50_ms'])}",
-            f"about {_time(told['latency_p95_ms'])}",
-            ABSENT if told["memory_bytes"] is None else f"about {size(told['memory_bytes'])}",
-            told["misfit"] or "fits",
-        )
-        for profile in PROFILES.values()
-        for variant in document["variants"]
-        if variant["kept"]
-        for told in variant["estimates"]
-        if told["profile"] == profile.name
-    ]
-    header = ("Device", "Class", "Slower by", "Variant", "p50, estimate", "p95, estimate", "Memory, estimate", "Room")
-    words = note("Times are this machine's times the factor, right within about a factor of two: measure on the device before you promise.")
-    return join(table(header, rows, numbers=(2, 4, 5, 6)), words) if rows else EMPTY
+    rows = []
+    for variant in document["variants"]:
+        told = {estimated["profile"]: estimated for estimated in variant["estimates"]}
+        if variant["kept"] and told:
+            memory = next(iter(told.values()))["memory_bytes"]
+            cells = [_estimated(told.get(name)) for name in PROFILES]
+            rows.append((variant["name"], "not known" if memory is None else f"about {size(memory)}", *cells))
+    header = ("Variant", "Memory, estimate", *(f"{name} (x {profile.cpu_factor:g})" for name, profile in PROFILES.items()))
+    lead = "p95 of one row, estimated: this machine's time times the factor, right within about a factor of two. Measure on the device."
+    return join(table(header, rows, numbers=range(1, len(header))), note(lead)) if rows else EMPTY
+
+
+def _estimated(told: dict[str, Any] | None) -> str:
+    if told is None:
+        return ABSENT
+    return "does not fit" if told["misfit"] else f"about {time_ms(told['latency_p95_ms'])}"
 
 
 def host(found: Outcome) -> Html:

@@ -61,7 +61,7 @@ def not_converted(target: str, reason: str) -> VariantReport:
 def full_outcome(limits: Limits | None = None) -> Outcome:
     """Every target, two of them refused, one never made."""
     student = {"cosine": 0.99, "cosine_low": 0.985, "top3": 0.93, "top3_low": 0.91, "r2": 0.97, "covered": 0.94, "rows": 100.0}
-    explained = {"explain_gap": 1e-6, "fidelity": student}
+    explained: dict[str, Any] = {"explain_gap": 1e-6, "fidelity": student}
     integers = compared(worse=4, better=2, max_error=0.06, mean_error=2e-3)
     reports = [
         report("onnx-fp32", 15_633, compared(), cost(0.0210, **explained), limits),

@@ -318,6 +318,14 @@ def test_the_command_prints_one_json_document_and_never_imports_tensorflow(fores
     document = json.loads(done.stdout)
     assert document["bundle"] == str(tmp_path / "bundle")
     assert document["digest"] == Bundle.open(tmp_path / "bundle").digest
+    assert document["report"] == str(tmp_path / "bundle-report.html")
+    assert document["front"] == ["onnx-fp32"]
+    assert [(p["class"], p["variant"]) for p in document["proposals"]] == [
+        ("microcontroller", None), ("small-board", "onnx-fp32"), ("edge-box", "onnx-fp32"),
+    ]  # fmt: skip
+    page = (tmp_path / "bundle-report.html").read_text("utf-8")
+    assert "1 of 1 variants are proven and in the bundle: onnx-fp32." in page
+    assert f"edgefleet convert {forest.folder} --target onnx-fp32 --output {tmp_path / 'bundle'}" in page
     (variant,) = document["variants"]
     assert (variant["name"], variant["verdict"], variant["agreement"], variant["reason"]) == ("onnx-fp32", "pass", 1.0, "")
     assert variant["agreement_low"] > 0.99
@@ -330,8 +338,39 @@ def test_the_list_option_says_what_is_possible(forest: ModelPackage) -> None:
     result = CliRunner().invoke(convert_command, [str(forest.folder), "--list"])
 
     assert result.exit_code == 0, result.output
-    assert "onnx-fp32            yes" in result.output
-    assert "tflite-int8          trees are not quantized" in result.output
+    assert "onnx-fp32            onnxruntime  the model    yes" in result.output
+    assert "tflite-int8          litert       tflite-fp32  no" in result.output
+    assert "trees are not quantized: thresholds would move" in result.output
+
+
+def test_budgets_against_a_profile_refuse_by_the_estimate_and_leave_a_report_and_no_bundle(forest: ModelPackage, tmp_path: Path) -> None:
+    options = [
+        "--target",
+        "onnx-fp32",
+        "--output",
+        str(tmp_path / "bundle"),
+        "--profile",
+        "raspberry-pi-zero-2",
+        "--max-latency-ms",
+        "0.001",
+    ]
+
+    result = CliRunner().invoke(convert_command, [str(forest.folder), *options])
+
+    assert isinstance(result.exception, NoVariantLeft)
+    assert "latency p95, limit 0.001 ms (estimate for raspberry-pi-zero-2)" in result.output
+    assert not (tmp_path / "bundle").exists()
+    page = (tmp_path / "bundle-report.html").read_text("utf-8")
+    assert "no variant is left of 1: no bundle was written." in page
+    assert "--max-latency-ms 0.001 --profile raspberry-pi-zero-2" in page
+
+
+def test_an_unknown_profile_of_the_project_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    wishes = {"device": {"profile": "toaster"}}
+    package = tree_package(tmp_path / "p", fitted(RandomForestClassifier(3, random_state=0)), project=wishes)
+
+    with pytest.raises(ConfigError, match="device profile 'toaster' is unknown: one of cortex-m4"):
+        convert(package, output=tmp_path / "bundle")
 
 
 def test_bundle_show_and_verify(made: Path, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_budget_of_a_device_that_cannot_run_the_variant_is_skipped_with_the_re
 
     assert made.kept is True
     (gate,) = [gate for gate in made.gates if gate.gate == "C6"]
-    assert (gate.verdict, gate.sentence) == ("skipped", "p95 latency is not judged: cortex-m4 cannot run this variant")
+    assert (gate.verdict, gate.sentence) == ("skipped", "p95 latency is not judged: its runtime is not meant for cortex-m4")
 
 
 def test_memory_that_nobody_knows_is_not_within_its_budget() -> None:
