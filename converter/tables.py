@@ -47,7 +47,7 @@ def _costs(variants: Sequence[dict[str, Any]]) -> str:
         [
             variant["name"],
             "*" if variant["on_front"] else "",
-            _bytes(variant["size_bytes"] or None),
+            bytes_text(variant["size_bytes"] or None),
             *(_ms(variant[f"latency_{quantile}_ms"]) for quantile in ("p50", "p95", "p99")),
             _ms(variant["batch_row_ms"]),
             "-" if variant["value"] is None else f"{variant['value']:.4f}",
@@ -71,7 +71,7 @@ def _answers(variants: Sequence[dict[str, Any]]) -> str:
             variant["rows"],
             _error(variant["max_error"]),
             _error(variant["mean_error"]),
-            _bytes(variant["memory_peak_bytes"]),
+            bytes_text(variant["memory_peak_bytes"]),
             "-" if variant["cold_start_ms"] is None else f"{variant['cold_start_ms']:.0f}",
             variant["explained"] or "-",
         ]
@@ -104,7 +104,7 @@ def _basis(budget: dict[str, Any]) -> str:
 def _amount(value: float | None, budget: dict[str, Any]) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g} ms" if budget["unit"] == "ms" else _bytes(value)
+    return f"{value:.4g} ms" if budget["unit"] == "ms" else bytes_text(value)
 
 
 def _proposals(found: Outcome) -> str:
@@ -116,7 +116,7 @@ def _proposals(found: Outcome) -> str:
                 proposal.device_class.title,
                 proposal.variant or "none",
                 "-" if estimated is None else f"~{_ms(estimated.latency_p95_ms)}",
-                "-" if estimated is None else f"~{_bytes(estimated.memory_bytes)}",
+                "-" if estimated is None else f"~{bytes_text(estimated.memory_bytes)}",
                 proposal.device_class.profile,
             ]
         )
@@ -128,10 +128,10 @@ def _wrapped(line: str, indent: str = "    ") -> str:
     return textwrap.fill(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _bytes(value: float | None) -> str:
+def bytes_text(value: float | None) -> str:
     """Decimal units in plain letters.
 
-    >>> [_bytes(value) for value in (812, 15_632, 70_000_000, None)]
+    >>> [bytes_text(value) for value in (812, 15_632, 70_000_000, None)]
     ['812 B', '15.6 kB', '70 MB', '-']
     """
     if value is None:
