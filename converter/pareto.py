@@ -60,7 +60,8 @@ def front(points: Sequence[Point]) -> list[str]:
     """Names of the variants on the Pareto front of size, latency and metric, in the given order.
 
     A variant is off the front when another is no worse in all three and better in one; latencies within 5 % are the same. Sizes and losses
-    are compared exactly, therefore two variants can never beat each other.
+    are compared exactly, therefore two variants can never beat each other. C source is compared with C source only: of it the constants
+    and the function alone are measured, of the others a file and a scorer's call.
 
     >>> small = Point("int8", "litert", 4000, 0.020, 0.001, 0.1, 50)
     >>> exact = Point("fp32", "litert", 9000, 0.0201, 0.0, 1e-7, 50)
@@ -72,6 +73,8 @@ def front(points: Sequence[Point]) -> list[str]:
 
 
 def _beats(one: Point, other: Point) -> bool:
+    if (one.runtime == "c") != (other.runtime == "c"):
+        return False
     loss, theirs = _known(one.loss), _known(other.loss)
     no_worse = one.size_bytes <= other.size_bytes and one.latency_ms <= other.latency_ms * LATENCY_NOISE and loss <= theirs
     return no_worse and (one.size_bytes < other.size_bytes or one.latency_ms * LATENCY_NOISE < other.latency_ms or loss < theirs)
@@ -91,7 +94,7 @@ def _proposal(device_class: DeviceClass, points: Sequence[Point]) -> Proposal:
     there = [point for point in points if device_class.profile in point.estimates]
     needed = " or ".join(_RUNTIMES[runtime] for runtime in device_class.runtimes)
     if not there:
-        return Proposal(device_class, None, f"no variant of the bundle runs on {needed}")
+        return Proposal(device_class, None, f"the bundle has no variant for {needed}")
     fitting = [point for point in there if not point.estimates[device_class.profile].misfit]
     if not fitting:
         misfits = "; ".join(f"{point.name}: {point.estimates[device_class.profile].misfit}" for point in there)
@@ -104,9 +107,9 @@ def _proposal(device_class: DeviceClass, points: Sequence[Point]) -> Proposal:
         left = kept
     chosen = left[0]
     if len(fitting) == 1:
-        reason = f"the only one that runs on {needed}" + ("" if len(there) == 1 else " and fits")
+        reason = f"the only one for {needed}" + ("" if len(there) == 1 else " and fits")
     else:
-        reason = f"of {len(fitting)} that run on {needed}: {', then '.join(steps) or 'all are alike, the first'}"
+        reason = f"of {len(fitting)} for {needed}: {', then '.join(steps) or 'all are alike, the first'}"
     return Proposal(device_class, chosen.name, reason, chosen.estimates[device_class.profile])
 
 

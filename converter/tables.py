@@ -57,7 +57,8 @@ def _costs(variants: Sequence[dict[str, Any]]) -> str:
         for variant in variants
     ]
     known = "" if original is None else f"; the trained model's {metric} is {original:.4f}"
-    legend = f"* on the Pareto front: no other is smaller, faster and as good. Latencies were measured on this machine{known}."
+    compared = "no other is smaller, faster and as good (c is measured otherwise and compared with no graph)"
+    legend = f"* on the Pareto front: {compared}. Latencies were measured on this machine{known}."
     return f"{table(header, rows)}\n{_wrapped(legend, '')}"
 
 

@@ -1,6 +1,7 @@
 """`edgefleet bundle`: show, verify, compare."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -61,8 +62,7 @@ def verify(folder: Path) -> None:
 @click.argument("before", metavar="A", type=_FOLDER)
 @click.argument("after", metavar="B", type=_FOLDER)
 @_JSON
-@click.pass_context
-def diff(ctx: click.Context, before: Path, after: Path, as_json: bool) -> None:
+def diff(before: Path, after: Path, as_json: bool) -> None:
     """What differs from bundle A to B: variants, inputs, outputs, decision, gates, explainers, reference, golden rows, origin, files.
 
     Measurements of the converting machine (measured.json) are not compared. Exit codes: 0 the same bundle, 1 they differ, 3 one cannot be
@@ -78,7 +78,7 @@ def diff(ctx: click.Context, before: Path, after: Path, as_json: bool) -> None:
     else:
         _print_differences(found)
     if found:
-        ctx.exit(1)
+        sys.exit(1)
 
 
 def _variants(manifest: Manifest) -> list[dict[str, Any]]:
@@ -114,6 +114,9 @@ def _print_bundle(opened: Bundle, gates: list[dict[str, Any]]) -> None:
     header = ["variant", "runtime", "bytes", "bytes to fetch", "explained", "missing values", "digest", "gates"]
     click.echo(f"\n{table(header, rows)}\n")
     for variant in variants:
+        if variant["runtime"] == "c":
+            click.echo(f"{variant['name']} needs a C99 compiler with its mathematical library")
+            continue
         opset = f"opset {variant['opset']}, " if variant["opset"] else ""
         operators = ", ".join(variant["operators"]) or "none listed"
         click.echo(f"{variant['name']} needs {variant['runtime']}: {opset}operators {operators}")
@@ -155,6 +158,8 @@ def _short(value: Any) -> str:
     if isinstance(value, str):
         is_digest = len(value) == 64 and all(sign in "0123456789abcdef" for sign in value)
         return value[:12] if is_digest else value
+    if isinstance(value, float):
+        return f"{value:.6g}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_short(part)}" for name, part in value.items() if part is not None)
     written = json.dumps(value)

@@ -42,6 +42,10 @@ def test_a_latency_within_the_noise_does_not_put_a_variant_on_the_front() -> Non
     assert front([point("small", 100, 1.06), point("large", 200, 1.0)]) == ["small", "large"]
 
 
+def test_c_source_is_measured_otherwise_and_beats_no_graph() -> None:
+    assert front([point("c", 100, 0.001, runtime="c"), point("graph", 200, 1.0)]) == ["c", "graph"]
+
+
 def test_variants_that_are_equal_stay_on_the_front_together() -> None:
     assert front([point("one", 100, 1.0), point("other", 100, 1.0)]) == ["one", "other"]
 
@@ -73,7 +77,7 @@ def test_a_microcontroller_takes_c_and_says_that_nothing_else_runs_there() -> No
     }
 
     assert found["microcontroller"].variant == "c"
-    assert found["microcontroller"].reason == "the only one that runs on compiled C"
+    assert found["microcontroller"].reason == "the only one for compiled C"
 
 
 def test_a_microcontroller_that_is_too_small_gets_nothing_and_hears_why() -> None:
@@ -101,7 +105,7 @@ def test_an_edge_box_takes_the_fastest_and_among_equals_the_one_nearest_to_the_o
 def test_a_reason_names_the_figures_that_decided() -> None:
     found = {p.device_class.name: p for p in propose([point("tflite-fp32", 9_000, 0.010), point("tflite-int8", 4_000, 0.011, error=0.05)])}
 
-    assert found["small-board"].reason == "of 2 that run on LiteRT or ONNX Runtime: smallest within 5 % (4 kB against 9 kB of tflite-fp32)"
+    assert found["small-board"].reason == "of 2 for LiteRT or ONNX Runtime: smallest within 5 % (4 kB against 9 kB of tflite-fp32)"
 
 
 def test_without_variants_every_class_gets_nothing() -> None:

@@ -1,6 +1,8 @@
 """Two bundles compared: each part that changes is named, and nothing that changes goes unnamed."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,14 @@ def test_the_command_ends_with_1_for_others_and_lists_what_differs(run: Callable
     assert result.exit_code == 1
     assert "decision:\n  changed  threshold: 0.5 -> 0.4\n" in result.output
     assert 'gate:\n  changed  overrides: [] -> [{"gate": "G4", "reason": "pilot"}]\n' in result.output
+
+
+def test_the_program_itself_ends_with_1_for_bundles_that_differ(original: Bundle, tmp_path: Path) -> None:
+    write(tmp_path / "b", threshold=0.4)
+
+    done = subprocess.run([sys.executable, "-m", "edgefleet", "bundle", "diff", str(tmp_path / "a"), str(tmp_path / "b")], timeout=60)
+
+    assert done.returncode == 1
 
 
 def test_the_command_speaks_json(run: Callable[..., Any], original: Bundle, tmp_path: Path) -> None:
