@@ -6,7 +6,9 @@ Its tables are in `settings.py`, what their values must obey in `limits.py` and 
 import difflib
 import itertools
 import math
+import re
 import tomllib
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -82,7 +84,7 @@ def project_from(document: dict[str, Any], folder: Path) -> Project:
     try:
         tables = msgspec.convert(document, Tables)
     except msgspec.ValidationError as err:
-        raise ConfigError(f"{PROJECT_NAME}: {err}") from err
+        raise ConfigError(f"{PROJECT_NAME}: {err}{_allowed(str(err))}") from err
     check_limits(tables)
     inputs, shape = _inputs(tables.schema)
     check_columns_apart(tables.data, inputs)
@@ -146,6 +148,18 @@ def _struct_of(annotation: Any) -> Any:
     """The struct in `Struct`, `Struct | None` or `list[Struct]`, else None."""
     options = [annotation, *getattr(annotation, "__args__", ())]
     return next((option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)), None)
+
+
+def _allowed(problem: str) -> str:
+    """The values that a setting may have, where the problem is that it has none of them; msgspec only says where."""
+    found = re.fullmatch(r"Invalid enum value .* - at `\$\.([a-z_.]+)`", problem, re.DOTALL)
+    annotation: Any = Tables
+    for key in found[1].split(".") if found else []:
+        struct = _struct_of(annotation)
+        annotation = typing.get_type_hints(struct).get(key) if struct else None
+    if found is None or typing.get_origin(annotation) is not typing.Literal:
+        return ""
+    return f"; one of {', '.join(str(value) for value in typing.get_args(annotation) if value != '')}"
 
 
 def _inputs(schema: Schema) -> tuple[list[Input], list[int]]:

@@ -109,6 +109,7 @@ def test_comments_do_not_change_the_digest_but_settings_do(tiny: Tiny) -> None:
         ('{ name = "b", missing = true }', '{ name = "b", categories = ["u"] }', "categories are for kind = 'category'"),
         ('{ name = "b", missing = true }', '{ name = "b", kind = "category", categories = ["u", "u"] }', "a category is named twice"),
         ("[search]", "[search", "no valid TOML"),
+        ("[search]", '[device]\nprofile = "toaster"\n[search]', "'toaster' - at `[$].device.profile`; one of cortex-m4, .*, x86-server"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_remedy(tiny: Tiny, old: str, new: str, words: str) -> None:
