@@ -1,6 +1,7 @@
 """What an explanation says, what every explainer offers, and what they share: classes, arrays of the file, cleaning in front."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError
+from edgefleet.manifest import Input
 from edgefleet.steps import Steps
 
 Matrix = NDArray[np.float32]
@@ -36,8 +38,51 @@ class Explanation:
 
     def top(self, k: int = 3) -> list[tuple[str, float]]:
         """The k inputs that moved the margin most, strongest first."""
-        order = np.argsort(-np.abs(self.contributions), kind="stable")[:k]
-        return [(self.names[i], float(self.contributions[i])) for i in order]
+        return [(self.names[i], float(self.contributions[i])) for i in self._strongest(k)]
+
+    def as_text(self, inputs: Sequence[Input], row: NDArray[np.float32], label: str | None, k: int = 3) -> str:
+        """What a person is told: "vibration_rms 8.1 mm/s pushed towards failure by +1.9; ...".
+
+        Args:
+            inputs: The manifest's inputs.
+            row: [F] the raw values; of a window its newest row.
+            label: The answered class; None for a value or an anomaly score, which is raised or lowered.
+            k: Inputs that are named, strongest first; those that moved nothing are not.
+        """
+        parts = []
+        for i in self._strongest(k):
+            moved = float(self.contributions[i])
+            if moved == 0.0:
+                continue
+            if label is None:
+                effect = f"{'raised' if moved > 0 else 'lowered'} the answer by {moved:+.2g}"
+            else:
+                effect = f"pushed {'towards' if moved > 0 else 'away from'} {label} by {moved:+.2g}"
+            parts.append(f"{self.names[i]} {said_value(inputs[i], float(row[i]))} {effect}")
+        return "; ".join(parts) if parts else "no input moved the answer"
+
+    def as_plain(self, inputs: Sequence[Input], row: NDArray[np.float32], k: int = 3) -> list[dict[str, Any]]:
+        """The k strongest inputs as plain values for JSON: input, value, contribution, and error where it is known.
+
+        Args:
+            inputs: The manifest's inputs.
+            row: [F] the raw values; of a window its newest row.
+            k: Inputs that are named.
+        """
+        found = []
+        for i in self._strongest(k):
+            value = float(row[i])
+            shown: object = None if not math.isfinite(value) else float(f"{value:.9g}")
+            if inputs[i].kind == "category":
+                shown = said_value(inputs[i], value)
+            entry: dict[str, Any] = {"input": self.names[i], "value": shown, "contribution": round(float(self.contributions[i]), 6)}
+            if self.error is not None:
+                entry["error"] = round(float(self.error[i]), 6)
+            found.append(entry)
+        return found
+
+    def _strongest(self, k: int) -> list[int]:
+        return [int(i) for i in np.argsort(-np.abs(self.contributions), kind="stable")[:k]]
 
     def text(self, k: int = 3) -> str:
         """One sentence about the k strongest inputs."""
@@ -46,6 +91,16 @@ class Explanation:
             return f"No input moved the margin from its expected {self.base:.3g}."
         total = self.base + float(self.contributions.sum())
         return f"Of the margin's way from {self.base:.3g} to {total:.3g}, the strongest inputs are {', '.join(parts)} ({self.method})."
+
+
+def said_value(column: Input, value: float) -> str:
+    """A raw value in words: with its unit, the text of a category, `missing` or `unseen`."""
+    if math.isnan(value):
+        return "missing"
+    if column.kind == "category":
+        index = int(value)
+        return column.categories[index] if 0 <= index < len(column.categories) else "unseen"
+    return f"{value:.4g} {column.unit}".rstrip()
 
 
 class Explainer(Protocol):

@@ -50,6 +50,11 @@ class RowWindow:
         """`warming_up, n of T` while there is no window, else ""."""
         return "" if self.filled == self.window_rows else f"warming_up, {self.filled} of {self.window_rows}"
 
+    def kept(self) -> Matrix:
+        """[filled, F] the rows that are there, oldest first, as a copy: pushed again, they bring another window to the same place."""
+        end = self._next + self.window_rows
+        return self._rows[end - self.filled : end].copy()
+
     def clear(self) -> None:
         """Forget all rows: what comes next does not follow them in time."""
         self.filled = self._next = 0

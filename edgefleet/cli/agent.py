@@ -1,21 +1,16 @@
 """`edgefleet agent`: run the device agent, score rows from a file, show its state."""
 
-import json
 import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 import click
 
+from edgefleet.cli.agent_score import score_rows
 from edgefleet.cli.main import print_json
-from edgefleet.errors import RowRejected
-
-if TYPE_CHECKING:
-    from device_agent.score import Score
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -73,30 +68,7 @@ def run_agent(
     running.run()
 
 
-@agent.command("score")
-@click.option("--bundle", "folder", type=_FOLDER, required=True, help="Bundle folder.")
-@click.option("--variant", help="Variant to use; default: the first whose runtime is installed.")
-@click.option("--explain", is_flag=True, help="Also name the three inputs that moved the answer most.")
-@click.argument("rows", type=click.File("rb"))
-def score_rows(folder: Path, variant: str | None, explain: bool, rows: BinaryIO) -> None:
-    """Score rows from a file, or from stdin when ROWS is `-`: NDJSON in, NDJSON out.
-
-    A bad row gets an answer with `error`; exit code 3 when there was one.
-    """
-    from device_agent.doors.stream import parse_line
-    from device_agent.scorer import Scorer
-
-    bad = 0
-    with Scorer.open(folder, variant) as scorer:
-        for number, line in enumerate(_lines(rows), 1):
-            try:
-                click.echo(json.dumps(_answer(scorer.score(parse_line(line), explain=explain))))
-            except RowRejected as err:
-                bad += 1
-                click.echo(json.dumps({"row": number, "error": str(err), "reason": err.reason}))
-    if bad:
-        click.echo(f"edgefleet: {bad} rows were rejected; their lines say why", err=True)
-        sys.exit(RowRejected.exit_code)
+agent.add_command(score_rows)
 
 
 @agent.command("status")
@@ -132,21 +104,3 @@ def status(folder: Path, check: bool, as_json: bool) -> None:
         for problem in found:
             click.echo(problem, err=True)
         sys.exit(1 if found else 0)
-
-
-def _lines(rows: BinaryIO) -> Iterator[bytes]:
-    from device_agent.doors.stream import MAX_LINE_BYTES
-
-    while line := rows.readline(MAX_LINE_BYTES + 2):
-        if line.strip():
-            yield line.rstrip(b"\n")
-
-
-def _answer(score: "Score") -> dict[str, Any]:
-    answer: dict[str, Any] = {"label": score.label, "score": round(float(score.score), 6), "margin": round(float(score.margin), 6)}
-    answer |= {"digest": score.digest, "latency_ms": round(score.latency_ms, 3)}
-    if score.explanation is not None:
-        told = score.explanation
-        top = sorted(zip(told.names, told.contributions, strict=True), key=lambda pair: -abs(pair[1]))[:3]
-        answer["explanation"] = [{"input": name, "contribution": round(float(value), 6)} for name, value in top]
-    return answer
