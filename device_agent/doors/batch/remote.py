@@ -58,7 +58,11 @@ class RemoteLines:
         else:
             self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT_S)
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self.model = model or self._only_model()
+        try:
+            self.model = model or self._only_model()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def answer(self, chunk: Chunk) -> LineAnswer:
         """Send the one request of a chunk, and give back the response.

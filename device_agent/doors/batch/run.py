@@ -14,7 +14,7 @@ from device_agent.doors.batch.journal import Journal, read_journal
 from device_agent.doors.batch.rows import Answered, BadRow, Chunk, Position, Source, Tally
 from device_agent.doors.batch.sinks import Sink, TextSink
 from device_agent.doors.batch.windows import Windows
-from edgefleet.errors import InputError
+from edgefleet.errors import InputError, TransportError
 
 # Longest time of answers that a kill makes us compute again.
 KEEP_S: Final = 1.0
@@ -146,12 +146,17 @@ def _answer_all(plan: Plan, journal: Journal, source: Source, said: Said | None)
         bad = stack.enter_context(contextlib.closing(plan.open_bad(journal.bad_bytes))) if plan.open_bad else None
         keeper = _Keeper(plan, journal, source, sink, bad)
         for chunk in source.chunks():
-            answered = plan.answerer.answer(chunk)
+            try:
+                answered = plan.answerer.answer(chunk)
+            except TransportError:
+                # What the server answered so far is not asked again. Nobody who can lose a connection remembers rows.
+                keeper.keep(sink.keep())
+                raise
             sink.write(answered)
             if bad is not None and plan.render_bad is not None and answered.bad:
                 bad.append(plan.render_bad(answered.bad))
             journal.tally.add(answered.tally)
-            keeper.end = chunk.end
+            keeper.passed(chunk)
             stopped = said is not None and said(chunk.end, source.size)
             if keeper.due() or stopped:
                 keeper.keep(sink.keep())
@@ -167,9 +172,14 @@ class _Keeper:
 
     def __init__(self, plan: Plan, journal: Journal, source: Source, sink: Sink, bad: TextSink | None) -> None:
         self._plan, self._journal, self._source, self._sink, self._bad = plan, journal, source, sink, bad
-        self.end = journal.position
+        self._end, self._fingerprint = journal.position, source.fingerprint() if plan.journal is not None else None
         self._before = journal.seconds
         self._start = self._last = time.monotonic()
+
+    def passed(self, chunk: Chunk) -> None:
+        self._end = chunk.end
+        if self._plan.journal is not None:
+            self._fingerprint = self._source.fingerprint()
 
     def due(self) -> bool:
         return self._plan.journal is not None and time.monotonic() - self._last >= KEEP_S
@@ -178,11 +188,10 @@ class _Keeper:
         now = time.monotonic()
         journal, windows = self._journal, self._plan.answerer.windows
         journal.seconds = self._before + now - self._start
-        fingerprint = self._source.fingerprint() if self._plan.journal is not None else None
         bad_bytes = self._bad.keep() if self._bad is not None else 0
-        if self._plan.journal is None or output is None or fingerprint is None or bad_bytes is None:
+        if self._plan.journal is None or output is None or self._fingerprint is None or bad_bytes is None:
             return
-        journal.output, journal.bad_bytes, journal.input_sha256, journal.position = output, bad_bytes, fingerprint, self.end
+        journal.output, journal.bad_bytes, journal.input_sha256, journal.position = output, bad_bytes, self._fingerprint, self._end
         journal.windows = windows.keep() if windows is not None else {}
         journal.write(self._plan.journal)
         self._last = now

@@ -10,7 +10,7 @@ from device_agent import Scorer
 from edgefleet.errors import ConfigError, InputError, MissingPartError
 from edgefleet.manifest import Input
 from tests.unit.device_agent.batch_world import HEADER, NAMES, child, csv_text, lines_of, ndjson_text, rows, score, table_of
-from tests.unit.device_agent.bundles import forest_bundle, logistic_bundle, numbers
+from tests.unit.device_agent.bundles import logistic_bundle, numbers
 
 
 def inputs_of(folder: Path, n: int) -> dict[str, Path]:
@@ -26,7 +26,7 @@ def inputs_of(folder: Path, n: int) -> dict[str, Path]:
 
 
 def test_the_same_rows_give_the_same_bytes_whatever_the_input_format(tmp_path: Path) -> None:
-    bundle, sources = forest_bundle(tmp_path / "bundle").folder, inputs_of(tmp_path, 2500)
+    bundle, sources = logistic_bundle(tmp_path / "bundle", columns=3).folder, inputs_of(tmp_path, 2500)
     for written in ("csv", "ndjson", "parquet"):
         found = set()
         for kind, source in sources.items():
@@ -39,7 +39,7 @@ def test_the_same_rows_give_the_same_bytes_whatever_the_input_format(tmp_path: P
 def test_every_answer_says_row_label_score_margin_probabilities_and_digest_as_the_scorer_does(tmp_path: Path) -> None:
     import pyarrow.parquet
 
-    made, sources = forest_bundle(tmp_path / "bundle"), inputs_of(tmp_path, 1500)
+    made, sources = logistic_bundle(tmp_path / "bundle", columns=3), inputs_of(tmp_path, 1500)
     with Scorer.open(made.folder) as scorer:
         want, digest = scorer.score_batch(rows(1500)), scorer.digest
     for written in ("csv", "ndjson", "parquet"):
@@ -53,13 +53,13 @@ def test_every_answer_says_row_label_score_margin_probabilities_and_digest_as_th
         # The shortest text of a float32 reads back to the same float32.
         assert (np.float32(line["score"]), np.float32(line["margin"])) == (want.score[i], want.margin[i])
         assert [np.float32(value) for value in line["probabilities"].values()] == want.probabilities[i].tolist()
-        assert (int(from_csv[i]["row"]), from_csv[i]["label"], float(from_csv[i]["p_mid"])) == (
+        assert (int(from_csv[i]["row"]), from_csv[i]["label"], float(from_csv[i]["p_c1"])) == (
             i + 1,
             want.label[i],
-            line["probabilities"]["mid"],
+            line["probabilities"]["c1"],
         )
         assert (from_parquet[i]["row"], from_parquet[i]["label"]) == (i + 1, want.label[i])
-        assert np.float32(from_parquet[i]["p_low"]) == want.probabilities[i, 0]
+        assert np.float32(from_parquet[i]["p_c0"]) == want.probabilities[i, 0]
     assert [len(found) for found in (from_json, from_csv, from_parquet)] == [1500] * 3
 
 
@@ -111,7 +111,7 @@ def test_texts_of_categories_are_taken_from_every_format(tmp_path: Path) -> None
 
 def test_an_explanation_is_a_sentence_and_a_list_of_the_strongest(tmp_path: Path) -> None:
     inputs = numbers(unit="mm/s")
-    made = forest_bundle(tmp_path / "bundle", inputs)
+    made = logistic_bundle(tmp_path / "bundle", inputs, columns=3)
     (tmp_path / "in.csv").write_text(csv_text(rows(20)))
 
     score(made.folder, tmp_path / "in.csv", tmp_path / "out.ndjson", top=2)
