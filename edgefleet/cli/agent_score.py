@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from edgefleet.cli.main import print_json
-from edgefleet.errors import ConfigError, RowRejected
+from edgefleet.errors import ConfigError, RowRejected, StorageError
 
 if TYPE_CHECKING:
     from device_agent.doors.batch.planning import Wishes
@@ -24,6 +25,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _LOOK_S: Final = 0.5
 _SHOW_S: Final = 0.2
+_AFTER_ERROR_S: Final = 5.0
 MAX_TOKEN_BYTES: Final = 4096
 
 
@@ -118,9 +120,13 @@ def score_rows(
         raise click.UsageError("--resume needs an INPUT file and an --output file; a pipe cannot be read twice")
     places = Places(source=path, output=output, bad=bad, source_format=source_format, output_format=output_format)
     asked = RemoteLines(url, model, _token(token_file)) if url is not None else Scorer.open(folder or Path(), variant)
-    said, end = _progress()
+    said, end = _progress(output is not None)
     try:
         outcome = run(plan_run(asked, wishes, places), resume, said)
+    except BrokenPipeError:
+        # The reader (head, less) has what it wanted; click would make an exit code of it, and the interpreter a complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
     finally:
         end()
         asked.close()
@@ -137,7 +143,15 @@ def _watch(folder: Path, scorer: "Scorer", wishes: "Wishes", output: Path | None
     start = time.monotonic()
     watched = WatchedFolder(folder, scorer, wishes, output, bad)
     while not stop.is_set():
-        if watched.look(stop.is_set) == 0:
+        try:
+            found = watched.look(stop.is_set)
+        except StorageError as err:
+            if once:
+                raise
+            click.echo(f"edgefleet: {err}; the next try is in {_AFTER_ERROR_S:g} s", err=True)
+            stop.wait(_AFTER_ERROR_S)
+            continue
+        if found == 0:
             if once:
                 break
             stop.wait(_LOOK_S)
@@ -178,9 +192,9 @@ def _token(path: Path | None) -> str:
     return token
 
 
-def _progress() -> tuple[Callable[["Position", int | None], bool] | None, Callable[[], None]]:
+def _progress(to_file: bool) -> tuple[Callable[["Position", int | None], bool] | None, Callable[[], None]]:
     """How far the run is, only where a person watches."""
-    if not sys.stderr.isatty() or sys.stdout.isatty():
+    if not sys.stderr.isatty() or (sys.stdout.isatty() and not to_file):  # answers on a terminal are their own progress
         return None, lambda: None
     start = last = time.monotonic()
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from device_agent.doors.batch.oip import LineAnswer, place_of, refusal, rows_in
-from device_agent.doors.batch.rows import Chunk, Tally
+from device_agent.doors.batch.rows import BadRow, Chunk, Tally
 from device_agent.doors.batch.windows import Windows
 from edgefleet.errors import ConfigError, RowRejected, TransportError
 
@@ -78,13 +78,16 @@ class RemoteLines:
         if code != 200 or not isinstance(response.get("outputs"), list):
             text = str(response.get("error") or response.get("detail") or response)[:300]
             err = RowRejected(None, text, f"a request that {self.url} answers (it said {code})", f"http-{code}")
-            return refusal(chunk, request, err, rows, "inference error")
+            answer = refusal(chunk, request, err, rows, "inference error")
+            answer.response["error"]["msg"] = f"{self.url} answered {code}: {text}"
+            return answer
         errors = [text for output in response["outputs"] if output.get("name") == "error" for text in output.get("data", []) if text]
         flags = [flag for output in response["outputs"] if output.get("name") == "outlier" for flag in output.get("data", [])]
         tally = Tally(rows, rows - len(errors), 0, {"server": len(errors)} if errors else {}, sum(flag is True for flag in flags))
         told = response.get("parameters")
         response["parameters"] = {**(told if isinstance(told, dict) else {}), **place_of(chunk)}
-        return LineAnswer(response, tally)
+        bad = [BadRow(chunk.first, chunk.lines[0], RowRejected(None, "a row of the request", str(text)[:300], "server")) for text in errors]
+        return LineAnswer(response, tally, bad)
 
     def close(self) -> None:
         """Close the connection."""

@@ -168,5 +168,5 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as err:
         why = "the disk is full" if err.errno in _FULL else (err.strerror or str(err))
         raise StorageError(
-            f"{path}: cannot be written: {why}; make it writable or make room, then run the same line with --resume"
+            f"{path}: cannot be written: {why}; make it writable or make room; what is whole is kept, --resume goes on"
         ) from err
