@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from edgefleet.bundle import Bundle
 from edgefleet.cli.main import print_json
-from edgefleet.errors import RowRejected
+from edgefleet.errors import RowRejected, VerdictError
 
 if TYPE_CHECKING:
     from device_agent.score import Score
@@ -81,13 +82,20 @@ def run_agent(
 def score_rows(folder: Path, variant: str | None, explain: bool, rows: BinaryIO) -> None:
     """Score rows from a file, or from stdin when ROWS is `-`: NDJSON in, NDJSON out.
 
-    A bad row gets an answer with `error`; exit code 3 when there was one.
+    The bundle's golden rows are scored first, in a child process with limits: one that is damaged, hostile or answers otherwise here is not
+    opened (exit code 1). A bad row gets an answer with `error`; exit code 3 when there was one.
     """
+    from device_agent.choose import choose_variant
     from device_agent.doors.stream import parse_line
     from device_agent.scorer import Scorer
+    from device_agent.update.selftest import try_bundle
 
-    bad = 0
-    with Scorer.open(folder, variant) as scorer:
+    bundle, bad = Bundle.open(folder), 0
+    chosen, _ = choose_variant(bundle.manifest, variant, None)
+    tried = try_bundle(folder, chosen.name)
+    if not tried.ok:
+        raise VerdictError(f"{folder}: {chosen.name} does not pass its self-test here and is not opened: {tried.reason}")
+    with Scorer.open(bundle, chosen.name) as scorer:
         for number, line in enumerate(_lines(rows), 1):
             try:
                 click.echo(json.dumps(_answer(scorer.score(parse_line(line), explain=explain))))
