@@ -12,8 +12,8 @@ _FIRST_TO_GO = "1000"
 def limit_process(*, cpu_s: int, memory_bytes: int) -> None:
     """Limit this process for good: processor time, address space, private memory, no core dump, first to go when memory runs out.
 
-    Private memory is bounded by what the machine has, whatever `memory_bytes` allows: a graph that wants more than that fails here, and does
-    not push the scoring process into swap.
+    Private memory is bounded by what the machine has, whatever `memory_bytes` allows: a graph that wants more fails here, and does not push
+    the scoring process into swap.
 
     Args:
         cpu_s: Processor time in seconds, after which it ends by SIGXCPU.

@@ -1,5 +1,6 @@
 """Which operators a graph may hold: read from the files themselves, held against the list, and refused by name."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -239,12 +240,13 @@ def test_a_tflite_operator_that_is_not_on_the_list_is_named(number: int, own_nam
 
 def test_every_beginning_of_a_tflite_file_is_read_or_refused_and_nothing_else() -> None:
     content = dense_graph(WEIGHTS)
-    names = {"FULLY_CONNECTED", "SOFTMAX"}
+    read = []
     for kept in range(len(content)):
-        try:
-            assert set(check_graph(content[:kept], "litert", "m.tflite")) <= names
-        except ArtifactError as err:
-            assert "m.tflite" in str(err)
+        with contextlib.suppress(ArtifactError):
+            read.append(check_graph(content[:kept], "litert", "m.tflite"))
+
+    assert all(names == ["FULLY_CONNECTED", "SOFTMAX"] for names in read)
+    assert len(read) < len(content) / 2
 
 
 def test_a_file_that_points_at_one_table_a_million_times_is_refused_in_time() -> None:
