@@ -82,20 +82,25 @@ class Writer:
         return made
 
 
-def dense_graph(weights: NDArray[np.float32]) -> bytes:
-    """margin = x w, probabilities = softmax(margin), for weights [features, classes]."""
+def dense_graph(*weights: NDArray[np.float32]) -> bytes:
+    """margin = relu(x w) ... w, probabilities = softmax(margin), for matrices [features, ..] to [.., classes]."""
     writer = Writer()
-    graph, (features, classes) = writer.subgraph(), weights.shape
-    x = writer.tensor(graph, "inputs", [1, features])
-    w = writer.constant(graph, np.ascontiguousarray(weights.T))
-    b = writer.constant(graph, np.zeros(classes, np.float32))
-    margin, shares = writer.tensor(graph, "margin", [1, classes]), writer.tensor(graph, "probabilities", [1, classes])
+    graph = writer.subgraph()
+    x = value = writer.tensor(graph, "inputs", [1, len(weights[0])])
+    for i, matrix in enumerate(weights):
+        w = writer.constant(graph, np.ascontiguousarray(matrix.T))
+        b = writer.constant(graph, np.zeros(matrix.shape[1], np.float32))
+        options = writer.schema.FullyConnectedOptionsT()
+        options.fusedActivationFunction = int(i + 1 < len(weights))  # RELU
+        after = writer.tensor(graph, "margin" if i + 1 == len(weights) else f"hidden{i}", [1, matrix.shape[1]])
+        writer.operator(graph, 9, [value, w, b], [after], ("FullyConnectedOptions", options))
+        value = after
+    shares = writer.tensor(graph, "probabilities", [1, weights[-1].shape[1]])
     softmax = writer.schema.SoftmaxOptionsT()
     softmax.beta = 1.0
-    writer.operator(graph, 9, [x, w, b], [margin], ("FullyConnectedOptions", writer.schema.FullyConnectedOptionsT()))
-    writer.operator(graph, 25, [margin], [shares], ("SoftmaxOptions", softmax))
-    graph.inputs, graph.outputs = [x], [margin, shares]
-    writer.sign({"inputs": x}, {"margin": margin, "probabilities": shares})
+    writer.operator(graph, 25, [value], [shares], ("SoftmaxOptions", softmax))
+    graph.inputs, graph.outputs = [x], [value, shares]
+    writer.sign({"inputs": x}, {"margin": value, "probabilities": shares})
     return writer.content()
 
 
