@@ -10,7 +10,8 @@ from typing import Final
 
 from edgefleet.errors import ArtifactError
 
-MAX_VISITS: Final = 5_000_000
+# A graph of 1,000 operators takes some 30,000.
+MAX_VISITS: Final = 1_000_000
 
 
 @dataclass

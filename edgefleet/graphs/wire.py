@@ -10,7 +10,7 @@ from edgefleet.errors import ArtifactError
 VARINT: Final = 0
 BYTES: Final = 2
 # A graph of 100,000 nodes has about a million; plain runs of numbers inside attributes are passed over and not counted.
-MAX_FIELDS: Final = 5_000_000
+MAX_FIELDS: Final = 2_000_000
 _FIXED: Final = {1: 8, 5: 4}
 _MAX_VARINT_BYTES: Final = 10
 

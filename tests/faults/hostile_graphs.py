@@ -1,5 +1,6 @@
 """ONNX files that somebody wrote to harm a device: each answers rows of five numbers with three classes, or says so."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def _tree(**changes: Any) -> ModelProto:
     return with_weights(_weights(), node, extra="trees")
 
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[[], ModelProto]] = {
     "endless loop": _loop,
     "terabytes of zeros": _terabytes,
     "a row expanded to a terabyte": _expanded,

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ def test_a_damaged_tflite_graph_is_refused_answers_the_same_or_is_caught(tmp_pat
 @pytest.mark.conversions
 @pytest.mark.parametrize("name", ["network", "forest", "logistic"])
 def test_thousands_of_damaged_onnx_graphs_do_no_harm(tmp_path: Path, name: str) -> None:
-    graphs = {
+    graphs: dict[str, Callable[[], bytes]] = {
         "network": onnx_network,
         "forest": lambda: forest_graph(forest()[0]),
         "logistic": lambda: logistic_graph(weights(1), np.zeros(3, np.float32)),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.faults.hostile_graphs import NAMES, hostile, long_work
 from tests.unit.device_agent.agent_world import BlobServer, Enrolled, blob_server, enroll, make_bundle, rows, weights
 from tests.unit.device_agent.test_update_selftest import installed
 
+ROOT = Path(__file__).resolve().parents[3]
 MEMORY_BYTES = 3 << 30
 ONCE = TrialPolicy(soak_s=0.0, soak_rows=0, timeout_s=30.0, attempts=1)
 
@@ -60,8 +62,8 @@ class World:
         self.device = Device(enroll(folder / "device", server.url))
         assert self.device.want(self.good) == "committed"
 
-    def bundle(self, name: str, graph: bytes | None) -> Bundle:
-        made = make_bundle(self.folder / name, weights(1), graph=graph, explain=False)
+    def bundle(self, name: str, graph: bytes | None, **more: Any) -> Bundle:
+        made = make_bundle(self.folder / name, weights(1), graph=graph, explain=False, **more)
         self.server.add(made)
         return made
 
@@ -100,6 +102,19 @@ def test_a_graph_that_takes_too_long_is_a_timeout(tmp_path: Path, world: World) 
     assert device.updater.progress.reason == "timeout: the self-test took longer than 4 s"
 
 
+def test_a_graph_that_kills_its_process_is_a_crash_with_the_signal_and_hurts_nobody(world: World) -> None:
+    """A file that one damage made: LiteRT 2.3 ends by a segmentation fault in it. A version that refuses it is as good."""
+    before = world.device.answer()
+    graph = (ROOT / "tests" / "faults" / "ends_litert.tflite").read_bytes()
+
+    state = world.device.want(world.bundle("ends", graph, runtime="litert", operators=[]))
+
+    result = world.device.results[-1]
+    assert state == "quarantined"
+    assert result.reason.startswith("crashed(signal ") if result.crashed else "litert cannot load" in result.reason
+    assert (world.device.answer(), world.device.models.running_digest()) == (before, world.good.digest)
+
+
 def loop_in_runtime(job: dict[str, str]) -> dict[str, str]:
     """In a child: what a runtime does with a graph when nobody has looked at its operators."""
     open_runtime("onnxruntime", Path(job["graph"]).read_bytes())
@@ -108,8 +123,7 @@ def loop_in_runtime(job: dict[str, str]) -> dict[str, str]:
 
 def test_without_the_list_the_endless_loop_would_run_until_it_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "loop.onnx").write_bytes(hostile("endless loop"))
-    root = Path(__file__).resolve().parents[3]
-    monkeypatch.setenv("PYTHONPATH", str(root))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     with pytest.raises(ChildFailed, match="timed out after 3 s"):
         run_isolated(f"{__name__}:loop_in_runtime", {"graph": str(tmp_path / "loop.onnx")}, timeout_s=3)

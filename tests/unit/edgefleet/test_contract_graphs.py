@@ -161,7 +161,7 @@ def test_every_beginning_of_a_file_is_read_or_refused_and_nothing_else() -> None
 
 
 def test_numbers_of_fields_are_those_of_the_format() -> None:
-    wanted = [
+    wanted: list[tuple[Any, str, int]] = [
         (ModelProto, "graph", 7), (ModelProto, "functions", 25), (ModelProto, "training_info", 20), (GraphProto, "node", 1),
         (GraphProto, "initializer", 5), (GraphProto, "sparse_initializer", 15), (NodeProto, "op_type", 4), (NodeProto, "domain", 7),
         (NodeProto, "attribute", 5), (AttributeProto, "t", 5), (AttributeProto, "g", 6), (AttributeProto, "tensors", 10),
@@ -175,8 +175,9 @@ def test_numbers_of_fields_are_those_of_the_format() -> None:
 def test_every_message_that_can_hold_a_graph_or_a_tensor_is_walked() -> None:
     """A field that a later ONNX adds and that leads to nodes or tensors must not be passed over."""
     kinds = {"GraphProto", "NodeProto", "AttributeProto", "TensorProto", "SparseTensorProto"}
-    walked = {(m.DESCRIPTOR.name, f.name) for m in (ModelProto, GraphProto, NodeProto, AttributeProto, SparseTensorProto)
-              for f in m.DESCRIPTOR.fields if f.message_type is not None and f.message_type.name in kinds}  # fmt: skip
+    messages: list[Any] = [ModelProto, GraphProto, NodeProto, AttributeProto, SparseTensorProto]
+    fields_of = [(message.DESCRIPTOR.name, field) for message in messages for field in message.DESCRIPTOR.fields]
+    walked = {(name, field.name) for name, field in fields_of if field.message_type is not None and field.message_type.name in kinds}
     assert walked == {
         ("ModelProto", "graph"), ("GraphProto", "node"), ("GraphProto", "initializer"), ("GraphProto", "sparse_initializer"),
         ("NodeProto", "attribute"), ("AttributeProto", "t"), ("AttributeProto", "g"), ("AttributeProto", "tensors"),
