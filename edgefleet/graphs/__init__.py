@@ -48,18 +48,18 @@ def check_graph(graph: bytes, runtime: Runtime, file: str) -> list[str]:
     return sorted(names)
 
 
-def graph_files(manifest: Manifest, variant: Variant | None = None) -> dict[str, Runtime]:
-    """Graph files and the runtime that opens each: of one variant with its explainer and outlier detector, or of the whole bundle.
+def graph_files(manifest: Manifest, variant: Variant | None = None) -> list[tuple[str, Runtime]]:
+    """Graph files and what opens each: of one variant with its explainer and outlier detector, or of the whole bundle.
 
-    The runtime decides, not the suffix: a file that a variant or the detector names is read as its runtime will read it.
+    A file that a variant or the detector names is read as their runtime will read it, once for each; the suffix decides for others only.
     """
-    wanted = manifest.files if variant is None else manifest.variant_files(variant.name)
-    found = {name: runtime for name in wanted for suffix, runtime in SUFFIXES.items() if name.endswith(suffix)}
-    chosen = manifest.variants if variant is None else [variant]
-    found |= {one.file: one.runtime for one in chosen if one.runtime != "c"}
+    wanted = list(manifest.files) if variant is None else manifest.variant_files(variant.name)
+    named = {(one.file, one.runtime) for one in (manifest.variants if variant is None else [variant])}
     if manifest.outlier is not None:
-        found |= {name: runtime for runtime, name in manifest.outlier.files.items() if name in wanted and runtime != "c"}
-    return found
+        named |= {(name, runtime) for runtime, name in manifest.outlier.files.items() if name in wanted}
+    others = set(wanted) - {name for name, _ in named}
+    named |= {(name, runtime) for name in others for suffix, runtime in SUFFIXES.items() if name.endswith(suffix)}
+    return sorted((name, runtime) for name, runtime in named if runtime != "c")
 
 
 def check_bundle(bundle: Bundle, variant: Variant | None = None) -> None:
@@ -68,13 +68,12 @@ def check_bundle(bundle: Bundle, variant: Variant | None = None) -> None:
     Raises:
         ArtifactError: A file is damaged, holds an operator that is not on the list, or other operators than the manifest says.
     """
-    declared = {one.file: one for one in bundle.manifest.variants}
-    for file, runtime in sorted(graph_files(bundle.manifest, variant).items()):
+    declared = {(one.file, one.runtime): sorted(set(one.operators)) for one in bundle.manifest.variants}
+    for file, runtime in graph_files(bundle.manifest, variant):
         found = check_graph(bundle.read(file), runtime, file)
-        if file in declared and declared[file].operators and found != sorted(set(declared[file].operators)):
-            raise ArtifactError(
-                f"{file}: its operators are {_some(found)}, the manifest says {_some(declared[file].operators)}; convert the package again"
-            )
+        said = declared.get((file, runtime))
+        if said and found != said:
+            raise ArtifactError(f"{file}: its operators are {_some(found)}, the manifest says {_some(said)}; convert the package again")
 
 
 def check_declared(manifest: Manifest) -> None:
