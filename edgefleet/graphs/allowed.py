@@ -3,8 +3,8 @@
 On the list is what the converter's writers emit (its tests fail when they emit something else), and what else imported models of numbers
 are commonly made of. Not on it, on purpose:
 
-- loops and branches (Loop, Scan, If; IF, CALL): a graph could run for ever on one row. LiteRT's WHILE is on it, because recurrent layers
-  become one; `tflite_file.py` admits it only with a counter whose end is a constant.
+- branches and loops of other kinds (Scan, If; IF, CALL): a graph could run for ever on one row. ONNX's Loop and LiteRT's WHILE are on it,
+  because recurrent layers become such; `onnx_loops.py` and `loops.py` admit them only with a count that is a constant of the file.
 - operators of other domains, custom and Flex operators, delegates: code that is not in every runtime.
 - random numbers: the same row would answer differently each time, and golden rows would prove nothing.
 - variables and hash tables: state that outlives a row.
@@ -19,7 +19,7 @@ _STANDARD: Final = """
     Constant ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear
     Einsum Elu Equal Erf Exp Expand Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
     GreaterOrEqual GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization
-    LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul MatMulInteger Max MaxPool Mean MeanVarianceNormalization Min
+    LeakyRelu Less LessOrEqual Log LogSoftmax Loop LpNormalization LpPool MatMul MatMulInteger Max MaxPool Mean MeanVarianceNormalization Min
     Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RNN Reciprocal ReduceL1 ReduceL2
     ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize ReverseSequence
     Round ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt

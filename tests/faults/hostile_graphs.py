@@ -75,6 +75,10 @@ def _loop() -> ModelProto:
     return with_weights(_weights(), node, constants=[numpy_helper.from_array(np.array(ENDLESS, np.int64), "count")], extra="looped")
 
 
+def _random() -> ModelProto:
+    return with_weights(_weights(), helper.make_node("RandomNormal", [], ["drawn"], shape=[1]), extra="drawn")
+
+
 def _terabytes() -> ModelProto:
     node = helper.make_node("ConstantOfShape", ["size"], ["large"])
     return with_weights(_weights(), node, constants=[_int64([4 * TERABYTE], "size")], extra="large")
@@ -119,6 +123,7 @@ def _tree(**changes: Any) -> ModelProto:
 
 _MAKERS: dict[str, Callable[[], ModelProto]] = {
     "endless loop": _loop,
+    "random numbers": _random,
     "terabytes of zeros": _terabytes,
     "a row expanded to a terabyte": _expanded,
     "negative dimensions": _negative,

@@ -64,7 +64,7 @@ def test_a_hostile_bundle_is_refused_in_a_child_and_nothing_is_scored(tmp_path: 
     done = run("score", "--bundle", str(tmp_path / "bundle"), "-", stdin="[1, 2, 3, 4, 5]\n")
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert "does not pass its self-test here and is not opened: onnx-fp32.onnx: operator 'Loop' is not on the list" in done.stderr
+    assert "does not pass its self-test here and is not opened: onnx-fp32.onnx: operator 'Loop' may run without end" in done.stderr
 
 
 def test_a_bad_row_is_answered_in_its_place_and_makes_exit_code_3(tmp_path: Path) -> None:

@@ -87,9 +87,14 @@ def test_a_hostile_graph_is_quarantined_and_the_running_model_goes_on(world: Wor
     assert (world.device.answer(), world.device.models.running_digest()) == (before, world.good.digest)
 
 
+def test_an_operator_that_is_not_on_the_list_is_refused_by_name(world: World) -> None:
+    world.device.want(world.bundle("random", hostile("random numbers")))
+    assert "operator 'RandomNormal' is not on the list of operators that a device may be given" in world.device.updater.progress.reason
+
+
 def test_the_endless_loop_is_refused_by_name_before_a_runtime_sees_it(world: World) -> None:
     world.device.want(world.bundle("loop", hostile("endless loop")))
-    assert "operator 'Loop' is not on the list of operators that a device may be given" in world.device.updater.progress.reason
+    assert "operator 'Loop' may run without end: it turns up to 4611686018427387904 times" in world.device.updater.progress.reason
 
 
 def test_a_graph_that_takes_too_long_is_a_timeout(tmp_path: Path, world: World) -> None:

@@ -60,7 +60,6 @@ def test_operators_are_those_that_the_onnx_package_finds_inner_graphs_included()
 @pytest.mark.parametrize(
     ("node", "named"),
     [
-        (helper.make_node("Loop", ["a", "b"], ["c"]), "'Loop'"),
         (helper.make_node("Scan", ["a"], ["c"]), "'Scan'"),
         (branch(helper.make_node("Erf", ["inputs"], ["b"])), "'If'"),
         (helper.make_node("RandomNormal", [], ["c"], shape=[1]), "'RandomNormal'"),
@@ -69,7 +68,7 @@ def test_operators_are_those_that_the_onnx_package_finds_inner_graphs_included()
         (helper.make_node("ZipMap", ["a"], ["c"], domain="ai.onnx.ml"), "'ai.onnx.ml.ZipMap'"),
         (helper.make_node("", ["a"], ["c"]), "''"),
     ],
-    ids=["loop", "scan", "branch", "random", "own domain", "microsoft", "maps", "nameless"],
+    ids=["scan", "branch", "random", "own domain", "microsoft", "maps", "nameless"],
 )
 def test_an_operator_that_is_not_on_the_list_is_named_with_file_and_remedy(node: NodeProto, named: str) -> None:
     with pytest.raises(ArtifactError, match=rf"m\.onnx: operator {named} is not on the list .* convert it again"):
@@ -77,23 +76,100 @@ def test_an_operator_that_is_not_on_the_list_is_named_with_file_and_remedy(node:
 
 
 def test_a_loop_is_found_however_deep_it_lies() -> None:
-    node = helper.make_node("Loop", ["a"], ["b"]).SerializeToString()
+    node = helper.make_node("Scan", ["a"], ["b"]).SerializeToString()
     for _ in range(3000):  # protobuf's own reader stops at 100
         graph = wrapped(1, node)
         node = wrapped(4, b"Relu") + wrapped(5, wrapped(1, b"body") + wrapped(6, graph))
 
-    with pytest.raises(ArtifactError, match="'Loop'"):
+    with pytest.raises(ArtifactError, match="'Scan'"):
         check_graph(wrapped(7, wrapped(1, node)), "onnxruntime", "m.onnx")
 
 
 def test_of_a_name_given_twice_both_are_read() -> None:
-    node = wrapped(4, b"Loop") + wrapped(4, b"Relu")
-    with pytest.raises(ArtifactError, match="'Loop'"):
+    node = wrapped(4, b"Scan") + wrapped(4, b"Relu")
+    with pytest.raises(ArtifactError, match="'Scan'"):
         check_graph(wrapped(7, wrapped(1, node)), "onnxruntime", "m.onnx")
 
 
 def test_the_standard_domain_has_two_names() -> None:
     assert check_onnx(model(helper.make_node("Relu", ["inputs"], ["margin"], domain="ai.onnx"))) == ["Relu"]
+
+
+def looping(count: TensorProto | None, *more: NodeProto, first: str = "count", inner: tuple[NodeProto, ...] = ()) -> ModelProto:
+    """A Loop over `inputs` with that count of turns."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["x", "x"], ["y"]), *inner],
+        "body",
+        [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, kind, shape in (("i", TensorProto.INT64, []), ("go", TensorProto.BOOL, []), ("x", TensorProto.FLOAT, [None, 5]))
+        ],
+        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 5])],
+    )
+    loop = helper.make_node("Loop", [first, "", "inputs"], ["margin"], body=body)
+    return model(*more, loop, constants=() if count is None else (count,))
+
+
+def turns(count: int, raw: bool = False, kind: int = TensorProto.INT64, name: str = "count") -> TensorProto:
+    return helper.make_tensor(name, kind, [], count.to_bytes(8, "little", signed=True) if raw else [count], raw=raw)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("count", [0, 12, 300, 65_536])
+def test_a_loop_with_a_constant_count_is_let_through_and_turns_so_often(count: int, raw: bool) -> None:
+    import onnxruntime
+
+    content = looping(turns(count, raw)).SerializeToString()
+
+    assert check_graph(content, "onnxruntime", "m.onnx") == ["Add", "Identity", "Loop"]
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    answer = session.run(None, {"inputs": np.full((1, 5), 2.0**-20, np.float32)})[0]
+    assert answer[0, 0] == (2.0 ** (count - 20) if count < 100 else np.inf)
+
+
+def _twice() -> ModelProto:
+    made = looping(turns(5))
+    made.graph.initializer.append(turns(2**62))
+    return made
+
+
+def _two_graphs() -> bytes:
+    """Readers of protocol buffers join both: the count of the one and the loop of the other."""
+    return looping(None).SerializeToString() + model(constants=(turns(5),)).SerializeToString()
+
+
+def _given() -> ModelProto:
+    made = looping(turns(5))
+    made.graph.input.append(helper.make_tensor_value_info("count", TensorProto.INT64, []))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (looping(turns(65_537)), "turns up to 65537 times, more than 65536"),
+        (looping(turns(2**62, raw=True)), "turns up to 4611686018427387904 times"),
+        (looping(turns(-1, raw=True)), "no constant of the file"),
+        (looping(turns(5), first=""), "no constant of the file"),
+        (looping(turns(5, name="other")), "no constant of the file"),
+        (looping(turns(5, kind=TensorProto.INT32)), "no constant of the file"),
+        (looping(None, helper.make_node("Cast", ["inputs"], ["count"], to=TensorProto.INT64)), "no constant of the file"),
+        (looping(turns(5), helper.make_node("Cast", ["inputs"], ["count"], to=TensorProto.INT64)), "no constant of the file"),
+        (_twice(), "no constant of the file"),
+        (_given(), "no constant of the file"),
+        (looping(turns(5), inner=(helper.make_node("Loop", ["count", "", "x"], ["z"]),)), "inside another loop"),
+    ],
+    ids=["long", "endless", "negative", "none", "unknown", "int32", "from the row", "made twice", "given twice", "an input", "nested"],
+)
+def test_a_loop_whose_count_is_no_small_constant_is_refused_with_the_reason(made: ModelProto, why: str) -> None:
+    with pytest.raises(ArtifactError, match=rf"m\.onnx: operator 'Loop' may run without end: .*{why}"):
+        check_onnx(made)
+
+
+def test_a_file_of_two_graphs_is_refused() -> None:
+    assert len(ModelProto.FromString(_two_graphs()).graph.initializer) == 1
+    with pytest.raises(ArtifactError, match="holds 2 graphs"):
+        check_graph(_two_graphs(), "onnxruntime", "m.onnx")
 
 
 def wrapped(number: int, content: bytes) -> bytes:
@@ -200,10 +276,10 @@ def test_the_count_of_fields_is_bounded() -> None:
         list(fields(content, 0, len(content), Budget("m.onnx", left=10)))
 
 
-def test_no_operator_on_the_list_holds_a_graph_draws_numbers_or_is_unknown_to_onnx() -> None:
+def test_no_operator_on_the_list_but_loop_holds_a_graph_draws_numbers_or_is_unknown_to_onnx() -> None:
     for domain, name in ONNX:
         schema = defs.get_schema(name, domain=domain)
-        kinds = {attribute.type for attribute in schema.attributes.values()}
+        kinds = set() if name == "Loop" else {attribute.type for attribute in schema.attributes.values()}
         assert not kinds & {defs.OpSchema.AttrType.GRAPH, defs.OpSchema.AttrType.GRAPHS}, name
         assert not name.startswith("Random")
 

@@ -208,7 +208,7 @@ def test_a_version_names_one_bundle_and_a_bundle_has_one_version(
 @pytest.mark.parametrize(
     ("operators", "said"),
     [
-        (["Identity", "Loop"], "needs the operator 'Loop', which is not on the list of operators that a device may be given"),
+        (["Identity", "Scan"], "needs the operator 'Scan', which is not on the list of operators that a device may be given"),
         ([], "names no operators"),
     ],
 )
