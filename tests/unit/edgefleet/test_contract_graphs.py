@@ -135,7 +135,7 @@ def _twice() -> ModelProto:
 
 def _two_graphs() -> bytes:
     """Readers of protocol buffers join both: the count of the one and the loop of the other."""
-    return looping(None).SerializeToString() + model(constants=(turns(5),)).SerializeToString()
+    return bytes(looping(None).SerializeToString() + model(constants=(turns(5),)).SerializeToString())
 
 
 def _given() -> ModelProto:
