@@ -18,7 +18,8 @@ from converter.outlier import detector_of
 from converter.recipes import RECIPES, Recipe
 from converter.targets import Job
 from converter.workshop import TIMEOUT_S, Graph, Progress, Run, Task, make_all, read_graph
-from edgefleet.errors import ConfigError, EdgefleetError, MissingPartError, VerdictError
+from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, MissingPartError, VerdictError
+from edgefleet.graphs import SUFFIXES, check_graph
 from edgefleet.manifest import ExplainMethod as Explained
 from edgefleet.manifest import Runtime
 from edgefleet.package import ModelPackage
@@ -251,6 +252,11 @@ def _explainer(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, 
     if not done.get("method"):
         return None, list(done.get("notes", []))
     extra = {name: Path(path).read_bytes() for name, path in done.get("extra", {}).items()}
+    try:
+        for name, graph in extra.items():
+            check_graph(graph, SUFFIXES[Path(name).suffix], f"the explainer's {name}")
+    except ArtifactError as err:
+        return None, [f"Not explained: {err}"]
     return Explainer(Path(done["file"]).read_bytes(), msgspec.convert(done["method"], Explained), extra), list(done.get("notes", []))
 
 
@@ -265,7 +271,7 @@ def _outlier(plan: Plan) -> Outlier | None:
     tasks, reasons = [], []
     for runtime, (name, writer) in _OUTLIERS.items():
         if runtime in runtimes:
-            tasks.append(Task(plan.job(name, ""), writer))
+            tasks.append(Task(plan.job(name, Path(name).suffix), writer))
     graphs, failed = make_all(tasks, {}, plan.progress, plan.run)
     files: dict[Runtime, tuple[str, bytes]] = {}
     for runtime, (name, _) in _OUTLIERS.items():

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage, npz_bytes, read_npz
 from edgefleet.skops_types import TRUSTED_TYPES
@@ -74,12 +75,13 @@ def load_skops(content: bytes, name: str) -> Any:
     """A fitted estimator from a skops file's bytes, without unpickling; `name` is what errors call it.
 
     Raises:
-        ArtifactError: Unreadable, too large, or it holds types that are not on the list.
+        ArtifactError: Unreadable, too large as it is or when unpacked, or it holds types that are not on the list.
     """
     import skops.io as sio
 
     if len(content) > MAX_MODEL_BYTES:
         raise ArtifactError(f"{name}: {len(content)} bytes exceed the limit of {MAX_MODEL_BYTES}; train a smaller model")
+    check_archive(content, name, ".skops")
     try:
         unknown = sorted(set(sio.get_untrusted_types(data=content)) - set(TRUSTED_TYPES))
         if unknown:

@@ -17,6 +17,8 @@ from converter.isolate import ChildFailed, run_isolated
 from converter.targets import Job, Made, answer
 from edgefleet.caching import StepCache
 from edgefleet.digests import sha256_file
+from edgefleet.errors import ArtifactError
+from edgefleet.graphs import SUFFIXES, check_graph
 from edgefleet.package import PACKAGE_NAME
 
 TIMEOUT_S: Final = 600.0
@@ -110,11 +112,16 @@ def read_graph(path: Path, said: dict[str, Any]) -> Graph:
     """The graph at `path` with what its writer said.
 
     Raises:
-        ChildFailed: The writer left no file, or said something else than it should.
+        ChildFailed: The writer left no file, said something else than it should, or used an operator that no device is given.
     """
     try:
         made = msgspec.convert(said, Made)
-        return Graph(path.read_bytes(), made, {name: Path(file).read_bytes() for name, file in made.files.items()})
+        graph = Graph(path.read_bytes(), made, {name: Path(file).read_bytes() for name, file in made.files.items()})
+        if (runtime := SUFFIXES.get(path.suffix)) is not None and check_graph(graph.content, runtime, path.name) != sorted(made.operators):
+            raise ChildFailed(f"the converter left another graph than it says: operators {', '.join(made.operators)[:200]} are not its own")
+        return graph
+    except ArtifactError as err:
+        raise ChildFailed(str(err)) from err
     except (msgspec.ValidationError, OSError) as err:
         raise ChildFailed(f"the converter left no usable result: {str(err)[:200]}") from err
 

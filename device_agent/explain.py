@@ -5,8 +5,6 @@ Shapley values (`amortised.py`), or by sampled permutations against background r
 All speak of the margin, never of the probability, where far more samples would be needed.
 """
 
-import zipfile
-from io import BytesIO
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -16,6 +14,7 @@ from device_agent.explanation import Explainer, Explanation
 from device_agent.linear import LinearExplainer
 from device_agent.sampled import SampledExplainer
 from device_agent.treeshap import TreeExplainer
+from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError
 from edgefleet.package import read_npz
 
@@ -52,11 +51,5 @@ def open_explainer(content: bytes, method: str, names: tuple[str, ...], columns:
 
 
 def _read_bounded(content: bytes) -> dict[str, NDArray[Any]]:
-    try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as err:
-        raise ArtifactError(f"explainer: {len(content)} bytes are no .npz: {str(err)[:200]}; convert or fetch it again") from err
-    if unpacked > MAX_EXPLAINER_BYTES:
-        raise ArtifactError(f"explainer: {unpacked} bytes unpacked exceed the limit of {MAX_EXPLAINER_BYTES}; use fewer or smaller trees")
+    check_archive(content, "explainer", ".npz", max_unpacked_bytes=MAX_EXPLAINER_BYTES)
     return read_npz(content, (), "explainer")

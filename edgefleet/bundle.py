@@ -39,7 +39,7 @@ class Bundle:
             ArtifactError: Not a folder with a readable manifest of a known version.
         """
         folder = Path(path)
-        content = _read_limited(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
+        content = _read_limited(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES, MANIFEST_NAME)
         return cls(manifest=parse_manifest(content), digest=sha256_hex(content), locate=lambda name: folder / name)
 
     @classmethod
@@ -58,7 +58,7 @@ class Bundle:
             raise ArtifactError(f"{name!r} is not listed in the manifest of bundle {self.digest[:12]}")
         if entry.size_bytes > MAX_FILE_BYTES:
             raise ArtifactError(f"{name}: {entry.size_bytes} bytes exceed the limit of {MAX_FILE_BYTES}")
-        content = _read_limited(self.locate(name), entry.size_bytes)
+        content = _read_limited(self.locate(name), entry.size_bytes, name)
         if len(content) != entry.size_bytes:
             raise ArtifactError(f"{name}: {len(content)} bytes, the manifest says {entry.size_bytes}; fetch the bundle again")
         if (digest := sha256_hex(content)) != entry.sha256:
@@ -75,12 +75,13 @@ class Bundle:
         return self.manifest.variant(name)
 
 
-def _read_limited(path: Path, limit: int) -> bytes:
+def _read_limited(path: Path, limit: int, name: str) -> bytes:
+    """At most `limit` bytes; `name` is what the manifest calls the file, which in a device's slot lies under its digest."""
     try:
         with path.open("rb") as stream:
             content = stream.read(limit + 1)
     except OSError as err:
         raise ArtifactError(f"{path}: cannot be read: {err.strerror or err}; is this a bundle folder?") from err
     if len(content) > limit:
-        raise ArtifactError(f"{path.name}: larger than the {limit} bytes it may have; fetch the bundle again")
+        raise ArtifactError(f"{name}: larger than the {limit} bytes it may have; fetch the bundle again")
     return content

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from edgefleet.bundle import MANIFEST_NAME, Bundle
 from edgefleet.errors import ConfigError, EdgefleetError, InputError, TransportError
 from edgefleet.files import write_durably
+from edgefleet.graphs import check_bundle, check_declared
 from edgefleet.manifest import MAX_MANIFEST_BYTES
 from edgefleet.signing import SigningKey
 
@@ -96,9 +97,11 @@ class FleetClient:
         """Upload the files of a bundle that the server does not have, then make it a release.
 
         Raises:
-            ArtifactError: The bundle on disk is damaged.
+            ArtifactError: The bundle on disk is damaged, or a graph of it holds an operator that no device is given.
         """
         bundle = Bundle.open(bundle_dir)
+        check_declared(bundle.manifest)
+        check_bundle(bundle)
         for name, entry in bundle.manifest.files.items():
             if not self._has_blob(entry.sha256):
                 self._call("PUT", f"/blobs/{entry.sha256}", content=bundle.read(name))

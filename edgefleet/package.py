@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.archives import check_archive
 from edgefleet.digests import canonical_json, sha256_file, sha256_hex
 from edgefleet.errors import ArtifactError
 from edgefleet.files import write_durably
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION: Final = 1
 STEPS_NAME: Final = "steps.json"
 PACKAGE_NAME: Final = "package.json"
+MAX_ARRAYS: Final = 10_000
+MAX_ARRAYS_BYTES: Final = 4 * 1024**3
 RowSet = Literal["golden", "parity", "calibration", "background"]
 
 
@@ -87,7 +90,9 @@ def npz_bytes(arrays: dict[str, NDArray[Any]]) -> bytes:
     return stream.getvalue()
 
 
-def read_npz(content: bytes, names: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+def read_npz(
+    content: bytes, names: tuple[str, ...], what: str, optional: tuple[str, ...] = (), *, max_bytes: int = MAX_ARRAYS_BYTES
+) -> dict[str, NDArray[Any]]:
     """Arrays of an .npz, never unpickling.
 
     Args:
@@ -95,10 +100,12 @@ def read_npz(content: bytes, names: tuple[str, ...], what: str, optional: tuple[
         names: What must be there; empty reads everything.
         what: What the error calls it.
         optional: Read too where it is there.
+        max_bytes: Largest sum of its arrays' sizes.
 
     Raises:
-        ArtifactError: Not an .npz, or one of `names` is missing.
+        ArtifactError: Not an .npz, too large when unpacked, or one of `names` is missing.
     """
+    check_archive(content, what, ".npz", max_unpacked_bytes=max_bytes, max_members=MAX_ARRAYS)
     try:
         with np.load(BytesIO(content), allow_pickle=False) as stored:
             return {name: stored[name] for name in (names or stored.files)} | {name: stored[name] for name in optional if name in stored}

@@ -19,6 +19,7 @@ from edgefleet.package import npz_bytes, read_npz
 
 BINS: Final = 10
 MAX_CATEGORY_CELLS: Final = 30
+MAX_REFERENCE_BYTES: Final = 512 * 1024 * 1024
 BELOW, FIRST_BIN = 0, 1
 _ARRAYS: Final = ("edges", "bins", "is_category", "mean", "scale", "counts", "blocks", "score_counts", "class_counts")
 _OPTIONAL: Final = ("block_group", "score_edges")  # files of earlier versions and of other tasks do not have them
@@ -83,7 +84,7 @@ class Reference:
         Raises:
             ArtifactError: No .npz, an array is missing, or the shapes contradict each other.
         """
-        stored = read_npz(content, _ARRAYS, "reference statistics", _OPTIONAL)
+        stored = read_npz(content, _ARRAYS, "reference statistics", _OPTIONAL, max_bytes=MAX_REFERENCE_BYTES)
         arrays: dict[str, Any] = {name: array.astype(np.int64) if array.dtype.kind == "u" else array for name, array in stored.items()}
         reference = cls(**arrays, digest=sha256_hex(content))
         f, cells = reference.counts.shape if reference.counts.ndim == 2 else (0, 0)

@@ -17,6 +17,7 @@ from converter.to_tflite.graph import Answer
 from converter.to_tflite.meanings import SIGNATURE_NAME, Signature, imported, own
 from converter.to_tflite.probabilities import calibrated
 from converter.to_tflite.steps import run_in_tensorflow
+from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage
 from edgefleet.steps import Steps
@@ -78,7 +79,7 @@ def open_network(package: ModelPackage) -> Network:
     import tensorflow as tf
 
     index = package.index
-    package.read(index.model)  # refuses a file that the index does not list
+    check_archive(package.read(index.model), index.model, "Keras model")
     tf.keras.backend.clear_session()  # names of layers made here are numbered from one again: they go into the files
     try:
         model = tf.keras.models.load_model(str(package.folder / index.model), compile=False, safe_mode=True)

@@ -1,11 +1,13 @@
 """The self-test: a candidate must give the golden rows' answers on this device, with this runtime, before it sees a real row.
 
 It runs in a child process with limits on memory, processor time and wall time, so that a model which crashes, hangs or eats memory
-cannot hurt the one that scores. It proves sameness with what the converter tested, not quality; quality is the trial's matter.
+cannot hurt the one that scores: the agent's own process opens only what has answered its golden rows there. Before the runtime sees a graph
+its operators are held against the list (`edgefleet.graphs`). The self-test proves sameness with what the converter tested, not quality;
+quality is the trial's matter.
 """
 
 import json
-import resource
+import signal
 import subprocess
 import sys
 import time
@@ -18,13 +20,17 @@ import numpy as np
 
 from device_agent.scorer import Scorer
 from device_agent.update.disk import Disk
+from device_agent.update.limits import limit_process
 from device_agent.update.store import Store
 from edgefleet.bundle import Bundle
 from edgefleet.errors import ArtifactError, EdgefleetError, MissingPartError
+from edgefleet.graphs import check_bundle
 from edgefleet.manifest import Variant
 from edgefleet.package import read_npz
 
 POLL_S: Final = 0.1
+TIMEOUT_S: Final = 120.0
+MEMORY_BYTES: Final = 8 * 1024**3
 MAX_ANSWER_CHARS: Final = 65_536
 MODULE: Final = "device_agent.update.selftest"
 
@@ -55,8 +61,9 @@ def check_golden(bundle: Bundle, variant: Variant) -> SelftestResult:
     none. The outlier detector and the explainer's own arithmetic run too, for what crashes must crash here.
 
     Raises:
-        EdgefleetError: The bundle cannot be opened here, or a part of it fails.
+        EdgefleetError: The bundle cannot be opened here, a graph of it holds an operator that no device is given, or a part of it fails.
     """
+    check_bundle(bundle, variant)
     arrays = read_npz(bundle.read(bundle.manifest.golden), ("x", "label", "probabilities", "margin"), bundle.manifest.golden)
     classification = bundle.manifest.task == "classification"
     x, expected = arrays["x"], np.asarray(arrays["probabilities"] if classification else arrays["margin"], np.float64)
@@ -104,7 +111,23 @@ def run_in_child(
         memory_bytes: Its address space.
         stopped: Asked while waiting; True ends the child.
     """
-    command = [sys.executable, "-m", MODULE, str(folder), bundle_digest, str(int(timeout_s) + 1), str(memory_bytes)]
+    return _run("slot", folder, bundle_digest, timeout_s, memory_bytes, stopped)
+
+
+def try_bundle(folder: Path, variant: str, *, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES) -> SelftestResult:
+    """Run the self-test of a bundle folder's variant in a child process, before this process opens it.
+
+    Args:
+        folder: The bundle.
+        variant: Its name.
+        timeout_s: Wall and processor time of the child.
+        memory_bytes: Its address space.
+    """
+    return _run("bundle", folder, variant, timeout_s, memory_bytes, lambda: False)
+
+
+def _run(kind: str, folder: Path, name: str, timeout_s: float, memory_bytes: int, stopped: Callable[[], bool]) -> SelftestResult:
+    command = [sys.executable, "-m", MODULE, kind, str(folder), name, str(int(timeout_s) + 1), str(memory_bytes)]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + timeout_s
@@ -116,7 +139,7 @@ def run_in_child(
                 if stopped():
                     return SelftestResult(False, True, "the self-test was ended because the agent stops")
                 if time.monotonic() > deadline:
-                    return SelftestResult(False, True, f"the self-test took longer than {timeout_s:.0f} s")
+                    return SelftestResult(False, True, f"timeout: the self-test took longer than {timeout_s:.0f} s")
         return _read_answer(child.returncode, output)
     finally:
         if child.poll() is None:
@@ -129,8 +152,17 @@ def _read_answer(code: int, output: bytes) -> SelftestResult:
         answer = json.loads(output[-MAX_ANSWER_CHARS:].splitlines()[-1])
         return SelftestResult(bool(answer["ok"]), False, str(answer["reason"])[:500])
     except (ValueError, IndexError, KeyError, TypeError):
+        if code == -signal.SIGXCPU:
+            return SelftestResult(False, True, "timeout: the self-test took more processor time than it may")
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return SelftestResult(False, True, f"the model ended its own process in the self-test ({how})")
+        return SelftestResult(False, True, f"crashed({how}): the model ended its own process in the self-test")
+
+
+def _opened(kind: str, folder: Path, name: str) -> tuple[Bundle, Variant]:
+    if kind == "slot":
+        return Store(folder, Disk()).open_slot(name)
+    bundle = Bundle.open(folder)
+    return bundle, bundle.variant(name)
 
 
 def _failed(reason: str) -> SelftestResult:
@@ -139,12 +171,10 @@ def _failed(reason: str) -> SelftestResult:
 
 def main(arguments: list[str]) -> None:
     """Child process: limits first, then one line of JSON on stdout."""
-    folder, bundle_digest, cpu_s, memory_bytes = arguments
-    resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s), int(cpu_s)))
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    kind, folder, name, cpu_s, memory_bytes = arguments
+    limit_process(cpu_s=int(cpu_s), memory_bytes=int(memory_bytes))
     try:
-        result = check_golden(*Store(Path(folder), Disk()).open_slot(bundle_digest))
+        result = check_golden(*_opened(kind, Path(folder), name))
     except MissingPartError:
         # The parent saw the runtime before it chose the variant: here it does not fit into the limits. That is no verdict on the model.
         sys.exit(MissingPartError.exit_code)

@@ -84,12 +84,14 @@ def score_rows(
 ) -> None:
     """Score rows from INPUT (CSV, NDJSON, Parquet), or from stdin when INPUT is `-`: one answer a row, in order.
 
-    A bad row is answered in its place with `status` rejected, and makes exit code 3. Rows of stdin are answered one by one as they come.
+    The bundle's golden rows are scored first, in a child process with limits: one that is damaged, hostile or answers otherwise here is not
+    opened (exit code 1). A bad row is answered in its place with `status` rejected, and makes exit code 3. Rows of stdin are answered one
+    by one as they come.
     """
     from device_agent.doors.batch.planning import Places, Wishes, plan_run
     from device_agent.doors.batch.remote import RemoteLines
     from device_agent.doors.batch.run import run
-    from device_agent.scorer import Scorer
+    from device_agent.tested import open_tested
 
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise ConfigError(f"--delimiter {delimiter!r} is not one character other than a quote or a line's end")
@@ -112,14 +114,14 @@ def score_rows(
     if watch is not None:
         if url is not None or resume or source_format or output_format:
             raise click.UsageError("--watch takes --bundle and always resumes; formats are told by the files' names")
-        with Scorer.open(folder or Path(), variant) as scorer:
+        with open_tested(folder or Path(), variant) as scorer:
             _watch(watch, scorer, wishes, output, bad is not None, once, as_json)
         return
     path = None if source == "-" else Path(source or "")
     if resume and (path is None or output is None):
         raise click.UsageError("--resume needs an INPUT file and an --output file; a pipe cannot be read twice")
     places = Places(source=path, output=output, bad=bad, source_format=source_format, output_format=output_format)
-    asked = RemoteLines(url, model, _token(token_file)) if url is not None else Scorer.open(folder or Path(), variant)
+    asked = RemoteLines(url, model, _token(token_file)) if url is not None else open_tested(folder or Path(), variant)
     said, end = _progress(output is not None)
     try:
         outcome = run(plan_run(asked, wishes, places), resume, said)

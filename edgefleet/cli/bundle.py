@@ -11,6 +11,7 @@ import click
 from edgefleet.bundle import Bundle
 from edgefleet.bundle_diff import PARTS, Difference, bundle_gates, differences
 from edgefleet.cli.main import print_json
+from edgefleet.graphs import check_bundle
 from edgefleet.manifest import Manifest
 from edgefleet.report.table import table
 
@@ -52,9 +53,10 @@ def show(folder: Path, as_json: bool) -> None:
 @bundle.command()
 @click.argument("folder", metavar="BUNDLE", type=_FOLDER)
 def verify(folder: Path) -> None:
-    """Read every file of a BUNDLE and compare it with the manifest; exit code 3 when one differs."""
+    """Compare every file of a BUNDLE with the manifest, and the operators of its graphs with the list; exit code 3 when one differs."""
     opened = Bundle.open(folder)
     opened.verify()
+    check_bundle(opened)
     click.echo(f"bundle {opened.digest[:12]}: {len(opened.manifest.files)} files are as the manifest says")
 
 

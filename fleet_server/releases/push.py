@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import InputError
+from edgefleet.graphs import check_declared
 from edgefleet.manifest import Manifest, parse_manifest
 from edgefleet.reference import Reference, cell_count
 from fleet_server import audit
@@ -32,11 +33,12 @@ def store_release(services: Services, *, project: str, version: str, manifest: b
         The release id.
 
     Raises:
-        ArtifactError: The manifest is not valid.
+        ArtifactError: The manifest is not valid, or names an operator that no device is given.
         InputError: Another project, a version or a note that is too long, or files that have not arrived.
         ConflictError: The version is taken by another bundle, or the bundle is there under another version.
     """
     parsed = parse_manifest(manifest)
+    check_declared(parsed)
     _check(services, parsed, project, version, note)
     digest, at = sha256_hex(manifest), services.now_us()
     reference = _reference(services, parsed)

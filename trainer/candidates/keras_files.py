@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, MissingPartError
 from edgefleet.quiet import quiet_load
 from trainer.candidates.fitted import Predict, Problem
@@ -64,6 +65,7 @@ def open_keras(content: bytes, problem: Problem) -> Predict:
     keras, output = import_keras(), OUTPUTS[problem.task]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL_NAME
+        check_archive(content, MODEL_NAME, "Keras model")
         path.write_bytes(content)
         try:
             # safe_mode is Keras' default: a file that carries code is refused.

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, MissingPartError
 from trainer.candidates.costs import estimator_cost
 from trainer.candidates.estimators import Scale, build, margin_kind
@@ -93,6 +94,7 @@ def open_skops(content: bytes, problem: Problem) -> Predict:
         import skops.io
     except ImportError as err:
         raise MissingPartError('opening a .skops model needs skops: pip install "edgefleet[train]"') from err
+    check_archive(content, MODEL_NAME, "model")
     trusted = sorted({kind for kinds in TRUSTED_TYPES.values() for kind in kinds})
     try:
         with warnings.catch_warnings():

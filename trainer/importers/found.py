@@ -1,16 +1,18 @@
 """Which file of what the user named is the model, and what is never opened."""
 
+import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Final, Literal
 from zipfile import BadZipFile, ZipFile
 
+from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, InputError
 from trainer.importers.mlmodel import MLMODEL_NAME, read_flavours
 
 Kind = Literal["skops", "onnx", "tflite", "keras"]
 MAX_MODEL_BYTES: Final = 512 * 1024 * 1024
-MAX_UNPACKED_BYTES: Final = 4 * MAX_MODEL_BYTES
 PICKLES: Final = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill", ".pt", ".pth")
 _REMEDY: Final = (
     "save it with skops (mlflow.sklearn.log_model(..., serialization_format='skops'), or skops.io.dump), or as ONNX (mlflow.onnx.log_model)"
@@ -114,14 +116,11 @@ def _check_form(path: Path, kind: Kind, content: bytes) -> None:
         raise ArtifactError(f"{path}: {len(content)} bytes are no TFLite model: the mark TFL3 is missing; copy the file again")
     if kind in {"skops", "keras"}:
         inner = "schema.json" if kind == "skops" else "config.json"
+        there = inner in check_archive(content, str(path), f".{kind}")
         try:
-            with ZipFile(path) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-                if unpacked > MAX_UNPACKED_BYTES:
-                    raise ArtifactError(f"{path}: unpacks to {unpacked} bytes, above the limit of {MAX_UNPACKED_BYTES}")
+            with ZipFile(BytesIO(content)) as archive:
                 broken = archive.testzip()
-                there = inner in archive.namelist()
-        except (BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as err:
+        except (BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error) as err:  # RuntimeError: encrypted
             raise ArtifactError(f"{path}: {len(content)} bytes are no readable .{kind} file: {err}; copy the file again") from err
         if broken is not None or not there:
             raise ArtifactError(f"{path}: {f'{broken} in it is damaged' if broken else f'no {inner} in it'}; copy the file again")

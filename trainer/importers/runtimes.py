@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, InputError, MissingPartError
 from edgefleet.package import npz_bytes, read_npz
 from edgefleet.skops_types import TRUSTED_TYPES
@@ -63,6 +64,7 @@ def _open_skops(path: Path) -> tuple[Description, Run]:
     import skops.io
 
     content = path.read_bytes()
+    check_archive(content, path.name, ".skops")
     if unknown := sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES)):
         raise InputError(f"{path.name} holds the type {unknown[0]!r}, which is not opened; build the model of scikit-learn's own parts")
     with warnings.catch_warnings():
@@ -177,6 +179,7 @@ def _lite(entry: dict[str, Any]) -> Tensor:
 def _open_keras(path: Path) -> tuple[Description, Run]:
     from trainer.candidates.keras_files import import_keras
 
+    check_archive(path.read_bytes(), path.name, ".keras")
     keras = import_keras()
     model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
     inputs = [Tensor(name=t.name, shape=list(t.shape), dtype=str(t.dtype)) for t in model.inputs]

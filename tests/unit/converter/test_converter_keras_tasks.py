@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from converter.originals import Original
+from edgefleet.graphs import check_graph
 from edgefleet.package import ModelPackage
 from tests.unit.converter.converter_children import call_all, in_child, lite
 from tests.unit.converter.converter_networks import IMPORTED, OWN
@@ -104,6 +105,9 @@ def test_loops_take_one_row_at_a_time_and_all_others_any_number(done: dict[str, 
 def test_operators_are_told_and_built_in(done: dict[str, dict[str, Any]]) -> None:
     told = {(name, target): made["operators"] for name, one in done.items() for target, made in one["made"].items()}
 
+    files = {(name, target): Path(path).read_bytes() for name, one in done.items() for target, path in one["files"].items()}
+    read = {key: check_graph(graph, "onnxruntime" if key[1].startswith("onnx") else "litert", key[1]) for key, graph in files.items()}
+    assert read == told
     assert "WHILE" in told["gru", "tflite-fp32"]
     assert "Loop" in told["gru", "onnx-fp32"]
     assert "LSTM" in told["lstm", "onnx-fp32"]

@@ -55,10 +55,11 @@ def make_bundle(
     runtime: str = "onnxruntime",
     explain: bool = True,
     extra_bytes: int = 0,
+    graph: bytes | None = None,
+    operators: list[str] | None = None,
 ) -> Bundle:
-    """A softmax model with golden rows; `golden_shift` makes them lie about the model."""
-    bias = np.zeros(len(CLASSES), np.float32)
-    graph = logistic_graph(matrix, bias)
+    """A softmax model with golden rows; `golden_shift` makes them lie about the model, `graph` stands in the place of its file."""
+    graph = graph or logistic_graph(matrix, np.zeros(len(CLASSES), np.float32))
     x = rows(16, seed=1)
     margin = x.astype(np.float64) @ matrix.astype(np.float64)
     probabilities = np.exp(margin - margin.max(axis=1, keepdims=True))
@@ -80,6 +81,7 @@ def make_bundle(
         tolerance=Tolerance(max_error=1e-4, tie_margin=1e-3),
         explainer="explain-onnx-fp32.npz" if explain else None,
         explain_method="sampled" if explain else None,
+        operators=_operators(graph) if operators is None else operators,
     )
     manifest = Manifest(
         format_version=1,
@@ -104,6 +106,12 @@ def make_bundle(
         (folder / name).write_bytes(content)
     (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
     return Bundle.open(folder)
+
+
+def _operators(graph: bytes) -> list[str]:
+    from onnx import ModelProto
+
+    return sorted({node.op_type for node in ModelProto.FromString(graph).graph.node})
 
 
 @dataclass

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgefleet.messages import Reported
+from tests.faults.hostile_graphs import hostile
 from tests.unit.device_agent.agent_world import (
     PROJECT,
     Fleet,
@@ -55,6 +56,15 @@ def test_rows_are_scored_from_stdin_with_the_three_strongest_inputs(tmp_path: Pa
     assert len(answers) == 2
     assert answers[0]["label"] in {"low", "mid", "high"}
     assert len(answers[0]["explanation"]) == 3
+
+
+def test_a_hostile_bundle_is_refused_in_a_child_and_nothing_is_scored(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle", weights(1), graph=hostile("endless loop"), explain=False)
+
+    done = run("score", "--bundle", str(tmp_path / "bundle"), "-", stdin="[1, 2, 3, 4, 5]\n")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "does not pass its self-test here and is not opened: onnx-fp32.onnx: operator 'Loop' may run without end" in done.stderr
 
 
 def test_a_bad_row_is_answered_in_its_place_and_makes_exit_code_3(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_an_explainer_that_is_no_archive_or_unpacks_too_far_is_refused() -> None
     import zipfile
     from io import BytesIO
 
-    with pytest.raises(ArtifactError, match=r"no \.npz"):
+    with pytest.raises(ArtifactError, match=r"no readable \.npz"):
         open_explainer(b"PK\x03\x04 torn", "treeshap", NAMES, 1)
     stream = BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("base.npy", "w") as entry:

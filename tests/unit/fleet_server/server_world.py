@@ -90,14 +90,14 @@ class MadeBundle:
 def make_bundle(
     folder: Path, label: str = "one", *, features: int = 3, seed: int = 0, overrides: list[Override] | None = None, project: str = PROJECT
 ) -> MadeBundle:
-    """A bundle that the server accepts: manifest, reference and gates are real, the graph is bytes that nobody opens."""
+    """A bundle that the server accepts: manifest, reference and gates are real, the graph is one that nobody runs."""
     folder.mkdir(parents=True, exist_ok=True)
     inputs = [Input(name=f"f{i}") for i in range(features)]
     rows = np.random.default_rng(seed).normal(size=(800, features)).astype(np.float32)
     reference = build_reference(rows, inputs, block_rows=20)
     gates = [{"gate": "G1", "verdict": "pass", "value": 0.9, "limit": 0.8, "n": 100, "low": 0.8, "high": 1.0, "sentence": "Good."}]
     contents = {
-        "onnx-fp32.onnx": f"graph {label}".encode(),
+        "onnx-fp32.onnx": _graph(label),
         "reference.npz": reference.to_bytes(),
         "golden.npz": npz_bytes({"x": rows[:2]}),
         "gates.json": msgspec.json.encode(gates),
@@ -120,6 +120,7 @@ def make_bundle(
                 file="onnx-fp32.onnx",
                 model_digest=files["onnx-fp32.onnx"].sha256,
                 tolerance=Tolerance(max_error=1e-3, tie_margin=1e-3),
+                operators=["Identity"],
             )
         ],
         reference="reference.npz",
@@ -134,6 +135,15 @@ def make_bundle(
         (folder / name).write_bytes(content)
     (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
     return MadeBundle(folder, manifest, sha256_hex(manifest_bytes(manifest)), reference)
+
+
+def _graph(label: str) -> bytes:
+    """An ONNX file of one operator; other labels give other bytes."""
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("inputs", "margin")]
+    graph = helper.make_graph([helper.make_node("Identity", ["inputs"], ["margin"])], label, ends[:1], ends[1:])
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
 
 
 @dataclass

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from edgefleet.manifest import manifest_bytes
 from edgefleet.signing import SigningKey
 from tests.unit.fleet_server.server_world import POLICY, PROJECT, MadeBundle, World, make_bundle
 
@@ -201,6 +203,25 @@ def test_a_version_names_one_bundle_and_a_bundle_has_one_version(
 
     assert "choose another version" in problem(api.post("/api/v1/releases", json=taken), 409)
     assert "already" in problem(api.post("/api/v1/releases", json=renamed), 409)
+
+
+@pytest.mark.parametrize(
+    ("operators", "said"),
+    [
+        (["Identity", "Scan"], "needs the operator 'Scan', which is not on the list of operators that a device may be given"),
+        ([], "names no operators"),
+    ],
+)
+def test_a_release_with_an_operator_that_no_device_is_given_is_refused_without_its_graph(
+    api: FlaskClient, tmp_path: Path, operators: list[str], said: str
+) -> None:
+    made = make_bundle(tmp_path, "hostile")
+    variants = [msgspec.structs.replace(made.manifest.variants[0], operators=operators)]
+    manifest = manifest_bytes(msgspec.structs.replace(made.manifest, variants=variants)).decode()
+
+    answer = api.post("/api/v1/releases", json={"project": PROJECT, "version": "9", "manifest": manifest, "note": ""})
+
+    assert said in problem(answer, 422)
 
 
 def test_a_release_whose_files_have_not_arrived_is_refused(api: FlaskClient, tmp_path: Path) -> None:

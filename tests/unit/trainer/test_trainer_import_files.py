@@ -109,7 +109,7 @@ def test_an_archive_that_unpacks_to_more_than_the_limit_is_refused_before_it_is_
     content[size : size + 4] = (4_000_000_000).to_bytes(4, "little")
     path.write_bytes(content)
 
-    with pytest.raises(ArtifactError, match="unpacks to 4000000000 bytes, above the limit of 2147483648"):
+    with pytest.raises(ArtifactError, match="unpacks to 4000000000 bytes from 122, which exceed the limit of 2147483648"):
         find_model(path)
 
 

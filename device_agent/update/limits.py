@@ -1,0 +1,28 @@
+"""Limits of a process that opens a graph for the first time."""
+
+import contextlib
+import os
+import resource
+from pathlib import Path
+
+# The kernel ends the process with the highest value first when memory runs out.
+_FIRST_TO_GO = "1000"
+
+
+def limit_process(*, cpu_s: int, memory_bytes: int) -> None:
+    """Limit this process for good: processor time, address space, private memory, no core dump, first to go when memory runs out.
+
+    Private memory is bounded by what the machine has, whatever `memory_bytes` allows: a graph that wants more fails here, and does not push
+    the scoring process into swap.
+
+    Args:
+        cpu_s: Processor time in seconds, after which it ends by SIGXCPU.
+        memory_bytes: Address space.
+    """
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    private = min(memory_bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    resource.setrlimit(resource.RLIMIT_DATA, (private, private))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # no /proc, or a container that forbids it: the other limits hold
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
