@@ -12,7 +12,7 @@ import numpy as np
 from converter.calibrators import parse_calibrator
 from converter.cores import Link
 from converter.imported.batches import Opening, first_that_works
-from converter.imported.onnx_file import OnnxFile, open_onnx
+from converter.imported.onnx_file import OnnxFile, nodes_of, open_onnx
 from converter.imported.signature import Signature, columns_of, graph_signature, row_sides
 from converter.to_onnx.canonical import canonical
 from converter.to_onnx.graphs import IR_VERSION, Nodes
@@ -61,26 +61,37 @@ def _assembled(file: OnnxFile, signature: Signature, package: ModelPackage, open
     model.CopyFrom(file.model)
     if opening == "mended":
         _mend(model, file.batch or 1)
-    rows = _front(graph, file, row_sides(signature, values), shape)
+    rows, *ends = _unused(model.graph, ["model:rows", "model:raw"] + (["model:end"] if file.end else []))
+    _front(graph, file, row_sides(signature, values), shape, rows)
     source = file.input
     model.graph.input[0].name = rows
     model.graph.node.insert(0, _identity(rows, source))
-    ends = ["model:raw"] + (["model:end"] if file.end else [])
     model.graph.node.extend(_identity(name, end) for name, end in zip([file.raw, file.end], ends, strict=False))
     nodes, constants = canonical(model.graph, ends)
     graph.nodes += nodes
     graph.constants += constants
     columns = columns_of(signature, classes, values)
-    raw = _flat(graph, "model:raw", columns, "raw")
+    raw = _flat(graph, ends[0], columns, "raw")
     if file.order is not None:
         raw = graph.node("Gather", [raw, graph.constant(file.order, "class_order", np.int64)], "ordered", axis=1)
-    end = _flat(graph, "model:end", columns, "end") if file.end else ""
+    end = _flat(graph, ends[1], columns, "end") if file.end else ""
     widths = _tail(graph, signature, raw, end, values, package)
     return _finished(graph, file, shape, widths, opening)
 
 
-def _front(graph: Nodes, file: OnnxFile, sides: list[int], shape: list[int]) -> str:
-    """The rows as the graph's tensor; its name."""
+def _unused(graph: Any, names: list[str]) -> list[str]:
+    """The names, changed where the graph has them already: it may be one of ours, wrapped before."""
+    taken = {name for node in nodes_of(graph) for name in [*node.input, *node.output]} | {tensor.name for tensor in graph.initializer}
+    found = []
+    for name in names:
+        while name in taken:
+            name += "'"  # noqa: PLW2901  # until nobody has it
+        found.append(name)
+    return found
+
+
+def _front(graph: Nodes, file: OnnxFile, sides: list[int], shape: list[int], result: str) -> None:
+    """The rows as the graph's tensor, under the name `result`, of its own: a stranger's value may be called `inputs` too."""
     from onnx import TensorProto
 
     rows = "inputs"
@@ -88,8 +99,7 @@ def _front(graph: Nodes, file: OnnxFile, sides: list[int], shape: list[int]) -> 
         rows = graph.node("Reshape", [rows, graph.constant([-1, *sides], "model:sides", np.int64)], "model:shaped")
     if file.input_kind != TensorProto.FLOAT:
         rows = graph.node("Cast", [rows], "model:typed", to=file.input_kind)
-    # A name of its own: a stranger's value may be called `inputs` too.
-    return graph.node("Identity", [rows], "model:rows")
+    graph.node("Identity", [rows], result)
 
 
 def _identity(source: str, result: str) -> Any:
@@ -168,7 +178,7 @@ def _mend(model: Any, batch: int) -> None:
         sides = numpy_helper.to_array(shape)
         if sides.ndim == 1 and len(sides) > 1 and int(sides[0]) == batch and -1 not in sides:
             # A constant of its own: others may read the old one.
-            name = f"model:sides{i}"
+            (name,) = _unused(graph, [f"model:sides{i}"])
             graph.initializer.append(numpy_helper.from_array(np.array([-1, *sides[1:]], np.int64), name))
             node.input[1] = name
 

@@ -15,7 +15,7 @@ from trainer.importers.outputs import choose_output, meant
 from trainer.importers.runtimes import open_file
 from trainer.importers.signature import Signature, plain
 
-PARITY = 400
+PARITY = 600
 
 
 def imported_package(

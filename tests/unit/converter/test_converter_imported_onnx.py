@@ -21,7 +21,7 @@ from edgefleet.errors import ConfigError, EdgefleetError, VerdictError
 from edgefleet.package import ModelPackage
 from edgefleet.steps import Steps, Trace
 from tests.unit.converter.converter_imported import imported_package, write
-from tests.unit.converter.onnx_made_elsewhere import FEATURES, dense, model, one_row_image, rows
+from tests.unit.converter.onnx_made_elsewhere import FEATURES, clear_rows, dense, model, one_row_image, rows
 
 # Of probabilities: the file's own numbers in float64 against float32 ones behind it.
 SAME = 2e-7
@@ -148,7 +148,10 @@ def test_a_graph_for_four_rows_and_no_other_number_is_refused_with_the_number(tm
     from onnx import helper
 
     nodes = [helper.make_node("Sub", ["inputs", "fixed"], ["apart"]), helper.make_node("MatMul", ["apart", "w"], ["answer"])]
-    constants = {"fixed": np.arange(4, dtype=np.float32)[:, None] + np.zeros((4, FEATURES), np.float32), "w": np.ones((FEATURES, 3), np.float32)}
+    constants = {
+        "fixed": np.arange(4, dtype=np.float32)[:, None] + np.zeros((4, FEATURES), np.float32),
+        "w": np.ones((FEATURES, 3), np.float32),
+    }
     content = model(nodes, constants, [4, FEATURES], {"answer": [4, 3]})
     package = imported_package(tmp_path / "package", content, "onnx", rows())
 
@@ -256,7 +259,7 @@ def test_texts_and_several_inputs_are_refused_before_the_file_is_opened(tmp_path
 
 @pytest.mark.conversions
 def test_a_graph_that_is_integer_already_is_wrapped_under_that_name_only(tmp_path: Path) -> None:
-    x = rows()
+    x = clear_rows(lambda some: plain(dense("Softmax", hidden=256), some)[0])
     float_one = imported_package(tmp_path / "float", dense("Softmax", hidden=256), "onnx", x)
     convert(float_one, ["onnx-int8"], tmp_path / "integer")
     content = _as_a_stranger((tmp_path / "integer" / "onnx-int8.onnx").read_bytes())
@@ -285,7 +288,7 @@ def _as_a_stranger(content: bytes) -> bytes:
 
 @pytest.mark.conversions
 def test_every_possible_variant_of_an_imported_network_is_proven_and_in_the_bundle(tmp_path: Path) -> None:
-    x = rows()
+    x = clear_rows(lambda some: plain(dense("Softmax", hidden=256), some)[0])
     package = imported_package(tmp_path / "package", dense("Softmax", hidden=256), "onnx", x)
 
     bundle = convert(package, output=tmp_path / "bundle")
