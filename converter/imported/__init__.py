@@ -1,4 +1,4 @@
-"""Graphs made elsewhere: packages whose model is an `.onnx` or `.tflite` file become bundles with that graph inside, wrapped, not rewritten.
+"""Graphs made elsewhere: a package whose model is an `.onnx` or `.tflite` file becomes a bundle with that graph inside, wrapped.
 
 What stands in front of and behind the graph is ours (rows into its tensor, integers at its ends, its output into `margin` and
 `probabilities`, the calibrator); its own operators stay as they are. What no device could run, or what would answer something else there,

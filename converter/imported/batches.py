@@ -32,8 +32,9 @@ def first_that_works(
     """
     x = _probes(package)
     reason = ""
-    for opening in ("open", "mended"):
-        content = assembled(opening)  # type: ignore[arg-type]  # the literals of Opening
+    openings: tuple[Opening, ...] = ("open", "mended")
+    for opening in openings:
+        content = assembled(opening)
         try:
             alone = np.concatenate([asked(content, x[i : i + 1]) for i in range(len(x))])
             together = np.asarray(asked(content, x))

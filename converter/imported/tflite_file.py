@@ -133,7 +133,8 @@ def _check_kind(tensor: Any, verb: str) -> None:
         return
     plain = " without a scale" if kind in _STORED else ""
     raise VerdictError(
-        f"the file {verb} {kind.lower()}{plain}, a device's interface is float32: export it with float or quantized int8, uint8 or int16 ends"
+        f"the file {verb} {kind.lower()}{plain}, a device's interface is float32: "
+        "export it with float or quantized int8, uint8 or int16 ends"
     )
 
 

@@ -131,7 +131,7 @@ def _assembled(file: LiteFile, package: ModelPackage, front: bytes | None, tail:
         splice.stored(target, file.input)
     known = {"raw": splice.real(file.raw), "rows": rows} | ({"end": splice.real(file.end)} if file.end >= 0 else {})
     outputs = splice.piece(tail, known, front=False)
-    named = {name: outputs[name] for name in ("margin", "probabilities") if name in outputs}
+    named: dict[str, int] = {name: outputs[name] for name in ("margin", "probabilities") if name in outputs}
     return splice.finished(inputs, shape, named, open_batch=opening != "one row")
 
 

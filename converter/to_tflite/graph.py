@@ -47,7 +47,7 @@ def piece_of(function: Callable[..., dict[str, Any]], takes: Mapping[str, Sequen
     import tensorflow as tf
 
     specs = {name: tf.TensorSpec([None, *shape], tf.float32, name=name) for name, shape in takes.items()}
-    serve = tf.function(lambda **given: function(**given)).get_concrete_function(**specs)
+    serve = tf.function(function).get_concrete_function(**specs)
     graph = _converted(serve)
     checked_operators(graph)
     return graph

@@ -174,8 +174,8 @@ def test_cleaning_steps_and_a_calibrator_stand_in_front_and_behind(tmp_path: Pat
     trace = Trace((FEATURES,))
     trace.mul(0, np.full(FEATURES, 2.0, np.float32))
     steps = Steps(tuple(trace.ops), tuple(f"x{i}" for i in range(FEATURES)), tuple(range(FEATURES)))
-    files = {"steps": steps.to_json(), "calibrator": b'{"kind": "temperature", "slope": 0.5}'}
-    package = imported_package(tmp_path / "package", dense("Softmax"), "onnx", x, **files)
+    sharper = b'{"kind": "temperature", "slope": 0.5}'
+    package = imported_package(tmp_path / "package", dense("Softmax"), "onnx", x, steps=steps.to_json(), calibrator=sharper)
 
     _, probabilities = OnnxSession(wrapped_onnx(package)).run(x)
 

@@ -148,7 +148,7 @@ def batch_of(graph: bytes) -> int:
 def test_cleaning_steps_and_a_calibrator_stand_in_front_and_behind(elsewhere: Elsewhere) -> None:
     _, probabilities = LiteSession(elsewhere.graphs["cleaned"]).run(X[:200])
 
-    shares = LiteSession(elsewhere.graphs["softmax"]).run(X[:200] / 2)[1].astype(np.float64)
+    shares = LiteSession(elsewhere.graphs["softmax"]).run(X[:200] / np.float32(2))[1].astype(np.float64)
     roots = np.sqrt(np.maximum(shares, 1e-6))
     assert np.abs(probabilities - roots / roots.sum(axis=1, keepdims=True)).max() < 1e-6
 
