@@ -109,9 +109,10 @@ def imported(folder: Path, model: Path, x: Rows, label: list[str], task: str, *a
     project.mkdir()
     metric = {"classification": 'metric = "accuracy"\nminimum = 0.5', "anomaly": 'metric = "auc"\nminimum = 0.5'}
     goal = metric.get(task, 'metric = "rmse"\nmaximum = 10.0')
+    tables = f'[schema]\nnumbers = {json.dumps(columns)}\n[search]\ncandidates = ["linear"]\n[explain]\nmethod = "none"\n'
     (project / "project.toml").write_text(
         f'[goal]\nquestion = "What does the file answer?"\nname = "elsewhere"\ntask = "{task}"\n{goal}\n'
-        f'[data]\nsource = "sample.csv"\nlabel = "answer"\n[schema]\nnumbers = {json.dumps(columns)}\n[search]\ncandidates = ["linear"]\n[explain]\nmethod = "none"\n'
+        f'[data]\nsource = "sample.csv"\nlabel = "answer"\n{tables}'
     )
     output = folder / "package"
     command = [str(model), "--data", str(folder / "sample.csv"), "--project", str(project), "--output", str(output), *arguments]
@@ -279,7 +280,7 @@ def test_the_sine_of_hello_world_is_scored_as_by_the_file(form: str, tmp_path: P
 
 
 @pytest.mark.conversions
-def test_the_model_zoos_mnist_keeps_its_test_vector_and_becomes_integer(tmp_path: Path) -> None:
+def test_the_model_zoos_mnist_keeps_its_test_vector_and_takes_any_number_of_rows(tmp_path: Path) -> None:
     import onnx
 
     folder = needs(MNIST) / "test_data_set_0"
