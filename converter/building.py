@@ -146,7 +146,8 @@ class _First:
 def _needed(plan: Plan) -> list[Recipe]:
     """The recipes, and those whose graphs they start from."""
     wanted = {recipe.target for recipe in plan.recipes} | {recipe.source for recipe in plan.recipes if recipe.source}
-    return [recipe for target, recipe in RECIPES.items() if target in wanted]
+    own = {recipe.target: recipe for recipe in plan.recipes}
+    return [own.get(target, recipe) for target, recipe in RECIPES.items() if target in wanted]
 
 
 def _rows(package: ModelPackage) -> dict[str, str]:
@@ -232,7 +233,9 @@ def _require(modules: dict[str, str]) -> None:
 def _explainer(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, list[str]]:
     if plan.explain == "none":
         return None, []
-    source = next((target for target in ("onnx-fp32", "tflite-fp32") if target in graphs), None)
+    # A graph that was imported as integers has no float twin.
+    known = [target for target in graphs if RECIPES[target].runtime != "c"]
+    source = next((target for target in ("onnx-fp32", "tflite-fp32", *known) if target in graphs), None)
     job = {
         "package": str(plan.package.folder),
         "method": plan.explain,

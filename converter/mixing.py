@@ -41,7 +41,7 @@ def mix(plan: "Plan", recipe: Recipe, first: Mixed, judge: Callable[[Recipe, Gra
         first: All layers integer, and its verdict.
         judge: Runs and judges a graph.
     """
-    if recipe.target not in _STATIC or not _answers_changed(first.report):
+    if recipe.target not in _STATIC or not recipe.source or not _answers_changed(first.report):
         return first
     source = Path(plan.job(recipe.source, RECIPES[recipe.source].suffix).result)
     job = msgspec.structs.replace(plan.job(recipe.target, recipe.suffix), source=str(source))

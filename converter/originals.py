@@ -4,6 +4,7 @@
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +45,7 @@ class Original:
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
-    """The child's whole work for a scikit-learn package: the model's own answers to row sets.
+    """The child's whole work for every package but those of Keras: the model's own answers to row sets.
 
     Args:
         job: `package` (folder), `rows` {name: path of an .npz with raw x}, `folder` (for the results).
@@ -53,13 +54,23 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
         `answers` {name: path}.
     """
     package = ModelPackage.open(job["package"])
-    model, steps = load_estimator(package), package.steps()
+    answered = _asked(package)
     paths = {}
     for name, path in job["rows"].items():
         x = read_npz(Path(path).read_bytes(), ("x",), name)["x"]
         paths[name] = str(Path(job["folder"]) / f"answers-{name}.npz")
-        answers_of(package, model, steps, x).to_file(Path(paths[name]))
+        answered(x).to_file(Path(paths[name]))
     return {"answers": paths}
+
+
+def _asked(package: ModelPackage) -> Callable[[NDArray[np.float32]], Original]:
+    """The package's model as a function of raw rows."""
+    if package.index.family in ("onnx", "tflite"):
+        from converter.imported.answers import answers_of_graph
+
+        return lambda x: answers_of_graph(package, x)
+    model, steps = load_estimator(package), package.steps()
+    return lambda x: answers_of(package, model, steps, x)
 
 
 def load_estimator(package: ModelPackage) -> Any:
@@ -99,14 +110,32 @@ def answers_of(package: ModelPackage, model: Any, steps: Steps, x: NDArray[np.fl
     """Answers of a scikit-learn model to raw float32 rows x; it is given the cleaned rows as float64, exactly what a device computes on."""
     z = steps.run(x)
     rows = z.reshape(len(z), -1)
+    handed = _handed(package, rows.astype(np.float64))
     with warnings.catch_warnings():
         # The package's rows have no column names; the model may have been fitted on a table that had them.
         warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
         if package.index.task != "classification":
-            value = _values(package.index.task, model, rows.astype(np.float64))
+            value = _values(package.index.task, model, handed)
             return Original(np.empty((len(rows), 0)), value.reshape(len(rows), 1))
-        probabilities = np.asarray(model.predict_proba(rows.astype(np.float64)), np.float64)
+        probabilities = np.asarray(model.predict_proba(handed), np.float64)
     return _classes(package, probabilities, rows)
+
+
+def _handed(package: ModelPackage, rows: NDArray[np.float64]) -> Any:
+    """The rows as the model wants them: a matrix, or for imported models that were fitted on one a table with names and texts."""
+    from converter.imported.signature import signature_of
+
+    called = signature_of(package)
+    if called is None or not called.table:
+        return rows
+    import pandas
+
+    columns = {}
+    for i, (name, known) in enumerate(zip(called.columns, called.categories, strict=True)):
+        texts = np.array([*known, None], object)
+        place = np.where(np.isfinite(rows[:, i]) & (rows[:, i] >= 0), rows[:, i], len(known)).astype(np.int64)
+        columns[name] = texts[place] if known else rows[:, i]
+    return pandas.DataFrame(columns)
 
 
 def _classes(package: ModelPackage, probabilities: NDArray[np.float64], rows: NDArray[np.float32]) -> Original:
@@ -125,7 +154,7 @@ def _classes(package: ModelPackage, probabilities: NDArray[np.float64], rows: ND
     return Original(probabilities, margin)
 
 
-def _values(task: str, model: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _values(task: str, model: Any, rows: Any) -> NDArray[np.float64]:
     if task == "regression":
         return np.asarray(model.predict(rows), np.float64)
     if hasattr(model, "named_steps") and "mahalanobis" in model.named_steps:

@@ -112,7 +112,7 @@ RECIPES: Final[dict[str, Recipe]] = {
 def possible(package: ModelPackage) -> list[tuple[str, str | None]]:
     """Every target with None when the package can be converted to it, else with the reason why not."""
     found: dict[str, str | None] = {}
-    for target, recipe in RECIPES.items():
+    for target, recipe in _fitting(package).items():
         reason = _why_not(package, recipe)
         if reason is None and recipe.source and found[recipe.source] is not None:
             reason = f"it is made from {recipe.source}: {found[recipe.source]}"
@@ -131,12 +131,12 @@ def choose(package: ModelPackage, targets: Iterable[str] | None, wished: Iterabl
     Raises:
         ConfigError: A target is unknown, a named one is impossible for this package, or nothing is possible at all.
     """
-    reasons = dict(possible(package))
+    reasons, recipes = dict(possible(package)), _fitting(package)
     wishes = set(wished)
     if unknown := sorted(wishes - set(RECIPES)):
         raise ConfigError(f"[convert] targets: {unknown[0]!r} is unknown: one of {', '.join(RECIPES)}")
     if targets is None:
-        chosen = [r for name, r in RECIPES.items() if reasons[name] is None and (name in wishes if wishes else r.by_default)]
+        chosen = [r for name, r in recipes.items() if reasons[name] is None and (name in wishes if wishes else r.by_default)]
         if not chosen:
             raise ConfigError(f"no target is possible for {package.folder}: {'; '.join(f'{n}: {r}' for n, r in reasons.items())}")
         return chosen
@@ -148,11 +148,22 @@ def choose(package: ModelPackage, targets: Iterable[str] | None, wished: Iterabl
             raise ConfigError(f"target {name} is impossible for this package: {reasons[name]}")
     if not named:
         raise ConfigError("no target was named; leave the list out to make everything possible")
-    return [recipe for name, recipe in RECIPES.items() if name in named]
+    return [recipe for name, recipe in recipes.items() if name in named]
+
+
+def _fitting(package: ModelPackage) -> dict[str, Recipe]:
+    """The table for this package: a graph made elsewhere is one of the forms already."""
+    from converter.imported.targets import fitting
+
+    return {target: fitting(package, recipe) for target, recipe in RECIPES.items()}
 
 
 def _why_not(package: ModelPackage, recipe: Recipe) -> str | None:
-    """Why this package cannot have the target, looking at its index and settings only."""
+    """Why this package cannot have the target, looking at its index and settings, and at a graph made elsewhere."""
+    from converter.imported.targets import is_imported_graph, why_not
+
+    if is_imported_graph(package):
+        return why_not(package, recipe.target)
     module, _, function = recipe.reasons.partition(":")
     why: Callable[..., str | None] = getattr(import_module(module), function)
     return why(package, recipe.target) if recipe.source else why(package)

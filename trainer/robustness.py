@@ -24,6 +24,7 @@ _ROWS: Final = 10_000
 _NOISE: Final = 0.1  # in standard deviations of the input
 _SCREENED: Final = 128  # inputs looked at for the dead sensor
 _SCREEN_ROWS: Final = 256
+_SCREEN_BYTES: Final = 64 * 1024 * 1024
 _DEAD: Final = 8  # those of them whose death moves the answers most, judged on all rows
 
 
@@ -165,12 +166,15 @@ def _suspects(x: NDArray[np.float32], inputs: Sequence[Input], answers: Answers,
     if len(places) <= _DEAD:
         return places
     index = np.unique(np.linspace(0, len(x) - 1, min(len(x), _SCREEN_ROWS)).round().astype(int))
-    before = _plain(answers.take(index))
-    moves = []
-    for place in places:
-        after = _plain(predict(_dead(x[index], place, _stuck(x, inputs, place))))
+    before, some = _plain(answers.take(index)), x[index]
+    moves: list[float] = []
+    # Many at once: each call of an imported graph starts a process.
+    together = max(1, _SCREEN_BYTES // max(1, some.nbytes))
+    for begin in range(0, len(places), together):
+        part = places[begin : begin + together]
+        after = _plain(predict(np.concatenate([_dead(some, place, _stuck(x, inputs, place)) for place in part])))
         # An answer that is no number counts as the largest move.
-        moves.append(float(np.nan_to_num(np.abs(after - before), nan=np.inf).mean()))
+        moves += [float(np.nan_to_num(np.abs(one - before), nan=np.inf).mean()) for one in np.split(after, len(part))]
     return [places[i] for i in sorted(range(len(places)), key=lambda i: -moves[i])[:_DEAD]]
 
 

@@ -58,7 +58,8 @@ def _onnx(content: bytes) -> Asked:
     def answer(batch: Matrix) -> Any:
         return session.run(["margin"], {"inputs": batch})[0]
 
-    return Asked(lambda rows: _in_batches(rows, answer, _BATCH_ROWS), _products_of_onnx(content))
+    size = 1 if session.get_inputs()[0].shape[0] == 1 else _BATCH_ROWS
+    return Asked(lambda rows: _in_batches(rows, answer, size), _products_of_onnx(content))
 
 
 def _products_of_onnx(content: bytes) -> float:

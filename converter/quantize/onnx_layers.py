@@ -144,8 +144,9 @@ def values(model: Any, names: Sequence[str], x: NDArray[np.float32]) -> list[lis
     with quiet_load():
         session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
     blocks = []
-    for at in range(0, len(x), _ROWS_AT_ONCE):
-        rows = np.ascontiguousarray(x[at : at + _ROWS_AT_ONCE], np.float32)
+    step = 1 if session.get_inputs()[0].shape[0] == 1 else _ROWS_AT_ONCE
+    for at in range(0, len(x), step):
+        rows = np.ascontiguousarray(x[at : at + step], np.float32)
         asked = [name for name in names if name != "inputs"]
         answers = dict(zip(asked, session.run(asked, {"inputs": rows}) if asked else [], strict=True)) | {"inputs": rows}
         blocks.append([answers[name] for name in names])

@@ -18,7 +18,7 @@ from converter.to_tflite.flat import operator_names, read_model, write_model
 from edgefleet.errors import VerdictError
 
 _SIGNATURE: Final = "serving_default"
-_WEIGHTED: Final = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
+WEIGHTED: Final = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
 _POOLING: Final = ("MAX_POOL_2D", "AVERAGE_POOL_2D")
 # Of these targets the arithmetic is integer with ranges from calibration rows: bits of the activations.
 STATIC_BITS: Final = {"tflite-int8": 8, "tflite-int16x8": 16}
@@ -47,10 +47,10 @@ def layers_of(graph: bytes) -> list[Layer]:
     Raises:
         VerdictError: There are none.
     """
-    layers = [layer for layer in _operators(graph) if layer.operator in _WEIGHTED]
+    layers = [layer for layer in _operators(graph) if layer.operator in WEIGHTED]
     if not layers:
         raise VerdictError(
-            f"no operator with float weights that can be integer ({', '.join(_WEIGHTED)}): nothing to quantize; use tflite-fp32. "
+            f"no operator with float weights that can be integer ({', '.join(WEIGHTED)}): nothing to quantize; use tflite-fp32. "
             "Trees are not quantized: thresholds would move; limit depth or count instead"
         )
     return layers
@@ -78,7 +78,7 @@ def quantized(graph: bytes, target: str, names: Sequence[str], calibration: NDAr
     if target in STATIC_BITS and has_loop(graph):
         raise VerdictError("recurrent layers (WHILE) cannot be calibrated: the runtime dies of it; use tflite-int8-dynamic")
     work = quantizer.Quantizer(graph)
-    operators = [*_WEIGHTED, *_POOLING] if target in STATIC_BITS else _WEIGHTED
+    operators = [*WEIGHTED, *_POOLING] if target in STATIC_BITS else WEIGHTED
     wanted = set(names)
     for operator in operators:
         pooled = operator in _POOLING
@@ -160,9 +160,9 @@ def _operators(graph: bytes) -> list[Layer]:
         needed = _before_margin(model) if number == 0 else None
         for operator in subgraph.operators:
             kind, given = kinds[operator.opcodeIndex], int(operator.outputs[0])
-            if kind not in (*_WEIGHTED, *_POOLING) or (needed is not None and given not in needed):
+            if kind not in (*WEIGHTED, *_POOLING) or (needed is not None and given not in needed):
                 continue
-            weight = subgraph.tensors[int(operator.inputs[1])] if kind in _WEIGHTED else None
+            weight = subgraph.tensors[int(operator.inputs[1])] if kind in WEIGHTED else None
             if weight is not None and (weight.type != schema.TensorType.FLOAT32 or model.buffers[weight.buffer].data is None):
                 continue
             found.append(Layer(subgraph.tensors[given].name.decode(), kind, int(operator.inputs[0]), number))

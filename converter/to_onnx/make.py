@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from converter.cores import Core, Trees
 from converter.cores.reading import FAMILIES, core_of
+from converter.imported.looking import seen
+from converter.imported.targets import WRAPPED, answers_missing, why_not
 from converter.targets import Made, answer, job_of
 from converter.to_onnx.core import core_to_onnx
 from converter.to_onnx.graphs import describe
@@ -26,6 +28,10 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     package = ModelPackage.open(task.package)
     if package.index.family == "keras":
         raise VerdictError("a network is converted by converter.to_tflite.make:make_networks, with TensorFlow in a process of its own")
+    if package.index.family == "onnx":
+        from converter.imported.onnx_graph import wrapped_onnx
+
+        return _left(Path(task.result), wrapped_onnx(package), [WRAPPED], answers_missing(package, task.target))
     if (reason := why_not_onnx(package)) is not None:
         raise VerdictError(reason)
     steps, notes = package.steps(), []
@@ -65,10 +71,8 @@ def why_not_onnx(package: ModelPackage) -> str | None:
     index = package.index
     if index.family == "keras":
         return None
-    if index.family == "onnx":
-        return "imported .onnx graphs are not converted in this version: import the model that it was made from (skops, .keras)"
-    if index.family == "tflite":
-        return "a .tflite file is not turned into ONNX: import the model that it was made from, or use the tflite targets"
+    if index.family in ("onnx", "tflite"):
+        return why_not(package, seen(package).form if index.family == "onnx" else "onnx-fp32")
     if index.family not in FAMILIES:
         return f"a model of the family {index.family!r} is not converted to ONNX; one of {', '.join(FAMILIES)}, keras and onnx is"
     if not index.model.endswith(".skops"):

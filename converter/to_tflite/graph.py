@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,25 @@ def to_tflite(answer: Answer, shape: Sequence[int]) -> bytes:
     if _has_loop(function):
         function = frozen_function(answer, [1, *shape])
     graph = _converted(function)
+    checked_operators(graph)
+    return graph
+
+
+def piece_of(function: Callable[..., dict[str, Any]], takes: Mapping[str, Sequence[int]]) -> bytes:
+    """The fp32 file of a function without variables, to be joined with another file; the batch is open.
+
+    Args:
+        function: Of tensors [n, ...] by name, to named tensors.
+        takes: Shape of one row of each of them.
+
+    Raises:
+        VerdictError: An operator is not built into LiteRT.
+    """
+    import tensorflow as tf
+
+    specs = {name: tf.TensorSpec([None, *shape], tf.float32, name=name) for name, shape in takes.items()}
+    serve = tf.function(function).get_concrete_function(**specs)
+    graph = _converted(serve)
     checked_operators(graph)
     return graph
 

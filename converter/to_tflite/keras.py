@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.calibrators import calibrate, parse_calibrator
+from converter.imported.signature import Signature, signature_of
 from converter.originals import Original
 from converter.to_tflite.graph import Answer
-from converter.to_tflite.meanings import SIGNATURE_NAME, Signature, imported, own
+from converter.to_tflite.meanings import imported, own
 from converter.to_tflite.probabilities import calibrated
 from converter.to_tflite.steps import run_in_tensorflow
 from edgefleet.archives import check_archive
@@ -85,7 +86,7 @@ def open_network(package: ModelPackage) -> Network:
         model = tf.keras.models.load_model(str(package.folder / index.model), compile=False, safe_mode=True)
     except Exception as err:  # Keras, h5py and zipfile raise a dozen kinds on damaged input
         raise ArtifactError(f"{index.model}: no readable Keras model: {str(err)[:200]}; train again") from err
-    steps, signature = package.steps(), _signature(package)
+    steps, signature = package.steps(), signature_of(package)
     feed = _feed(model, steps.output_shape, signature)
     answer = own(model, index.task, feed) if signature is None else imported(model, signature, feed)
     _check_width(answer, steps.output_shape, index.task, len(index.classes))
@@ -94,15 +95,6 @@ def open_network(package: ModelPackage) -> Network:
     if calibrator is not None:
         parse_calibrator(calibrator, classes)
     return Network(answer, steps, classes, calibrator)
-
-
-def _signature(package: ModelPackage) -> Signature | None:
-    if SIGNATURE_NAME not in package.index.files:
-        return None
-    try:
-        return msgspec.json.decode(package.read(SIGNATURE_NAME), type=Signature)
-    except msgspec.DecodeError as err:
-        raise ArtifactError(f"{SIGNATURE_NAME}: {str(err)[:200]}; import the model again") from err
 
 
 def _check_width(answer: Answer, shape: tuple[int, ...], task: str, classes: int) -> None:

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from converter.cleaned import rows_may_miss
 from converter.cores import Core, Distance, Trees
+from converter.imported.looking import seen
+from converter.imported.targets import WRAPPED, answers_missing, why_not
 from converter.targets import Job, Made, answer, job_of
-from converter.to_tflite.flat import checked_operators
+from converter.to_tflite.flat import checked_operators, read_model
 from converter.to_tflite.graph import reason_of, to_tflite
 from converter.to_tflite.half import half
 from edgefleet.errors import VerdictError
@@ -30,9 +32,13 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     """
     asked = job_of(job)
     package = ModelPackage.open(asked.package)
+    _one_thread()
+    if package.index.family == "tflite":
+        from converter.imported.tflite_graph import wrapped_tflite
+
+        return answer(_write_wrapped(asked, wrapped_tflite(package), package))
     if (reason := why_not_tflite(package)) is not None:
         raise VerdictError(reason)
-    _one_thread()
     if package.index.family == "keras":
         from converter.to_tflite.keras import open_network
 
@@ -108,10 +114,8 @@ def make_networks(job: dict[str, Any]) -> dict[str, Any]:
 def why_not_tflite(package: ModelPackage) -> str | None:
     """Why a package has no float TFLite targets, from its index alone; None where it may have them."""
     family, model = package.index.family, package.index.model
-    if family == "onnx":
-        return "an imported ONNX graph stays ONNX; import the model that it was made from"
-    if family == "tflite":
-        return "imported .tflite files are not converted in this version: import the model that it was made from (skops, .keras)"
+    if family in ("onnx", "tflite"):
+        return why_not(package, seen(package).form if family == "tflite" else "tflite-fp32")
     if family != "keras" and family not in _CORES:
         return f"models of the family {family!r} are not converted to TFLite"
     wanted = ".keras" if family == "keras" else ".skops"
@@ -143,6 +147,15 @@ def _write(asked: Job, graph: bytes, notes: list[str], *, takes_missing: bool, t
         graph = half(graph, tables)
     Path(asked.result).write_bytes(graph)
     return Made(notes=notes, operators=checked_operators(graph), takes_missing=takes_missing)
+
+
+def _write_wrapped(asked: Job, graph: bytes, package: ModelPackage) -> Made:
+    """A file made elsewhere: as it is, or with halved weights where it is float."""
+    from converter.imported.tflite_file import form_of
+
+    content = half(graph) if asked.target == "tflite-fp16" and form_of(read_model(graph)) == "tflite-fp32" else graph
+    Path(asked.result).write_bytes(content)
+    return Made(notes=[WRAPPED], operators=checked_operators(content), takes_missing=answers_missing(package, asked.target))
 
 
 def _network_notes(package: ModelPackage) -> list[str]:

@@ -6,35 +6,16 @@ takes its place, which differs from it by the same number for all classes.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import msgspec
 import numpy as np
 
+from converter.imported.signature import SIGNATURE_NAME, Signature
 from converter.to_tflite.graph import Answer
 from converter.to_tflite.probabilities import pair
 from edgefleet.errors import ArtifactError, VerdictError
 
-SIGNATURE_NAME: Final = "signature.json"
 _LEAST_SHARE: Final = 1e-12
-Meaning = Literal["probabilities", "logits", "sigmoid", "logit", "value", "score", "reconstruction"]
-
-
-class Tensor(msgspec.Struct, frozen=True, kw_only=True):
-    """An input as signature.json tells it; see `trainer.importers.signature`."""
-
-    name: str
-    dtype: str = "float32"
-
-
-class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """What signature.json says of an imported model; see `trainer.importers.signature`."""
-
-    inputs: list[Tensor] = []
-    output: str = ""
-    meaning: Meaning = "value"
-    columns: list[str] = []
-    sign: float = 1.0
 
 
 def own(model: Any, task: str, feed: Callable[[Any], Any]) -> Answer:
@@ -90,12 +71,13 @@ def imported(model: Any, signature: Signature, feed: Callable[[Any], Any]) -> An
             return {"margin": tf.reduce_mean(tf.square(output - raw), axis=1, keepdims=True)}
         if meaning in ("value", "score"):
             return {"margin": output[:, :1] * signature.sign}
-        return _shares(output, meaning)
+        return shares(output, meaning)
 
     return answer
 
 
-def _shares(output: Any, meaning: str) -> dict[str, Any]:
+def shares(output: Any, meaning: str) -> dict[str, Any]:
+    """Margin and probabilities of an output [n, columns] of a classifier whose end is hidden."""
     import tensorflow as tf
 
     if meaning == "logits":

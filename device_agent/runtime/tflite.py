@@ -30,7 +30,7 @@ class LiteSession:
         self._batch_rows = 0
         try:
             with quiet_load():
-                self.raw: Any = _open(graph)
+                self.raw: Any = open_interpreter(graph)
             inputs, outputs = self.raw.get_input_details(), _named_outputs(self.raw)
         except ArtifactError:
             raise
@@ -92,7 +92,8 @@ class LiteSession:
         return self._batch
 
 
-def _open(graph: bytes) -> Any:
+def open_interpreter(graph: bytes) -> Any:
+    """The bare interpreter that a session uses: one thread, default delegates, tensors allocated."""
     interpreter = Interpreter(model_content=graph, num_threads=1)
     interpreter.allocate_tensors()
     return interpreter
