@@ -69,9 +69,13 @@ def main() -> None:
     options = parser.parse_args()
     figures = [] if options.only == "students" else trees(options.rows)
     if options.only != "trees":
-        names = [name for name in STUDENTS if name == "breast_cancer" or (options.data is not None and (options.data / name).is_dir())]
-        figures += [figure for name in names for figure in student(name, options.data)]
+        figures += [figure for name in students_of(options.data) for figure in student(name, options.data)]
     show(figures, options.json)
+
+
+def students_of(data: Path | None) -> list[str]:
+    """Data sets that a student can be measured on: those in the folder, and the one that scikit-learn brings."""
+    return [name for name in STUDENTS if name == "breast_cancer" or (data is not None and (data / name).is_dir())]
 
 
 def trees(rows: int) -> list[Figure]:

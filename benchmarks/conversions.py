@@ -1,0 +1,95 @@
+"""Models of public data sets converted to every target: `python -m benchmarks.conversions --data FOLDER [--candidate NAME]`.
+
+Trains each project of `benchmarks/projects` and converts its winner (or the named candidate) to every possible target. A table for people,
+`--markdown` the same for docs/results.md. Sizes and latencies stand beside those of onnx-fp32 on the same machine in the same run.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.datasets import BASELINES, PROJECTS
+from benchmarks.figures import Figure, show
+from converter.conversion import NoVariantLeft, VariantReport, Wishes, convert_with_report
+from converter.recipes import RECIPES, possible
+from edgefleet.package import ModelPackage
+from edgefleet.report.table import table
+from trainer import GateRefused, load_project, run_training
+
+BESIDE: Final = "onnx-fp32"
+HEADER: Final = ("set", "model", "target", "verdict", "same answer", "drop", "size", "latency", "why")
+
+
+def main() -> None:
+    """Train, convert and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.conversions", description="Public data sets to every target.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with one sub-folder per data set")
+    parser.add_argument("--only", action="append", choices=list(BASELINES), help="this set only; repeatable")
+    parser.add_argument("--candidate", help="this candidate in place of the project's own")
+    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    options = parser.parse_args()
+    lines: list[list[str]] = []
+    figures: list[Figure] = []
+    for name in options.only or BASELINES:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(name, options.data, options.candidate, Path(folder))
+        lines += found
+        failed = sum(line[3] in ("fail", "not trained") for line in found)
+        figures.append(Figure(f"{name}: targets that fail", float(failed), "targets", 0.0, len(found)))
+    if options.json:
+        show(figures, as_json=True)
+    elif options.markdown:
+        print("\n".join("| " + " | ".join(cells) + " |" for cells in [list(HEADER), ["---"] * len(HEADER), *lines]))
+    else:
+        print(table(HEADER, lines))
+
+
+def measure(name: str, data: Path, candidate: str | None, folder: Path) -> list[list[str]]:
+    """Lines of the table for one set, one for each target."""
+    project = load_project(PROJECTS / name, [f'data.arguments.folder="{data.resolve()}"'])
+    try:
+        training = run_training(project, candidates=[candidate] if candidate else None, runs_dir=folder / "runs")
+    except GateRefused as refused:
+        return [[name, candidate or "-", "-", "not trained", "-", "-", "-", "-", str(refused)[:160]]]
+    return [[name, training.winner, *cells] for cells in targets(training.package, folder / "bundle")]
+
+
+def targets(package: ModelPackage, output: Path) -> list[list[str]]:
+    """Cells of every target: verdict, agreement, drop, ratios; or why there is none."""
+    reasons = dict(possible(package))
+    wanted = [target for target, reason in reasons.items() if reason is None]
+    try:
+        reports = {report.name: report for report in convert_with_report(package, Wishes(wanted, output)).reports}
+    except NoVariantLeft as none:
+        reports = {report.name: report for report in none.reports}
+    beside = reports.get(BESIDE)
+    impossible: dict[str, str] = {target: reason for target, reason in reasons.items() if reason is not None}
+    return [
+        [target, "impossible", "-", "-", "-", "-", impossible[target]] if target in impossible else _cells(reports[target], beside)
+        for target in RECIPES
+    ]
+
+
+def _cells(report: VariantReport, beside: VariantReport | None) -> list[str]:
+    verdict = report.verdict if report.kept or report.verdict == "fail" else f"{report.verdict}, left out"
+    found, cost = report.found, report.cost
+    if found is None or cost is None:
+        return [report.name, verdict, "-", "-", "-", "-", report.reason[:160]]
+    drop = "-" if found.overall is None else f"{100 * found.overall.value:+.2f} {'%' if found.metric == 'rmse' else 'points'}"
+    size = latency = "-"
+    if beside is not None and beside.cost is not None:
+        size = f"{report.size_bytes / beside.size_bytes:.2f}"
+        latency = f"{cost.latency_p50_ms / beside.cost.latency_p50_ms:.2f}"
+    return [report.name, verdict, f"{found.agreed} of {found.n}", drop, size, latency, _facts(report)]
+
+
+def _facts(report: VariantReport) -> str:
+    kept: Any = (report.facts or {}).get("float_layers")
+    mixed = f"{len(kept)} layers kept float" if kept else ""
+    return "; ".join(filter(None, [report.reason[:160], mixed, "" if report.explained else "its explanation is left out"]))
+
+
+if __name__ == "__main__":
+    main()
