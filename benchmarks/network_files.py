@@ -103,8 +103,8 @@ def measure(package: Path, output: Path, targets: list[str]) -> dict[str, Any]:
             "size_bytes": report.size_bytes,
             "kept": report.kept,
             "reason": report.reason,
-            # In points of accuracy; what is none has none.
-            "drop": 100 * report.found.overall.value if report.found is not None and report.found.overall is not None else None,
+            # In points of accuracy; a variant that could not be run has lost all.
+            "drop": 100 * report.found.overall.value if report.found is not None and report.found.overall is not None else 100.0,
             "n": report.found.n if report.found is not None else 0,
         }
         for report in done.reports
