@@ -39,24 +39,25 @@ def models() -> dict[str, Callable[..., Any]]:
 
 def rows_figures(rows: int) -> Iterator[Figure]:
     """Two figures for each model and kind of rows that scikit-learn itself takes."""
-    for name, make in models().items():
+    for name in models():
         for kind in KINDS:
             # scikit-learn's GradientBoosting refuses missing values itself.
             if (name, kind) != ("gradient boosting", "missing"):
-                yield from _figures(f"{name}, {kind}", _fitted(name, make, kind), kind, rows)
+                yield from figures_of(name, kind, rows)
 
 
-def _figures(what: str, model: Any, kind: str, rows: int) -> Iterator[Figure]:
+def figures_of(name: str, kind: str, rows: int) -> list[Figure]:
+    """One model and kind of rows: our count, then skl2onnx's, or that it refuses."""
+    model, what = _fitted(name, kind), f"{name}, {kind}"
     core = pipeline_core(model, _NUMBERS + len(_CATEGORIES))
     assert isinstance(core.head, Trees)  # noqa: S101  # every model here is one of trees
     x = hard_rows(core.head.ensemble, rows, 1) if kind == "on thresholds" else table(rows, seed=1, missing=_missing(kind))[0]
-    yield Figure(f"{what}: rows off", _off(model, core_to_onnx(core), x), "rows", 0.0, rows)
+    ours = Figure(f"{what}: rows off", float(_off(model, core_to_onnx(core), x)), "rows", 0.0, rows)
     try:
-        theirs = float(_off(model, _skl2onnx(model), x))
+        theirs = Figure(f"{what}: rows off by skl2onnx", float(_off(model, _skl2onnx(model), x)), "rows", None, rows)
     except Exception:  # it raises anything, with texts of up to 50,000 lines
-        yield Figure(f"{what}: refused by skl2onnx", 1.0, "", None, rows)
-    else:
-        yield Figure(f"{what}: rows off by skl2onnx", theirs, "rows", None, rows)
+        theirs = Figure(f"{what}: refused by skl2onnx", 1.0, "", None, rows)
+    return [ours, theirs]
 
 
 def _missing(kind: str) -> float:
@@ -74,12 +75,13 @@ def table(rows: int, seed: int, missing: float = 0.0) -> tuple[Matrix, NDArray[n
     return x, np.digitize(signal, [-0.5, 1.5]).astype(np.int64)
 
 
-def _fitted(name: str, make: Callable[..., Any], kind: str) -> Any:
+def _fitted(name: str, kind: str) -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+    make = models()[name]
     x, y = table(_TRAINED, seed=0, missing=_missing(kind))
     if kind == "categories" and name == "histogram boosting":
         return make(categorical_features=list(_CATEGORIES)).fit(x, y)
