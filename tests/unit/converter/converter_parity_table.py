@@ -23,7 +23,7 @@ BEGIN: Final = "<!-- parity table: begin -->"
 END: Final = "<!-- parity table: end -->"
 EXACT: Final = "exact"
 # What a cell may say of an error; a decade starts where the one before it ends.
-DECADES: Final = {EXACT: 1e-6, "1e-5": 1e-5, "1e-4": 1e-4, "1e-3": 1e-3, "1e-2": 1e-2, "0.1": 0.1, "1": 1.0}
+DECADES: Final = {EXACT: 1e-6, "1e-5": 1e-5, "1e-4": 1e-4, "1e-3": 1e-3, "1e-2": 1e-2, "0.1": 0.1, "0.3": 0.3, "1": 1.0}
 _KEPT_FLOAT: Final = " mixed"
 _LEFT_OUT: Final = "gate "
 _ONE_AT_A_TIME: Final = threading.Lock()
