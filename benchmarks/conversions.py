@@ -18,6 +18,7 @@ from edgefleet.report.table import table
 from trainer import GateRefused, load_project, run_training
 
 BESIDE: Final = "onnx-fp32"
+NOT_MADE: Final = "not made"
 HEADER: Final = ("set", "model", "target", "verdict", "same answer", "drop", "size", "latency", "why")
 
 
@@ -35,9 +36,8 @@ def main() -> None:
     for name in options.only or BASELINES:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(name, options.data, options.candidate, Path(folder))
-        lines += found
-        failed = sum(line[3] in ("fail", "not trained") for line in found)
-        figures.append(Figure(f"{name}: targets that fail", float(failed), "targets", 0.0, len(found)))
+        lines += grouped(found)
+        figures += _figures(name, found)
     if options.json:
         show(figures, as_json=True)
     elif options.markdown:
@@ -56,6 +56,31 @@ def measure(name: str, data: Path, candidate: str | None, folder: Path) -> list[
     return [[name, training.winner, *cells] for cells in targets(training.package, folder / "bundle")]
 
 
+def grouped(lines: list[list[str]]) -> list[list[str]]:
+    """The lines with targets that are not made for one and the same reason in one line."""
+    found: list[list[str]] = []
+    places: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        known = places.get((line[1], line[-1])) if line[3] == NOT_MADE else None
+        if known is not None:
+            known[2] += f", {line[2]}"
+            continue
+        found.append(list(line))
+        if line[3] == NOT_MADE:
+            places[line[1], line[-1]] = found[-1]
+    return found
+
+
+def _figures(name: str, lines: list[list[str]]) -> list[Figure]:
+    """A float target outside its gates is a fault of ours; an integer one may be what integers cost this model."""
+    outside = [line[2] for line in lines if line[3] not in (NOT_MADE, "pass")]
+    whole = [target for target in outside if target not in RECIPES or RECIPES[target].precision != "int8"]
+    return [
+        Figure(f"{name}: float targets left out", float(len(whole)), "targets", 0.0, len(lines)),
+        Figure(f"{name}: integer targets left out", float(len(outside) - len(whole)), "targets", None, len(lines)),
+    ]
+
+
 def targets(package: ModelPackage, output: Path) -> list[list[str]]:
     """Cells of every target: verdict, agreement, drop, ratios; or why there is none."""
     reasons = dict(possible(package))
@@ -67,16 +92,17 @@ def targets(package: ModelPackage, output: Path) -> list[list[str]]:
     beside = reports.get(BESIDE)
     impossible: dict[str, str] = {target: reason for target, reason in reasons.items() if reason is not None}
     return [
-        [target, "impossible", "-", "-", "-", "-", impossible[target]] if target in impossible else _cells(reports[target], beside)
+        [target, NOT_MADE, "-", "-", "-", "-", impossible[target]] if target in impossible else _cells(reports[target], beside)
         for target in RECIPES
     ]
 
 
 def _cells(report: VariantReport, beside: VariantReport | None) -> list[str]:
-    verdict = report.verdict if report.kept or report.verdict == "fail" else f"{report.verdict}, left out"
+    verdict = report.verdict if report.kept else f"{report.verdict}, left out"
     found, cost = report.found, report.cost
     if found is None or cost is None:
-        return [report.name, verdict, "-", "-", "-", "-", report.reason[:160]]
+        made = report.gates  # a gate speaks of a graph that was made, even where it could not be run
+        return [report.name, verdict if made else NOT_MADE, "-", "-", "-", "-", report.reason.removeprefix("not converted: ")[:160]]
     drop = "-" if found.overall is None else f"{100 * found.overall.value:+.2f} {'%' if found.metric == 'rmse' else 'points'}"
     size = latency = "-"
     if beside is not None and beside.cost is not None:
@@ -87,8 +113,15 @@ def _cells(report: VariantReport, beside: VariantReport | None) -> list[str]:
 
 def _facts(report: VariantReport) -> str:
     kept: Any = (report.facts or {}).get("float_layers")
-    mixed = f"{len(kept)} layers kept float" if kept else ""
-    return "; ".join(filter(None, [report.reason[:160], mixed, "" if report.explained else "its explanation is left out"]))
+    open_ones = [gate for gate in report.gates if gate.verdict in ("fail", "inconclusive") and not gate.gate.startswith("X")]
+    said = [
+        f"{gate.gate} {gate.verdict}: {gate.value:.3g}, limit {gate.limit:g}" for gate in open_ones if gate.value is not None and gate.limit
+    ]
+    if kept:
+        said.append(f"{len(kept)} layer{'s' * (len(kept) > 1)} kept float")
+    if not report.explained:
+        said.append("its explanation is left out")
+    return "; ".join(said)
 
 
 if __name__ == "__main__":
