@@ -9,6 +9,7 @@ Ratios are of medians of interleaved calls in one run. Ten minutes on two cores;
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -33,7 +34,12 @@ def main() -> None:
     options = parser.parse_args()
     # Histogram boosting lets its threads meet after every tree: beside other work that takes seconds for few rows.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    show([figure for part in options.only or PARTS for figure in figures(part, options.full, options.data)], options.json)
+    found: list[Figure] = []
+    for part in options.only or PARTS:
+        for figure in figures(part, options.full, options.data):
+            found.append(figure)
+            print(f"{part}: {figure.name}: {figure.value:.3f} {figure.unit}", file=sys.stderr)
+    show(found, options.json)
 
 
 def figures(part: str, full: bool, data: Path | None) -> Iterator[Figure]:
