@@ -20,7 +20,7 @@ from converter.mixing import Mixed, mix
 from converter.originals import Original
 from converter.parity import Cost, read_answers
 from converter.recipes import Recipe, choose
-from converter.workshop import Graph, Kept, Progress
+from converter.workshop import Graph, Kept, Progress, Run
 from converter.write import Content, bundle_files, package_gates, write_bundle
 from edgefleet.bundle import Bundle
 from edgefleet.errors import VerdictError
@@ -118,6 +118,10 @@ class Wishes:
     cache: Path | None = None
 
 
+def _run(measure: str, job: dict[str, Any]) -> dict[str, Any]:
+    return run_isolated(measure, job, timeout_s=PARITY_TIMEOUT_S)
+
+
 def convert(
     package: ModelPackage | Path | str,
     targets: Iterable[str] | None = None,
@@ -166,26 +170,12 @@ def bundle_folder(package: ModelPackage, output: Path | str | None) -> Path:
 def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
     """Run, judge and write: only variants inside their gates enter the bundle.
 
-    An integer variant that fails its gates is tried again with its most damaged layers kept float (`mixing.py`).
-
     Raises:
         NoVariantLeft: None did.
     """
     package, recipes = plan.package, plan.recipes
     proof = Proof(package, limits, plan.folder / "parity")
-    proof.folder.mkdir(exist_ok=True)
-    reports: list[VariantReport] = []
-    for recipe in recipes:
-        graph = built.graphs.get(recipe.target)
-        if graph is None:
-            reason = f"not converted: {built.failed.get(recipe.target, 'no reason given')}"
-            reports.append(VariantReport(recipe.target, "fail", False, reason, [], runtime=recipe.runtime))
-            continue
-        plan.progress(f"parity of {recipe.target}", "started")
-        mixed = mix(plan, recipe, Mixed(graph, proof.judge(recipe, graph, built)), lambda r, g: proof.judge(r, g, built))
-        built.graphs[recipe.target] = mixed.graph
-        reports.append(mixed.report)
-        plan.progress(f"parity of {recipe.target}", "done" if mixed.report.kept else mixed.report.reason)
+    reports = judge_all(plan, built, proof)
     kept = [(recipe, built.graphs[recipe.target]) for recipe, report in zip(recipes, reports, strict=True) if report.kept]
     if not kept:
         raise NoVariantLeft(reports)
@@ -196,13 +186,42 @@ def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
     return Conversion(bundle, folder, reports, built.notes)
 
 
+def judge_all(plan: Plan, built: Built, proof: "Proof") -> list[VariantReport]:
+    """One report per recipe; `built.graphs` then holds the graphs that were judged last.
+
+    An integer variant that fails its gates is tried again with its most damaged layers kept float (`mixing.py`).
+    """
+    proof.folder.mkdir(exist_ok=True)
+    reports: list[VariantReport] = []
+    for recipe in plan.recipes:
+        graph = built.graphs.get(recipe.target)
+        if graph is None:
+            reason = f"not converted: {built.failed.get(recipe.target, 'no reason given')}"
+            reports.append(VariantReport(recipe.target, "fail", False, reason, [], runtime=recipe.runtime))
+            continue
+        plan.progress(f"parity of {recipe.target}", "started")
+        mixed = mix(plan, recipe, Mixed(graph, proof.judge(recipe, graph, built)), lambda r, g: proof.judge(r, g, built))
+        built.graphs[recipe.target] = mixed.graph
+        reports.append(mixed.report)
+        plan.progress(f"parity of {recipe.target}", "done" if mixed.report.kept else mixed.report.reason)
+    return reports
+
+
 @dataclass(frozen=True)
 class Proof:
-    """Runs and judges variants of one package; `folder` is for intermediate files."""
+    """Runs and judges variants of one package.
+
+    Attributes:
+        package: What was converted.
+        limits: Budgets, and gates that may stay open.
+        folder: For intermediate files.
+        run: Runs one measurement, by default in a child with a limit on its time, so that what a variant costs is its own.
+    """
 
     package: ModelPackage
     limits: Limits
     folder: Path
+    run: Run = _run
 
     def spread(self, parity: Original) -> float:
         """Unit of errors."""
@@ -219,7 +238,7 @@ class Proof:
         # Of C source its constants count, as they will lie in the device's flash; some kilobytes of instructions come on top.
         size = int(graph.made.facts.get("constant_bytes", len(graph.content)))
         try:
-            done = run_isolated(measure, job, timeout_s=PARITY_TIMEOUT_S)
+            done = self.run(measure, job)
         except ChildFailed as err:
             gate = Gate("C1", "fail", f"the device's scorer did not run it: {err.reason}", variant=recipe.target)
             return VariantReport(recipe.target, "fail", False, gate.sentence, [gate], size, facts=graph.made.facts, runtime=recipe.runtime)

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 def svm(model: Any, mean: Floats, scale: Floats) -> Core:
-    """SVR, or SVC with its probabilities by CalibratedClassifierCV(ensemble=False, method="sigmoid").
+    """SVR, or SVC or LinearSVC with probabilities by CalibratedClassifierCV(ensemble=False, method="sigmoid").
 
     The sigmoid is folded into the margin: probabilities are the logistic of it (two classes), or each class's logistic over their sum.
 
@@ -43,13 +43,19 @@ def svm(model: Any, mean: Floats, scale: Floats) -> Core:
         )
     whole = model.calibrated_classifiers_[0]
     machine, kind = whole.estimator, type(whole.estimator).__name__
-    if whole.method != "sigmoid" or kind != "SVC":
-        raise VerdictError(f"CalibratedClassifierCV of {kind} with method={whole.method!r} is not converted: SVC with method='sigmoid'")
+    if whole.method != "sigmoid" or kind not in ("SVC", "LinearSVC"):
+        raise VerdictError(
+            f"CalibratedClassifierCV of {kind} with method={whole.method!r} is not converted: SVC or LinearSVC with method='sigmoid'"
+        )
     # scikit-learn answers 1 / (1 + exp(a f + b)).
     slope = np.array([-one.a_ for one in whole.calibrators], np.float64)
     intercept = np.array([-one.b_ for one in whole.calibrators], np.float64)
     classes = len(model.classes_)
     link: Link = "logistic" if classes == 2 else "ovr"
+    if kind == "LinearSVC":
+        weight = (np.asarray(machine.coef_, np.float64).T * slope) / scale[:, None]
+        bias = np.asarray(machine.intercept_, np.float64) * slope + intercept
+        return Core(Layers((Dense(weight, bias - mean @ weight),)), len(mean), len(slope), classes, link)
     if classes == 2:
         dual = np.asarray(machine.dual_coef_, np.float64).T * slope
         return Core(_machine(machine, mean, scale, dual, machine.intercept_ * slope + intercept), len(mean), 1, 2, link)

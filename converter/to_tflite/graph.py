@@ -93,6 +93,8 @@ def _converted(function: Any) -> bytes:
         tf.saved_model.save(module, path, signatures={"serving_default": function})
         converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        # A scaling folded into the layer behind it leaves that layer columns of very different size, which integers would round as one.
+        converter._experimental_disable_fuse_mul_and_fc = True
         return bytes(converter.convert())
 
 

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, SVR
+from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from converter.cores import Core
@@ -66,6 +66,7 @@ def probabilities_of(core: Core, x: NDArray[np.float32]) -> NDArray[np.float64]:
         MLPClassifier((8,), max_iter=20, random_state=0),
         scaled(CalibratedClassifierCV(SVC(), cv=3, ensemble=False)),
         scaled(CalibratedClassifierCV(SVC(C=50, gamma=2.0), cv=3, ensemble=False)),
+        scaled(CalibratedClassifierCV(LinearSVC(), cv=3, ensemble=False)),
     ],
     ids=lambda model: type(model).__name__,
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from converter.quantize import tflite
 from converter.quantize.graphs import answers_of
 from converter.quantize.make import make
 from converter.quantize.mixed import sensitivity
@@ -213,3 +214,31 @@ def test_a_file_without_weights_that_can_be_integer_is_refused(graphs: Path) -> 
 
     with pytest.raises(VerdictError, match="no operator with float weights that can be integer"):
         make(integer)
+
+
+SCALED = """
+import sys
+import numpy as np, tensorflow as tf
+from converter.to_tflite.graph import to_tflite
+mean, factor, weight = np.load(sys.argv[1] + "/layer.npy")
+def answer(rows):
+    return {"margin": tf.matmul((rows - mean) * factor, weight[:, None])}
+open(sys.argv[1] + "/scaled.tflite", "wb").write(to_tflite(answer, (4,)))
+"""
+
+
+@pytest.mark.conversions
+def test_columns_of_very_different_size_are_scaled_before_they_become_integers(tmp_path: Path) -> None:
+    size = np.array([1e4, 1.0, 1e-3, 30.0], np.float32)
+    np.save(tmp_path / "layer.npy", np.stack([5 * size, 1 / size, np.array([1, -1, 1, 0.5], np.float32)]))
+    done = subprocess.run([sys.executable, "-c", SCALED, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    graph = (tmp_path / "scaled.tflite").read_bytes()
+    x = (np.random.default_rng(0).normal(5, 1, (400, 4)) * size).astype(np.float32)
+    exact = tflite.answers_of(graph, x)["margin"]
+
+    for target in TARGETS:
+        got = tflite.answers_of(tflite.quantized(graph, target, [layer.name for layer in layers_of(graph)], x), x)["margin"]
+
+        # A column rounded in the unit of the largest would be lost: an error of about its deviation, 1.
+        assert np.abs(got - exact).max() < 0.1, target
