@@ -5,7 +5,7 @@ All foreign work happens in children (`workshop.py`); a target that fails is a v
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +30,24 @@ _OUTLIERS: Final[dict[Runtime, tuple[str, str]]] = {
 }
 
 
+_EXPLAIN_TFLITE: Final = "explain.tflite"
+
+
 @dataclass(frozen=True)
 class Explainer:
-    """What explains one variant: the file's bytes, how it explains, and further graphs by name in the bundle."""
+    """What explains the variants.
+
+    Attributes:
+        content: The file that the device's agent reads.
+        method: How it explains.
+        graphs: The same as a graph, by runtime.
+        reasons: Why a runtime has no graph although the method is exact.
+    """
 
     content: bytes
     method: Explained
-    extra: dict[str, bytes]
+    graphs: dict[Runtime, bytes] = field(default_factory=dict)
+    reasons: dict[Runtime, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class Built:
         parity: The original's answers on the parity rows.
         golden: The same on the golden rows.
         explainer: For all variants, or None.
+        unexplained: Why there is no explainer, else "".
         outlier: The outlier detector, or None.
         notes: Sentences for the card.
     """
@@ -70,6 +82,7 @@ class Built:
     explainer: Explainer | None = None
     outlier: Outlier | None = None
     notes: tuple[str, ...] = ()
+    unexplained: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,7 @@ class Plan:
             folder=str(folder),
             calibration_rows=self.calibration_rows,
             keep_float=list(keep_float),
+            explain=self.explain if target == "c" else "auto",
         )
 
 
@@ -130,9 +144,11 @@ def build(plan: Plan) -> Built:
     wanted = {recipe.target for recipe in plan.recipes}
     graphs = {target: graph for target, graph in first.graphs.items() if target in wanted}
     notes = [note for target in sorted(graphs) for note in graphs[target].made.notes]
-    explainer, more = _explainer(plan, first.graphs)
-    outlier = _outlier(plan)
-    return Built(graphs, first.failed, parity, golden, explainer, outlier, tuple(dict.fromkeys(notes + more)))
+    explainer, more, unexplained = _explainer(plan, first.graphs)
+    outlier, explainer = _further(plan, explainer)
+    if explainer is not None:
+        more += [f"The explanation is no graph for {runtime}: {reason}" for runtime, reason in explainer.reasons.items() if reason]
+    return Built(graphs, first.failed, parity, golden, explainer, outlier, tuple(dict.fromkeys(notes + more)), unexplained)
 
 
 @dataclass(frozen=True)
@@ -228,9 +244,10 @@ def _require(modules: dict[str, str]) -> None:
             raise MissingPartError(f"converting a network needs {module}, which is not installed: pip install 'edgefleet[{extra}]'")
 
 
-def _explainer(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, list[str]]:
+def _explainer(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, list[str], str]:
+    """(what explains, sentences for the card, why nothing does)."""
     if plan.explain == "none":
-        return None, []
+        return None, [], "the project wants no explanation"
     source = next((target for target in ("onnx-fp32", "tflite-fp32") if target in graphs), None)
     job = {
         "package": str(plan.package.folder),
@@ -246,31 +263,35 @@ def _explainer(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, 
         if plan.explain != "auto":
             raise VerdictError(f"[explain] method {plan.explain!r}: {err.reason}") from err
         plan.progress("explanation", err.reason)
-        return None, [f"Not explained: {err.reason}"]
+        return None, [f"Not explained: {err.reason}"], err.reason
     plan.progress("explanation", "done")
-    if not done.get("method"):
-        return None, list(done.get("notes", []))
-    extra = {name: Path(path).read_bytes() for name, path in done.get("extra", {}).items()}
-    return Explainer(Path(done["file"]).read_bytes(), msgspec.convert(done["method"], Explained), extra), list(done.get("notes", []))
+    graphs_made = {runtime: Path(path).read_bytes() for runtime, path in done["graphs"].items()}
+    method = msgspec.convert(done["method"], Explained)
+    return Explainer(Path(done["file"]).read_bytes(), method, graphs_made, dict(done["reasons"])), list(done["notes"]), ""
 
 
-def _outlier(plan: Plan) -> Outlier | None:
+def _further(plan: Plan, explainer: Explainer | None) -> tuple[Outlier | None, Explainer | None]:
+    """The outlier detector's graphs and the explanation's for LiteRT, whose writers are children that work side by side."""
+    runtimes = {recipe.runtime for recipe in plan.recipes}
+    tasks: list[Task] = []
+    outlier = detector = None
     try:
         detector = detector_of(plan.package)
     except EdgefleetError as err:
-        return Outlier({}, "", float("inf"), str(err)[:300])
-    if detector is None:
-        return None
-    runtimes = {recipe.runtime for recipe in plan.recipes}
-    tasks, reasons = [], []
-    for runtime, (name, writer) in _OUTLIERS.items():
-        if runtime in runtimes:
-            tasks.append(Task(plan.job(name, ""), writer))
+        outlier = Outlier({}, "", float("inf"), str(err)[:300])
+    if detector is not None:
+        tasks += [Task(plan.job(name, ""), writer) for runtime, (name, writer) in _OUTLIERS.items() if runtime in runtimes]
+    explains = explainer is not None and explainer.method == "treeshap" and "litert" in runtimes
+    if explains:
+        tasks.append(Task(plan.job(_EXPLAIN_TFLITE, ""), "converter.to_tflite.make:make_explanation"))
     graphs, failed = make_all(tasks, {}, plan.progress, plan.run)
-    files: dict[Runtime, tuple[str, bytes]] = {}
-    for runtime, (name, _) in _OUTLIERS.items():
-        if name in graphs:
-            files[runtime] = (name, graphs[name].content)
-        elif name in failed:
-            reasons.append(f"{runtime}: {failed[name]}")
-    return Outlier(files, detector.notes.method, detector.notes.threshold, "; ".join(reasons))
+    if detector is not None:
+        found = {runtime: (name, graphs[name].content) for runtime, (name, _) in _OUTLIERS.items() if name in graphs}
+        reasons = [f"{runtime}: {failed[name]}" for runtime, (name, _) in _OUTLIERS.items() if name in failed]
+        outlier = Outlier(found, detector.notes.method, detector.notes.threshold, "; ".join(reasons))
+    if explains and explainer is not None:
+        if _EXPLAIN_TFLITE in graphs:
+            explainer = replace(explainer, graphs={**explainer.graphs, "litert": graphs[_EXPLAIN_TFLITE].content})
+        else:
+            explainer = replace(explainer, reasons={**explainer.reasons, "litert": failed[_EXPLAIN_TFLITE]})
+    return outlier, explainer

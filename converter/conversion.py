@@ -76,7 +76,12 @@ class VariantReport:
     @property
     def explained(self) -> bool:
         """Whether its explanation, if it has one, passed."""
-        return not any(gate.gate.startswith("X") and gate.verdict in ("fail", "inconclusive") for gate in self.gates)
+        return not any(gate.gate in ("X1", "X2") and gate.verdict in ("fail", "inconclusive") for gate in self.gates)
+
+    @property
+    def graph_explains(self) -> bool:
+        """Whether its explanation as a graph or in C, if it has one, passed."""
+        return not any(gate.gate == "X3" and gate.verdict == "fail" for gate in self.gates)
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,9 @@ def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
         raise NoVariantLeft(reports)
     gates = package_gates(package) + [gate.as_entry() for report in reports for gate in report.gates]
     unexplained = frozenset(report.name for report in reports if not report.explained)
-    content = Content(package, kept, built, proof.spread(built.parity), unexplained, gates, card_text(package, reports, built.notes))
+    ungraphed = frozenset(report.name for report in reports if not report.graph_explains)
+    card = card_text(package, reports, built.notes)
+    content = Content(package, kept, built, proof.spread(built.parity), unexplained, ungraphed, gates, card)
     bundle = write_bundle(folder, bundle_files(content), _measured(reports))
     return Conversion(bundle, folder, reports, built.notes)
 
@@ -216,6 +223,7 @@ class Proof:
         rows = {name: str(self.package.folder / "rows" / f"{name}.npz") for name in ("parity", "golden")}
         measure = "converter.to_c.running:measure" if recipe.runtime == "c" else "converter.parity:measure"
         job = {"bundle": str(candidate), "variant": recipe.target, "rows": rows, "folder": str(self.folder)}
+        job |= {"package": str(self.package.folder)} if recipe.runtime == "c" else {}
         # Of C source its constants count, as they will lie in the device's flash; some kilobytes of instructions come on top.
         size = int(graph.made.facts.get("constant_bytes", len(graph.content)))
         try:

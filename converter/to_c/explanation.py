@@ -83,7 +83,8 @@ def write_explanation(core: Core, exact: Exact, nodes: Nodes | None, before: Sou
 
 
 def _closed_form(core: Core, exact: Exact, source: Source) -> str:
-    assert isinstance(core.head, Layers) and exact.mean is not None  # noqa: S101  # `exact_of` calls nothing else linear
+    assert isinstance(core.head, Layers)  # noqa: S101  # `exact_of` calls nothing else linear
+    assert exact.mean is not None  # noqa: S101  # and gives it a mean
     near = exact.mean.astype(np.float32)
     rest = (exact.mean - near).astype(np.float32)
     # A mean between two float32 is subtracted in two parts: its rounding may be large beside the spread.

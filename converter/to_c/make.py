@@ -16,13 +16,12 @@ from converter.targets import Made, answer, job_of
 from converter.to_c.compiler import find_compiler, sizes_of
 from converter.to_c.explanation import Explanation, explanation_of
 from converter.to_c.selftest import Golden, GoldenExplanations, choose, write_selftest
-from converter.to_c.source import Described, Written, write_model
+from converter.to_c.source import HEADER_NAME, Described, Written, write_model
 from converter.to_c.steps import why_not_steps
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage
 
 MAX_INPUTS: Final = 16_384
-HEADER_NAME: Final = "model.h"
 SELFTEST_NAME: Final = "selftest.c"
 
 
@@ -42,7 +41,10 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     written = write_model(core, steps, described, explanation_of(core, package, task.explain))
     folder, result = Path(task.folder or Path(task.result).parent), Path(task.result)
     result.write_text(written.code, encoding="ascii")
-    files = {f"c/{HEADER_NAME}": (HEADER_NAME, written.header), f"c/{SELFTEST_NAME}": (SELFTEST_NAME, _selftest(package, described, written.explanation))}
+    files = {
+        f"c/{HEADER_NAME}": (HEADER_NAME, written.header),
+        f"c/{SELFTEST_NAME}": (SELFTEST_NAME, _selftest(package, described, written.explanation)),
+    }
     for name, content in files.values():
         (folder / name).write_text(content, encoding="ascii")
     facts = {"constant_bytes": written.constant_bytes, "function": f"{described.name}_predict", **_sizes(written)}

@@ -133,8 +133,10 @@ _WRONG: Final = {"explain_gap": float("inf"), "explain_difference": float("inf")
 
 
 def explanation_figures(program: "Program", package: ModelPackage, x: NDArray[np.float32]) -> dict[str, float]:
-    """What the gates ask: the relative additivity gap of the predicted class, and the largest difference to float64, relative to a row's
-    largest contribution."""
+    """What the gates ask of the predicted class: the relative additivity gap, and the largest difference to float64.
+
+    The difference is relative to a row's largest contribution.
+    """
     exact = explanation_of(core_of(package), package, "auto").exact
     if exact is None:
         raise VerdictError("the program explains what has no exact explanation; convert again")

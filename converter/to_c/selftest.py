@@ -1,7 +1,8 @@
 """selftest.c: a program that proves a compiled model on golden rows, in C99 with nothing but stdio.
 
-With `--stdin` it answers raw rows instead: float32 rows in, margin and probabilities of each row out, in the machine's own byte order; with
-`--explain COLUMN` base and contributions of that column of the margin. It ends with 1 where answers are wrong, with 2 where explanations are.
+With `--stdin` it answers raw rows instead: float32 rows in, margin and probabilities of each row out, in the machine's own byte order;
+with `--explain COLUMN` base and contributions of that column of the margin. It ends with 1 where answers are wrong, with 2 where
+explanations are.
 """
 
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ static int check_explanations(void)
     for (int j = 0; j <= @UPPER@_EXPLAINED; j++) {
       const float wanted = @WANTED@[i * (1 + @UPPER@_EXPLAINED) + j];
       if (!(fabsf(explained[j] - wanted) <= @ALLOWED@[i])) {
-        printf("failed: golden row %d, number %d of its explanation is %.9g instead of %.9g\\n", i, j, (double)explained[j], (double)wanted);
+        printf("failed: golden row %d, explanation %d is %.9g instead of %.9g\\n", i, j, (double)explained[j], (double)wanted);
         return 2;
       }
     }

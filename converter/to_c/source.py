@@ -23,6 +23,7 @@ from edgefleet.errors import VerdictError
 from edgefleet.steps import Steps
 
 INTERFACE_VERSION: Final = 1
+HEADER_NAME: Final = "model.h"
 # Behind the prefix: a macro that leaves the explanation out.
 WITHOUT: Final = "WITHOUT_EXPLANATION"
 FLAGS: Final = "-std=c99 -ffp-contract=off"

@@ -109,7 +109,8 @@ def _walk(nodes: Nodes, source: Source) -> None:
     feature, right = tables(nodes, source)
     source.function(
         f"EXACT static uint32_t leaf_of(uint32_t at, const float *x)\n{{\n  while ({feature}[at] != {nodes.mark}u) {{\n"
-        f"    const float v = x[{feature}[at]];\n    {decision(nodes, source)}\n    at += left ? 1u : {right}[at];\n  }}\n  return at;\n}}\n"
+        f"    const float v = x[{feature}[at]];\n    {decision(nodes, source)}\n    at += left ? 1u : {right}[at];\n  }}\n"
+        "  return at;\n}\n"
     )
 
 
