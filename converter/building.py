@@ -4,20 +4,22 @@ All foreign work happens in children (`workshop.py`); a target that fails is a v
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from converter.declared import ExplainMethod
 from converter.isolate import ChildFailed, run_isolated
+from converter.kept import Kept
 from converter.originals import Original, check_answers
 from converter.outlier import detector_of
 from converter.recipes import RECIPES, Recipe
 from converter.targets import Job
-from converter.workshop import TIMEOUT_S, Graph, Progress, Run, Task, make_all, read_graph
+from converter.workshop import TIMEOUT_S, Graph, Progress, Task, make_all, read_graph
+from edgefleet.digests import sha256_hex
 from edgefleet.errors import ConfigError, EdgefleetError, MissingPartError, VerdictError
 from edgefleet.manifest import ExplainMethod as Explained
 from edgefleet.manifest import Runtime
@@ -96,7 +98,7 @@ class Plan:
         calibration_rows: Most calibration rows to look at; 0 takes all.
         folder: An empty folder for intermediate files.
         progress: Told what happens.
-        run: Runs one writer; None: in a child, nothing is kept.
+        kept: What earlier children made; None: every child works anew.
     """
 
     package: ModelPackage
@@ -105,7 +107,7 @@ class Plan:
     calibration_rows: int
     folder: Path
     progress: Progress
-    run: Run | None = None
+    kept: Kept | None = None
 
     def job(self, target: str, suffix: str, keep_float: Sequence[str] = ()) -> Job:
         """One target's job, with a folder of its own."""
@@ -120,6 +122,14 @@ class Plan:
             keep_float=list(keep_float),
             explain=self.explain if target == "c" else "auto",
         )
+
+    def child(self, step: str, function: str, job: dict[str, Any], inputs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """(a child's answer, "done" or "cached"); see `Kept.child`."""
+        document = {"package": str(self.package.folder), **job}
+        if self.kept is None:
+            return run_isolated(function, document, timeout_s=TIMEOUT_S), "done"
+        said, before = self.kept.child(step, function, document, inputs)
+        return said, "cached" if before else "done"
 
 
 def build(plan: Plan) -> Built:
@@ -172,14 +182,14 @@ def _others(plan: Plan) -> _First:
     folder = plan.folder / "original"
     folder.mkdir()
     plan.progress("original", "started")
-    job = {"package": str(plan.package.folder), "rows": _rows(plan.package), "folder": str(folder)}
+    job = {"rows": _rows(plan.package), "folder": str(folder)}
     try:
-        done = run_isolated("converter.originals:answer", job, timeout_s=TIMEOUT_S)
+        done, how = plan.child("original", "converter.originals:answer", job, {"rows": list(_ROW_SETS)})
     except ChildFailed as err:
         raise VerdictError(f"the original model does not answer its own rows: {err.reason}") from err
-    plan.progress("original", "done")
+    plan.progress("original", how)
     tasks = [Task(plan.job(r.target, r.suffix), r.writer, r.source) for r in _needed(plan)]
-    graphs, failed = make_all(tasks, {}, plan.progress, plan.run)
+    graphs, failed = make_all(tasks, {}, plan.progress, plan.kept)
     return _First(graphs, failed, _answers(done["answers"]))
 
 
@@ -193,43 +203,45 @@ def _networks(plan: Plan) -> _First:
     for recipe in floats:
         plan.progress(recipe.target, "started")
     try:
-        graphs, failed, answers = _tensorflow(plan, [recipe.target for recipe in floats], "networks")
+        graphs, failed, answers, how = _tensorflow(plan, [recipe.target for recipe in floats], "networks")
     except ChildFailed as err:
-        graphs, failed = {}, {}
-        _, _, answers = _tensorflow_or_refuse(plan, err)
+        graphs, failed, how = {}, {}, "done"
+        answers = _tensorflow_or_refuse(plan, err)
         for recipe in floats:
             try:
-                one, missing, _ = _tensorflow(plan, [recipe.target], f"networks-{recipe.target}")
+                one, missing, _, _ = _tensorflow(plan, [recipe.target], f"networks-{recipe.target}")
                 graphs |= one
                 failed |= missing
             except ChildFailed as crash:
                 failed[recipe.target] = crash.reason
     for recipe in floats:
-        plan.progress(recipe.target, failed.get(recipe.target, "done"))
+        plan.progress(recipe.target, failed.get(recipe.target, how))
     places = {}
     for target, graph in graphs.items():
         places[target] = Path(plan.job(target, RECIPES[target].suffix).result)
         places[target].write_bytes(graph.content)
     rest = [Task(plan.job(r.target, r.suffix), r.writer, r.source) for r in needed if r not in floats]
-    more, missing = make_all([task for task in rest if task.after not in failed], places, plan.progress, plan.run)
+    more, missing = make_all([task for task in rest if task.after not in failed], places, plan.progress, plan.kept)
     missing |= {t.job.target: f"there is no {t.after} to start from: {failed[t.after]}" for t in rest if t.after in failed}
     return _First(graphs | more, failed | missing, answers)
 
 
-def _tensorflow_or_refuse(plan: Plan, first: ChildFailed) -> tuple[dict[str, Graph], dict[str, str], tuple[Original, Original]]:
+def _tensorflow_or_refuse(plan: Plan, first: ChildFailed) -> tuple[Original, Original]:
     try:
-        return _tensorflow(plan, [], "original")
+        return _tensorflow(plan, [], "original")[2]
     except ChildFailed as err:
         raise VerdictError(f"the original model does not answer its own rows: {first.reason}") from err
 
 
-def _tensorflow(plan: Plan, targets: list[str], name: str) -> tuple[dict[str, Graph], dict[str, str], tuple[Original, Original]]:
+def _tensorflow(plan: Plan, targets: list[str], name: str) -> tuple[dict[str, Graph], dict[str, str], tuple[Original, Original], str]:
+    """(graphs, failures, the original's answers, "done" or "cached")."""
     folder = plan.folder / name
     folder.mkdir()
-    job = {"package": str(plan.package.folder), "targets": targets, "folder": str(folder), "rows": _rows(plan.package)}
-    done = run_isolated("converter.to_tflite.make:make_networks", job, timeout_s=TIMEOUT_S)
+    job = {"targets": targets, "folder": str(folder), "rows": _rows(plan.package)}
+    inputs = {"targets": targets, "rows": list(_ROW_SETS)}
+    done, how = plan.child("networks", "converter.to_tflite.make:make_networks", job, inputs)
     graphs = {target: read_graph(Path(path), done["made"][target]) for target, path in done["files"].items()}
-    return graphs, dict(done["failed"]), _answers(done["answers"])
+    return graphs, dict(done["failed"]), _answers(done["answers"]), how
 
 
 def _answers(paths: dict[str, str]) -> tuple[Original, Original]:
@@ -249,22 +261,24 @@ def _explainer(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, 
     if plan.explain == "none":
         return None, [], "the project wants no explanation"
     source = next((target for target in ("onnx-fp32", "tflite-fp32") if target in graphs), None)
+    folder = plan.folder / "explanation"
+    folder.mkdir()
     job = {
-        "package": str(plan.package.folder),
         "method": plan.explain,
         "graph": str(Path(plan.job(source, RECIPES[source].suffix).result)) if source else "",
         "runtime": RECIPES[source].runtime if source else "",
-        "folder": str(plan.folder),
+        "folder": str(folder),
     }
+    inputs = {"method": plan.explain, "graph": sha256_hex(graphs[source].content) if source else "", "runtime": job["runtime"]}
     plan.progress("explanation", "started")
     try:
-        done = run_isolated("converter.explain.building:make", job, timeout_s=TIMEOUT_S)
+        done, how = plan.child("explanation", "converter.explain.building:make", job, inputs)
     except ChildFailed as err:
         if plan.explain != "auto":
             raise VerdictError(f"[explain] method {plan.explain!r}: {err.reason}") from err
         plan.progress("explanation", err.reason)
         return None, [f"Not explained: {err.reason}"], err.reason
-    plan.progress("explanation", "done")
+    plan.progress("explanation", how)
     graphs_made = {runtime: Path(path).read_bytes() for runtime, path in done["graphs"].items()}
     method = msgspec.convert(done["method"], Explained)
     return Explainer(Path(done["file"]).read_bytes(), method, graphs_made, dict(done["reasons"])), list(done["notes"]), ""
@@ -284,7 +298,7 @@ def _further(plan: Plan, explainer: Explainer | None) -> tuple[Outlier | None, E
     explains = explainer is not None and explainer.method == "treeshap" and "litert" in runtimes
     if explains:
         tasks.append(Task(plan.job(_EXPLAIN_TFLITE, ""), "converter.to_tflite.make:make_explanation"))
-    graphs, failed = make_all(tasks, {}, plan.progress, plan.run)
+    graphs, failed = make_all(tasks, {}, plan.progress, plan.kept)
     if detector is not None:
         found = {runtime: (name, graphs[name].content) for runtime, (name, _) in _OUTLIERS.items() if name in graphs}
         reasons = [f"{runtime}: {failed[name]}" for runtime, (name, _) in _OUTLIERS.items() if name in failed]

@@ -16,11 +16,12 @@ from converter.comparing import Comparison, Truth, compare, golden_failures, spr
 from converter.declared import declared
 from converter.gates import Gate, Golden, Limits, decide, judge, overrule
 from converter.isolate import ChildFailed, run_isolated
+from converter.kept import Kept
 from converter.mixing import Mixed, mix
 from converter.originals import Original
 from converter.parity import Cost, read_answers
 from converter.recipes import Recipe, choose
-from converter.workshop import Graph, Kept, Progress
+from converter.workshop import Graph, Progress
 from converter.write import Content, bundle_files, package_gates, write_bundle
 from edgefleet.bundle import Bundle
 from edgefleet.errors import VerdictError
@@ -111,8 +112,8 @@ class Wishes:
         output: Folder of the bundle, or None for `<package>-bundle` beside the package.
         limits: Budgets and gates that may stay open; None takes what the project declared.
         calibration_rows: Most calibration rows that integer targets look at; None takes what the project declared, 0 all.
-        progress: Told (what, "started" | "done" | reason).
-        cache: Folder where graphs are kept for the next conversion, or None for none.
+        progress: Told (what, "started" | "done" | "cached" | reason).
+        cache: Folder where what children made is kept for the next conversion, or None for none.
     """
 
     targets: Iterable[str] | None = None

@@ -117,7 +117,7 @@ def graph_difference(scorer: "Scorer", rows: Matrix) -> float | None:
     for i, score in enumerate(scores):
         if score.explanation is None:
             return float("inf")
-        column, sign = (0, -1.0 if score.index == 0 else 1.0) if len(base) == 1 else (max(score.index, 0), 1.0)
+        column, sign = (0, -1.0 if score.index == 0 else 1.0) if len(base) == 1 else (score.index or 0, 1.0)
         wanted = score.explanation.contributions
         size = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
         for found in (alone[i], answered[i]):

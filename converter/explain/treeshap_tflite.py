@@ -39,8 +39,8 @@ def treeshap_in_tensorflow(compiled: Compiled, inputs: int, *steps: Steps, missi
     """
     if compiled.slots > MAX_GRAPH_SLOTS:
         raise VerdictError(
-            f"{compiled.slots} slots (features on all paths) exceed the limit of {MAX_GRAPH_SLOTS} of a TFLite graph: use the arrays of the "
-            ".npz, or train fewer or shallower trees"
+            f"{compiled.slots} slots (features on all paths) exceed the limit of {MAX_GRAPH_SLOTS} of a TFLite graph: use the arrays of "
+            "the .npz, or train fewer or shallower trees"
         )
     graph = _Graph(compiled, raw_inputs(steps, compiled.columns), inputs, missing)
 

@@ -149,7 +149,7 @@ class GoldenExplanations:
     @property
     def allowed(self) -> NDArray[np.float64]:
         """[n] largest error."""
-        return EXPLANATION_TOLERANCE * np.abs(self.wanted).max(axis=1)
+        return np.asarray(EXPLANATION_TOLERANCE * np.abs(self.wanted).max(axis=1), np.float64)
 
 
 def write_selftest(golden: Golden, name: str, explanations: GoldenExplanations | None = None) -> str:

@@ -74,9 +74,11 @@ def _litert(graph: bytes) -> Callable[[Matrix], tuple[Any, Any]]:
 
     interpreter = Interpreter(model_content=graph, num_threads=1)
     interpreter.allocate_tensors()
-    signature = next(iter(interpreter.get_signature_list().values()), {"inputs": [], "outputs": []})
-    _check(list(signature["outputs"]))
-    outputs = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list()))).get_output_details()
+    named = interpreter.get_signature_list()
+    if len(named) != 1:
+        raise ArtifactError(f"the explanation's graph has {len(named)} signatures, expected one that names its outputs; convert again")
+    outputs = interpreter.get_signature_runner(next(iter(named))).get_output_details()
+    _check(list(outputs))
     source = int(interpreter.get_input_details()[0]["index"])
     asked = {"rows": 1}
 
