@@ -20,7 +20,8 @@ from edgefleet.steps import Steps
 # Above this the graph takes longer than programs wait that load one (about 30 ms a row): the arrays of the .npz, or sampling, remain.
 MAX_GRAPH_SLOTS: Final = 200_000
 _BLOCK_SLOTS: Final = 32_768
-_LEAST: Final = np.finfo(np.float32).min
+_MOST: Final = np.finfo(np.float32).max
+_LEAST: Final = np.nextafter(-_MOST, np.float32(0))
 
 Answer = Callable[[Any], dict[str, Any]]
 
@@ -74,11 +75,12 @@ class _Graph:
         """[n, F] or [n, F, K] of cleaned rows [n, C]."""
         import tensorflow as tf
 
-        row = tf.where(tf.less(x, _LEAST), tf.zeros_like(x) + _LEAST, x)  # minus infinity is inside (-inf, t]
-        absent = tf.not_equal(x, x) if self._missing else None
+        # The converter writes an infinite constant as the largest number: what is beyond it is brought back inside (-inf, t] and (t, inf].
+        row = tf.where(tf.less(x, _LEAST), _LEAST, x)
+        row = tf.where(tf.greater(row, _MOST), _MOST, row)
         places = self._places(row)
         parts = parts_of(self._compiled, self._mirrored, _BLOCK_SLOTS)
-        sums = [self._added(row, absent, places, part) for part in parts]
+        sums = [self._added(row, places, part) for part in parts]
         if not sums:
             nothing = tf.reduce_sum(tf.cast(tf.less(x, x), tf.float32), axis=1, keepdims=True)
             flat = nothing + np.zeros((1, self._width), np.float32)
@@ -102,7 +104,7 @@ class _Graph:
         # At most one of them is equal, so the sum is exact.
         return tf.cast(tf.reduce_sum(equal * ranks, axis=2) + np.float32(len(categories)), tf.int32)
 
-    def _inside(self, row: Any, absent: Any, places: Any, part: Part) -> Any:
+    def _inside(self, row: Any, places: Any, part: Part) -> Any:
         """[n, D, leaves] whether the row fulfils each step, as 0 or 1."""
         import tensorflow as tf
 
@@ -118,19 +120,19 @@ class _Graph:
             held = tf.gather(self._compiled.sets.ravel(), place + (np.maximum(category, 0) * width).astype(np.int32))
             # A step of categories has the whole line as its interval, which only a missing value is not inside of.
             inside = tf.logical_and(inside, tf.logical_or(held, category < 0))
-        if absent is not None:
+        if self._missing:
             gone = tf.not_equal(picked, picked)
             inside = tf.logical_or(inside, tf.logical_and(gone, leaves.missing.T[None]))
         return tf.cast(inside, tf.float32)
 
-    def _added(self, row: Any, absent: Any, places: Any, part: Part) -> Any:
+    def _added(self, row: Any, places: Any, part: Part) -> Any:
         """[sums * F * K, n] what these leaves give."""
         import tensorflow as tf
 
         leaves, column = part
         depth = leaves.width
         share = leaves.share.T[None]
-        moved = self._inside(row, absent, places, part) - share
+        moved = self._inside(row, places, part) - share
         nodes, weights = np.polynomial.legendre.leggauss((depth + 1) // 2)
         value = np.ones(len(leaves.feat)) if column is None else leaves.value[np.arange(len(column)), column]
         total: Any = None
