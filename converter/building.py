@@ -1,53 +1,23 @@
-"""From a package to graphs: the original's answers, every target's graph, the outlier detector's, and what explains them.
+"""From a package to graphs: the original's answers, every target's graph, and what stands beside them (`beside.py`).
 
 All foreign work happens in children (`workshop.py`); a target that fails is a verdict, not an error.
 """
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from converter.declared import ExplainMethod
-from converter.isolate import ChildFailed, run_isolated
+from converter.beside import Explainer, Outlier, explain, further
+from converter.isolate import ChildFailed
 from converter.originals import Original, check_answers
-from converter.outlier import detector_of
+from converter.planning import Plan
 from converter.recipes import RECIPES, Recipe
-from converter.targets import Job
-from converter.workshop import TIMEOUT_S, Graph, Progress, Run, Task, make_all, read_graph
-from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, MissingPartError, VerdictError
-from edgefleet.graphs import SUFFIXES, check_graph
-from edgefleet.manifest import ExplainMethod as Explained
-from edgefleet.manifest import Runtime
+from converter.workshop import Graph, Task, make_all, read_graph
+from edgefleet.errors import ConfigError, MissingPartError, VerdictError
 from edgefleet.package import ModelPackage
 
 _ROW_SETS: Final = ("parity", "golden")
-_OUTLIERS: Final[dict[Runtime, tuple[str, str]]] = {
-    "onnxruntime": ("outlier.onnx", "converter.to_onnx.make:make_outlier"),
-    "litert": ("outlier.tflite", "converter.to_tflite.make:make_outlier"),
-}
-
-
-@dataclass(frozen=True)
-class Explainer:
-    """What explains one variant: the file's bytes, how it explains, and further graphs by name in the bundle."""
-
-    content: bytes
-    method: Explained
-    extra: dict[str, bytes]
-
-
-@dataclass(frozen=True)
-class Outlier:
-    """The outlier detector's graphs by runtime, and why a runtime has none."""
-
-    files: dict[Runtime, tuple[str, bytes]]
-    method: str
-    threshold: float
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +30,7 @@ class Built:
         parity: The original's answers on the parity rows.
         golden: The same on the golden rows.
         explainer: For all variants, or None.
+        unexplained: Why there is no explainer, else "".
         outlier: The outlier detector, or None.
         notes: Sentences for the card.
     """
@@ -71,42 +42,7 @@ class Built:
     explainer: Explainer | None = None
     outlier: Outlier | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to build.
-
-    Attributes:
-        package: What is converted.
-        recipes: The targets.
-        explain: How answers shall be explained.
-        calibration_rows: Most calibration rows to look at; 0 takes all.
-        folder: An empty folder for intermediate files.
-        progress: Told what happens.
-        run: Runs one writer; None: in a child, nothing is kept.
-    """
-
-    package: ModelPackage
-    recipes: Sequence[Recipe]
-    explain: ExplainMethod
-    calibration_rows: int
-    folder: Path
-    progress: Progress
-    run: Run | None = None
-
-    def job(self, target: str, suffix: str, keep_float: Sequence[str] = ()) -> Job:
-        """One target's job, with a folder of its own."""
-        folder = self.folder / target
-        folder.mkdir(parents=True, exist_ok=True)
-        return Job(
-            package=str(self.package.folder),
-            target=target,
-            result=str(folder / f"graph{suffix}"),
-            folder=str(folder),
-            calibration_rows=self.calibration_rows,
-            keep_float=list(keep_float),
-        )
+    unexplained: str = ""
 
 
 def build(plan: Plan) -> Built:
@@ -131,9 +67,11 @@ def build(plan: Plan) -> Built:
     wanted = {recipe.target for recipe in plan.recipes}
     graphs = {target: graph for target, graph in first.graphs.items() if target in wanted}
     notes = [note for target in sorted(graphs) for note in graphs[target].made.notes]
-    explainer, more = _explainer(plan, first.graphs)
-    outlier = _outlier(plan)
-    return Built(graphs, first.failed, parity, golden, explainer, outlier, tuple(dict.fromkeys(notes + more)))
+    explainer, more, unexplained = explain(plan, first.graphs)
+    outlier, explainer = further(plan, explainer)
+    if explainer is not None:
+        more += [f"The explanation is no graph for {runtime}: {reason}" for runtime, reason in explainer.reasons.items() if reason]
+    return Built(graphs, first.failed, parity, golden, explainer, outlier, tuple(dict.fromkeys(notes + more)), unexplained)
 
 
 @dataclass(frozen=True)
@@ -158,14 +96,14 @@ def _others(plan: Plan) -> _First:
     folder = plan.folder / "original"
     folder.mkdir()
     plan.progress("original", "started")
-    job = {"package": str(plan.package.folder), "rows": _rows(plan.package), "folder": str(folder)}
+    job = {"rows": _rows(plan.package), "folder": str(folder)}
     try:
-        done = run_isolated("converter.originals:answer", job, timeout_s=TIMEOUT_S)
+        done, how = plan.child("original", "converter.originals:answer", job, {"rows": list(_ROW_SETS)})
     except ChildFailed as err:
         raise VerdictError(f"the original model does not answer its own rows: {err.reason}") from err
-    plan.progress("original", "done")
+    plan.progress("original", how)
     tasks = [Task(plan.job(r.target, r.suffix), r.writer, r.source) for r in _needed(plan)]
-    graphs, failed = make_all(tasks, {}, plan.progress, plan.run)
+    graphs, failed = make_all(tasks, {}, plan.progress, plan.kept)
     return _First(graphs, failed, _answers(done["answers"]))
 
 
@@ -179,43 +117,45 @@ def _networks(plan: Plan) -> _First:
     for recipe in floats:
         plan.progress(recipe.target, "started")
     try:
-        graphs, failed, answers = _tensorflow(plan, [recipe.target for recipe in floats], "networks")
+        graphs, failed, answers, how = _tensorflow(plan, [recipe.target for recipe in floats], "networks")
     except ChildFailed as err:
-        graphs, failed = {}, {}
-        _, _, answers = _tensorflow_or_refuse(plan, err)
+        graphs, failed, how = {}, {}, "done"
+        answers = _tensorflow_or_refuse(plan, err)
         for recipe in floats:
             try:
-                one, missing, _ = _tensorflow(plan, [recipe.target], f"networks-{recipe.target}")
+                one, missing, _, _ = _tensorflow(plan, [recipe.target], f"networks-{recipe.target}")
                 graphs |= one
                 failed |= missing
             except ChildFailed as crash:
                 failed[recipe.target] = crash.reason
     for recipe in floats:
-        plan.progress(recipe.target, failed.get(recipe.target, "done"))
+        plan.progress(recipe.target, failed.get(recipe.target, how))
     places = {}
     for target, graph in graphs.items():
         places[target] = Path(plan.job(target, RECIPES[target].suffix).result)
         places[target].write_bytes(graph.content)
     rest = [Task(plan.job(r.target, r.suffix), r.writer, r.source) for r in needed if r not in floats]
-    more, missing = make_all([task for task in rest if task.after not in failed], places, plan.progress, plan.run)
+    more, missing = make_all([task for task in rest if task.after not in failed], places, plan.progress, plan.kept)
     missing |= {t.job.target: f"there is no {t.after} to start from: {failed[t.after]}" for t in rest if t.after in failed}
     return _First(graphs | more, failed | missing, answers)
 
 
-def _tensorflow_or_refuse(plan: Plan, first: ChildFailed) -> tuple[dict[str, Graph], dict[str, str], tuple[Original, Original]]:
+def _tensorflow_or_refuse(plan: Plan, first: ChildFailed) -> tuple[Original, Original]:
     try:
-        return _tensorflow(plan, [], "original")
+        return _tensorflow(plan, [], "original")[2]
     except ChildFailed as err:
         raise VerdictError(f"the original model does not answer its own rows: {first.reason}") from err
 
 
-def _tensorflow(plan: Plan, targets: list[str], name: str) -> tuple[dict[str, Graph], dict[str, str], tuple[Original, Original]]:
+def _tensorflow(plan: Plan, targets: list[str], name: str) -> tuple[dict[str, Graph], dict[str, str], tuple[Original, Original], str]:
+    """(graphs, failures, the original's answers, "done" or "cached")."""
     folder = plan.folder / name
     folder.mkdir()
-    job = {"package": str(plan.package.folder), "targets": targets, "folder": str(folder), "rows": _rows(plan.package)}
-    done = run_isolated("converter.to_tflite.make:make_networks", job, timeout_s=TIMEOUT_S)
+    job = {"targets": targets, "folder": str(folder), "rows": _rows(plan.package)}
+    inputs = {"targets": targets, "rows": list(_ROW_SETS)}
+    done, how = plan.child("networks", "converter.to_tflite.make:make_networks", job, inputs)
     graphs = {target: read_graph(Path(path), done["made"][target]) for target, path in done["files"].items()}
-    return graphs, dict(done["failed"]), _answers(done["answers"])
+    return graphs, dict(done["failed"]), _answers(done["answers"]), how
 
 
 def _answers(paths: dict[str, str]) -> tuple[Original, Original]:
@@ -228,58 +168,3 @@ def _require(modules: dict[str, str]) -> None:
     for module, extra in modules.items():
         if importlib.util.find_spec(module) is None:
             raise MissingPartError(f"converting a network needs {module}, which is not installed: pip install 'edgefleet[{extra}]'")
-
-
-def _explainer(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, list[str]]:
-    if plan.explain == "none":
-        return None, []
-    # A graph that was imported as integers has no float twin.
-    known = [target for target in graphs if RECIPES[target].runtime != "c"]
-    source = next((target for target in ("onnx-fp32", "tflite-fp32", *known) if target in graphs), None)
-    job = {
-        "package": str(plan.package.folder),
-        "method": plan.explain,
-        "graph": str(Path(plan.job(source, RECIPES[source].suffix).result)) if source else "",
-        "runtime": RECIPES[source].runtime if source else "",
-        "folder": str(plan.folder),
-    }
-    plan.progress("explanation", "started")
-    try:
-        done = run_isolated("converter.explain.building:make", job, timeout_s=TIMEOUT_S)
-    except ChildFailed as err:
-        if plan.explain != "auto":
-            raise VerdictError(f"[explain] method {plan.explain!r}: {err.reason}") from err
-        plan.progress("explanation", err.reason)
-        return None, [f"Not explained: {err.reason}"]
-    plan.progress("explanation", "done")
-    if not done.get("method"):
-        return None, list(done.get("notes", []))
-    extra = {name: Path(path).read_bytes() for name, path in done.get("extra", {}).items()}
-    try:
-        for name, graph in extra.items():
-            check_graph(graph, SUFFIXES[Path(name).suffix], f"the explainer's {name}")
-    except ArtifactError as err:
-        return None, [f"Not explained: {err}"]
-    return Explainer(Path(done["file"]).read_bytes(), msgspec.convert(done["method"], Explained), extra), list(done.get("notes", []))
-
-
-def _outlier(plan: Plan) -> Outlier | None:
-    try:
-        detector = detector_of(plan.package)
-    except EdgefleetError as err:
-        return Outlier({}, "", float("inf"), str(err)[:300])
-    if detector is None:
-        return None
-    runtimes = {recipe.runtime for recipe in plan.recipes}
-    tasks, reasons = [], []
-    for runtime, (name, writer) in _OUTLIERS.items():
-        if runtime in runtimes:
-            tasks.append(Task(plan.job(name, Path(name).suffix), writer))
-    graphs, failed = make_all(tasks, {}, plan.progress, plan.run)
-    files: dict[Runtime, tuple[str, bytes]] = {}
-    for runtime, (name, _) in _OUTLIERS.items():
-        if name in graphs:
-            files[runtime] = (name, graphs[name].content)
-        elif name in failed:
-            reasons.append(f"{runtime}: {failed[name]}")
-    return Outlier(files, detector.notes.method, detector.notes.threshold, "; ".join(reasons))

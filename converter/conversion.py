@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from converter.budgets import Budget, Taken, budgets
-from converter.building import Built, Plan, build
+from converter.building import Built, build
 from converter.card import card_text
 from converter.comparing import Comparison, Truth, compare, golden_failures, spread_of
 from converter.declared import declared
 from converter.gates import Gate, Golden, Limits, decide, judge, overrule
 from converter.isolate import ChildFailed, run_isolated
+from converter.kept import Kept
 from converter.mixing import Mixed, mix
 from converter.originals import Original
 from converter.parity import Cost, read_answers
+from converter.planning import Plan
 from converter.recipes import Recipe, choose
-from converter.workshop import Graph, Kept, Progress, Run
+from converter.workshop import Graph, Progress, Run
 from converter.write import Content, bundle_files, package_gates, write_bundle
 from edgefleet.bundle import Bundle
 from edgefleet.errors import VerdictError
@@ -76,7 +78,12 @@ class VariantReport:
     @property
     def explained(self) -> bool:
         """Whether its explanation, if it has one, passed."""
-        return not any(gate.gate.startswith("X") and gate.verdict in ("fail", "inconclusive") for gate in self.gates)
+        return not any(gate.gate in ("X1", "X2") and gate.verdict in ("fail", "inconclusive") for gate in self.gates)
+
+    @property
+    def graph_explains(self) -> bool:
+        """Whether its explanation as a graph or in C, if it has one, passed."""
+        return not any(gate.gate == "X3" and gate.verdict == "fail" for gate in self.gates)
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,8 @@ class Wishes:
         output: Folder of the bundle, or None for `<package>-bundle` beside the package.
         limits: Budgets and gates that may stay open; None takes what the project declared.
         calibration_rows: Most calibration rows that integer targets look at; None takes what the project declared, 0 all.
-        progress: Told (what, "started" | "done" | reason).
-        cache: Folder where graphs are kept for the next conversion, or None for none.
+        progress: Told (what, "started" | "done" | "cached" | reason).
+        cache: Folder where what children made is kept for the next conversion, or None for none.
     """
 
     targets: Iterable[str] | None = None
@@ -181,7 +188,9 @@ def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
         raise NoVariantLeft(reports)
     gates = package_gates(package) + [gate.as_entry() for report in reports for gate in report.gates]
     unexplained = frozenset(report.name for report in reports if not report.explained)
-    content = Content(package, kept, built, proof.spread(built.parity), unexplained, gates, card_text(package, reports, built.notes))
+    ungraphed = frozenset(report.name for report in reports if not report.graph_explains)
+    card = card_text(package, reports, built.notes)
+    content = Content(package, kept, built, proof.spread(built.parity), unexplained, ungraphed, gates, card)
     bundle = write_bundle(folder, bundle_files(content), _measured(reports))
     return Conversion(bundle, folder, reports, built.notes)
 
@@ -235,6 +244,7 @@ class Proof:
         rows = {name: str(self.package.folder / "rows" / f"{name}.npz") for name in ("parity", "golden")}
         measure = "converter.to_c.running:measure" if recipe.runtime == "c" else "converter.parity:measure"
         job = {"bundle": str(candidate), "variant": recipe.target, "rows": rows, "folder": str(self.folder)}
+        job |= {"package": str(self.package.folder)} if recipe.runtime == "c" else {}
         # Of C source its constants count, as they will lie in the device's flash; some kilobytes of instructions come on top.
         size = int(graph.made.facts.get("constant_bytes", len(graph.content)))
         try:

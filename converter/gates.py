@@ -1,4 +1,4 @@
-"""The converter's gates C1 to C6, X1 and X2: a verdict with value, limit, n, interval and one sentence. Pure.
+"""The converter's gates C1 to C6 and X1 to X3: a verdict with value, limit, n, interval and one sentence. Pure.
 
 Judged are one-sided 95 % bounds where rows are a sample. `inconclusive` means that the rows do not suffice to say yes or no.
 """
@@ -215,7 +215,7 @@ def _cost(declared: list[Budget]) -> Gate:
 def _explanation(cost: Cost) -> list[Gate]:
     if cost.explain_gap is None:
         return [Gate("X1", "skipped", "the variant has no explainer")]
-    return [_judged(found) for found in judge_fidelity(cost.explain_gap, cost.fidelity)]
+    return [_judged(found) for found in judge_fidelity(cost.explain_gap, cost.fidelity, cost.explain_difference)]
 
 
 def _judged(found: Judged) -> Gate:
@@ -224,6 +224,9 @@ def _judged(found: Judged) -> Gate:
         adds_up = f"contributions add up to the margin within {found.limit:g} of it"
         # The gap itself is a last bit that differs from one processor to another.
         return Gate("X1", verdict, adds_up if found.ok else f"gap {found.value:.2g}: not {adds_up}", limit=found.limit)
+    if found.gate == "X3":
+        same = f"as a graph or in C it is the exact explanation within {found.limit:g} of a row's largest contribution"
+        return Gate("X3", verdict, same if found.ok else f"difference {found.value:.2g}: not {same}", limit=found.limit)
     what = {"cosine_low": "cosine to", "top3_low": "share of the three strongest inputs shared with"}[found.name]
     sentence = f"{what} a long run of Shapley values through this variant: at least {found.value:.3f} (95 %), limit {found.limit:g}"
     return Gate("X2", verdict, sentence, found.value, found.limit)

@@ -15,8 +15,8 @@ from converter.recipes import RECIPES, Recipe
 from converter.workshop import TIMEOUT_S, Graph, read_graph
 
 if TYPE_CHECKING:
-    from converter.building import Plan
     from converter.conversion import VariantReport
+    from converter.planning import Plan
 
 MAX_ROUNDS: Final = 4
 _STATIC: Final = frozenset({"onnx-int8", "tflite-int8"})

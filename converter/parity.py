@@ -37,6 +37,8 @@ class Cost:
         memory_peak_bytes: Peak resident memory of the whole process.
         explain_gap: Relative additivity gap of the explanation, None without an explainer.
         fidelity: Further figures of the explanation, see `converter.explain.fidelity`.
+        explain_difference: Of the explanation as a graph or in C to the exact one, relative to a row's largest contribution; None: there
+            is no such thing.
     """
 
     latency_p50_ms: float
@@ -47,6 +49,7 @@ class Cost:
     memory_peak_bytes: int
     explain_gap: float | None = None
     fidelity: dict[str, float] | None = None
+    explain_difference: float | None = None
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -156,11 +159,11 @@ def _explained(scorer: Any, x: NDArray[np.float32]) -> dict[str, Any]:
     """What the explanation's gates ask, on rows that the scorer answers."""
     if not scorer.can_explain:
         return {}
-    from converter.explain.fidelity import measure_explanation
+    from converter.explain.fidelity import graph_difference, measure_explanation
 
     looked_at = x[:_EXPLAINED_ROWS]
     # A student was measured on every second row and is judged on the others, so rows that are not answered go with their neighbours.
     pairs = {row // 2 for row in scorer.score_batch(looked_at).rejected}
     answered = [row for row in range(len(looked_at)) if row // 2 not in pairs]
     gap, figures = measure_explanation(scorer, looked_at[answered])
-    return {"explain_gap": gap, "fidelity": figures}
+    return {"explain_gap": gap, "fidelity": figures, "explain_difference": graph_difference(scorer, looked_at[answered])}

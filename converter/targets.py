@@ -4,6 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
+from edgefleet.manifest import ExplainMethod
+
 MAX_NOTES: Final = 8
 
 
@@ -18,6 +20,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         folder: Folder for intermediate files, the job's own.
         calibration_rows: Most calibration rows to look at; 0 takes all that the package has.
         keep_float: Names of layers that stay float (mixed precision).
+        explain: The project's `[explain] method`, for targets that explain by a function of their own (C).
     """
 
     package: str
@@ -27,6 +30,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     folder: str = ""
     calibration_rows: int = 0
     keep_float: list[str] = []
+    explain: str = "auto"
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
             NaN answers it with confidence, so that the device must refuse such rows.
         facts: Plain values for the report: layers kept float, calibration rows by stratum, compiler ...
         files: Further files that belong to the variant, by name inside the bundle: path on disk.
+        explained: How a function inside the file explains answers; None: there is none.
+        explain_reason: Why there is none, else "".
     """
 
     notes: list[str] = []
@@ -48,6 +54,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     takes_missing: bool = True
     facts: dict[str, Any] = {}
     files: dict[str, str] = {}
+    explained: ExplainMethod | None = None
+    explain_reason: str = ""
 
 
 def job_of(document: dict[str, Any]) -> Job:

@@ -3,7 +3,6 @@
 A writer that crashes, hangs or prints is that target's failure and nobody else's. Targets made from another target's graph wait for it.
 """
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,16 +13,15 @@ from typing import Any, Final
 import msgspec
 
 from converter.isolate import ChildFailed, run_isolated
-from converter.targets import Job, Made, answer
-from edgefleet.caching import StepCache
-from edgefleet.digests import sha256_file
+from converter.targets import Job, Made
 from edgefleet.errors import ArtifactError
 from edgefleet.graphs import SUFFIXES, check_graph
-from edgefleet.package import PACKAGE_NAME
 
 TIMEOUT_S: Final = 600.0
 # What a writer with TensorFlow takes at most; others take a fifth of it.
 CHILD_MEMORY_BYTES: Final = 1_200_000_000
+# Key of a writer's answer that was not made but taken from the cache.
+CACHED: Final = "cached"
 Progress = Callable[[str, str], None]
 Run = Callable[[str, dict[str, Any]], dict[str, Any]]
 
@@ -71,10 +69,10 @@ def make_all(
     Args:
         tasks: What to make.
         ready: Graphs that exist already, which tasks may start from.
-        progress: Told (target, "started" | "done" | reason).
-        run: Runs one child; the default limits its time and memory.
+        progress: Told (target, "started" | "done" | "cached" | reason).
+        run: Runs one child, or takes what it answered before, then with the key `cached`; the default limits its time and memory.
     """
-    run = run or _run
+    run = run or run_writer
     graphs: dict[str, Graph] = {}
     failed: dict[str, str] = {}
     places = dict(ready)
@@ -99,9 +97,11 @@ def make_all(
                 task = running.pop(future)
                 target = task.job.target
                 try:
-                    graphs[target] = read_graph(Path(task.job.result), future.result())
+                    said = future.result()
+                    before = said.pop(CACHED, False)
+                    graphs[target] = read_graph(Path(task.job.result), said)
                     places[target] = Path(task.job.result)
-                    progress(target, "done")
+                    progress(target, "cached" if before else "done")
                 except ChildFailed as err:
                     failed[target] = err.reason
                     progress(target, err.reason)
@@ -126,61 +126,9 @@ def read_graph(path: Path, said: dict[str, Any]) -> Graph:
         raise ChildFailed(f"the converter left no usable result: {str(err)[:200]}") from err
 
 
-def _run(writer: str, document: dict[str, Any]) -> dict[str, Any]:
+def run_writer(writer: str, document: dict[str, Any]) -> dict[str, Any]:
+    """A writer in a child process with limits of time and memory."""
     return run_isolated(writer, document, timeout_s=TIMEOUT_S)
-
-
-class Kept:
-    """Runs writers, or takes what the same code made of the same package before.
-
-    What a writer made is kept under the digest of its code, its libraries' versions, the package, the job and the graph that it started
-    from. A failure is not kept: it is tried again.
-    """
-
-    def __init__(self, folder: Path, run: Run = _run) -> None:
-        """A cache in `folder`, made when missing; `run` runs a child."""
-        self._cache, self._run = StepCache(folder), run
-
-    def __call__(self, writer: str, document: dict[str, Any]) -> dict[str, Any]:
-        """The writer's answer, its files written where the job says."""
-        job = msgspec.convert(document, Job)
-        source = sha256_file(Path(job.source)) if job.source else ""
-        inputs = {
-            "package": sha256_file(Path(job.package) / PACKAGE_NAME),
-            "target": job.target,
-            "source": source,
-            "calibration_rows": job.calibration_rows,
-            "keep_float": job.keep_float,
-        }
-        step = self._cache.run(f"convert {job.target}", lambda: self._made(writer, document), inputs=inputs, code=[writer])
-        Path(job.result).write_bytes(step.files["graph"])
-        made = msgspec.json.decode(step.files["made"], type=Made)
-        places = {name: Path(job.folder) / f"kept-{i}" for i, name in enumerate(sorted(made.files))}
-        for name, place in places.items():
-            place.write_bytes(step.files[f"file:{name}"])
-        return answer(msgspec.structs.replace(made, files={name: str(place) for name, place in places.items()}))
-
-    def prune(self) -> None:
-        """Keep the cache small; a disk that refuses costs time only."""
-        self._cache.keep_code()
-        with contextlib.suppress(OSError):
-            self._cache.prune()
-
-    def _made(self, writer: str, document: dict[str, Any]) -> dict[str, bytes]:
-        graph = read_graph(Path(document["result"]), self._run(writer, document))
-        return {
-            "graph": graph.content,
-            "made": msgspec.json.encode(graph.made),
-            **{f"file:{name}": content for name, content in graph.files.items()},
-        }
-
-
-def cache_folder() -> Path:
-    """Where graphs are kept: EDGEFLEET_CACHE, else the user's cache folder."""
-    named = os.environ.get("EDGEFLEET_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgefleet" / "convert"
 
 
 def _free_bytes() -> int:

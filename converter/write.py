@@ -11,18 +11,22 @@ from typing import Any, Final
 
 import msgspec
 
-from converter.building import Built, Explainer, Outlier
+from converter.beside import Outlier
+from converter.building import Built
 from converter.mlmodel import mlflow_files
 from converter.recipes import Recipe
+from converter.to_c.source import HEADER_NAME, without_explanation
 from converter.workshop import Graph
 from edgefleet.bundle import MANIFEST_NAME, MEASURED_NAME, Bundle
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ConfigError, StorageError
 from edgefleet.files import write_durably
-from edgefleet.manifest import FORMAT_VERSION, FileEntry, Manifest, MlflowNote, OutlierNote, Runtime, Variant, manifest_bytes
+from edgefleet.manifest import FORMAT_VERSION, ExplainMethod, FileEntry, Manifest, MlflowNote, OutlierNote, Runtime, Variant, manifest_bytes
 from edgefleet.package import ModelPackage, npz_bytes
 
 REFERENCE_NAME: Final = "reference.npz"
+HEADER: Final = f"c/{HEADER_NAME}"
+_GRAPHS: Final[dict[Runtime, str]] = {"onnxruntime": ".onnx", "litert": ".tflite"}
 GOLDEN_NAME: Final = "golden.npz"
 
 
@@ -36,6 +40,7 @@ class Content:
         built: The original's answers, explainer and outlier detector.
         spread: Unit of errors of values and scores; 1 for classes.
         unexplained: Targets whose explanation failed its gate, so that it is not shipped.
+        ungraphed: Targets whose explanation as a graph says something else, so that the graph is not shipped.
         gates: Entries of gates.json.
         card: The model card's text.
     """
@@ -45,6 +50,7 @@ class Content:
     built: Built
     spread: float = 1.0
     unexplained: frozenset[str] = frozenset()
+    ungraphed: frozenset[str] = frozenset()
     gates: list[dict[str, Any]] = field(default_factory=list)
     card: str = ""
 
@@ -63,7 +69,7 @@ def bundle_files(content: Content) -> dict[str, bytes]:
     }
     variants = []
     for recipe, graph in content.graphs:
-        variant, more = _variant(recipe, graph, None if recipe.target in content.unexplained else built.explainer, content.spread)
+        variant, more = _variant(recipe, graph, content)
         variants.append(variant)
         files |= more
     outlier, more = _outlier(built.outlier, {recipe.runtime for recipe, _ in content.graphs})
@@ -76,32 +82,63 @@ def bundle_files(content: Content) -> dict[str, bytes]:
     return {**files, MANIFEST_NAME: manifest_bytes(_manifest(package, variants, files, note, outlier))}
 
 
-def _variant(recipe: Recipe, graph: Graph, explainer: Explainer | None, spread: float) -> tuple[Variant, dict[str, bytes]]:
-    files = {recipe.file: graph.content, **graph.files}
-    extra = sorted(graph.files)
-    name = None
-    if explainer is not None and recipe.runtime != "c":
-        name = f"explain-{recipe.target}.npz"
-        files[name] = explainer.content
-        suffix = {"onnxruntime": ".onnx", "litert": ".tflite"}[recipe.runtime]
-        for file, content in explainer.extra.items():
-            if file.endswith(suffix):
-                files[f"explain-{recipe.target}{suffix}"] = content
-                extra.append(f"explain-{recipe.target}{suffix}")
+def _variant(recipe: Recipe, graph: Graph, content: Content) -> tuple[Variant, dict[str, bytes]]:
+    explained, more = _explained(recipe, graph, content)
+    files = {recipe.file: graph.content, **graph.files, **more}
     variant = Variant(
         name=recipe.target,
         runtime=recipe.runtime,
         file=recipe.file,
         model_digest=sha256_hex(graph.content),
-        tolerance=recipe.tolerance(spread),
-        explainer=name,
-        explain_method=explainer.method if explainer is not None and name is not None else None,
+        tolerance=recipe.tolerance(content.spread),
+        explainer=explained.explainer,
+        explain_method=explained.method,
+        explain_graph=explained.graph,
+        explain_reason=explained.reason,
         takes_missing=graph.made.takes_missing,
         operators=graph.made.operators,
         opset=graph.made.opset,
-        extra_files=extra,
+        extra_files=sorted(graph.files),
     )
     return variant, files
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """What the manifest says of a variant's explanation; see `Variant`."""
+
+    explainer: str | None = None
+    method: ExplainMethod | None = None
+    graph: str | None = None
+    reason: str = ""
+
+
+_FAILED: Final = "it failed its gate: see gates.json"
+
+
+def _explained(recipe: Recipe, graph: Graph, content: Content) -> tuple[_Explained, dict[str, bytes]]:
+    """How a variant is explained, and the files for it; a header of C whose explanation failed leaves it out."""
+    failed = recipe.target in content.unexplained
+    if recipe.runtime == "c":
+        if graph.made.explained is None:
+            return _Explained(reason=graph.made.explain_reason), {}
+        if failed or recipe.target in content.ungraphed:
+            header = without_explanation(graph.files[HEADER].decode()).encode()
+            return _Explained(reason=_FAILED), {HEADER: header}
+        return _Explained(recipe.file, graph.made.explained), {}
+    explainer = content.built.explainer
+    if explainer is None:
+        return _Explained(reason=content.built.unexplained), {}
+    if failed:
+        return _Explained(reason=_FAILED), {}
+    name = f"explain-{recipe.target}.npz"
+    files, suffix = {name: explainer.content}, _GRAPHS[recipe.runtime]
+    found = explainer.graphs.get(recipe.runtime)
+    if found is None or recipe.target in content.ungraphed:
+        reason = _FAILED if found is not None else explainer.reasons.get(recipe.runtime, "")
+        return _Explained(name, explainer.method, reason=reason), files
+    files[f"explain-{recipe.target}{suffix}"] = found
+    return _Explained(name, explainer.method, f"explain-{recipe.target}{suffix}"), files
 
 
 def _outlier(outlier: Outlier | None, runtimes: set[Runtime]) -> tuple[OutlierNote | None, dict[str, bytes]]:

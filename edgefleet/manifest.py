@@ -68,8 +68,11 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         file: File name inside the bundle.
         model_digest: Sha256 of the graph's bytes (`Score.digest`).
         tolerance: Bound of the self-test.
-        explainer: File with what the explanation needs, or None.
+        explainer: File with what the explanation needs, or None. Of a variant in C the source file that explains by a function of its own.
         explain_method: How it explains, or None.
+        explain_graph: The same explanation as a graph of the variant's runtime, for programs without this agent: `inputs` to
+            `contributions` [n, F] or [n, F, K] and `base` [K]; None: there is none.
+        explain_reason: Why there is no explanation, or why one that is exact has no graph; else "".
         takes_missing: Whether a missing value that the schema allows may be scored; integer arithmetic would answer it with confidence.
         operators: Names of the graph's operators, sorted: what the runtime must have.
         opset: Of the standard ONNX domain; 0 for other formats.
@@ -83,6 +86,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tolerance: Tolerance
     explainer: str | None = None
     explain_method: ExplainMethod | None = None
+    explain_graph: str | None = None
+    explain_reason: str = ""
     takes_missing: bool = True
     operators: list[str] = []
     opset: int = 0
@@ -175,7 +180,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """What a device fetches to run one variant: its graph, its explainer, the outlier detector, reference and golden rows."""
         variant = self.variant(name)
         outlier = None if self.outlier is None else self.outlier.files.get(variant.runtime)
-        wanted = [variant.file, variant.explainer, *variant.extra_files, outlier, self.reference, self.golden]
+        wanted = [variant.file, variant.explainer, variant.explain_graph, *variant.extra_files, outlier, self.reference, self.golden]
         return [file for file in dict.fromkeys(wanted) if file is not None]
 
 

@@ -18,7 +18,7 @@ from edgefleet.manifest import Input
 from edgefleet.package import npz_bytes
 
 TRAINING_ROWS: Final = 12_000
-LEAST_TRAINING_ROWS: Final = 1_000
+LEAST_TRAINING_ROWS: Final = 2_000
 # Rows that labels and a reference may ask of the model: about ten seconds of a small network each.
 LABEL_EVALUATIONS: Final = 12_000_000
 REFERENCE_EVALUATIONS: Final = 6_000_000
@@ -29,7 +29,7 @@ REFERENCE_PAIRS: Final = 150
 MAX_HIDDEN: Final = 128
 MIN_HIDDEN: Final = 32
 # Weights that one answer multiplies; a student shall not cost more than the small networks that it explains.
-MAX_WEIGHTS: Final = 16_384
+MAX_WEIGHTS: Final = 10_000
 _MIXED: Final = 0.5
 _SWAPPED_AT_MOST: Final = 0.5
 _COVERED: Final = 0.95

@@ -5,7 +5,7 @@ measured on every second parity row, and judged on the others (`fidelity.py`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,7 +22,7 @@ from converter.explain.shapley import Margins, Matrix, evaluations
 from converter.explain.treeshap import MAX_SLOTS, NOTED_SLOTS, compile_leaves, treeshap_bytes
 from converter.explain.treeshap_onnx import treeshap_to_onnx
 from edgefleet.errors import VerdictError
-from edgefleet.manifest import ExplainMethod
+from edgefleet.manifest import ExplainMethod, Runtime
 from edgefleet.package import ModelPackage, npz_bytes
 from edgefleet.steps import Steps
 
@@ -42,14 +42,16 @@ class Explained:
     Attributes:
         content: Bytes of the explainer file (.npz).
         method: How it explains.
-        extra: Further graphs by suffix, `.onnx` for TreeSHAP.
+        graphs: The same as a graph, by runtime.
+        reasons: Why a runtime has none.
         notes: Sentences for the card.
         figures: What a student's held-out rows said, against the float model; see `fidelity.agreement`.
     """
 
     content: bytes
     method: ExplainMethod
-    extra: dict[str, bytes] = field(default_factory=dict)
+    graphs: dict[Runtime, bytes] = field(default_factory=dict)
+    reasons: dict[Runtime, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
 
@@ -94,7 +96,7 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
         job: `package` (folder), `method`, `graph` (path of a float graph or ""), `runtime` of it, `folder` (for the results).
 
     Returns:
-        `file`, `method`, `notes`, `extra` {name: path} and `figures`.
+        `file`, `method`, `notes`, `graphs` {runtime: path}, `reasons` {runtime: why none} and `figures`.
 
     Raises:
         VerdictError: See `explainer_for`.
@@ -108,11 +110,14 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     folder = Path(job["folder"])
     file = folder / "explain.npz"
     file.write_bytes(done.content)
-    extra = {}
-    for suffix, content in done.extra.items():
-        extra[f"explain{suffix}"] = str(folder / f"explain{suffix}")
-        (folder / f"explain{suffix}").write_bytes(content)
-    return {"file": str(file), "method": done.method, "notes": list(done.notes), "extra": extra, "figures": done.figures}
+    graphs = {}
+    for runtime, content in done.graphs.items():
+        graphs[runtime] = str(folder / f"explain-{runtime}")
+        (folder / f"explain-{runtime}").write_bytes(content)
+    return {
+        "file": str(file), "method": done.method, "notes": list(done.notes), "graphs": graphs, "reasons": done.reasons,
+        "figures": done.figures,
+    }  # fmt: skip
 
 
 def _core(package: ModelPackage) -> Core | None:
@@ -153,12 +158,13 @@ def _treeshap(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) 
     notes = []
     if compiled.slots > NOTED_SLOTS:
         notes.append(f"The exact explanation has {compiled.slots} slots ({compiled.slots * 25 // 1000} kB): smaller trees explain faster.")
-    extra = {}
+    graphs: dict[Runtime, bytes] = {}
+    reasons: dict[Runtime, str] = {}
     try:
-        extra[".onnx"] = treeshap_to_onnx(compiled, len(package.inputs()), *steps)
+        graphs["onnxruntime"] = treeshap_to_onnx(compiled, len(package.inputs()), *steps)
     except VerdictError as err:
-        notes.append(f"The exact explanation is not written as a graph: {err}")
-    return Explained(treeshap_bytes(compiled, *steps), "treeshap", extra, tuple(notes))
+        reasons["onnxruntime"] = str(err)
+    return Explained(treeshap_bytes(compiled, *steps), "treeshap", graphs, reasons, tuple(notes))
 
 
 def _without_exact(package: ModelPackage, margins: Margins | None, products: float, refused: str) -> Explained:
@@ -179,7 +185,7 @@ def _without_exact(package: ModelPackage, margins: Margins | None, products: flo
 
 
 def _noted(explained: Explained, notes: tuple[str, ...]) -> Explained:
-    return Explained(explained.content, explained.method, explained.extra, tuple(dict.fromkeys(notes)), explained.figures)
+    return replace(explained, notes=tuple(dict.fromkeys(notes)))
 
 
 def _amortised(package: ModelPackage, margins: Margins | None, products: float) -> tuple[Explained, dict[str, float]]:
@@ -203,7 +209,7 @@ def _amortised(package: ModelPackage, margins: Margins | None, products: float) 
         f"Explained by a student of the Shapley values: cosine {figures['cosine']:.3f}, top 3 overlap {figures['top3']:.2f}, R2 "
         f"{figures['r2']:.3f} on {figures['rows']:.0f} held-out rows of the float model."
     )
-    return Explained(made.content, "amortised", {}, (note,), figures), figures
+    return Explained(made.content, "amortised", notes=(note,), figures=figures), figures
 
 
 def _figures(made: Amortised, classes: int, margins: Margins, held_out: Matrix) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """How true an explanation is, measured with the device's own explainer on the variant that will run there; and what is true enough.
 
 Exact methods must add up (gate X1). A student must also point where a long run of sampled permutations through the same variant points
-(gate X2): quantization may have moved both the model and what its inputs do.
+(gate X2): quantization may have moved both the model and what its inputs do. The same explanation as a graph for other programs, run by the
+variant's own runtime, must say what the device's explainer says (gate X3; the C variant's function is measured in `to_c/running.py`).
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from converter.explain.amortised import reference_values
 from converter.explain.shapley import Floats, Matrix
-from edgefleet.errors import RowRejected
+from edgefleet.errors import ArtifactError, RowRejected
 from edgefleet.intervals import Z_ONE_SIDED
 from edgefleet.package import read_npz
 
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from device_agent.scorer import Scorer
 
 MAX_GAP: Final = 1e-4
+# Relative to a row's largest contribution; 8e-7 was seen.
+MAX_DIFFERENCE: Final = 1e-5
 # On the lower end of a one-sided 95 % interval over rows.
 LEAST_COSINE: Final = 0.95
 LEAST_TOP3: Final = 0.80
 JUDGED_ROWS: Final = 100
 _LEAST_ROWS: Final = 10
+_GRAPH_ROWS: Final = 20
 _TOP: Final = 3
 
 
@@ -46,7 +50,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Judged:
-    """One gate's figure: `limit` is its largest (X1) or smallest (X2) good value."""
+    """One gate's figure: `limit` is its largest (X1, X3) or smallest (X2) good value."""
 
     gate: str
     name: str
@@ -55,17 +59,20 @@ class Judged:
     ok: bool
 
 
-def judge_fidelity(gap: float, figures: dict[str, float] | None) -> list[Judged]:
+def judge_fidelity(gap: float, figures: dict[str, float] | None, difference: float | None = None) -> list[Judged]:
     """The gates of an explanation.
 
     Args:
         gap: From `additivity_gap`.
         figures: From `fidelity`; None for methods that are exact or show their own error bar, which X1 alone judges.
+        difference: From `graph_difference`; None where there is neither graph nor function in C.
     """
     judged = [Judged("X1", "gap", gap, MAX_GAP, gap <= MAX_GAP)]
     for name, limit in (("cosine_low", LEAST_COSINE), ("top3_low", LEAST_TOP3)) if figures is not None else ():
         value = figures[name] if figures is not None else 0.0
         judged.append(Judged("X2", name, value, limit, value >= limit))
+    if difference is not None:
+        judged.append(Judged("X3", "difference", difference, MAX_DIFFERENCE, difference <= MAX_DIFFERENCE))
     return judged
 
 
@@ -85,6 +92,39 @@ def measure_explanation(scorer: "Scorer", rows: Matrix) -> tuple[float, dict[str
         return gap, None
     judged = judged_rows(rows)[:JUDGED_ROWS]
     return gap, fidelity(scorer, judged, reference_of(scorer, judged))
+
+
+def graph_difference(scorer: "Scorer", rows: Matrix) -> float | None:
+    """Largest difference of the explanation's graph, run by the variant's runtime, to the device's explainer on some rows.
+
+    Relative to a row's largest contribution, for the predicted class, each row alone and all together. None without a graph; infinity where
+    the graph cannot be run.
+    """
+    from device_agent.runtime.explaining import ExplanationGraph
+
+    variant = scorer.variant
+    if variant.explain_graph is None:
+        return None
+    rows = rows[:_GRAPH_ROWS]
+    scores = [scorer.score(row, explain=True) for row in rows]
+    try:
+        graph = ExplanationGraph.open(variant.runtime, scorer.bundle.read(variant.explain_graph))
+        alone = np.concatenate([graph.explain(row[None])[0] for row in rows])
+        answered, base = graph.explain(rows)
+    except ArtifactError:
+        return float("inf")
+    worst = 0.0
+    for i, score in enumerate(scores):
+        if score.explanation is None:
+            return float("inf")
+        column, sign = (0, -1.0 if score.index == 0 else 1.0) if len(base) == 1 else (score.index or 0, 1.0)
+        wanted = score.explanation.contributions
+        size = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
+        for found in (alone[i], answered[i]):
+            worst = max(worst, float(np.abs(sign * found[:, column] - wanted).max()) / size)
+        if abs(sign * float(base[column]) - score.explanation.base) > MAX_DIFFERENCE * max(1.0, abs(score.explanation.base)):
+            return float("inf")
+    return worst
 
 
 def judged_rows(rows: Matrix) -> Matrix:

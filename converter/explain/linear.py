@@ -26,6 +26,21 @@ def compile_linear(core: Core, rows: NDArray[np.float32], *steps: Steps) -> byte
     Raises:
         VerdictError: The model is not linear, or no row is complete behind the steps.
     """
+    mean, base = closed_form(core, rows, *steps)
+    assert isinstance(core.head, Layers)  # noqa: S101  # `closed_form` refuses all else
+    return npz_bytes(
+        {
+            "method": np.array("linear"),
+            "weight": core.head.layers[0].weight.astype(np.float64),
+            "mean": mean,
+            "base": base,
+            **cleaning_arrays(steps, core.features),
+        }
+    )
+
+
+def closed_form(core: Core, rows: NDArray[np.float32], *steps: Steps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """([C] mean of the rows behind the steps, [K] margin of it); arguments and errors as of `compile_linear`."""
     if not is_linear(core) or not isinstance(core.head, Layers):
         raise VerdictError("the closed form explains linear models, and this is none; use 'auto'")
     z = cleaned(steps, rows).astype(np.float64)
@@ -33,12 +48,4 @@ def compile_linear(core: Core, rows: NDArray[np.float32], *steps: Steps) -> byte
     if len(z) == 0:
         raise VerdictError("no row of the package is complete behind the cleaning steps, and a linear model needs complete rows; impute")
     layer, mean = core.head.layers[0], z.mean(axis=0)
-    return npz_bytes(
-        {
-            "method": np.array("linear"),
-            "weight": layer.weight.astype(np.float64),
-            "mean": mean,
-            "base": mean @ layer.weight + layer.bias,
-            **cleaning_arrays(steps, core.features),
-        }
-    )
+    return mean, mean @ layer.weight + layer.bias

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from converter.explain.behind import raw_inputs
 from converter.explain.treeshap import Bucket, Compiled
+from converter.explain.treeshap_parts import is_mirrored, parts_of
 from edgefleet.errors import VerdictError
 from edgefleet.steps import Steps
 
@@ -68,10 +69,7 @@ class _Writer:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self._compiled, self._sources, self._inputs = compiled, sources, inputs
-        values = np.concatenate([bucket.value for bucket in compiled.buckets]) if compiled.buckets else np.zeros((0, len(compiled.base)))
-        # Two classes of a forest: what moves one moves the other back.
-        near = 1e-6 * np.abs(values).max(initial=0.0)
-        self._mirrored = values.shape[1] == 2 and bool((np.abs(values.sum(axis=1)) <= near).all())
+        self._mirrored = is_mirrored(compiled)
         self._columns = 1 if self._mirrored else len(compiled.base)
         self._width = inputs * self._columns
         # Sums side by side, added up at the end: float32 loses less than in one long sum.
@@ -100,7 +98,7 @@ class _Writer:
         none = self.node("Cast", self.node("Less", first, first), to=1)
         zeros = self.node("Add", none, self.constant(np.zeros((self._sums * self._width, 1))))
         places = self._places(row)
-        parts = [leaves for bucket in self._compiled.buckets for leaves in self._parts(bucket)]
+        parts = parts_of(self._compiled, self._mirrored, _BLOCK_SLOTS)
         total = self.node("Sum", zeros, *(self._added(zeros, row, places, leaves) for leaves in parts))
         apart = self.node("Reshape", total, self.constant([self._sums, self._width, -1], np.int64))
         self._results(self.node("ReduceSum", apart, self.constant([0], np.int64), keepdims=0))
@@ -117,24 +115,6 @@ class _Writer:
         else:
             self.node("Reshape", flat, self.constant([0, self._inputs, columns], np.int64), result="contributions")
         self.node("Identity", self.constant(self._compiled.base), result="base")
-
-    def _parts(self, bucket: Bucket) -> list[tuple[Bucket, NDArray[np.intp] | None]]:
-        """Blocks of leaves, those that move one column apart from those that move several; with that column."""
-        values = bucket.value[:, 1:] if self._mirrored else bucket.value
-        moves = values != 0
-        alone = moves.sum(axis=1) == 1
-        at_once = max(1, _BLOCK_SLOTS // bucket.width)
-        parts: list[tuple[Bucket, NDArray[np.intp] | None]] = []
-        for chosen in (np.flatnonzero(alone), np.flatnonzero(~alone)):
-            for start in range(0, len(chosen), at_once):
-                rows = chosen[start : start + at_once]
-                column = moves[rows].argmax(axis=1) if alone[rows[0]] else None
-                part = Bucket(
-                    bucket.width, bucket.feat[rows], bucket.low[rows], bucket.high[rows], bucket.missing[rows], bucket.share[rows],
-                    values[rows], bucket.category[rows],
-                )  # fmt: skip
-                parts.append((part, column))
-        return parts
 
     def _places(self, row: str) -> str:
         """[n, columns] place of each value among the categories, as int64; "" without categorical splits."""

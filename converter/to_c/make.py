@@ -14,14 +14,14 @@ from converter.cores import Core, Distance, Trees
 from converter.cores.reading import FAMILIES, core_of
 from converter.targets import Made, answer, job_of
 from converter.to_c.compiler import find_compiler, sizes_of
-from converter.to_c.selftest import Golden, choose, write_selftest
-from converter.to_c.source import Described, Written, write_model
+from converter.to_c.explanation import Explanation, explanation_of
+from converter.to_c.selftest import Golden, GoldenExplanations, choose, write_selftest
+from converter.to_c.source import HEADER_NAME, Described, Written, write_model
 from converter.to_c.steps import why_not_steps
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage
 
 MAX_INPUTS: Final = 16_384
-HEADER_NAME: Final = "model.h"
 SELFTEST_NAME: Final = "selftest.c"
 
 
@@ -38,14 +38,23 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     core, steps, index = core_of(package), package.steps(), package.index
     positive = index.classes.index(index.positive) if index.positive in index.classes else 1
     described = Described(index.project, package.digest, index.classes, index.threshold, positive)
-    written = write_model(core, steps, described)
+    written = write_model(core, steps, described, explanation_of(core, package, task.explain))
     folder, result = Path(task.folder or Path(task.result).parent), Path(task.result)
     result.write_text(written.code, encoding="ascii")
-    files = {f"c/{HEADER_NAME}": (HEADER_NAME, written.header), f"c/{SELFTEST_NAME}": (SELFTEST_NAME, _selftest(package, described))}
+    files = {
+        f"c/{HEADER_NAME}": (HEADER_NAME, written.header),
+        f"c/{SELFTEST_NAME}": (SELFTEST_NAME, _selftest(package, described, written.explanation)),
+    }
     for name, content in files.values():
         (folder / name).write_text(content, encoding="ascii")
     facts = {"constant_bytes": written.constant_bytes, "function": f"{described.name}_predict", **_sizes(written)}
+    exact = written.explanation.exact
+    if exact is not None:
+        facts |= {"explain_bytes": written.explain_bytes, "explain_function": f"{described.name}_explain"}
     made = Made(
+        notes=[] if exact is not None else [f"The C variant does not explain: {written.explanation.reason}."],
+        explained=None if exact is None else exact.method,
+        explain_reason=written.explanation.reason,
         takes_missing=_takes_missing(package, core),
         facts=facts,
         files={place: str(folder / name) for place, (name, _) in files.items()},
@@ -88,7 +97,7 @@ def _takes_missing(package: ModelPackage, core: Core) -> bool:
     return fills or not rows_may_miss(package, package.steps())
 
 
-def _selftest(package: ModelPackage, described: Described) -> str:
+def _selftest(package: ModelPackage, described: Described, explanation: Explanation) -> str:
     from converter.comparing import spread_of
     from converter.originals import answers_of, load_estimator
     from converter.recipes import RECIPES
@@ -103,4 +112,19 @@ def _selftest(package: ModelPackage, described: Described) -> str:
     if package.index.task != "classification":
         spread = spread_of(package.index.task, answers_of(package, model, steps, package.rows("parity").x))
     x = np.asarray(golden.x[chosen], np.float32).reshape(len(chosen), -1)
-    return write_selftest(Golden(x, wanted[chosen], RECIPES["c"].tolerance(spread).max_error), described.name)
+    tolerance = RECIPES["c"].tolerance(spread).max_error
+    explained = _explained(golden.x[chosen], original.margin[chosen], explanation)
+    return write_selftest(Golden(x, wanted[chosen], tolerance), described.name, explained)
+
+
+def _explained(x: NDArray[np.float32], margin: NDArray[np.float64], explanation: Explanation) -> GoldenExplanations | None:
+    """Golden explanations of the predicted classes; rows that a linear model cannot answer are left out."""
+    exact = explanation.exact
+    if exact is None:
+        return None
+    found, rows = exact.contributions(np.asarray(x, np.float32)), np.arange(len(x))
+    column = margin.argmax(axis=1) if len(exact.base) > 1 else np.zeros(len(x), np.intp)
+    wanted = np.concatenate([exact.base[column][:, None], found[rows, :, column]], axis=1)
+    good = np.isfinite(wanted).all(axis=1)
+    flat = np.asarray(x, np.float32).reshape(len(x), -1)
+    return GoldenExplanations(flat[good], column[good], wanted[good]) if good.any() else None

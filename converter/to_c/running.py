@@ -10,14 +10,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.cores.reading import core_of
 from converter.to_c.compiler import compile_c, find_compiler, run_limited
+from converter.to_c.explanation import explanation_of
+from converter.to_c.source import WITHOUT
 from edgefleet.errors import ArtifactError, VerdictError
-from edgefleet.package import npz_bytes, read_npz
+from edgefleet.package import ModelPackage, npz_bytes, read_npz
 
 RUN_TIMEOUT_S: Final = 120.0
 RUN_MEMORY_BYTES: Final = 1 << 30
 _LATENCY_ROWS: Final = 4096
 _FILES: Final = ("model.c", "model.h", "selftest.c")
+_ADDED_UP_ROWS: Final = 100
+_COMPARED_ROWS: Final = 20
+# The self-test's code for answers that are right and explanations that are not.
+_EXPLAINS_WRONGLY: Final = 2
 
 # Not shipped: it needs POSIX clocks and a heap. Times every row alone, then all together; each row once before, to warm up.
 _TIMING: Final = """#define _POSIX_C_SOURCE 199309L
@@ -70,12 +77,16 @@ int main(int argc, char **argv)
 """
 
 
+class ExplainsWrongly(VerdictError):
+    """The self-test finds the answers right and an explanation wrong."""
+
+
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Compile, run the self-test, answer every row set, and time single rows.
 
     Args:
         job: `bundle` (folder with c/model.c and its companions), `variant` (name for the files), `rows` {name: path of an .npz with x},
-            `folder` (for the answers).
+            `folder` (for the answers), `package` (folder of the model package, for its exact explanations).
 
     Returns:
         As `converter.parity.measure`: `answers` {name: path of `single` and `batch`, NaN where there is no finite answer} and the costs.
@@ -88,7 +99,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     sets = {name: read_npz(Path(path).read_bytes(), ("x",), name)["x"] for name, path in job["rows"].items()}
     with tempfile.TemporaryDirectory(prefix="edgefleet-c-") as name:
         program = Program.compile(Path(job["bundle"]) / "c", Path(name))
-        program.self_test()
+        explains = program.explained > 0
+        try:
+            program.self_test()
+        except ExplainsWrongly:
+            explains = False
         began = time.perf_counter()
         program.answers(sets["parity"][:1])
         cold_start_ms = (time.perf_counter() - began) * 1e3
@@ -98,6 +113,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             paths[rows] = str(Path(job["folder"]) / f"{job['variant']}-{rows}.npz")
             Path(paths[rows]).write_bytes(npz_bytes({"single": found, "batch": found}))
         taken, batch_row_ms, peak = program.cost(sets["parity"])
+        explanation: dict[str, Any] = {}
+        if program.explained:
+            explanation = explanation_figures(program, ModelPackage.open(job["package"]), sets["parity"]) if explains else _WRONG
     p50, p95, p99 = (float(np.quantile(taken, q)) for q in (0.5, 0.95, 0.99))
     return {
         "answers": paths,
@@ -107,8 +125,36 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "batch_row_ms": batch_row_ms,
         "cold_start_ms": cold_start_ms,
         "memory_peak_bytes": peak,
-        "explain_gap": None,
+        **explanation,
     }
+
+
+_WRONG: Final = {"explain_gap": float("inf"), "explain_difference": float("inf")}
+
+
+def explanation_figures(program: "Program", package: ModelPackage, x: NDArray[np.float32]) -> dict[str, float]:
+    """What the gates ask of the predicted class: the relative additivity gap, and the largest difference to float64.
+
+    The difference is relative to a row's largest contribution.
+    """
+    exact = explanation_of(core_of(package), package, "auto").exact
+    if exact is None:
+        raise VerdictError("the program explains what has no exact explanation; convert again")
+    margin, _ = program.outputs(x[:_ADDED_UP_ROWS])
+    good = np.flatnonzero(np.isfinite(margin).all(axis=1))
+    x, margin = x[good], margin[good].astype(np.float64)
+    column = margin.argmax(axis=1)
+    gap = difference = 0.0
+    for k in np.unique(column).tolist():
+        rows = np.flatnonzero(column == k)
+        base, found = program.explanations(x[rows], k)
+        gaps = np.abs(margin[rows, k] - base - found.sum(axis=1)) / np.maximum(1.0, np.abs(margin[rows, k]))
+        gap = max(gap, float(gaps.max()))
+        some = rows[:_COMPARED_ROWS]
+        wanted = exact.contributions(x[some])[:, :, k]
+        size = np.maximum(np.abs(wanted).max(axis=1), np.finfo(np.float32).tiny)
+        difference = max(difference, float((np.abs(found[: len(some)] - wanted).max(axis=1) / size).max()))
+    return {"explain_gap": gap, "explain_difference": difference}
 
 
 class Program:
@@ -121,11 +167,12 @@ class Program:
         inputs: Values of a row.
         margins: Columns of the margin.
         classes: Columns of the probabilities.
+        explained: Contributions of an explanation; 0: it does not explain.
     """
 
-    def __init__(self, folder: Path, compiler: list[str], name: str, inputs: int, margins: int, classes: int) -> None:
+    def __init__(self, folder: Path, compiler: list[str], name: str, inputs: int, margins: int, classes: int, explained: int) -> None:
         self.folder, self.compiler, self.name = folder, compiler, name
-        self.inputs, self.margins, self.classes = inputs, margins, classes
+        self.inputs, self.margins, self.classes, self.explained = inputs, margins, classes, explained
 
     @classmethod
     def compile(cls, source: Path, folder: Path) -> "Program":
@@ -144,9 +191,18 @@ class Program:
         """What the self-test prints.
 
         Raises:
+            ExplainsWrongly: Answers are right and an explanation is not.
             VerdictError: It fails.
         """
         return self._run(["./selftest"], b"").decode("ascii", "replace").strip()
+
+    def explanations(self, x: NDArray[np.float32], column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(base [n], contributions [n, F]) of one column of the margin, of raw rows [n, ...]."""
+        found = np.frombuffer(self._run(["./selftest", "--explain", str(column)], self._bytes(x)), np.float32).astype(np.float64)
+        if len(found) != len(x) * (1 + self.explained):
+            raise VerdictError(f"the compiled model explains {len(x)} rows by {len(found)} numbers")
+        both = found.reshape(len(x), 1 + self.explained)
+        return both[:, 0], both[:, 1:]
 
     def outputs(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(margins [n, K], probabilities [n, classes]) of raw rows [n, ...]."""
@@ -182,14 +238,17 @@ class Program:
         done = run_limited(command, self.folder, stdin, RUN_TIMEOUT_S, RUN_MEMORY_BYTES)
         if done.returncode:
             said = done.stdout[-200:].decode("ascii", "replace").strip() if command[1:] == [] else ""
-            raise VerdictError(f"the compiled model ended with code {done.returncode}: {said or 'no reason given'}")
+            kind = ExplainsWrongly if command[1:] == [] and done.returncode == _EXPLAINS_WRONGLY else VerdictError
+            raise kind(f"the compiled model ended with code {done.returncode}: {said or 'no reason given'}")
         return done.stdout
 
 
-def _shapes(header: str) -> tuple[str, int, int, int]:
-    """(prefix, inputs, margins, classes) of a model.h."""
-    found = dict(re.findall(r"^#define [A-Z][A-Z0-9_]*_(INPUTS|MARGINS|CLASSES) (\d+)$", header, re.MULTILINE))
+def _shapes(header: str) -> tuple[str, int, int, int, int]:
+    """(prefix, inputs, margins, classes, contributions) of a model.h."""
+    found = dict(re.findall(r"^#define [A-Z][A-Z0-9_]*_(INPUTS|MARGINS|CLASSES|EXPLAINED) (\d+)$", header, re.MULTILINE))
+    left_out = re.search(rf"^#define [A-Z][A-Z0-9_]*_{WITHOUT}$", header, re.MULTILINE)
+    explained = 0 if left_out else int(found.pop("EXPLAINED", 0))
     name = re.search(r"^int ([a-z][a-z0-9_]*)_predict\(", header, re.MULTILINE)
-    if name is None or len(found) != 3:
+    if name is None or not {"INPUTS", "MARGINS", "CLASSES"} <= set(found):
         raise ArtifactError("model.h does not say what the model takes; convert again")
-    return name[1], int(found["INPUTS"]), int(found["MARGINS"]), int(found["CLASSES"])
+    return name[1], int(found["INPUTS"]), int(found["MARGINS"]), int(found["CLASSES"]), explained

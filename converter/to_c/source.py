@@ -14,13 +14,18 @@ import numpy as np
 
 from converter.cores import Core, Distance, Layers, Trees
 from converter.to_c.answers import write_answer
+from converter.to_c.explanation import Explanation, write_explanation
 from converter.to_c.heads import write_distance, write_kernel, write_layers
 from converter.to_c.steps import write_steps
 from converter.to_c.text import Source, literal, text_literal
-from converter.to_c.trees import write_trees
+from converter.to_c.trees import Nodes, write_trees
+from edgefleet.errors import VerdictError
 from edgefleet.steps import Steps
 
 INTERFACE_VERSION: Final = 1
+HEADER_NAME: Final = "model.h"
+# Behind the prefix: a macro that leaves the explanation out.
+WITHOUT: Final = "WITHOUT_EXPLANATION"
 FLAGS: Final = "-std=c99 -ffp-contract=off"
 HEAD: Final = f"""/* Written by edgefleet from a trained model. Compile with: {FLAGS} */
 #include <float.h>
@@ -71,15 +76,25 @@ class Described:
 
 @dataclass(frozen=True)
 class Written:
-    """A model in C: `code` is model.c, `header` model.h, `constant_bytes` what its tables take."""
+    """A model in C.
+
+    Attributes:
+        code: model.c.
+        header: model.h.
+        constant_bytes: What its tables take.
+        explanation: As it was written; with a reason where a wished one did not fit.
+        explain_bytes: What the tables take that only the explanation needs.
+    """
 
     code: str
     header: str
     constant_bytes: int
+    explanation: Explanation
+    explain_bytes: int = 0
 
 
-def write_model(core: Core, steps: Steps, described: Described) -> Written:
-    """A core and the steps in front of it.
+def write_model(core: Core, steps: Steps, described: Described, explanation: Explanation | None = None) -> Written:
+    """A core and the steps in front of it; with an explanation, a function that explains an answer.
 
     Raises:
         VerdictError: It is too large.
@@ -92,7 +107,8 @@ def write_model(core: Core, steps: Steps, described: Described) -> Written:
         write_steps(cleaning, f"clean{number}", source)
         calls += f"  float z{number}[{math.prod(cleaning.output_shape)}];\n  clean{number}({rows}, z{number});\n"
         rows = f"z{number}"
-    _write_head(core, source)
+    nodes = _write_head(core, source)
+    cleaned = calls
     calls += f"  head({rows}, margin);\n"
     if core.classes:
         write_answer(core, source)
@@ -109,23 +125,48 @@ def write_model(core: Core, steps: Steps, described: Described) -> Written:
     if core.classes:
         names = ", ".join(text_literal(text) for text in described.classes)
         source.function(f"const char *const {name}_classes[{upper}_CLASSES] = {{{names}}};\n")
-    header = _header(core, math.prod(steps.input_shape), described)
-    return Written(HEAD + source.text(), header, source.constant_bytes)
+    explanation, part = _explained(core, explanation or Explanation(reason="nobody asked for one"), nodes, source)
+    code = HEAD + source.text()
+    if part is not None and explanation.exact is not None:
+        part.function(_explain_function(described, cleaned, rows, explanation.exact.inputs))
+        code += f"\n#ifndef {upper}_{WITHOUT}\n{part.text()}#endif\n"
+    header = _header(core, math.prod(steps.input_shape), described, explanation)
+    return Written(code, header, source.constant_bytes, explanation, 0 if part is None else part.constant_bytes)
 
 
-def _write_head(core: Core, source: Source) -> None:
+def _explained(core: Core, wished: Explanation, nodes: Nodes | None, source: Source) -> tuple[Explanation, Source | None]:
+    """What is written, and its part of the file."""
+    if wished.exact is None:
+        return wished, None
+    try:
+        return wished, write_explanation(core, wished.exact, nodes, source)
+    except VerdictError as err:
+        return Explanation(reason=f"with the explanation {err}"), None
+
+
+def _explain_function(described: Described, cleaned: str, rows: str, inputs: int) -> str:
+    name, upper = described.name, described.name.upper()
+    return (
+        f"EXACT int {name}_explain(const float *inputs, int column, float *base, float *contributions)\n{{\n"
+        f"{cleaned}  if (column < 0 || column >= {upper}_MARGINS) return 1;\n  explain({rows}, column, base, contributions);\n"
+        f"  for (int i = 0; i < {inputs}; i++) {{\n    if (contributions[i] - contributions[i] != 0.0f) return 1;\n  }}\n  return 0;\n}}\n"
+    )
+
+
+def _write_head(core: Core, source: Source) -> Nodes | None:
     head = core.head
     if isinstance(head, Trees):
-        write_trees(head, source)
-    elif isinstance(head, Layers):
+        return write_trees(head, source)
+    if isinstance(head, Layers):
         write_layers(head, source)
     elif isinstance(head, Distance):
         write_distance(head, source)
     else:
         write_kernel(head, source)
+    return None
 
 
-def _header(core: Core, inputs: int, described: Described) -> str:
+def _header(core: Core, inputs: int, described: Described, explanation: Explanation) -> str:
     name, upper = described.name, described.name.upper()
     lines = [
         f"/* Written by edgefleet from a trained model. Compile model.c with: {FLAGS} */",
@@ -154,6 +195,7 @@ def _header(core: Core, inputs: int, described: Described) -> str:
         "",
         "/* 1 if the compiler kept multiplication and addition apart, as the model needs it. */",
         f"int {name}_exact(void);",
+        *_explaining(described, explanation),
         *(["", f"extern const char *const {name}_classes[{upper}_CLASSES];"] if core.classes else []),
         "",
         "#ifdef __cplusplus",
@@ -163,3 +205,27 @@ def _header(core: Core, inputs: int, described: Described) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _explaining(described: Described, explanation: Explanation) -> list[str]:
+    name, upper = described.name, described.name.upper()
+    if explanation.exact is None:
+        reason = explanation.reason.encode("ascii", "replace").decode().replace("*/", "* /")
+        return ["", f"/* No explanation: {reason} */"]
+    return [
+        "",
+        f"#ifndef {upper}_{WITHOUT}",
+        f"#define {upper}_EXPLAINED {explanation.exact.inputs}",
+        f"/* What moved margin[column] ({explanation.exact.method}, exact): one contribution for each raw input (a window: for each of its",
+        "   columns), in units of the margin. base + their sum = margin[column]. One margin of two classes speaks of the second; the first",
+        f"   has the negatives. Returns 0, or 1 if they are not finite or there is no such column. Define {upper}_{WITHOUT}",
+        "   to leave it and its tables out. */",
+        f"int {name}_explain(const float *inputs, int column, float *base, float *contributions);",
+        "#endif",
+    ]
+
+
+def without_explanation(header: str) -> str:
+    """model.h of a model whose explanation is left out, whatever it is compiled with."""
+    upper = header.partition("#define ")[2].partition("_MODEL_H")[0]
+    return header.replace(f"#define {upper}_MODEL_H\n", f"#define {upper}_MODEL_H\n#define {upper}_{WITHOUT}\n", 1)

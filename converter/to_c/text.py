@@ -53,14 +53,21 @@ _HELPERS: Final = {
 
 
 class Source:
-    """A C file as it grows.
+    """A C file as it grows, or a part of one that may be compiled or left out.
 
     Attributes:
         constant_bytes: What its tables take in read-only memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "k", before: "Source | None" = None) -> None:
+        """An empty one.
+
+        Args:
+            prefix: Of the names of its tables.
+            before: What stands in front of this part: its tables are used, not written again, and count for the limit.
+        """
         self.constant_bytes = 0
+        self._prefix, self._before = prefix, before
         self._tables: list[str] = []
         self._names: dict[tuple[str, bytes], str] = {}
         self._helpers: dict[str, None] = {}
@@ -74,14 +81,16 @@ class Source:
         """
         flat = np.ascontiguousarray(np.asarray(values), kind).ravel()
         key = (flat.dtype.name, flat.tobytes())
+        if self._before is not None and key in self._before._names:
+            return self._before._names[key]
         if key not in self._names:
             self.constant_bytes += flat.nbytes
-            if self.constant_bytes > MAX_CONSTANT_BYTES:
+            if self.constant_bytes + (0 if self._before is None else self._before.constant_bytes) > MAX_CONSTANT_BYTES:
                 raise VerdictError(
                     f"its constants exceed {MAX_CONSTANT_BYTES} bytes, the limit of the target c: train a smaller model (fewer or flatter "
                     "trees, fewer units or support vectors), or use an onnx or tflite target"
                 )
-            self._names[key] = f"k{len(self._names)}"
+            self._names[key] = f"{self._prefix}{len(self._names)}"
             self._tables.append(f"static const {_TYPES[flat.dtype.name]} {self._names[key]}[{len(flat)}] = {{\n{_lines(flat)}}};\n")
         return self._names[key]
 

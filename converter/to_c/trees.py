@@ -20,9 +20,14 @@ _MAX_NODES: Final = MAX_CONSTANT_BYTES // _NODE_BYTES
 
 
 @dataclass
-class _Nodes:
-    """All trees' nodes, one behind the other, in preorder."""
+class Nodes:
+    """All trees' nodes, one behind the other, in preorder.
 
+    Attributes:
+        columns: The one column of the margin that each tree adds to, None if some tree adds to several.
+    """
+
+    columns: list[int] | None
     feature: list[int] = field(default_factory=list)
     threshold: list[float] = field(default_factory=list)  # of a node by set: the number of the set
     right: list[int] = field(default_factory=list)
@@ -32,10 +37,16 @@ class _Nodes:
     roots: list[int] = field(default_factory=list)
     leaves: dict[bytes, int] = field(default_factory=dict)  # [K] float32 by its bytes
     sets: dict[bytes, int] = field(default_factory=dict)
+    share: list[float] = field(default_factory=list)  # of the parent's training rows that came here
+
+    @property
+    def mark(self) -> int:
+        """What stands for the feature of a leaf: the largest value of the type."""
+        return int(np.iinfo(smallest(max(self.feature) + 1)).max)
 
 
-def write_trees(head: Trees, source: Source) -> None:
-    """Write `static void head(const float *x, float *margin)`.
+def write_trees(head: Trees, source: Source) -> Nodes:
+    """Write `static void head(const float *x, float *margin)`; the nodes as they lie in its tables.
 
     Raises:
         VerdictError: More nodes than the constants may take.
@@ -47,11 +58,12 @@ def write_trees(head: Trees, source: Source) -> None:
             f"{MAX_CONSTANT_BYTES}: limit the depth or the number of trees, or use an onnx target"
         )
     columns = _one_output(ensemble)
-    nodes = _Nodes()
+    nodes = Nodes(columns)
     for t, tree in enumerate(ensemble.trees):
         _append(nodes, tree, None if columns is None else columns[t])
-    _walk(nodes, ensemble.features, source)
+    _walk(nodes, source)
     source.function(_head(head, nodes, columns, outputs, source))
+    return nodes
 
 
 def _one_output(ensemble: Ensemble) -> list[int] | None:
@@ -60,13 +72,13 @@ def _one_output(ensemble: Ensemble) -> list[int] | None:
     return None if any(len(found) > 1 for found in used) else [int(found[0]) if len(found) else 0 for found in used]
 
 
-def _append(nodes: _Nodes, tree: Tree, column: int | None) -> None:
+def _append(nodes: Nodes, tree: Tree, column: int | None) -> None:
     nodes.roots.append(len(nodes.feature))
     sets = tree.categories or {}
     value = tree.value.astype(np.float32)
-    waiting: list[tuple[int, int]] = [(0, -1)]  # node, and the parent whose right child it is
+    waiting: list[tuple[int, int, float]] = [(0, -1, float(tree.cover[0]))]  # node, the parent whose right child it is, its cover
     while waiting:
-        node, parent = waiting.pop()
+        node, parent, cover = waiting.pop()
         at = len(nodes.feature)
         if parent >= 0:
             nodes.right[parent] = at - parent
@@ -84,28 +96,38 @@ def _append(nodes: _Nodes, tree: Tree, column: int | None) -> None:
             threshold = float(nodes.sets.setdefault(sets[node].astype(np.float32).tobytes(), len(nodes.sets)))
         nodes.threshold.append(threshold)
         nodes.right.append(right)
+        own = float(tree.cover[node])
+        nodes.share.append(own / cover if cover > 0 else 0.0)
         if not leaf:
-            waiting += [(int(tree.right[node]), at), (int(tree.left[node]), -1)]
+            waiting += [(int(tree.right[node]), at, own), (int(tree.left[node]), -1, own)]
 
 
-def _walk(nodes: _Nodes, features: int, source: Source) -> None:
+def _walk(nodes: Nodes, source: Source) -> None:
     """Write `static uint32_t leaf_of(uint32_t at, const float *x)`."""
-    kind = smallest(features)  # the largest value of the type marks a leaf
-    mark = int(np.iinfo(kind).max)
-    feature = source.table(np.where(nodes.leaf, mark, nodes.feature), kind)
+    if any(nodes.by_set):
+        _members(nodes, source)
+    feature, right = tables(nodes, source)
+    source.function(
+        f"EXACT static uint32_t leaf_of(uint32_t at, const float *x)\n{{\n  while ({feature}[at] != {nodes.mark}u) {{\n"
+        f"    const float v = x[{feature}[at]];\n    {decision(nodes, source)}\n    at += left ? 1u : {right}[at];\n  }}\n"
+        "  return at;\n}\n"
+    )
+
+
+def tables(nodes: Nodes, source: Source) -> tuple[str, str]:
+    """Names of the tables of features and of the ways to the right children."""
+    feature = source.table(np.where(nodes.leaf, nodes.mark, nodes.feature), smallest(max(nodes.feature) + 1))
+    return feature, source.table(nodes.right, smallest(max(nodes.right)))
+
+
+def decision(nodes: Nodes, source: Source) -> str:
+    """Statements that set `left` by the value `v` at the node `at`."""
     threshold = source.table(np.array(nodes.threshold, np.float32))
-    right = source.table(nodes.right, smallest(max(nodes.right)))
     missing = f" || (v != v && {_bit(nodes.missing_left, source)})" if any(nodes.missing_left) else ""
     decide = f"int left = v <= {threshold}[at]{missing};"
     if not any(nodes.by_set):
-        decide = f"const {decide}"
-    else:
-        decide += f"\n    if ({_bit(nodes.by_set, source)}) left = member((int){threshold}[at], v);"
-        _members(nodes, source)
-    source.function(
-        f"EXACT static uint32_t leaf_of(uint32_t at, const float *x)\n{{\n  while ({feature}[at] != {mark}u) {{\n"
-        f"    const float v = x[{feature}[at]];\n    {decide}\n    at += left ? 1u : {right}[at];\n  }}\n  return at;\n}}\n"
-    )
+        return f"const {decide}"
+    return f"{decide}\n    if ({_bit(nodes.by_set, source)}) left = member((int){threshold}[at], v);"
 
 
 def _bit(flags: list[bool], source: Source) -> str:
@@ -113,7 +135,7 @@ def _bit(flags: list[bool], source: Source) -> str:
     return f"(({table}[at >> 3] >> (at & 7u)) & 1u) != 0u"
 
 
-def _members(nodes: _Nodes, source: Source) -> None:
+def _members(nodes: Nodes, source: Source) -> None:
     """Write `static int member(int set, float v)`: a value of a column of categories, missing ones are in no set."""
     found = [np.frombuffer(key, np.float32) for key in nodes.sets]
     ends = np.cumsum([0, *(len(one) for one in found)])
@@ -125,7 +147,7 @@ def _members(nodes: _Nodes, source: Source) -> None:
     )
 
 
-def _head(head: Trees, nodes: _Nodes, columns: list[int] | None, outputs: int, source: Source) -> str:
+def _head(head: Trees, nodes: Nodes, columns: list[int] | None, outputs: int, source: Source) -> str:
     offset = head.ensemble.offset.astype(np.float32)
     roots = source.table(nodes.roots, smallest(max(nodes.roots)))
     count = len(nodes.roots)

@@ -67,6 +67,30 @@ def make_outlier(job: dict[str, Any]) -> dict[str, Any]:
     return answer(_write_core(asked, detector.core, package))
 
 
+def make_explanation(job: dict[str, Any]) -> dict[str, Any]:
+    """Write the exact explanation of a package's trees as a graph of its own.
+
+    Raises:
+        VerdictError: The model is no sum of trees, or too large; why.
+    """
+    from converter.cores.reading import core_of
+    from converter.explain.treeshap import MAX_SLOTS, compile_leaves
+    from converter.explain.treeshap_tflite import treeshap_in_tensorflow
+
+    asked = job_of(job)
+    package = ModelPackage.open(asked.package)
+    core, steps = core_of(package), package.steps()
+    if not isinstance(core.head, Trees) or core.head.average_depth is not None:
+        raise VerdictError("TreeSHAP is exact for sums of trees, and this model is none")
+    _one_thread()
+    both = (steps, *((core.front,) if core.front is not None else ()))
+    compiled = compile_leaves(core.head.ensemble, MAX_SLOTS)
+    function = treeshap_in_tensorflow(compiled, len(package.inputs()), *both, missing=rows_may_miss(package, steps, core.front))
+    graph = to_tflite(function, steps.input_shape)
+    Path(asked.result).write_bytes(graph)
+    return answer(Made(operators=checked_operators(graph)))
+
+
 def make_networks(job: dict[str, Any]) -> dict[str, Any]:
     """Every float target of a Keras package, and the original's answers, in one TensorFlow process.
 

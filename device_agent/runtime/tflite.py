@@ -18,6 +18,8 @@ try:
 except ImportError:  # the predecessor, where only it has wheels
     from tflite_runtime.interpreter import Interpreter
 
+__all__ = ["Interpreter", "LiteSession"]
+
 
 class LiteSession:
     """A LiteRT graph; see `device_agent.runtime.Session`."""

@@ -90,6 +90,7 @@ def _variants(manifest: Manifest) -> list[dict[str, Any]]:
             "download_bytes": sum(manifest.files[file].size_bytes for file in manifest.variant_files(variant.name)),
             "model_digest": variant.model_digest, "opset": variant.opset, "operators": variant.operators,
             "takes_missing": variant.takes_missing, "explain_method": variant.explain_method, "explainer": variant.explainer,
+            "explain_graph": variant.explain_graph, "explain_reason": variant.explain_reason,
             "max_error": variant.tolerance.max_error, "extra_files": variant.extra_files,
         }
         for variant in manifest.variants

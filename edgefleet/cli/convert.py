@@ -62,8 +62,8 @@ def convert(
     from converter.conversion import NoVariantLeft, Wishes, convert_with_report, host
     from converter.declared import declared
     from converter.figures import outcome
+    from converter.kept import cache_folder
     from converter.profiles import profile_of
-    from converter.workshop import cache_folder
 
     project = declared(opened).limits
     limits = Limits(

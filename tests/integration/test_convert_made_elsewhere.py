@@ -136,7 +136,8 @@ def keywords() -> Rows:
     """The one sample, as the real numbers that it stands for, and rows around it."""
     sample = (np.load(TINY / "kws_samples.npy").astype(np.float32).reshape(1, -1) - 83) * np.float32(0.58470291)
     noise = np.random.default_rng(0).normal(0, 8, (COUNT, sample.shape[1])) * (np.arange(COUNT) > 0)[:, None]
-    return (sample + noise).astype(np.float32)
+    rows: Rows = (sample + noise).astype(np.float32)
+    return rows
 
 
 def pictures() -> Rows:
@@ -216,17 +217,17 @@ def test_the_published_integer_detector_fails_the_gates_against_the_float_one(tm
     other = imported(tmp_path / "integer", TINY / "ad01_int8.tflite", x, label, "anomaly")
     job = {"package": str(other.folder), "target": "tflite-int8", "result": str(tmp_path / "int8.tflite")}
     run_isolated("converter.to_tflite.make:make", job, timeout_s=200)
-    originals = [answers_of_graph(package, package.rows(kind).x) for kind in ("parity", "golden")]
+    parity, golden = (answers_of_graph(package, package.rows(kind).x) for kind in ("parity", "golden"))
     proof = Proof(package, Limits(), tmp_path)
 
     graph = Graph((tmp_path / "int8.tflite").read_bytes(), Made(), {})
-    report = proof.judge(RECIPES["tflite-int8"], graph, Built({}, {}, *originals))
+    report = proof.judge(RECIPES["tflite-int8"], graph, Built({}, {}, parity, golden))
 
     verdicts = {gate.gate: gate.verdict for gate in report.gates}
     assert not report.kept
     assert (verdicts["C1"], verdicts["C2"], verdicts["C3"]) == ("fail", "fail", "fail")
-    both = [answers_of_graph(one, x[strange == 0]).margin[:, 0] for one in (package, other)]
-    assert np.corrcoef(*both)[0, 1] == pytest.approx(0.955, abs=1e-3)
+    ours, theirs = (answers_of_graph(one, x[strange == 0]).margin[:, 0] for one in (package, other))
+    assert np.corrcoef(ours, theirs)[0, 1] == pytest.approx(0.955, abs=1e-3)
 
 
 def published(kind: str) -> NDArray[np.float64]:

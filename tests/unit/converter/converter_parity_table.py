@@ -42,9 +42,11 @@ def measure(wanted: Combination, folder: Path, targets: list[str] | None = None)
     Returns:
         By target: `reason` why there is none, or `error` (largest), `kept`, `gates` that it fails, `mixed` (some layers stayed float).
     """
-    from converter.building import Plan, build
+    from converter.building import build
     from converter.conversion import Proof, judge_all
     from converter.gates import Limits
+    from converter.kept import Kept
+    from converter.planning import Plan
     from converter.recipes import RECIPES, possible
 
     package = wanted.package(folder / "package")
@@ -53,7 +55,7 @@ def measure(wanted: Combination, folder: Path, targets: list[str] | None = None)
     cells: dict[str, Cell] = {target: {"reason": reason} for target, reason in reasons.items() if reason is not None}
     work = folder / "work"
     work.mkdir()
-    plan = Plan(package, recipes, "none", 0, work, lambda what, how: None, _here)
+    plan = Plan(package, recipes, "none", 0, work, lambda what, how: None, Kept(folder / "cache", _here))
     built = build(plan)
     for report in judge_all(plan, built, Proof(package, Limits(), folder / "parity", _here)):
         if report.found is None:

@@ -14,9 +14,14 @@ from click.testing import CliRunner
 from sklearn.ensemble import RandomForestClassifier
 
 from converter import Wishes, convert, convert_with_report, possible
-from converter.building import Plan, build
+from converter.building import build
 from converter.conversion import NoVariantLeft, prove
+from converter.cores import Trees
+from converter.cores.reading import core_of
+from converter.explain.treeshap import compile_leaves
+from converter.explain.treeshap_onnx import treeshap_to_onnx
 from converter.gates import Limits
+from converter.planning import Plan
 from converter.recipes import RECIPES
 from converter.workshop import Graph
 from device_agent.scorer import Scorer
@@ -96,9 +101,36 @@ def test_the_same_package_gives_the_same_bytes_of_every_listed_file(made: Path, 
 def test_gates_of_trainer_and_converter_travel_with_the_bundle(made: Path) -> None:
     gates = json.loads((made / "gates.json").read_bytes())
 
-    assert [gate["gate"] for gate in gates] == ["G4", "C1", "C2", "C3", "C4", "C5", "C6", "X1"]
+    assert [gate["gate"] for gate in gates] == ["G4", "C1", "C2", "C3", "C4", "C5", "C6", "X1", "X3"]
     assert {gate["variant"] for gate in gates[1:]} == {"onnx-fp32"}
     assert set(gates[1]) == {"gate", "variant", "verdict", "value", "limit", "n", "low", "high", "sentence"}
+
+
+def test_the_manifest_names_how_a_variant_is_explained_and_by_which_files(made: Path, forest: ModelPackage) -> None:
+    (variant,) = Bundle.open(made).manifest.variants
+
+    assert (variant.explain_method, variant.explainer, variant.explain_graph, variant.explain_reason) == (
+        "treeshap", "explain-onnx-fp32.npz", "explain-onnx-fp32.onnx", "",
+    )  # fmt: skip
+    assert {"explain-onnx-fp32.npz", "explain-onnx-fp32.onnx"} <= set(Bundle.open(made).manifest.variant_files("onnx-fp32"))
+
+
+def test_a_graph_that_explains_otherwise_stays_out_and_the_arrays_go_in(forest: ModelPackage, tmp_path: Path) -> None:
+    plan = plan_of(forest, ["onnx-fp32"], tmp_path / "work")
+    built = build(plan)
+    assert built.explainer is not None
+    core = core_of(forest)
+    wrong = Trees(replace(core.head.ensemble, trees=core.head.ensemble.trees[:-1]))  # type: ignore[union-attr]  # a forest
+    graph = treeshap_to_onnx(compile_leaves(wrong.ensemble), len(forest.inputs()), forest.steps())
+    built = replace(built, explainer=replace(built.explainer, graphs={"onnxruntime": graph}))
+
+    done = prove(plan, built, tmp_path / "bundle", Limits())
+
+    (variant,) = done.bundle.manifest.variants
+    assert [gate.verdict for gate in done.reports[0].gates if gate.gate.startswith("X")] == ["pass", "fail"]
+    assert (variant.explain_method, variant.explainer, variant.explain_graph) == ("treeshap", "explain-onnx-fp32.npz", None)
+    assert "failed its gate" in variant.explain_reason
+    assert "explain-onnx-fp32.onnx" not in done.bundle.manifest.files
 
 
 def test_measurements_name_the_host_and_the_cost(made: Path) -> None:

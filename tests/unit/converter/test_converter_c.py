@@ -46,7 +46,7 @@ def converted(folder: Path, package: ModelPackage) -> dict[str, Any]:
 
 def proven(folder: Path, package: ModelPackage) -> dict[str, Any]:
     rows = {name: str(package.folder / "rows" / f"{name}.npz") for name in ("parity", "golden")}
-    return measure({"bundle": str(folder), "variant": "c", "rows": rows, "folder": str(folder)})
+    return measure({"bundle": str(folder), "variant": "c", "rows": rows, "folder": str(folder), "package": str(package.folder)})
 
 
 def in_onnxruntime(core: Core, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:

@@ -42,7 +42,7 @@ def test_linear_models_and_trees_are_explained_exactly(tmp_path: Path, name: str
     found = explainer_for(core, package)
 
     assert found.method == method
-    assert (".onnx" in found.extra) == (method == "treeshap")
+    assert ("onnxruntime" in found.graphs) == (method == "treeshap")
     explainer = open_explainer(found.content, method, tuple(column.name for column in package.inputs()), core.margins)
     x = package.rows("parity").x[:20]
     for row, margin in zip(x, margins_of(core, package.steps().run(x)), strict=True):
@@ -163,5 +163,6 @@ def test_the_child_writes_the_file_and_the_graph(tmp_path: Path) -> None:
     made = make(job(package, tmp_path))
 
     assert Path(made["file"]).read_bytes()
-    assert [Path(path).name for path in made["extra"].values()] == ["explain.onnx"]
+    assert Path(made["graphs"]["onnxruntime"]).read_bytes()
+    assert (list(made["graphs"]), made["reasons"]) == (["onnxruntime"], {})
     assert made["notes"] == []

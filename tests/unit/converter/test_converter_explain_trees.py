@@ -1,8 +1,6 @@
 """Trees are explained exactly: against shap, against sums over all coalitions, behind cleaning steps, and as an ONNX graph."""
 
 import warnings
-from itertools import combinations
-from math import factorial
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,14 @@ from sklearn.ensemble import (
 )
 
 from converter.cores.running import leaves_of as reached
-from converter.ensembles import Ensemble, Tree, ensemble_of
+from converter.ensembles import ensemble_of
 from converter.explain.behind import cleaned
 from converter.explain.treeshap import compile_leaves, compile_treeshap, merged_widths, treeshap_bytes
 from converter.explain.treeshap_onnx import treeshap_to_onnx
 from device_agent.explain import open_explainer
 from edgefleet.steps import Steps
 from edgefleet.steps.trace import Trace
+from tests.unit.converter.tree_oracle import coalition_value, shapley_by_definition
 
 Matrix = NDArray[np.float32]
 
@@ -46,44 +45,6 @@ def onnx_contributions(graph: bytes, x: Matrix) -> NDArray[np.float64]:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     found = np.asarray(session.run(["contributions"], {"inputs": x})[0], np.float64)
     return found[..., None] if found.ndim == 2 else found
-
-
-def coalition_value(tree: Tree, node: int, row: Matrix, known: frozenset[int]) -> NDArray[np.float64]:
-    """Expected value of a tree when only some columns are known, by the training rows' covers: the definition, without any shortcut."""
-    if tree.left[node] < 0:
-        return np.asarray(tree.value[node], np.float64)
-    children = (int(tree.left[node]), int(tree.right[node]))
-    if int(tree.feature[node]) in known:
-        return coalition_value(tree, step_from(tree, node, row), row, known)
-    weights = [tree.cover[child] / tree.cover[node] for child in children]
-    below = [coalition_value(tree, child, row, known) for child in children]
-    return np.asarray(weights[0] * below[0] + weights[1] * below[1], np.float64)
-
-
-def step_from(tree: Tree, node: int, row: Matrix) -> int:
-    value = row[tree.feature[node]]
-    members = (tree.categories or {}).get(node)
-    if members is not None:
-        goes_left = bool(np.isin(value, members))
-    else:
-        goes_left = bool(tree.missing_left[node]) if np.isnan(value) else bool(value <= tree.threshold[node])
-    return int(tree.left[node] if goes_left else tree.right[node])
-
-
-def shapley_by_definition(ensemble: Ensemble, row: Matrix) -> NDArray[np.float64]:
-    """[F, K] from all coalitions."""
-    count, columns = ensemble.features, range(ensemble.features)
-    value = {
-        known: sum(coalition_value(tree, 0, row, known) for tree in ensemble.trees)
-        for size in range(count + 1)
-        for known in map(frozenset, combinations(columns, size))
-    }
-    phi = np.zeros((count, len(ensemble.offset)))
-    for known, at in value.items():
-        for j in set(columns) - known:
-            weight = factorial(len(known)) * factorial(count - len(known) - 1) / factorial(count)
-            phi[j] += weight * (value[known | {j}] - at)
-    return phi
 
 
 def shap_values(model: Any, x: Matrix) -> NDArray[np.float64]:

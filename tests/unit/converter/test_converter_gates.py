@@ -143,6 +143,16 @@ def test_an_explanation_that_does_not_add_up_or_points_elsewhere_fails_and_the_v
     assert decide(adds_up, Limits()) == ("pass", "", True)
 
 
+def test_a_graph_that_explains_otherwise_than_the_device_fails_a_gate_of_its_own() -> None:
+    near = judge(FP32, found(), GOLDEN, replace(COST, explain_gap=1e-7, explain_difference=8e-7), 1000, Limits())
+    far = judge(FP32, found(), GOLDEN, replace(COST, explain_gap=1e-7, explain_difference=2e-5), 1000, Limits())
+    broken = judge(FP32, found(), GOLDEN, replace(COST, explain_gap=1e-7, explain_difference=float("nan")), 1000, Limits())
+
+    assert [verdicts(gates)["X3"] for gates in (near, far, broken)] == ["pass", "fail", "fail"]
+    assert verdicts(far)["X1"] == "pass"
+    assert decide(far, Limits()) == ("pass", "", True)
+
+
 def values(task: Task = "regression", value: float = 0.002, high: float = 0.004, agreed: int = 990) -> Comparison:
     drop = Drop("all rows", 1000, value, 2 * value - high, high, (2 * value - high, high))
     return replace(
