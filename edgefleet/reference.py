@@ -221,7 +221,8 @@ def score_histogram(scores: NDArray[np.float64], edges: NDArray[np.float64] | No
     """Counts of scores in ten equal bins of [0, 1], or between the edges [BINS + 1]; the outer bins also take what lies outside."""
     if edges is not None:
         return np.bincount(edges[1:-1].searchsorted(scores, side="right"), minlength=BINS).astype(np.int64)
-    index = np.clip((np.nan_to_num(scores) * BINS).astype(np.int64), 0, BINS - 1)
+    bins = np.where(np.isfinite(scores), scores, np.where(scores > 0, 1.0, 0.0)) * BINS
+    index = np.minimum(np.maximum(bins.astype(np.int64), 0), BINS - 1)
     return np.bincount(index, minlength=BINS).astype(np.int64)
 
 

@@ -32,8 +32,9 @@ PATCHES_A_SIDE: Final = 8
 SKETCH_CELLS: Final = BINS + 2
 # A covariance of fewer rows for each of its columns says more about the sample than about the world.
 LEAST_ROWS_A_COLUMN: Final = 5
-MOST_DEVIATIONS: Final = 128.0
+MOST_DEVIATIONS: Final = 128
 _STEP: Final = 2.0**-10  # grid of deviations and components, in standard deviations
+_MOST_STEPS: Final = np.float32(MOST_DEVIATIONS / _STEP)
 _WEIGHT_STEP: Final = 2.0**-12
 _LEAST_VARIANCE: Final = 1e-4  # weights stay below 100, and rounding of deviations below a thousandth of a component
 _MOST_COMPONENT: Final = 4096.0
@@ -49,8 +50,7 @@ class Sketch:
     Attributes:
         columns: [C] int64, numeric columns of a row that are looked at; constant ones are not.
         pool: [C] int64, number of the patch that a column belongs to; [0] where the columns themselves are whitened.
-        center: [C] float32, subtracted from each column (the reference mean).
-        spread: [C] float32, what a column is divided by (its standard deviation).
+        spread: [C] float32, what a deviation from the reference mean is divided by (the column's standard deviation).
         mean: [P] float32, subtracted from each summary: of deviations, 0 where the columns themselves are whitened.
         scale: [P] float32, what a summary is divided by.
         weights: [P, components] float32, multiples of 2^-12: component = summary x weights.
@@ -61,7 +61,6 @@ class Sketch:
 
     columns: NDArray[np.int64]
     pool: NDArray[np.int64]
-    center: Matrix
     spread: Matrix
     mean: Matrix
     scale: Matrix
@@ -80,23 +79,43 @@ class Sketch:
         """Name of each stream: `component 1` has the least variance, the last is `mahalanobis`."""
         return [*(f"component {i + 1}" for i in range(self.streams - 1)), "mahalanobis"]
 
-    def count(self, rows: Matrix) -> NDArray[np.int64]:
-        """Counts [S, BINS + 2] of rows [n, F]; the same whatever the batches."""
-        return bin_counts(sorted_columns(self.values(rows)), len(rows), self._searchable)
+    def count(self, deviations: Matrix, tame: bool = False) -> NDArray[np.int64]:
+        """Counts [S, BINS + 2] of rows, given as deviations [F, n] from the reference mean; the same whatever the batches.
 
-    def values(self, rows: Matrix) -> Matrix:
-        """Values [n, S] of the streams for rows [n, F], NaN = missing."""
-        looked_at = rows if rows.shape[1] == len(self.columns) else rows[:, self.columns]
-        summaries = _deviations(looked_at, self.center, self._rate)
+        Args:
+            deviations: Values - reference mean, one line per feature; NaN = missing.
+            tame: Whether `is_tame` was asked and said so: nothing has to be cut or filled in then.
+        """
+        streams = self._streams(deviations, tame)
+        streams.sort(axis=1)
+        return bin_counts(streams, streams.shape[1], self._searchable)
+
+    def values(self, deviations: Matrix) -> Matrix:
+        """Values [n, S] of the streams, in standard deviations of the training rows; as `count` for the argument."""
+        return np.ascontiguousarray(self._streams(deviations, False).T) * np.float32(_STEP)
+
+    def is_tame(self, largest: Matrix) -> bool:
+        """Whether no value is missing or beyond what is counted, by the largest absolute deviations [F] (NaN where one is missing)."""
+        return bool((self._of_columns(largest) * self._rate < _MOST_STEPS).all())
+
+    def _streams(self, deviations: Matrix, tame: bool) -> Matrix:
+        """Values [S, n] of the streams in units of a step."""
+        found = self._of_columns(deviations)
+        summaries = _standardised(found, self._rate, tame)
         if len(self.pool):
-            summaries = _deviations(self._pooled(summaries), self.mean, _rate(self.scale))
-        found = np.empty((len(rows), self.streams), np.float32)
-        components = _product(summaries.astype(np.float64), self._weights)
-        np.minimum(np.maximum(np.rint(components, out=components), -_MOST_COMPONENT / _STEP), _MOST_COMPONENT / _STEP, out=components)
-        found[:, :-1] = components
-        found[:, -1] = np.sqrt(np.einsum("ij,ij->i", components, components))
-        found *= np.float32(_STEP)
-        return found
+            summaries = _standardised(self._pooled(summaries) - self.mean[:, None], _rate(self.scale), False)
+        components = _product(self._weights, summaries.astype(np.float64))
+        np.rint(components, out=components)
+        norm = np.sqrt(np.einsum("ij,ij->j", components, components))
+        if norm.max(initial=0.0) > _MOST_COMPONENT / _STEP:  # sums of squares are exact up to here
+            np.minimum(np.maximum(components, -_MOST_COMPONENT / _STEP), _MOST_COMPONENT / _STEP, out=components)
+            norm = np.sqrt(np.einsum("ij,ij->j", components, components))
+        streams = np.empty((self.streams, components.shape[1]), np.float32)
+        streams[:-1], streams[-1] = components, norm
+        return streams
+
+    def _of_columns(self, lines: Matrix) -> Matrix:
+        return lines if len(lines) == len(self.columns) else lines[self.columns]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The attributes by the names that they have in the reference file."""
@@ -121,24 +140,24 @@ class Sketch:
 
     @cached_property
     def _searchable(self) -> list[Matrix]:
-        return searchable(self.edges, np.maximum(np.isfinite(self.edges).sum(axis=1) - 1, 0))
+        """Edges in units of a step."""
+        return searchable(self.edges / np.float32(_STEP), np.maximum(np.isfinite(self.edges).sum(axis=1) - 1, 0))
 
     @cached_property
     def _weights(self) -> NDArray[np.float64]:
-        """Brings integers in units of a step to components in units of a step."""
-        return self.weights.astype(np.float64)
+        return np.ascontiguousarray(self.weights.T, np.float64)
 
     @cached_property
     def _rate(self) -> Matrix:
         return _rate(self.spread)
 
     def _pooled(self, deviations: Matrix) -> Matrix:
-        """Mean deviation of each patch, then the root of the mean square of all: [n, patches + 1]."""
+        """Mean deviation of each patch, then the root of the mean square of all: [patches + 1, n]."""
         order, starts, sizes = self._patches
         exact = deviations.astype(np.float64)
-        means = np.add.reduceat(exact[:, order], starts, axis=1) / sizes
-        intensity = np.sqrt(np.einsum("ij,ij->i", exact, exact) / len(order))
-        return np.asarray(np.column_stack([means, intensity]) * _STEP, np.float32)
+        means = np.add.reduceat(exact[order], starts, axis=0) / sizes[:, None]
+        intensity = np.sqrt(np.einsum("ij,ij->j", exact, exact) / len(order))
+        return np.asarray(np.vstack([means, intensity]) * _STEP, np.float32)
 
     @cached_property
     def _patches(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
@@ -174,7 +193,6 @@ def build_sketch(
     bare = Sketch(
         columns=columns,
         pool=pool,
-        center=mean[columns],
         spread=scale[columns],
         mean=np.zeros(width, np.float32),
         scale=np.ones(width, np.float32),
@@ -183,7 +201,9 @@ def build_sketch(
         counts=np.zeros((1, SKETCH_CELLS), np.int64),
         blocks=np.zeros((0, 1, SKETCH_CELLS), np.int64),
     )
-    return _with_bins(_with_weights(bare, x), x, starts, block_rows)
+    with np.errstate(over="ignore"):
+        deviations = np.ascontiguousarray((x - mean).T)
+    return _with_bins(_with_weights(bare, deviations), deviations, starts, block_rows)
 
 
 def patches(shape: Sequence[int], columns: int) -> NDArray[np.int64]:
@@ -200,25 +220,28 @@ def _varies(column: Matrix) -> bool:
     return len(finite) > 1 and bool(finite.min() < finite.max())
 
 
-def _deviations(values: Matrix, center: Matrix, rate: Matrix) -> Matrix:
-    """Standardised values as integers in units of a step, missing ones 0."""
+def _standardised(deviations: Matrix, rate: Matrix, tame: bool) -> Matrix:
+    """Deviations [C, n] as integers in units of a step, missing ones 0."""
+    if tame:
+        found = deviations * rate[:, None]
+        np.rint(found, out=found)
+        return found
     with np.errstate(over="ignore", invalid="ignore"):
-        found = (values - center) * rate
+        found = deviations * rate[:, None]
     np.rint(found, out=found)
-    limit = np.float32(MOST_DEVIATIONS / _STEP)
-    np.minimum(np.maximum(found, -limit, out=found), limit, out=found)
-    missing = found != found
-    if missing.any():
-        found[missing] = 0.0
+    np.minimum(np.maximum(found, -_MOST_STEPS, out=found), _MOST_STEPS, out=found)
+    found[np.isnan(found)] = 0.0
     return found
 
 
-def _product(summaries: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Components [n, components]: multiples of 2^-12 below 2^41, exact whatever order the product sums in."""
-    found = np.empty((len(summaries), weights.shape[1]))
+def _product(weights: NDArray[np.float64], summaries: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Components [components, n]: multiples of 2^-12 below 2^41, exact whatever order the product sums in."""
     size = max(1, _ONE_THREAD // max(weights.size, 1))
-    for start in range(0, len(summaries), size):
-        np.matmul(summaries[start : start + size], weights, out=found[start : start + size])
+    if summaries.shape[1] <= size:
+        return weights @ summaries
+    found = np.empty((len(weights), summaries.shape[1]))
+    for start in range(0, summaries.shape[1], size):
+        np.matmul(weights, summaries[:, start : start + size], out=found[:, start : start + size])
     return found
 
 
@@ -228,17 +251,17 @@ def _rate(spread: Matrix) -> Matrix:
         return (1 / (spread.astype(np.float64) * _STEP)).astype(np.float32)
 
 
-def _with_weights(bare: Sketch, x: Matrix) -> Sketch:
+def _with_weights(bare: Sketch, deviations: Matrix) -> Sketch:
     mean, scale = bare.mean, bare.scale
-    summaries = _deviations(x[:, bare.columns], bare.center, _rate(bare.spread))
+    summaries = _standardised(deviations[bare.columns], _rate(bare.spread), False)
     if len(bare.pool):
         pooled = bare._pooled(summaries)
-        mean = pooled.mean(axis=0, dtype=np.float64).astype(np.float32)
-        scale = np.maximum(pooled.std(axis=0, dtype=np.float64), _STEP).astype(np.float32)
-        summaries = _deviations(pooled, mean, _rate(scale))
+        mean = pooled.mean(axis=1, dtype=np.float64).astype(np.float32)
+        scale = np.maximum(pooled.std(axis=1, dtype=np.float64), _STEP).astype(np.float32)
+        summaries = _standardised(pooled - mean[:, None], _rate(scale), False)
     exact = summaries.astype(np.float64) * _STEP
-    centered = exact - exact.mean(axis=0)
-    variances, vectors = np.linalg.eigh(centered.T @ centered / len(exact))  # ascending
+    centered = exact - exact.mean(axis=1)[:, None]
+    variances, vectors = np.linalg.eigh(centered @ centered.T / exact.shape[1])  # ascending
     vectors = vectors[:, :MAX_COMPONENTS] / np.sqrt(np.maximum(variances[:MAX_COMPONENTS], _LEAST_VARIANCE))
     vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])  # a vector's sign is arbitrary
     weights = (np.rint(vectors / _WEIGHT_STEP) * _WEIGHT_STEP).astype(np.float32)
@@ -246,8 +269,8 @@ def _with_weights(bare: Sketch, x: Matrix) -> Sketch:
     return replace(bare, mean=mean, scale=scale, weights=weights, counts=np.zeros((streams, SKETCH_CELLS), np.int64))
 
 
-def _with_bins(whitened: Sketch, x: Matrix, starts: Sequence[int], block_rows: int) -> Sketch:
-    values = whitened.values(x)
+def _with_bins(whitened: Sketch, deviations: Matrix, starts: Sequence[int], block_rows: int) -> Sketch:
+    values = whitened.values(deviations)
     edges, bins = padded_edges(values)
     search = searchable(edges, bins)
     parts = [values, *(values[start : start + block_rows] for start in starts)]
@@ -263,7 +286,7 @@ def _consistent(sketch: Sketch, features: int) -> bool:
     pools = int(sketch.pool.max(initial=-1)) + 2 if len(sketch.pool) else columns
     return (
         columns > 0
-        and sketch.columns.shape == sketch.center.shape == sketch.spread.shape == (columns,)
+        and sketch.columns.shape == sketch.spread.shape == (columns,)
         and sketch.pool.shape in {(0,), (columns,)}
         and sketch.mean.shape == sketch.scale.shape == (summaries,) == (pools,)
         and streams == components + 1

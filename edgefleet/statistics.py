@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefleet.cells import sorted_columns
 from edgefleet.errors import ArtifactError, InputError
 from edgefleet.manifest import MAX_INPUTS
 from edgefleet.reference import Reference, count_sorted
@@ -21,6 +20,8 @@ from edgefleet.sketch import MAX_COMPONENTS, SKETCH_CELLS
 
 STATISTICS_VERSION: Final = 1
 _LEAST_CELLS, _MOST_CELLS = 5, 256
+# Rows are folded in blocks whose working memory stays in a processor's cache.
+_BLOCK_VALUES, _LEAST_BLOCK_ROWS = 65_536, 64
 _MAX_ROWS: Final = 2**53
 _MAX_FLOAT32: Final = float(np.finfo(np.float32).max)
 
@@ -93,28 +94,37 @@ class InputStatistics:
             raise InputError(f"statistics of reference {self.reference_digest[:12]} cannot take rows of reference {reference.digest[:12]}")
         if rows.shape[1] != reference.features:
             raise InputError(f"rows have {rows.shape[1]} features, the reference has {reference.features}")
+        block = max(_LEAST_BLOCK_ROWS, _BLOCK_VALUES // reference.features)
+        for start in range(0, len(rows), block):
+            self._fold(rows[start : start + block], reference)
+
+    def _fold(self, rows: NDArray[np.float32], reference: Reference) -> None:
         n = len(rows)
-        if n == 0:
-            return
-        columns = sorted_columns(rows)
-        present = np.full(len(columns), n, np.int64)
+        columns = np.array(rows.T, np.float32, order="C")
+        with np.errstate(over="ignore"):
+            deviations = columns - reference.mean[:, None]
+        columns.sort(axis=1)
+        present, sketch = np.full(len(columns), n, np.int64), reference.sketch
         lowest, highest = columns[:, 0], columns[:, -1]
-        deviation = (rows - reference.mean).astype(np.float64)
         # Nearly always: both ends of every sorted column are finite, and so is all between them.
-        if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
-            finite = np.isfinite(rows)
+        whole = bool(np.isfinite(lowest).all() and np.isfinite(highest).all())
+        if sketch is not None:
+            mean = reference.mean
+            tame = whole and sketch.is_tame(np.maximum(highest - mean, mean - lowest))
+            self.sketch = _merged(self.sketch, sketch.count(deviations, tame))
+        exact = deviations.astype(np.float64)
+        if not whole:
+            finite = np.isfinite(columns)
             present -= np.isnan(columns).sum(axis=1)
-            self.infinite += np.isinf(rows).sum(axis=0)
-            deviation[~finite] = 0.0
-            lowest = np.where(finite, rows, np.float32(np.inf)).min(axis=0)
-            highest = np.where(finite, rows, np.float32(-np.inf)).max(axis=0)
+            self.infinite += np.isinf(columns).sum(axis=1)
+            exact[~np.isfinite(deviations)] = 0.0
+            lowest = np.where(finite, columns, np.float32(np.inf)).min(axis=1)
+            highest = np.where(finite, columns, np.float32(-np.inf)).max(axis=1)
         self.rows += n
         self.counts += count_sorted(columns, present, reference)
-        self.total += deviation.sum(axis=0)
-        self.squares += np.einsum("ij,ij->j", deviation, deviation)
+        self.total += exact.sum(axis=1)
+        self.squares += np.einsum("ij,ij->i", exact, exact)
         self.low, self.high = np.minimum(self.low, lowest), np.maximum(self.high, highest)
-        if reference.sketch is not None:
-            self.sketch = _merged(self.sketch, reference.sketch.count(rows))
 
     def merge(self, other: "InputStatistics") -> "InputStatistics":
         """The statistics of both sets of rows together; neither operand changes.

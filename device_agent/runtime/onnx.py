@@ -76,13 +76,27 @@ class OnnxSession:
             for name, value in zip(self.outputs, values[1:], strict=False):
                 binding.bind_ortvalue_output(name, value)
             bound.append((binding, values))  # the binding holds bare pointers into the values, and they into the arrays
-        execute = self.raw.run_with_iobinding
+        execute, bindings = _bound_call(self.raw, [binding for binding, _ in bound])
 
-        def run(slot: int) -> None:
-            execute(bound[slot][0])
+        def run(slot: int, _alive: object = bound) -> None:
+            execute(bindings[slot], None)
 
         return run
 
     def close(self) -> None:
         """Let go of the graph."""
         self.raw = None
+
+
+def _bound_call(session: Any, bindings: list[Any]) -> tuple[Callable[[Any, Any], Any], list[Any]]:
+    """The call that runs a binding, and what it is called with.
+
+    The public method looks at each call whether a WebGPU graph is being captured, which takes longer than a small model. What it then calls
+    is tried once, and the public method taken where a version of the runtime has it otherwise.
+    """
+    try:
+        inner, raw = session._sess.run_with_iobinding, [binding._iobinding for binding in bindings]
+        inner(raw[0], None)
+    except (AttributeError, TypeError, IndexError):
+        return session.run_with_iobinding, bindings
+    return inner, raw

@@ -60,14 +60,24 @@ class LiteSession:
 
     def bind(self, rows: Matrix, margin: Matrix, probabilities: Matrix) -> Callable[[int], None]:
         """Views of every row of a ring; see `device_agent.runtime.Session`."""
-        raw, index, views = self.raw, self.input, [rows[i : i + 1] for i in range(len(rows))]
-        outputs = list(zip(self.outputs, (margin, probabilities), strict=False))
+        put, invoke, get = self.raw.set_tensor, self.raw.invoke, self.raw.get_tensor
+        index, views = self.input, [rows[i : i + 1] for i in range(len(rows))]
+        first, margins = self.outputs[0], [margin[i : i + 1] for i in range(len(rows))]
+        if len(self.outputs) == 1:
+
+            def run_one(slot: int) -> None:
+                put(index, views[slot])
+                invoke()
+                margins[slot][:] = get(first)
+
+            return run_one
+        second, shares = self.outputs[1], [probabilities[i : i + 1] for i in range(len(rows))]
 
         def run(slot: int) -> None:
-            raw.set_tensor(index, views[slot])
-            raw.invoke()
-            for output, answers in outputs:
-                answers[slot] = raw.get_tensor(output)
+            put(index, views[slot])
+            invoke()
+            margins[slot][:] = get(first)
+            shares[slot][:] = get(second)
 
         return run
 

@@ -32,6 +32,14 @@ def sketch_of(reference: Reference) -> Sketch:
     return reference.sketch
 
 
+def deviations(reference: Reference, x: Matrix) -> Matrix:
+    return np.ascontiguousarray((x - reference.mean).T)
+
+
+def counted(reference: Reference, x: Matrix) -> NDArray[np.int64]:
+    return sketch_of(reference).count(deviations(reference, x))
+
+
 def distance(counts: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
     """Largest chi-square distance of a stream's shares from the reference's, cells of a few rows left out."""
     share, base = counts / counts.sum(axis=1, keepdims=True), expected / expected.sum(axis=1, keepdims=True)
@@ -53,15 +61,17 @@ def test_a_correlation_that_breaks_is_seen_in_the_sketch_and_in_no_feature() -> 
 
 def test_components_of_training_rows_are_uncorrelated_and_of_unit_variance() -> None:
     x = pairs(20_000, 0.8)
-    values = sketch_of(build_reference(x, inputs(4), block_rows=500)).values(x)
+    reference = build_reference(x, inputs(4), block_rows=500)
+    values = sketch_of(reference).values(deviations(reference, x))
     np.testing.assert_allclose(np.cov(values[:, :-1].T), np.eye(4), atol=0.01)
     np.testing.assert_allclose(values[:, -1], np.sqrt((values[:, :-1].astype(float) ** 2).sum(axis=1)), atol=1e-3)
 
 
 def test_reference_counts_are_those_of_the_training_rows_and_blocks_add_up() -> None:
     x = pairs(1000, 0.5)
-    sketch = sketch_of(build_reference(x, inputs(4), block_rows=50))
-    assert (sketch.count(x) == sketch.counts).all()
+    reference = build_reference(x, inputs(4), block_rows=50)
+    sketch = sketch_of(reference)
+    assert (counted(reference, x) == sketch.counts).all()
     assert sketch.blocks.shape == (20, 5, BINS + 2)
     assert (sketch.blocks.sum(axis=0) == sketch.counts).all()
     assert sketch.counts[:, [0, -1]].sum() == 0
@@ -72,11 +82,12 @@ def test_reference_counts_are_those_of_the_training_rows_and_blocks_add_up() -> 
 def test_no_count_depends_on_how_rows_were_batched(features: int, correlation: float) -> None:
     x = pairs(2500, correlation, features=features)
     x[::17, 2] = np.nan
-    sketch = sketch_of(build_reference(x, inputs(features), block_rows=100))
-    whole = sketch.count(x[:700])
+    reference = build_reference(x, inputs(features), block_rows=100)
     for size in (1, 3, 64):
-        parts = [sketch.count(x[i : min(i + size, 700)]) for i in range(0, 700, size)]
-        np.testing.assert_array_equal(np.sum(parts, axis=0), whole)
+        statistics = InputStatistics.empty(reference)
+        for i in range(0, 700, size):
+            statistics.update(x[i : min(i + size, 700)], reference)
+        np.testing.assert_array_equal(statistics.sketch, counted(reference, x[:700]))
 
 
 def test_a_missing_value_counts_as_the_mean_and_an_infinite_one_as_far_away() -> None:
@@ -85,8 +96,10 @@ def test_a_missing_value_counts_as_the_mean_and_an_infinite_one_as_far_away() ->
     given = np.zeros((1, 4), np.float32)
     given[0] = reference.mean
     absent = np.where(np.arange(4) < 2, np.float32(np.nan), given)
-    np.testing.assert_array_equal(sketch.values(given), sketch.values(absent))
-    assert sketch.count(np.array([[np.inf, 0, 0, 0], [3e38, -np.inf, 0, 0]], np.float32))[-1, -1] == 2
+    np.testing.assert_array_equal(sketch.values(deviations(reference, given)), sketch.values(deviations(reference, absent)))
+    statistics = InputStatistics.empty(reference)
+    statistics.update(np.array([[np.inf, 0, 0, 0], [3e38, -np.inf, 0, 0], [200, 0, 0, 0]], np.float32), reference)
+    assert statistics.sketch[-1, -1] == 3
 
 
 def test_categories_and_constant_columns_are_not_sketched() -> None:
@@ -115,11 +128,11 @@ def test_an_image_is_sketched_by_its_patches_and_its_intensity() -> None:
     bright = rng.normal(size=(1500, 1))
     images = (bright + rng.normal(size=(1500, 28 * 28))).astype(np.float32)
     images[:, :28] = 0.0  # a border that never changes
-    sketch = sketch_of(build_reference(images, inputs(784), block_rows=100, shape=(28, 28)))
-    assert sketch.weights.shape == (PATCHES_A_SIDE**2 + 1, MAX_COMPONENTS)
+    reference = build_reference(images, inputs(784), block_rows=100, shape=(28, 28))
+    assert sketch_of(reference).weights.shape == (PATCHES_A_SIDE**2 + 1, MAX_COMPONENTS)
     noisy = (bright[:500] + 3 * rng.normal(size=(500, 784))).astype(np.float32)
-    assert sketch.count(noisy)[-1, -1] > 450  # the norm is beyond everything seen in training
-    assert sketch.count(images[:500])[-1, -1] == 0
+    assert counted(reference, noisy)[-1, -1] > 450  # the norm is beyond everything seen in training
+    assert counted(reference, images[:500])[-1, -1] == 0
 
 
 def test_patches_of_an_image_are_squares_and_of_a_row_neighbours() -> None:
