@@ -8,7 +8,7 @@ Price: one row in 256 also pays for folding the statistics (about 50 us at 20 fe
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.batching import CLOSED, RUNTIME_FAILED, Batching, ClosedBatching
 from device_agent.choose import choose_variant
 from device_agent.counting import Counting
 from device_agent.decision import Decision
@@ -23,12 +24,14 @@ from device_agent.explain import Explanation
 from device_agent.forking import mend_after_fork
 from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, reference_of, spread_of
 from device_agent.ring import DEFAULT_SLOTS, Ring
+from device_agent.row_stream import Row, RowStream, StreamAnswer
 from device_agent.runtime import Matrix, open_runtime
 from device_agent.score import BatchScores, Score, Source
 from device_agent.telemetry.windows import Window, WindowCollector
 from edgefleet.bundle import Bundle
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, RowRejected
+from edgefleet.grid import Grid
 from edgefleet.manifest import Variant
 
 __all__ = ["BatchScores", "Score", "Scorer", "choose_variant"]
@@ -36,8 +39,6 @@ __all__ = ["BatchScores", "Score", "Scorer", "choose_variant"]
 BATCH_ROWS: Final = 1024
 # Wide rows and windows get a shorter ring than asked for.
 MAX_RING_BYTES: Final = 16 * 1024 * 1024
-# Reason under which a runtime's own failure is counted.
-RUNTIME_FAILED: Final = "runtime"
 _clock = time.perf_counter_ns
 
 
@@ -78,6 +79,9 @@ class Scorer:
         detects, now_us = self._detector is not None, time.time_ns() // 1000
         windows = WindowCollector(reference, self.decision, self.bundle.digest, self.digest, now_us, detects)
         self._counting = Counting(windows, self._ring, self._detector, len(manifest.inputs))
+        self._batching: Batching | ClosedBatching = Batching(
+            self._checks, self._runtime, self._counting, self.decision, self._detector is not None, self.digest
+        )
         self.score_spread = spread_of(reference)
         self._explainer = explainer_of(self.bundle, self.variant, self._runtime)
 
@@ -121,7 +125,7 @@ class Scorer:
         """Whether the variant carries what an explanation needs."""
         return self._explainer is not None
 
-    def score(self, row: Sequence[object] | Mapping[str, object] | NDArray[Any], explain: bool = False) -> Score:
+    def score(self, row: Row, explain: bool = False) -> Score:
         """Score one row, or one window of rows where the manifest says `window_rows`.
 
         Args:
@@ -170,7 +174,9 @@ class Scorer:
             rows: Array [n, F] (windows: [n, T, F]) of numbers, or a sequence of rows as `score` takes them.
 
         Raises:
-            InputError: An array of another shape or not of numbers. Nothing else: rows inside are refused one by one.
+            InputError: An array of another shape or not of numbers; rows inside are refused one by one.
+            ArtifactError: The runtime failed; the rows that it was given are counted as refused.
+            ConfigError: The scorer is closed.
         """
         shape = self._runtime.shape
         if isinstance(rows, np.ndarray) and (rows.shape[1:] != shape or rows.dtype.kind not in "fiub"):
@@ -182,11 +188,42 @@ class Scorer:
         for start in range(0, len(rows), BATCH_ROWS):
             chunk = slice(start, start + BATCH_ROWS)
             with self._lock:
-                refused = self._batch(rows[chunk], answers[chunk], strange[chunk])
+                refused = self._batching.answer(rows[chunk], answers[chunk], strange[chunk])
             rejected.update({start + i: err for i, err in refused.items()})
         if self._detector is None:
             return BatchScores(answers, self.decision, rejected)
         return BatchScores(answers, self.decision, rejected, strange, self._detector.outliers(strange))
+
+    def stream(self, grid: Grid | None = None) -> RowStream:
+        """A place for the rows of one source, one by one, which keeps the last rows where the model wants windows of them.
+
+        Args:
+            grid: Puts rows that arrive at any time on a fixed grid first, as the training rows were; then each row needs its time.
+        """
+        manifest = self.bundle.manifest
+        return RowStream(self, manifest.inputs, manifest.window_rows, self.variant, grid)
+
+    def score_stream(self, rows: Iterable[Row]) -> Iterator[StreamAnswer]:
+        """Answer rows of one source one after the other, each before the next is taken.
+
+        Yields:
+            For each row its `Score`, `WarmingUp` while the window is not full, or the `RowRejected` that refused it.
+
+        Raises:
+            ArtifactError: The runtime failed on a row.
+            ConfigError: The scorer is closed.
+        """
+        stream = self.stream()
+        for row in rows:
+            try:
+                yield stream.push(row)
+            except RowRejected as err:
+                yield err
+
+    def reject(self, reason: str) -> None:
+        """Count a row that was refused before it came to `score`."""
+        with self._lock:
+            self._counting.reject(reason)
 
     def take_window(self, now_us: int | None = None) -> Window | None:
         """Close the telemetry window: all rows since the last call, or None when there were none.
@@ -200,7 +237,7 @@ class Scorer:
     def close(self) -> None:
         """Let go of the graph; scoring afterwards is a ConfigError. The open window can still be taken."""
         with self._lock:
-            self._run = _closed
+            self._run, self._batching = _closed, ClosedBatching()
             self._runtime.close()
 
     def __enter__(self) -> "Scorer":
@@ -227,36 +264,6 @@ class Scorer:
             self._counting.refuse(slot, err.reason)
             raise
 
-    def _batch(self, rows: Any, answers: Matrix, strange: Matrix) -> dict[int, RowRejected]:
-        if self._run is _closed:
-            _closed(0)
-        matrix, unparsed = self._checks.parse_rows(rows)
-        admitted, refused = self._checks.admit_rows(matrix)
-        refused = {**refused, **unparsed}  # a row that did not parse is NaN, which admit would call missing
-        answered = np.ones(len(matrix), bool)
-        if refused:
-            answered[list(refused)] = False
-            admitted, matrix_answered = admitted[answered], matrix[answered]
-        else:
-            matrix_answered = matrix
-        if len(admitted):
-            try:
-                margins, shares = self._runtime.run(admitted.reshape(-1, *self._runtime.shape))
-            except Exception as err:
-                raise ArtifactError(f"model {self.digest[:12]} failed on {len(admitted)} rows: {str(err)[:200]}") from err
-            here = answered if refused else slice(None)
-            answers[here, : self.decision.margins], answers[here, self.decision.margins :] = margins, shares
-            if self._detector is not None:
-                strange[here] = self._counting.detect(matrix_answered)
-        if unparsed:
-            parsed = np.ones(len(matrix), bool)
-            parsed[list(unparsed)] = False
-            matrix, answers, answered = matrix[parsed], answers[parsed], answered[parsed]
-        self._counting.fold_batch(matrix, answers, answered)
-        for rejection in refused.values():
-            self._counting.reject(rejection.reason)
-        return refused
-
     def _explain(self, row: Matrix, score: Score) -> Explanation:
         assert self._explainer is not None  # noqa: S101 - `score` has refused this before
         return self._explainer.explain(row, score.index, score.margin, self._locked_margins)
@@ -268,4 +275,4 @@ class Scorer:
 
 
 def _closed(_: int) -> None:
-    raise ConfigError("the scorer is closed; open the bundle again")
+    raise ConfigError(CLOSED)
