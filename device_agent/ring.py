@@ -13,6 +13,8 @@ import numpy as np
 from device_agent.runtime import Matrix, Session
 
 DEFAULT_SLOTS: Final = 256
+# Wide rows and windows get a shorter ring than asked for.
+MAX_RING_BYTES: Final = 16 * 1024 * 1024
 NOT_ANSWERED: Final = -1
 
 

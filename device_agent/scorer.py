@@ -23,7 +23,7 @@ from device_agent.decision import Decision
 from device_agent.explain import Explanation
 from device_agent.forking import mend_after_fork
 from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, reference_of, spread_of
-from device_agent.ring import DEFAULT_SLOTS, Ring
+from device_agent.ring import DEFAULT_SLOTS, MAX_RING_BYTES, Ring
 from device_agent.row_stream import Row, RowStream, StreamAnswer
 from device_agent.runtime import Matrix, open_runtime
 from device_agent.score import BatchScores, Score, Source
@@ -37,8 +37,6 @@ from edgefleet.manifest import Variant
 __all__ = ["BatchScores", "Score", "Scorer", "choose_variant"]
 
 BATCH_ROWS: Final = 1024
-# Wide rows and windows get a shorter ring than asked for.
-MAX_RING_BYTES: Final = 16 * 1024 * 1024
 _clock = time.perf_counter_ns
 
 
@@ -94,25 +92,28 @@ class Scorer:
         runtimes: Sequence[str] | None = None,
         ring_rows: int = DEFAULT_SLOTS,
         outlier: bool = True,
+        memory_bytes: int | None = None,
     ) -> "Scorer":
         """Open a bundle for scoring.
 
         Args:
             bundle: An opened bundle, or its folder.
-            variant: Name of the variant, or None for the first in the manifest's order whose runtime is installed.
+            variant: Name of the variant, or None for the first in the manifest's order that this device can run: `chosen_because` says
+                why it was taken, and why others were not.
             runtimes: Restrict the choice to these runtimes (`onnxruntime`, `litert`), or None for all that are installed.
             ring_rows: Rows between two folds of the statistics, at least 1; fewer where they would need more than 16 MiB.
             outlier: Also run the bundle's outlier detector, where it has one for the variant's runtime.
+            memory_bytes: Budget for the model's resident bytes, by the estimate of `device_agent.choose.memory_needed`; None = no limit.
 
         Raises:
             ArtifactError: The bundle is damaged, inconsistent, or needs what this agent cannot do.
             MissingPartError: No runtime for any variant is installed.
-            ConfigError: `ring_rows` is out of range.
+            ConfigError: `ring_rows` is out of range, or no variant fits the device and its budget.
         """
         if not 1 <= ring_rows <= 65_536:
             raise ConfigError(f"ring_rows {ring_rows} is out of range, expected 1 to 65536")
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        chosen, because = choose_variant(opened.manifest, variant, runtimes)
+        chosen, because = choose_variant(opened.manifest, variant, runtimes, memory_bytes=memory_bytes)
         return cls(opened, chosen, because, ring_rows, outlier)
 
     @property

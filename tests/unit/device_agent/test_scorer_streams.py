@@ -138,7 +138,8 @@ def test_a_stream_says_which_way_its_rows_come(tmp_path: Path) -> None:
 def test_four_threads_on_one_stream_lose_no_row(tmp_path: Path) -> None:
     x = source(200)
     with Scorer.open(window_bundle(tmp_path).folder) as scorer:
-        stream, answers = scorer.stream(), []
+        stream = scorer.stream()
+        answers: list[StreamAnswer] = []
 
         def push(rows: NDArray[np.float32]) -> None:
             answers.extend(stream.push(row) for row in rows)
