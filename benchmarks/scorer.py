@@ -51,7 +51,7 @@ def main() -> None:
 def _part(part: str, folder: Path, x: Matrix, rounds: int) -> list[Figure]:
     if part == "litert":
         small = _bundle(folder, "dense-64-32, LiteRT", lite_network_graph((64, 32)), x, "litert")
-        large = _bundle(folder, "dense-512-512, LiteRT", lite_network_graph((512, 512)), x, "litert")
+        large = _bundle(folder, "dense-1024-512, LiteRT", lite_network_graph((1024, 512)), x, "litert")
         return [
             *measure_rows(small.name, small, x, rounds, LITE_SMALL_LIMIT),
             *measure_rows(large.name, large, x, rounds, LITE_LARGE_LIMIT),

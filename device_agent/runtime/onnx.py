@@ -66,12 +66,12 @@ class OnnxSession:
         answers = self.raw.run(self.outputs, {self.input: np.ascontiguousarray(rows, np.float32)})
         return answers[0], answers[1] if len(answers) > 1 else np.zeros((len(rows), 0), np.float32)
 
-    def bind(self, rows: Matrix, margin: Matrix, probabilities: Matrix) -> Callable[[int], None]:
+    def bind(self, rows: Matrix, answers: Matrix) -> Callable[[int], None]:
         """Bind every row of a ring; see `device_agent.runtime.Session`."""
-        bound = []
+        bound, parts = [], (rows, answers[:, : self.margins], answers[:, self.margins :])
         for i in range(len(rows)):
             binding = self.raw.io_binding()
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array[i : i + 1]) for array in (rows, margin, probabilities)]
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array[i : i + 1]) for array in parts]
             binding.bind_ortvalue_input(self.input, values[0])
             for name, value in zip(self.outputs, values[1:], strict=False):
                 binding.bind_ortvalue_output(name, value)
