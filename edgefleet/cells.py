@@ -35,11 +35,16 @@ def decile_edges(values: Matrix) -> Matrix:
     return np.append(np.unique(deciles), last).astype(np.float32)
 
 
-def padded_edges(values: Matrix) -> tuple[Matrix, NDArray[np.int64]]:
-    """Edges [columns, BINS + 1] of values [n, columns], unused ones +inf, and how many bins each column uses."""
+def padded_edges(values: Matrix, numeric: NDArray[np.bool_] | None = None) -> tuple[Matrix, NDArray[np.int64]]:
+    """Edges [columns, BINS + 1] of values [n, columns], unused ones +inf, and how many bins each column uses.
+
+    Args:
+        values: NaN and infinities are left out.
+        numeric: [columns] which columns have edges; None: all.
+    """
     edges = np.full((values.shape[1], BINS + 1), np.inf, np.float32)
     bins = np.zeros(len(edges), np.int64)
-    for f in range(len(edges)):
+    for f in range(len(edges)) if numeric is None else np.flatnonzero(numeric).tolist():
         own = decile_edges(values[:, f])
         edges[f, : len(own)] = own
         bins[f] = max(len(own) - 1, 0)

@@ -18,7 +18,8 @@ from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, InputError
 from edgefleet.manifest import Input
 from edgefleet.package import npz_bytes, read_npz
-from edgefleet.sketch import SKETCH_ARRAYS, Sketch, build_sketch
+from edgefleet.sketch import SKETCH_ARRAYS, Sketch
+from edgefleet.sketch_building import build_sketch
 
 __all__ = [
     "BELOW",
@@ -187,7 +188,7 @@ def build_reference(
     category = np.array([column.kind == "category" for column in inputs])
     if empty_ones := [column.name for column in inputs if column.kind == "category" and not column.categories]:
         raise InputError(f"input {empty_ones[0]!r} is a category without categories; list them in the schema")
-    edges, bins = padded_edges(np.where(category, np.float32(np.nan), x))
+    edges, bins = padded_edges(x, ~category)
     bins[category] = [min(len(column.categories), MAX_CATEGORY_CELLS) for column in inputs if column.kind == "category"]
     filled = np.where(np.isfinite(x), x, np.nan)
     some = np.isfinite(filled).any(axis=0)

@@ -14,29 +14,23 @@ Reference:
     Kessy, Lewin, Strimmer (2018), Optimal whitening and decorrelation, The American Statistician 72(4): PCA whitening.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefleet.cells import BINS, Matrix, bin_counts, padded_edges, searchable, sorted_columns
+from edgefleet.cells import BINS, Matrix, bin_counts, searchable
 from edgefleet.errors import ArtifactError
 
 MAX_COMPONENTS: Final = 64
-# More numeric columns than this are reduced to summaries.
-MAX_COLUMNS: Final = 256
-PATCHES_A_SIDE: Final = 8
 SKETCH_CELLS: Final = BINS + 2
-# A covariance of fewer rows for each of its columns says more about the sample than about the world.
-LEAST_ROWS_A_COLUMN: Final = 5
 MOST_DEVIATIONS: Final = 128
-_STEP: Final = 2.0**-10  # grid of deviations and components, in standard deviations
-_MOST_STEPS: Final = np.float32(MOST_DEVIATIONS / _STEP)
-_WEIGHT_STEP: Final = 2.0**-12
-_LEAST_VARIANCE: Final = 1e-4  # weights stay below 100, and rounding of deviations below a thousandth of a component
+STEP: Final = 2.0**-10  # grid of deviations and components, in standard deviations
+_MOST_STEPS: Final = np.float32(MOST_DEVIATIONS / STEP)
+WEIGHT_STEP: Final = 2.0**-12
 _MOST_COMPONENT: Final = 4096.0
 _PREFIX: Final = "sketch_"
 # Above so many multiplications OpenBLAS wakes its threads, which on a busy device costs a hundred times the product.
@@ -92,7 +86,7 @@ class Sketch:
 
     def values(self, deviations: Matrix) -> Matrix:
         """Values [n, S] of the streams, in standard deviations of the training rows; as `count` for the argument."""
-        return np.ascontiguousarray(self._streams(deviations, False).T) * np.float32(_STEP)
+        return np.ascontiguousarray(self._streams(deviations, False).T) * np.float32(STEP)
 
     def is_tame(self, largest: Matrix) -> bool:
         """Whether no value is missing or beyond what is counted, by the largest absolute deviations [F] (NaN where one is missing)."""
@@ -100,15 +94,24 @@ class Sketch:
 
     def _streams(self, deviations: Matrix, tame: bool) -> Matrix:
         """Values [S, n] of the streams in units of a step."""
-        found = self._of_columns(deviations)
-        summaries = _standardised(found, self._rate, tame)
-        if len(self.pool):
-            summaries = _standardised(self._pooled(summaries) - self.mean[:, None], _rate(self.scale), False)
+        return self.whitened(self.summaries(self.reduced(deviations, tame)))
+
+    def reduced(self, deviations: Matrix, tame: bool) -> Matrix:
+        """Standardised columns [C, n], or where there are patches the means of these [P, n]."""
+        standardised = _standardised(self._of_columns(deviations), self._rate, tame)
+        return self._pooled(standardised) if len(self.pool) else standardised
+
+    def summaries(self, reduced: Matrix) -> Matrix:
+        """What is whitened, [P, n] integers in units of a step."""
+        return _standardised(reduced - self.mean[:, None], _rate(self.scale), False) if len(self.pool) else reduced
+
+    def whitened(self, summaries: Matrix) -> Matrix:
+        """Values [S, n] of the streams, integers in units of a step."""
         components = _product(self._weights, summaries.astype(np.float64))
         np.rint(components, out=components)
         norm = np.sqrt(np.einsum("ij,ij->j", components, components))
-        if norm.max(initial=0.0) > _MOST_COMPONENT / _STEP:  # sums of squares are exact up to here
-            np.minimum(np.maximum(components, -_MOST_COMPONENT / _STEP), _MOST_COMPONENT / _STEP, out=components)
+        if norm.max(initial=0.0) > _MOST_COMPONENT / STEP:  # sums of squares are exact up to here
+            np.minimum(np.maximum(components, -_MOST_COMPONENT / STEP), _MOST_COMPONENT / STEP, out=components)
             norm = np.sqrt(np.einsum("ij,ij->j", components, components))
         streams = np.empty((self.streams, components.shape[1]), np.float32)
         streams[:-1], streams[-1] = components, norm
@@ -141,7 +144,7 @@ class Sketch:
     @cached_property
     def _searchable(self) -> list[Matrix]:
         """Edges in units of a step."""
-        return searchable(self.edges / np.float32(_STEP), np.maximum(np.isfinite(self.edges).sum(axis=1) - 1, 0))
+        return searchable(self.edges / np.float32(STEP), np.maximum(np.isfinite(self.edges).sum(axis=1) - 1, 0))
 
     @cached_property
     def _weights(self) -> NDArray[np.float64]:
@@ -157,7 +160,7 @@ class Sketch:
         exact = deviations.astype(np.float64)
         means = np.add.reduceat(exact[order], starts, axis=0) / sizes[:, None]
         intensity = np.sqrt(np.einsum("ij,ij->j", exact, exact) / len(order))
-        return np.asarray(np.vstack([means, intensity]) * _STEP, np.float32)
+        return np.asarray(np.vstack([means, intensity]) * STEP, np.float32)
 
     @cached_property
     def _patches(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
@@ -168,56 +171,6 @@ class Sketch:
 
 
 SKETCH_ARRAYS: Final = tuple(_PREFIX + field.name for field in fields(Sketch))
-
-
-def build_sketch(
-    x: Matrix, numeric: NDArray[np.int64], mean: Matrix, scale: Matrix, starts: Sequence[int], block_rows: int, shape: Sequence[int] = ()
-) -> Sketch | None:
-    """Sketch of training rows; None where there are fewer than two columns that vary, or too few rows to know how they do.
-
-    Args:
-        x: [n, F] float32, NaN = missing.
-        numeric: Numeric columns of it.
-        mean: [F] reference means.
-        scale: [F] standard deviations.
-        starts: First rows of the consecutive windows.
-        block_rows: Their length.
-        shape: Of one row's tensor, for the patches of an image; empty = one row of values.
-    """
-    columns = np.array([f for f in numeric.tolist() if _varies(x[:, f])], np.int64)
-    pool = patches(shape, x.shape[1])[columns] if len(columns) > MAX_COLUMNS else np.zeros(0, np.int64)
-    pool = np.unique(pool, return_inverse=True)[1].reshape(-1)  # constant corners leave patches empty
-    width = int(pool.max()) + 2 if len(pool) else len(columns)
-    if len(columns) < 2 or len(x) < LEAST_ROWS_A_COLUMN * width:
-        return None
-    bare = Sketch(
-        columns=columns,
-        pool=pool,
-        spread=scale[columns],
-        mean=np.zeros(width, np.float32),
-        scale=np.ones(width, np.float32),
-        weights=np.zeros((width, 0), np.float32),
-        edges=np.zeros((1, BINS + 1), np.float32),
-        counts=np.zeros((1, SKETCH_CELLS), np.int64),
-        blocks=np.zeros((0, 1, SKETCH_CELLS), np.int64),
-    )
-    with np.errstate(over="ignore"):
-        deviations = np.ascontiguousarray((x - mean).T)
-    return _with_bins(_with_weights(bare, deviations), deviations, starts, block_rows)
-
-
-def patches(shape: Sequence[int], columns: int) -> NDArray[np.int64]:
-    """Number of the patch of each column: 8 x 8 over an image [rows, columns, ...], else up to 64 stretches of neighbours."""
-    if len(shape) >= 2 and int(np.prod(shape)) == columns:
-        rows, across = (np.arange(size) * min(PATCHES_A_SIDE, size) // size for size in shape[:2])
-        grid = rows[:, None] * PATCHES_A_SIDE + across[None, :]
-        return np.repeat(grid.ravel(), columns // grid.size).astype(np.int64)
-    return np.arange(columns, dtype=np.int64) * PATCHES_A_SIDE**2 // columns
-
-
-def _varies(column: Matrix) -> bool:
-    finite = column[np.isfinite(column)]
-    return len(finite) > 1 and bool(finite.min() < finite.max())
 
 
 def _standardised(deviations: Matrix, rate: Matrix, tame: bool) -> Matrix:
@@ -248,34 +201,7 @@ def _product(weights: NDArray[np.float64], summaries: NDArray[np.float64]) -> ND
 def _rate(spread: Matrix) -> Matrix:
     """Brings a deviation to units of a step."""
     with np.errstate(over="ignore"):
-        return (1 / (spread.astype(np.float64) * _STEP)).astype(np.float32)
-
-
-def _with_weights(bare: Sketch, deviations: Matrix) -> Sketch:
-    mean, scale = bare.mean, bare.scale
-    summaries = _standardised(deviations[bare.columns], _rate(bare.spread), False)
-    if len(bare.pool):
-        pooled = bare._pooled(summaries)
-        mean = pooled.mean(axis=1, dtype=np.float64).astype(np.float32)
-        scale = np.maximum(pooled.std(axis=1, dtype=np.float64), _STEP).astype(np.float32)
-        summaries = _standardised(pooled - mean[:, None], _rate(scale), False)
-    exact = summaries.astype(np.float64) * _STEP
-    centered = exact - exact.mean(axis=1)[:, None]
-    variances, vectors = np.linalg.eigh(centered @ centered.T / exact.shape[1])  # ascending
-    vectors = vectors[:, :MAX_COMPONENTS] / np.sqrt(np.maximum(variances[:MAX_COMPONENTS], _LEAST_VARIANCE))
-    vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])  # a vector's sign is arbitrary
-    weights = (np.rint(vectors / _WEIGHT_STEP) * _WEIGHT_STEP).astype(np.float32)
-    streams = weights.shape[1] + 1
-    return replace(bare, mean=mean, scale=scale, weights=weights, counts=np.zeros((streams, SKETCH_CELLS), np.int64))
-
-
-def _with_bins(whitened: Sketch, deviations: Matrix, starts: Sequence[int], block_rows: int) -> Sketch:
-    values = whitened.values(deviations)
-    edges, bins = padded_edges(values)
-    search = searchable(edges, bins)
-    parts = [values, *(values[start : start + block_rows] for start in starts)]
-    counts = np.stack([bin_counts(sorted_columns(part), len(part), search) for part in parts])
-    return replace(whitened, edges=edges, counts=counts[0], blocks=counts[1:])
+        return (1 / (spread.astype(np.float64) * STEP)).astype(np.float32)
 
 
 def _consistent(sketch: Sketch, features: int) -> bool:

@@ -10,7 +10,8 @@ from edgefleet.errors import ArtifactError, InputError
 from edgefleet.manifest import Input
 from edgefleet.package import npz_bytes, read_npz
 from edgefleet.reference import Reference, build_reference
-from edgefleet.sketch import MAX_COMPONENTS, PATCHES_A_SIDE, Sketch, patches
+from edgefleet.sketch import MAX_COMPONENTS, Sketch
+from edgefleet.sketch_building import PATCHES_A_SIDE, patches
 from edgefleet.statistics import InputStatistics
 
 Matrix = NDArray[np.float32]
