@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, show
-from benchmarks.scorer import write_bundle
+from benchmarks.scorer_graphs import write_bundle
 from converter.cores.reading import core_of_estimator
 from converter.ensembles import ensemble_of
 from converter.explain.amortised import amortise

@@ -8,7 +8,8 @@ missing, out of range) and clips where the policy says so. Texts never become nu
 
 import struct
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,8 @@ from edgefleet.manifest import Input
 Matrix = NDArray[np.float32]
 _FLOAT32: Final = np.dtype(np.float32)
 _at_least, _at_most = np.greater_equal, np.less_equal
+# Of a value and NaN these give the limit, so that a missing value is among those that come out changed.
+_raised, _lowered = np.fmax, np.fmin
 _NUMBER: Final = "a number"
 _NAN: Final = float("nan")
 # The order in which a row with several faults is refused.
@@ -53,6 +56,40 @@ class RowChecks:
         inside = np.zeros(2 * self.features, bool)
         self._above_low, self._below_high, self._inside = inside[: self.features], inside[self.features :], inside
         self._all_inside = b"\x01" * (2 * self.features)
+        self._limited = np.zeros(self.features, np.float32)
+        self._by_name: Callable[[Any], Any] | None = itemgetter(*self._names) if self.features > 1 else None
+
+    def fits(self, row: object, slot: int) -> bool:
+        """Write a row into ring row `slot` if it is of the usual kind and nothing in it is refused, missing or clipped.
+
+        False says nothing about the row, and leaves the ring row undefined: `parse` and `admit` judge it. A row that keeps its bytes when
+        it is pressed between the limits is inside them; that costs less than half of comparing and collecting what came out.
+        """
+        kind, own = type(row), self._rows[slot]
+        if kind is np.ndarray and row.dtype is _FLOAT32:  # type: ignore[attr-defined]
+            if self._texts or row.shape != self._shape:  # type: ignore[attr-defined]
+                return False
+            _raised(row, self._low, own)  # type: ignore[call-overload]
+            _lowered(own, self._high, own)
+            return own.tobytes() == row.tobytes()  # type: ignore[attr-defined,no-any-return]
+        if self._texts:
+            return False
+        try:
+            if kind is dict:
+                if self._by_name is None or len(row) != self.features:  # type: ignore[arg-type]
+                    return False
+                self._pack(self._bytes, slot * self._row_bytes, *self._by_name(row))
+            elif kind is list or kind is tuple:
+                self._pack(self._bytes, slot * self._row_bytes, *row)  # type: ignore[misc]
+            elif kind is np.ndarray and row.dtype.kind in "fiub" and row.shape == self._shape:  # type: ignore[attr-defined]
+                self._pack(self._bytes, slot * self._row_bytes, *row.tolist())  # type: ignore[attr-defined]
+            else:
+                return False
+        except (struct.error, KeyError, TypeError, ValueError, OverflowError):
+            return False
+        _raised(own, self._low, self._limited)
+        _lowered(self._limited, self._high, self._limited)
+        return bool(self._limited.tobytes() == own.tobytes())
 
     def parse(self, row: object, slot: int) -> None:
         """Write one row into ring row `slot`.
@@ -107,9 +144,10 @@ class RowChecks:
         if isinstance(rows, np.ndarray):
             with np.errstate(over="ignore"):  # beyond float32 is infinite, which `admit` refuses by name
                 matrix = np.array(rows, np.float32, order="C")
-            wrong = self._rules.no_category(matrix)
-            for i in np.flatnonzero(wrong.any(axis=1)).tolist():
-                rejected[i] = self._wrong_category(matrix[i], wrong[i])
+            if self._texts:
+                wrong = self._rules.no_category(matrix)
+                for i in np.flatnonzero(wrong.any(axis=1)).tolist():
+                    rejected[i] = self._wrong_category(matrix[i], wrong[i])
         else:
             matrix = np.empty((len(rows), self.features), np.float32)
             for i, row in enumerate(rows):
@@ -118,13 +156,16 @@ class RowChecks:
                     matrix[i] = self._scratch[0]
                 except RowRejected as err:
                     rejected[i] = err
-        matrix[list(rejected)] = np.nan
+        if rejected:
+            matrix[list(rejected)] = np.nan
         return matrix, rejected
 
     def admit_rows(self, matrix: Matrix) -> tuple[Matrix, dict[int, RowRejected]]:
         """What the model may be given of parsed rows (a clipped copy where limits say so), and why others may not."""
-        judgement = self._rules.judge(matrix)
         rejected: dict[int, RowRejected] = {}
+        if ((matrix >= self._low) & (matrix <= self._high)).all():  # nearly always; neither missing nor clipped then
+            return matrix, rejected
+        judgement = self._rules.judge(matrix)
         for i in np.flatnonzero(judgement.refused).tolist():
             if (refusal := self._refusal(matrix[i], judgement.codes[i].tobytes())) is not None:
                 rejected[i] = refusal

@@ -6,10 +6,13 @@ for the statistics in batches when the ring is folded. Judged are the values as 
 
 import math
 import threading
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.forking import mend_after_fork
 from device_agent.runtime import Matrix, Session
 from edgefleet.errors import ArtifactError
 
@@ -23,7 +26,12 @@ class Detector:
 
     def __init__(self, session: Session, threshold: float) -> None:
         self.threshold = threshold
-        self._session, self._lock = session, threading.Lock()
+        self._session = session
+        self._lock: AbstractContextManager[Any] = threading.Lock()
+        mend_after_fork(self)
+
+    def _reload(self) -> None:
+        """A forked child needs a free lock only: scores of the parent may still be asked whether they are of outliers."""
 
     def scores(self, rows: Matrix) -> Matrix:
         """Scores [n] of rows [n, values], larger = stranger.

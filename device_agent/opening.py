@@ -41,6 +41,21 @@ def open_detector(bundle: Bundle, variant: Variant, model: Session) -> Detector 
     return Detector(session, note.threshold)
 
 
+def reference_of(bundle: Bundle) -> Reference:
+    """The reference statistics.
+
+    Raises:
+        ArtifactError: Of another number of features than the manifest has inputs.
+    """
+    manifest = bundle.manifest
+    reference = Reference.from_bytes(bundle.read(manifest.reference))
+    if reference.features != len(manifest.inputs):
+        raise ArtifactError(
+            f"the reference statistics have {reference.features} features, the manifest {len(manifest.inputs)} inputs; convert again"
+        )
+    return reference
+
+
 def spread_of(reference: Reference) -> float | None:
     """Standard deviation of values or anomaly scores on the validation rows, None where the reference has no deciles of them.
 

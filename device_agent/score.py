@@ -1,5 +1,6 @@
 """What a scorer answers. Fields that cost something are computed when they are read."""
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -12,31 +13,41 @@ from device_agent.explanation import Explanation
 from edgefleet.errors import RowRejected
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the answers of one scorer share: how they are read, and the sha256 of the graph they come from."""
+
+    decision: Decision
+    digest: str
+
+
 class Score:
     """One answer.
 
     Attributes:
         status: `ok`; an answer that says why there is none yet is of another class, with `warming_up`.
-        digest: Sha256 of the graph that answered.
         latency_ms: Of the whole call.
         explanation: None unless asked for.
     """
 
-    __slots__ = ("_answer", "_decision", "_index", "_seen", "digest", "explanation", "latency_ms")
+    __slots__ = ("_answer", "_index", "_seen", "_source", "explanation", "latency_ms")
     status: Literal["ok", "warming_up"] = "ok"
 
     def __init__(
-        self,
-        answer: NDArray[np.float32],
-        decision: Decision,
-        digest: str,
-        latency_ms: float,
-        seen: tuple[Detector, NDArray[np.float32]] | None = None,
+        self, answer: NDArray[np.float32], source: Source, latency_ms: float, seen: tuple[Detector, NDArray[np.float32]] | None = None
     ) -> None:
-        self._answer, self._decision, self.digest, self.latency_ms = answer, decision, digest, latency_ms
+        self._answer, self._source, self.latency_ms, self._seen = answer, source, latency_ms, seen
         self.explanation: Explanation | None = None
         self._index: int | None = None
-        self._seen = seen
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the graph that answered."""
+        return self._source.digest
+
+    @property
+    def _decision(self) -> Decision:
+        return self._source.decision
 
     @property
     def margins(self) -> NDArray[np.float32]:

@@ -8,37 +8,36 @@ Price: one row in 256 also pays for folding the statistics (about 50 us at 20 fe
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.batching import CLOSED, RUNTIME_FAILED, Batching, ClosedBatching
 from device_agent.choose import choose_variant
+from device_agent.counting import Counting
 from device_agent.decision import Decision
-from device_agent.detector import Detector
 from device_agent.explain import Explanation
-from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, spread_of
-from device_agent.ring import DEFAULT_SLOTS, NOT_ANSWERED, Ring
+from device_agent.forking import mend_after_fork
+from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, reference_of, spread_of
+from device_agent.ring import DEFAULT_SLOTS, MAX_RING_BYTES, Ring
+from device_agent.row_stream import Row, RowStream, StreamAnswer
 from device_agent.runtime import Matrix, open_runtime
-from device_agent.score import BatchScores, Score
+from device_agent.score import BatchScores, Score, Source
 from device_agent.telemetry.windows import Window, WindowCollector
 from edgefleet.bundle import Bundle
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, RowRejected
+from edgefleet.grid import Grid
 from edgefleet.manifest import Variant
-from edgefleet.reference import Reference
 
 __all__ = ["BatchScores", "Score", "Scorer", "choose_variant"]
 
 BATCH_ROWS: Final = 1024
-# Wide rows and windows get a shorter ring than asked for.
-MAX_RING_BYTES: Final = 16 * 1024 * 1024
-# Reason under which a runtime's own failure is counted.
-RUNTIME_FAILED: Final = "runtime"
-# And the outlier detector's, whose rows are answered all the same.
-DETECTOR_FAILED: Final = "outlier-detector"
+_clock = time.perf_counter_ns
 
 
 class Scorer:
@@ -54,28 +53,35 @@ class Scorer:
     """
 
     def __init__(self, bundle: Bundle, variant: Variant, chosen_because: str, ring_rows: int, outlier: bool) -> None:
-        manifest = bundle.manifest
-        graph = bundle.read(variant.file)
-        self.bundle, self.variant, self.chosen_because, self.digest = bundle, variant, chosen_because, sha256_hex(graph)
-        self._runtime = open_runtime(variant.runtime, graph)
-        check_shape(manifest, variant, self._runtime)
-        self._features = len(manifest.inputs)
-        self._detector = open_detector(bundle, variant, self._runtime) if outlier else None
+        self.bundle, self.variant, self.chosen_because = bundle, variant, chosen_because
+        self._ring_rows, self._outlier = ring_rows, outlier
+        self._load()
+        self._lock: AbstractContextManager[Any] = threading.Lock()
+        mend_after_fork(self)
+
+    def _load(self) -> None:
+        """Open all files of the variant; what was counted before is forgotten."""
+        manifest, graph = self.bundle.manifest, self.bundle.read(self.variant.file)
+        self.digest = sha256_hex(graph)
+        self._runtime = open_runtime(self.variant.runtime, graph)
+        check_shape(manifest, self.variant, self._runtime)
+        self._detector = open_detector(self.bundle, self.variant, self._runtime) if self._outlier else None
         self.decision = Decision.of(manifest, self._runtime.margins)
-        slots = min(ring_rows, max(1, MAX_RING_BYTES // (4 * math.prod(self._runtime.shape))))
+        self._source = Source(self.decision, self.digest)
+        slots = min(self._ring_rows, max(1, MAX_RING_BYTES // (4 * math.prod(self._runtime.shape))))
         self._ring = Ring(self._runtime, slots)
         self._run: Callable[[int], None] = self._ring.run
-        self._checks = checks_of(manifest, variant, self._ring.rows)
-        reference = Reference.from_bytes(bundle.read(manifest.reference))
-        if reference.features != self._features:
-            raise ArtifactError(
-                f"the reference statistics have {reference.features} features, the manifest {self._features} inputs; convert again"
-            )
-        detects = self._detector is not None
-        self._windows = WindowCollector(reference, self.decision, bundle.digest, self.digest, time.time_ns() // 1000, detects)
+        self._checks = checks_of(manifest, self.variant, self._ring.rows)
+        self._fits = self._checks.fits
+        reference = reference_of(self.bundle)
+        detects, now_us = self._detector is not None, time.time_ns() // 1000
+        windows = WindowCollector(reference, self.decision, self.bundle.digest, self.digest, now_us, detects)
+        self._counting = Counting(windows, self._ring, self._detector, len(manifest.inputs))
+        self._batching: Batching | ClosedBatching = Batching(
+            self._checks, self._runtime, self._counting, self.decision, self._detector is not None, self.digest
+        )
         self.score_spread = spread_of(reference)
-        self._explainer = explainer_of(bundle, variant, self._runtime)
-        self._lock = threading.Lock()
+        self._explainer = explainer_of(self.bundle, self.variant, self._runtime)
 
     @classmethod
     def open(
@@ -86,25 +92,28 @@ class Scorer:
         runtimes: Sequence[str] | None = None,
         ring_rows: int = DEFAULT_SLOTS,
         outlier: bool = True,
+        memory_bytes: int | None = None,
     ) -> "Scorer":
         """Open a bundle for scoring.
 
         Args:
             bundle: An opened bundle, or its folder.
-            variant: Name of the variant, or None for the first in the manifest's order whose runtime is installed.
+            variant: Name of the variant, or None for the first in the manifest's order that this device can run: `chosen_because` says
+                why it was taken, and why others were not.
             runtimes: Restrict the choice to these runtimes (`onnxruntime`, `litert`), or None for all that are installed.
             ring_rows: Rows between two folds of the statistics, at least 1; fewer where they would need more than 16 MiB.
             outlier: Also run the bundle's outlier detector, where it has one for the variant's runtime.
+            memory_bytes: Budget for the model's resident bytes, by the estimate of `device_agent.choose.memory_needed`; None = no limit.
 
         Raises:
             ArtifactError: The bundle is damaged, inconsistent, or needs what this agent cannot do.
             MissingPartError: No runtime for any variant is installed.
-            ConfigError: `ring_rows` is out of range.
+            ConfigError: `ring_rows` is out of range, or no variant fits the device and its budget.
         """
         if not 1 <= ring_rows <= 65_536:
             raise ConfigError(f"ring_rows {ring_rows} is out of range, expected 1 to 65536")
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        chosen, because = choose_variant(opened.manifest, variant, runtimes)
+        chosen, because = choose_variant(opened.manifest, variant, runtimes, memory_bytes=memory_bytes)
         return cls(opened, chosen, because, ring_rows, outlier)
 
     @property
@@ -117,7 +126,7 @@ class Scorer:
         """Whether the variant carries what an explanation needs."""
         return self._explainer is not None
 
-    def score(self, row: Sequence[object] | Mapping[str, object] | NDArray[Any], explain: bool = False) -> Score:
+    def score(self, row: Row, explain: bool = False) -> Score:
         """Score one row, or one window of rows where the manifest says `window_rows`.
 
         Args:
@@ -130,44 +139,33 @@ class Scorer:
             ArtifactError: The runtime failed on this row.
             ConfigError: An explanation is asked of a variant without explainer, or the scorer is closed.
         """
-        start = time.perf_counter_ns()
+        start = _clock()
         if explain and self._explainer is None:
             raise ConfigError(f"variant {self.variant.name} carries no explainer; convert the package with an explanation, or ask for none")
         with self._lock:
             ring = self._ring
             slot = ring.at
+            source = slot if self._fits(row, slot) else self._judge(row, slot)
             try:
-                self._checks.parse(row, slot)
-            except RowRejected as err:
-                self._windows.reject(err.reason)
-                raise
-            try:
-                source = self._checks.admit(slot)
                 self._run(source)
-            except RowRejected as err:
-                self._count_refused(slot, err.reason)
-                raise
             except EdgefleetError:
                 raise
             except Exception as err:  # a runtime raises kinds of its own
-                self._count_refused(slot, RUNTIME_FAILED)
+                self._counting.refuse(slot, RUNTIME_FAILED)
                 raise ArtifactError(f"model {self.digest[:12]} failed on a row: {str(err)[:200]}") from err
             if source != slot:
                 ring.keep_answer(slot, source)
             answer = ring.answer_rows[slot].copy()
-            taken = time.perf_counter_ns() - start
-            ring.latency_ns[slot] = taken
+            seen = None if self._detector is None else (self._detector, ring.rows[slot].copy())
             given = ring.rows[source].reshape(self._runtime.shape).copy() if explain else None
-            seen = None
-            if self._detector is not None:
-                seen = (self._detector, ring.rows[slot].copy())
+            ring.latency_ns[slot] = taken = _clock() - start
             ring.at = slot + 1
-            if ring.at == ring.slots:
-                self._fold()
-        score = Score(answer, self.decision, self.digest, taken / 1e6, seen)
+            if slot + 1 == ring.slots:
+                self._counting.fold()
+        score = Score(answer, self._source, taken / 1e6, seen)
         if given is not None:
             score.explanation = self._explain(given, score)
-            score.latency_ms = (time.perf_counter_ns() - start) / 1e6
+            score.latency_ms = (_clock() - start) / 1e6
         return score
 
     def score_batch(self, rows: Sequence[object] | NDArray[Any]) -> BatchScores:
@@ -177,7 +175,9 @@ class Scorer:
             rows: Array [n, F] (windows: [n, T, F]) of numbers, or a sequence of rows as `score` takes them.
 
         Raises:
-            InputError: An array of another shape or not of numbers. Nothing else: rows inside are refused one by one.
+            InputError: An array of another shape or not of numbers; rows inside are refused one by one.
+            ArtifactError: The runtime failed; the rows that it was given are counted as refused.
+            ConfigError: The scorer is closed.
         """
         shape = self._runtime.shape
         if isinstance(rows, np.ndarray) and (rows.shape[1:] != shape or rows.dtype.kind not in "fiub"):
@@ -189,11 +189,42 @@ class Scorer:
         for start in range(0, len(rows), BATCH_ROWS):
             chunk = slice(start, start + BATCH_ROWS)
             with self._lock:
-                refused = self._batch(rows[chunk], answers[chunk], strange[chunk])
+                refused = self._batching.answer(rows[chunk], answers[chunk], strange[chunk])
             rejected.update({start + i: err for i, err in refused.items()})
         if self._detector is None:
             return BatchScores(answers, self.decision, rejected)
         return BatchScores(answers, self.decision, rejected, strange, self._detector.outliers(strange))
+
+    def stream(self, grid: Grid | None = None) -> RowStream:
+        """A place for the rows of one source, one by one, which keeps the last rows where the model wants windows of them.
+
+        Args:
+            grid: Puts rows that arrive at any time on a fixed grid first, as the training rows were; then each row needs its time.
+        """
+        manifest = self.bundle.manifest
+        return RowStream(self, manifest.inputs, manifest.window_rows, self.variant, grid)
+
+    def score_stream(self, rows: Iterable[Row]) -> Iterator[StreamAnswer]:
+        """Answer rows of one source one after the other, each before the next is taken.
+
+        Yields:
+            For each row its `Score`, `WarmingUp` while the window is not full, or the `RowRejected` that refused it.
+
+        Raises:
+            ArtifactError: The runtime failed on a row.
+            ConfigError: The scorer is closed.
+        """
+        stream = self.stream()
+        for row in rows:
+            try:
+                yield stream.push(row)
+            except RowRejected as err:
+                yield err
+
+    def reject(self, reason: str) -> None:
+        """Count a row that was refused before it came to `score`."""
+        with self._lock:
+            self._counting.reject(reason)
 
     def take_window(self, now_us: int | None = None) -> Window | None:
         """Close the telemetry window: all rows since the last call, or None when there were none.
@@ -202,13 +233,12 @@ class Scorer:
             now_us: End of the window in microseconds UTC; None asks the clock.
         """
         with self._lock:
-            self._fold()
-            return self._windows.take(time.time_ns() // 1000 if now_us is None else now_us)
+            return self._counting.take(time.time_ns() // 1000 if now_us is None else now_us)
 
     def close(self) -> None:
         """Let go of the graph; scoring afterwards is a ConfigError. The open window can still be taken."""
         with self._lock:
-            self._run = _closed
+            self._run, self._batching = _closed, ClosedBatching()
             self._runtime.close()
 
     def __enter__(self) -> "Scorer":
@@ -217,56 +247,23 @@ class Scorer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _count_refused(self, slot: int, reason: str) -> None:
-        """Keep a row that parsed but got no answer for the statistics."""
-        self._ring.latency_ns[slot] = NOT_ANSWERED
-        self._ring.at = slot + 1
-        if self._ring.at == self._ring.slots:
-            self._fold()
-        self._windows.reject(reason)
+    def _reload(self) -> None:
+        """Open the bundle again in a forked child; what is closed stays closed."""
+        if self._run is not _closed:
+            self._load()
 
-    def _fold(self) -> None:
-        ring = self._ring
-        filled = slice(0, ring.at)
-        latencies = ring.latency_ns[filled]
-        answered = np.array([ns != NOT_ANSWERED for ns in latencies], bool)
-        self._windows.fold(ring.rows[filled, -self._features :], ring.answers[filled], answered)
-        if self._detector is not None:
-            self._detect(ring.rows[filled][answered], self._detector)
-        self._windows.fold_latencies([ns for ns in latencies if ns != NOT_ANSWERED])
-        ring.clear()
-
-    def _detect(self, rows: Matrix, detector: Detector) -> Matrix:
-        """Outlier scores [n] of rows that the model was given, counted; NaN where the detector fails, which hurts no answer."""
+    def _judge(self, row: object, slot: int) -> int:
+        """Write a row into the ring and return the ring row that the model may be given; refusals are counted."""
         try:
-            scores = detector.scores(rows)
-        except ArtifactError:
-            self._windows.reject(DETECTOR_FAILED, len(rows))
-            return np.full(len(rows), np.nan, np.float32)
-        self._windows.fold_outliers(int(detector.outliers(scores).sum()))
-        return scores
-
-    def _batch(self, rows: Any, answers: Matrix, strange: Matrix) -> dict[int, RowRejected]:
-        if self._run is _closed:
-            _closed(0)
-        matrix, unparsed = self._checks.parse_rows(rows)
-        admitted, refused = self._checks.admit_rows(matrix)
-        refused = {**refused, **unparsed}  # a row that did not parse is NaN, which admit would call missing
-        answered = np.ones(len(matrix), bool)
-        answered[list(refused)] = False
-        if answered.any():
-            try:
-                answers[answered] = np.hstack(self._runtime.run(admitted[answered].reshape(-1, *self._runtime.shape)))
-            except Exception as err:
-                raise ArtifactError(f"model {self.digest[:12]} failed on {int(answered.sum())} rows: {str(err)[:200]}") from err
-            if self._detector is not None:
-                strange[answered] = self._detect(matrix[answered], self._detector)
-        parsed = np.ones(len(matrix), bool)
-        parsed[list(unparsed)] = False
-        self._windows.fold(matrix[parsed, -self._features :], answers[parsed], answered[parsed])
-        for rejection in refused.values():
-            self._windows.reject(rejection.reason)
-        return refused
+            self._checks.parse(row, slot)
+        except RowRejected as err:
+            self._counting.reject(err.reason)
+            raise
+        try:
+            return self._checks.admit(slot)
+        except RowRejected as err:
+            self._counting.refuse(slot, err.reason)
+            raise
 
     def _explain(self, row: Matrix, score: Score) -> Explanation:
         assert self._explainer is not None  # noqa: S101 - `score` has refused this before
@@ -279,4 +276,4 @@ class Scorer:
 
 
 def _closed(_: int) -> None:
-    raise ConfigError("the scorer is closed; open the bundle again")
+    raise ConfigError(CLOSED)

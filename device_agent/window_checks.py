@@ -33,6 +33,11 @@ class WindowChecks:
         self._ring, self._scratch_slot = ring, len(ring) - 1
         self._shape = (window_rows, self.features)
 
+    def fits(self, window: object, slot: int) -> bool:
+        """As `RowChecks.fits`, for float32 arrays [T, F]."""
+        usual = type(window) is np.ndarray and window.shape == self._shape and window.flags.c_contiguous
+        return usual and self._whole.fits(window.reshape(-1), slot)  # type: ignore[attr-defined]
+
     def parse(self, window: object, slot: int) -> None:
         """Write a window into ring row `slot`; as `RowChecks.parse`.
 

@@ -6,18 +6,34 @@ bins that a feature does not need stay empty. Categories: one cell each, at most
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.cells import BINS, bin_counts, padded_edges, searchable, sorted_columns
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, InputError
 from edgefleet.manifest import Input
 from edgefleet.package import npz_bytes, read_npz
+from edgefleet.sketch import SKETCH_ARRAYS, Sketch
+from edgefleet.sketch_building import build_sketch
 
-BINS: Final = 10
+__all__ = [
+    "BELOW",
+    "BINS",
+    "FIRST_BIN",
+    "MAX_CATEGORY_CELLS",
+    "Reference",
+    "build_reference",
+    "cell_count",
+    "count_cells",
+    "count_sorted",
+    "score_histogram",
+]
+
 MAX_CATEGORY_CELLS: Final = 30
 MAX_REFERENCE_BYTES: Final = 512 * 1024 * 1024
 BELOW, FIRST_BIN = 0, 1
@@ -42,6 +58,7 @@ class Reference:
         digest: Sha256 of the file; statistics of other references never merge.
         block_group: [T] int64: neighbours in `blocks` with the same number follow each other in time; None: all of them do.
         score_edges: [BINS + 1] float64, deciles of scores that are no probabilities (regression, anomaly), or None.
+        sketch: How numeric features move together, or None where that is not known.
     """
 
     edges: NDArray[np.float32]
@@ -56,6 +73,7 @@ class Reference:
     digest: str = ""
     block_group: NDArray[np.int64] | None = None
     score_edges: NDArray[np.float64] | None = None
+    sketch: Sketch | None = None
 
     @property
     def features(self) -> int:
@@ -67,6 +85,12 @@ class Reference:
         """Cells per feature: below, bins, above, missing, unseen."""
         return int(self.counts.shape[1])
 
+    @cached_property
+    def searchable_edges(self) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]]:
+        """The numeric features' numbers and edges, as `edgefleet.cells.bin_counts` takes them."""
+        numeric = np.flatnonzero(~self.is_category).astype(np.int64)
+        return numeric, searchable(self.edges[numeric], self.bins[numeric])
+
     @property
     def block_rows(self) -> int:
         """Rows in each of the consecutive windows; 0 where there are none."""
@@ -75,7 +99,8 @@ class Reference:
     def to_bytes(self) -> bytes:
         """Deterministic .npz; its sha256 is the reference digest. Counts are stored as narrow as they fit: devices fetch this file."""
         there = [*_ARRAYS, *(name for name in _OPTIONAL if getattr(self, name) is not None)]
-        return npz_bytes({name: _narrow(getattr(self, name)) for name in there})
+        arrays = {name: getattr(self, name) for name in there} | ({} if self.sketch is None else self.sketch.arrays())
+        return npz_bytes({name: _narrow(array) for name, array in arrays.items()})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Reference":
@@ -84,9 +109,12 @@ class Reference:
         Raises:
             ArtifactError: No .npz, an array is missing, or the shapes contradict each other.
         """
-        stored = read_npz(content, _ARRAYS, "reference statistics", _OPTIONAL, max_bytes=MAX_REFERENCE_BYTES)
+        optional = (*_OPTIONAL, *SKETCH_ARRAYS)
+        stored = read_npz(content, _ARRAYS, "reference statistics", optional, max_bytes=MAX_REFERENCE_BYTES)
         arrays: dict[str, Any] = {name: array.astype(np.int64) if array.dtype.kind == "u" else array for name, array in stored.items()}
-        reference = cls(**arrays, digest=sha256_hex(content))
+        sketch = Sketch.of_arrays(arrays, len(arrays["bins"]) if arrays["bins"].ndim else 0)
+        own = {name: array for name, array in arrays.items() if name not in SKETCH_ARRAYS}
+        reference = cls(**own, sketch=sketch, digest=sha256_hex(content))
         f, cells = reference.counts.shape if reference.counts.ndim == 2 else (0, 0)
         shapes = (reference.edges.shape == (f, BINS + 1), reference.mean.shape == (f,), reference.bins.shape == (f,))
         group, scores = reference.block_group, reference.score_edges
@@ -104,25 +132,30 @@ def cell_count(inputs: list[Input]) -> int:
 
 def count_cells(x: NDArray[np.float32], reference: Reference) -> NDArray[np.int64]:
     """Counts [F, cells] of rows x [n, F]; NaN is missing, infinities are below or above, a category below 0 is unseen."""
-    n, features = x.shape
-    if features != reference.features:
-        raise InputError(f"rows have {features} features, the reference has {reference.features}")
-    width = reference.cells - 4
+    if x.shape[1] != reference.features:
+        raise InputError(f"rows have {x.shape[1]} features, the reference has {reference.features}")
+    columns = sorted_columns(x)
+    return count_sorted(columns, len(x) - np.isnan(columns).sum(axis=1), reference)
+
+
+def count_sorted(columns: NDArray[np.float32], present: NDArray[np.int64], reference: Reference) -> NDArray[np.int64]:
+    """As `count_cells`, of sorted columns [F, n] (NaN last) and the number of values in each that are not NaN."""
+    features, n = columns.shape
     counts = np.zeros((features, reference.cells), np.int64)
-    columns = np.sort(x.T, axis=1)  # NaN sorts last, so a cumulative count never sees it
-    present = n - np.isnan(columns).sum(axis=1)
-    for f in range(features):
-        used = int(reference.bins[f])
-        if reference.is_category[f]:
+    counts[:, -2] = n - present
+    numeric, edges = reference.searchable_edges
+    if len(numeric) < features:
+        width = reference.cells - 4
+        for f in np.flatnonzero(reference.is_category).tolist():
             counts[f, -1] = columns[f, : present[f]].searchsorted(np.float32(0))
             index = columns[f, counts[f, -1] : present[f]].astype(np.int64)
-            counts[f, FIRST_BIN : FIRST_BIN + width] = np.bincount(np.minimum(index, used - 1), minlength=width)[:width]
-        else:
-            cumulative = columns[f, : present[f]].searchsorted(reference.edges[f])  # values < edge
-            counts[f, BELOW] = cumulative[0]
-            counts[f, FIRST_BIN : FIRST_BIN + used] = np.diff(cumulative[: used + 1])
-            counts[f, FIRST_BIN + width] = present[f] - cumulative[used]
-        counts[f, -2] = n - present[f]
+            counts[f, FIRST_BIN : FIRST_BIN + width] = np.bincount(np.minimum(index, reference.bins[f] - 1), minlength=width)[:width]
+        if not len(numeric):
+            return counts
+        columns, present = columns[numeric], present[numeric]
+    found = bin_counts(columns, present, edges)
+    counts[numeric, BELOW : FIRST_BIN + BINS] = found[:, :-1]
+    counts[numeric, -3] = found[:, -1]
     return counts
 
 
@@ -136,6 +169,7 @@ def build_reference(
     classes: int = 0,
     block_starts: Sequence[int] | None = None,
     block_group: NDArray[np.int64] | None = None,
+    shape: Sequence[int] = (),
 ) -> Reference:
     """Reference of training rows in time order.
 
@@ -148,21 +182,16 @@ def build_reference(
         classes: Number of classes.
         block_starts: First row of each window; None: one after the other from the first row on.
         block_group: [windows] what `Reference.block_group` says; None: all windows follow each other.
+        shape: Of one row's tensor, for the sketch of an image; empty = one row of values.
     """
     if x.ndim != 2 or x.shape[1] != len(inputs):
         raise InputError(f"rows of shape {x.shape} do not fit {len(inputs)} inputs")
     features = len(inputs)
-    edges = np.full((features, BINS + 1), np.inf, np.float32)
-    bins = np.zeros(features, np.int64)
-    for f, column in enumerate(inputs):
-        if column.kind == "category":
-            if not column.categories:
-                raise InputError(f"input {column.name!r} is a category without categories; list them in the schema")
-            bins[f] = min(len(column.categories), MAX_CATEGORY_CELLS)
-            continue
-        own = _edges(x[:, f])
-        edges[f, : len(own)] = own
-        bins[f] = max(len(own) - 1, 0)
+    category = np.array([column.kind == "category" for column in inputs])
+    if empty_ones := [column.name for column in inputs if column.kind == "category" and not column.categories]:
+        raise InputError(f"input {empty_ones[0]!r} is a category without categories; list them in the schema")
+    edges, bins = padded_edges(x, ~category)
+    bins[category] = [min(len(column.categories), MAX_CATEGORY_CELLS) for column in inputs if column.kind == "category"]
     filled = np.where(np.isfinite(x), x, np.nan)
     some = np.isfinite(filled).any(axis=0)
     mean = np.zeros(features, np.float32)
@@ -175,7 +204,7 @@ def build_reference(
     bare = Reference(
         edges=edges,
         bins=bins,
-        is_category=np.array([i.kind == "category" for i in inputs]),
+        is_category=category,
         mean=mean,
         scale=scale,
         counts=empty,
@@ -187,15 +216,16 @@ def build_reference(
     )
     starts = range(0, len(x) - block_rows + 1, block_rows) if block_starts is None else block_starts
     blocks = np.stack([count_cells(x[s : s + block_rows], bare) for s in starts]) if len(starts) else bare.blocks
-    values = {name: getattr(bare, name) for name in _ARRAYS + _OPTIONAL} | {"counts": count_cells(x, bare), "blocks": blocks}
-    return Reference.from_bytes(Reference(**values).to_bytes())
+    sketch = build_sketch(x, np.flatnonzero(~category), mean, scale, starts, block_rows, shape)
+    return Reference.from_bytes(replace(bare, counts=count_cells(x, bare), blocks=blocks, sketch=sketch).to_bytes())
 
 
 def score_histogram(scores: NDArray[np.float64], edges: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
     """Counts of scores in ten equal bins of [0, 1], or between the edges [BINS + 1]; the outer bins also take what lies outside."""
     if edges is not None:
         return np.bincount(edges[1:-1].searchsorted(scores, side="right"), minlength=BINS).astype(np.int64)
-    index = np.clip((np.nan_to_num(scores) * BINS).astype(np.int64), 0, BINS - 1)
+    bins = np.where(np.isfinite(scores), scores, np.where(scores > 0, 1.0, 0.0)) * BINS
+    index = np.minimum(np.maximum(bins.astype(np.int64), 0), BINS - 1)
     return np.bincount(index, minlength=BINS).astype(np.int64)
 
 
@@ -203,15 +233,3 @@ def _narrow(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype != np.int64:
         return array
     return array.astype(np.min_scalar_type(int(array.max(initial=0))))
-
-
-def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    finite = values[np.isfinite(values)]
-    if len(finite) == 0:
-        return np.zeros(0, np.float32)
-    distinct = np.unique(finite)
-    last = np.nextafter(distinct[-1], np.float32(np.inf))
-    if len(distinct) <= BINS:
-        return np.append(distinct, last).astype(np.float32)
-    deciles = np.quantile(finite, np.linspace(0, 1, BINS + 1)[:-1]).astype(np.float32)
-    return np.append(np.unique(deciles), last).astype(np.float32)

@@ -2,10 +2,10 @@
 
 Merging is addition; the empty object is the identity; statistics of another reference are refused. Counts are exact whatever the batch
 boundaries; moments are float64 sums about the reference mean, so that they agree to about 1e-12 whatever the order.
-Memory and wire size: `cells` + 4 numbers per feature, about 30 bytes per feature and window.
+Memory and wire size: `cells` + 4 numbers per feature, about 50 bytes per feature and window, and 12 counts per stream of the sketch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, isinf
 from typing import Final
 
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError, InputError
 from edgefleet.manifest import MAX_INPUTS
-from edgefleet.reference import Reference, count_cells
+from edgefleet.reference import Reference, count_sorted
+from edgefleet.sketch import MAX_COMPONENTS, SKETCH_CELLS
 
 STATISTICS_VERSION: Final = 1
 _LEAST_CELLS, _MOST_CELLS = 5, 256
+# Rows are folded in blocks whose working memory stays in a processor's cache.
+_BLOCK_VALUES, _LEAST_BLOCK_ROWS = 65_536, 64
 _MAX_ROWS: Final = 2**53
 _MAX_FLOAT32: Final = float(np.finfo(np.float32).max)
 
@@ -35,6 +38,7 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     low: list[float]
     high: list[float]
     infinite: list[int]
+    sketch: list[int] = []  # devices that know none end their message here
 
 
 @dataclass
@@ -50,6 +54,8 @@ class InputStatistics:
         low: [F] float32 minimum (+inf when nothing was present).
         high: [F] float32 maximum (-inf when nothing was present).
         infinite: [F] int64, infinite values met; they are in below or above, and in no moment.
+        sketch: [S, 12] int64, counts of the streams of `Reference.sketch`; S = 0 where it has none, or where the device knows none. Merged
+            with rows that were not sketched, they hold fewer rows than the features' counts.
     """
 
     reference_digest: str
@@ -60,6 +66,7 @@ class InputStatistics:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     infinite: NDArray[np.int64]
+    sketch: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, SKETCH_CELLS), np.int64))
 
     @classmethod
     def empty(cls, reference: Reference) -> "InputStatistics":
@@ -74,6 +81,7 @@ class InputStatistics:
             low=np.full(f, np.inf, np.float32),
             high=np.full(f, -np.inf, np.float32),
             infinite=np.zeros(f, np.int64),
+            sketch=np.zeros((0 if reference.sketch is None else reference.sketch.streams, SKETCH_CELLS), np.int64),
         )
 
     def update(self, rows: NDArray[np.float32], reference: Reference) -> None:
@@ -84,21 +92,39 @@ class InputStatistics:
         """
         if reference.digest != self.reference_digest:
             raise InputError(f"statistics of reference {self.reference_digest[:12]} cannot take rows of reference {reference.digest[:12]}")
-        if len(rows) == 0:
-            return
-        self.counts += count_cells(rows, reference)
-        self.rows += len(rows)
-        finite = np.isfinite(rows)
-        whole = bool(finite.all())  # nearly always: nothing has to be masked then
-        deviation = (rows - reference.mean).astype(np.float64)
+        if rows.shape[1] != reference.features:
+            raise InputError(f"rows have {rows.shape[1]} features, the reference has {reference.features}")
+        block = max(_LEAST_BLOCK_ROWS, _BLOCK_VALUES // reference.features)
+        for start in range(0, len(rows), block):
+            self._fold(rows[start : start + block], reference)
+
+    def _fold(self, rows: NDArray[np.float32], reference: Reference) -> None:
+        n = len(rows)
+        columns = np.array(rows.T, np.float32, order="C")
+        with np.errstate(over="ignore"):
+            deviations = columns - reference.mean[:, None]
+        columns.sort(axis=1)
+        present, sketch = np.full(len(columns), n, np.int64), reference.sketch
+        lowest, highest = columns[:, 0], columns[:, -1]
+        # Nearly always: both ends of every sorted column are finite, and so is all between them.
+        whole = bool(np.isfinite(lowest).all() and np.isfinite(highest).all())
+        if sketch is not None:
+            mean = reference.mean
+            tame = whole and sketch.is_tame(np.maximum(highest - mean, mean - lowest))
+            self.sketch = _merged(self.sketch, sketch.count(deviations, tame))
+        exact = deviations.astype(np.float64)
         if not whole:
-            deviation[~finite] = 0.0
-        self.total += deviation.sum(axis=0)
-        self.squares += np.square(deviation).sum(axis=0)
-        self.low = np.minimum(self.low, (rows if whole else np.where(finite, rows, np.float32(np.inf))).min(axis=0))
-        self.high = np.maximum(self.high, (rows if whole else np.where(finite, rows, np.float32(-np.inf))).max(axis=0))
-        if not whole:
-            self.infinite += np.isinf(rows).sum(axis=0)
+            finite = np.isfinite(columns)
+            present -= np.isnan(columns).sum(axis=1)
+            self.infinite += np.isinf(columns).sum(axis=1)
+            exact[~np.isfinite(deviations)] = 0.0
+            lowest = np.where(finite, columns, np.float32(np.inf)).min(axis=1)
+            highest = np.where(finite, columns, np.float32(-np.inf)).max(axis=1)
+        self.rows += n
+        self.counts += count_sorted(columns, present, reference)
+        self.total += exact.sum(axis=1)
+        self.squares += np.einsum("ij,ij->i", exact, exact)
+        self.low, self.high = np.minimum(self.low, lowest), np.maximum(self.high, highest)
 
     def merge(self, other: "InputStatistics") -> "InputStatistics":
         """The statistics of both sets of rows together; neither operand changes.
@@ -117,6 +143,7 @@ class InputStatistics:
             low=np.minimum(self.low, other.low),
             high=np.maximum(self.high, other.high),
             infinite=self.infinite + other.infinite,
+            sketch=_merged(self.sketch, other.sketch),
         )
 
     def present(self) -> NDArray[np.int64]:
@@ -148,6 +175,7 @@ class InputStatistics:
             self.low.tolist(),
             self.high.tolist(),
             self.infinite.tolist(),
+            self.sketch.ravel().tolist(),
         )
         return msgspec.msgpack.encode(wire)
 
@@ -174,7 +202,15 @@ class InputStatistics:
             low=np.array(wire.low, np.float32),
             high=np.array(wire.high, np.float32),
             infinite=np.array(wire.infinite, np.int64),
+            sketch=np.array(wire.sketch, np.int64).reshape(-1, SKETCH_CELLS),
         )
+
+
+def _merged(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of two sketches, of which one may be absent."""
+    if len(one) and len(other) and len(one) != len(other):
+        raise InputError(f"a sketch of {len(one)} streams cannot merge with one of {len(other)}")
+    return one + other if len(one) == len(other) else (one if len(one) else other).copy()
 
 
 def _check_wire(wire: _Wire) -> None:
@@ -192,3 +228,13 @@ def _check_wire(wire: _Wire) -> None:
         raise ArtifactError("statistics: a moment is not finite, or a sum of squares is negative")
     if not all(isinf(value) or abs(value) <= _MAX_FLOAT32 for value in (*wire.low, *wire.high)):
         raise ArtifactError("statistics: a minimum or maximum is no float32")
+    _check_sketch(wire)
+
+
+def _check_sketch(wire: _Wire) -> None:
+    streams, rest = divmod(len(wire.sketch), SKETCH_CELLS)
+    if rest or streams > MAX_COMPONENTS + 1 or min(wire.sketch, default=0) < 0:
+        raise ArtifactError(f"statistics: {len(wire.sketch)} counts of the sketch are not {SKETCH_CELLS} of each stream")
+    rows = {sum(wire.sketch[i : i + SKETCH_CELLS]) for i in range(0, len(wire.sketch), SKETCH_CELLS)}
+    if len(rows) > 1 or max(rows, default=0) > wire.rows:
+        raise ArtifactError(f"statistics: the sketch's streams do not all hold the same number of rows, at most {wire.rows}")

@@ -254,6 +254,7 @@ def reference_of(project: "Project", training: DataSet, answers_validation: Answ
         classes=classes,
         block_starts=plan.starts,
         block_group=plan.group,
+        shape=project.shape,
     )
 
 

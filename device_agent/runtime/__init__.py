@@ -49,13 +49,12 @@ class Session(Protocol):
         """Answer rows [n, *shape] float32: (margin [n, K], probabilities [n, classes]), both the caller's own."""
         ...
 
-    def bind(self, rows: Matrix, margin: Matrix, probabilities: Matrix) -> Callable[[int], None]:
-        """Bind a ring once: the result, called with i, answers row i of `rows` into row i of the other two.
+    def bind(self, rows: Matrix, answers: Matrix) -> Callable[[int], None]:
+        """Bind a ring once: the result, called with i, answers row i of `rows` into row i of `answers`.
 
         Args:
-            rows: [slots, *shape] float32; must stay where it is as long as the result is used, as must the other two.
-            margin: [slots, K].
-            probabilities: [slots, classes].
+            rows: [slots, *shape] float32; must stay where it is as long as the result is used, as must the other.
+            answers: [slots, K + classes], in one piece: margin, then probabilities.
         """
         ...
 

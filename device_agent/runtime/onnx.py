@@ -66,23 +66,37 @@ class OnnxSession:
         answers = self.raw.run(self.outputs, {self.input: np.ascontiguousarray(rows, np.float32)})
         return answers[0], answers[1] if len(answers) > 1 else np.zeros((len(rows), 0), np.float32)
 
-    def bind(self, rows: Matrix, margin: Matrix, probabilities: Matrix) -> Callable[[int], None]:
+    def bind(self, rows: Matrix, answers: Matrix) -> Callable[[int], None]:
         """Bind every row of a ring; see `device_agent.runtime.Session`."""
-        bound = []
+        bound, parts = [], (rows, answers[:, : self.margins], answers[:, self.margins :])
         for i in range(len(rows)):
             binding = self.raw.io_binding()
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array[i : i + 1]) for array in (rows, margin, probabilities)]
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array[i : i + 1]) for array in parts]
             binding.bind_ortvalue_input(self.input, values[0])
             for name, value in zip(self.outputs, values[1:], strict=False):
                 binding.bind_ortvalue_output(name, value)
             bound.append((binding, values))  # the binding holds bare pointers into the values, and they into the arrays
-        execute = self.raw.run_with_iobinding
+        execute, bindings = _bound_call(self.raw, [binding for binding, _ in bound])
 
-        def run(slot: int) -> None:
-            execute(bound[slot][0])
+        def run(slot: int, _alive: object = bound) -> None:
+            execute(bindings[slot], None)
 
         return run
 
     def close(self) -> None:
         """Let go of the graph."""
         self.raw = None
+
+
+def _bound_call(session: Any, bindings: list[Any]) -> tuple[Callable[[Any, Any], Any], list[Any]]:
+    """The call that runs a binding, and what it is called with.
+
+    The public method looks at each call whether a WebGPU graph is being captured, which takes longer than a small model. What it then calls
+    is tried once, and the public method taken where a version of the runtime has it otherwise.
+    """
+    try:
+        inner, raw = session._sess.run_with_iobinding, [binding._iobinding for binding in bindings]
+        inner(raw[0], None)
+    except (AttributeError, TypeError, IndexError):
+        return session.run_with_iobinding, bindings
+    return inner, raw

@@ -68,19 +68,25 @@ class WindowCollector:
             answered: [n].
         """
         self._statistics.update(rows, self._reference)
-        decision = self._decision
-        shares = (answers[:, decision.margins :] if self._classes else answers)[answered]
-        good = np.isfinite(shares).all(axis=1)
-        if not good.all():
+        if self._decision.classes:
+            answers = answers[:, self._decision.margins :]
+        if not answered.all():
+            answers = answers[answered]
+        if not np.isfinite(answers).all():
+            good = np.isfinite(answers).all(axis=1)
             self.reject(NO_ANSWER, int((~good).sum()))
-            shares = shares[good]
-        self._answered += len(shares)
+            answers = answers[good]
+        self._fold_answers(answers)
+
+    def _fold_answers(self, answers: NDArray[np.float32]) -> None:
+        """Add finite answers: probabilities, or margins where there are no classes."""
+        self._answered += len(answers)
         if self._classes:
-            index = decision.answered(shares)
+            index = self._decision.answered(answers)
             self._class_counts += np.bincount(index, minlength=self._classes)
-            scores = shares[np.arange(len(shares)), index].astype(np.float64)
+            scores = answers[np.arange(len(answers)), index].astype(np.float64)
         else:
-            scores = shares[:, 0].astype(np.float64)
+            scores = answers[:, 0].astype(np.float64)
         if self._score_bins:
             self._score_counts += score_histogram(scores, None if self._classes else self._reference.score_edges)
         self._score_sum += float(scores.sum())

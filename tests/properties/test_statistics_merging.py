@@ -23,6 +23,7 @@ def _reference(seed: int = 0) -> Reference:
 
 
 REFERENCE, OTHER = _reference(), _reference(1)
+assert REFERENCE.sketch is not None  # or nothing below would be said about sketches
 EDGES = [float(e) for e in REFERENCE.edges[0]]
 # Values on edges matter most; infinities and missing values are part of life.
 number = st.one_of(st.floats(-1e6, 1e6, width=32), st.sampled_from([*EDGES, 0.0, -0.0, float("nan"), float("inf"), float("-inf")]))
@@ -43,6 +44,7 @@ def _of(values: list[tuple[float, float, float]]) -> InputStatistics:
 def _assert_same(a: InputStatistics, b: InputStatistics) -> None:
     assert (a.rows, a.reference_digest) == (b.rows, b.reference_digest)
     np.testing.assert_array_equal(a.counts, b.counts)
+    np.testing.assert_array_equal(a.sketch, b.sketch)
     np.testing.assert_array_equal(a.infinite, b.infinite)
     np.testing.assert_array_equal(a.low, b.low)
     np.testing.assert_array_equal(a.high, b.high)
@@ -57,7 +59,7 @@ def _assert_same(a: InputStatistics, b: InputStatistics) -> None:
 def test_merge_is_commutative_without_rounding(a: list[tuple[float, float, float]], b: list[tuple[float, float, float]]) -> None:
     ab, ba = _of(a).merge(_of(b)), _of(b).merge(_of(a))
     assert ab.rows == ba.rows
-    for name in ("counts", "total", "squares", "low", "high", "infinite"):
+    for name in ("counts", "total", "squares", "low", "high", "infinite", "sketch"):
         # Equal as numbers: the least of 0.0 and -0.0 is either of them.
         np.testing.assert_array_equal(getattr(ab, name), getattr(ba, name))
 
@@ -181,6 +183,12 @@ def test_arbitrary_bytes_are_an_artifact_error(content: bytes) -> None:
         (10, [-1, 0, 0]),
         (10, [2, 0, 0]),
         (10, [2**64 - 1, 0, 0]),
+        (11, [1]),
+        (11, [-1, 1, *[0] * 10]),
+        (11, [2, *[0] * 11]),
+        (11, [1, *[0] * 11, *[0] * 12]),
+        (11, [*[0] * 12] * 66),
+        (11, [2**64 - 1, *[0] * 11]),
     ],
 )
 def test_bytes_that_contradict_themselves_are_an_artifact_error(position: int, value: object) -> None:

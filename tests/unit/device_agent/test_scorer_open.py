@@ -92,7 +92,8 @@ def test_the_first_variant_whose_runtime_may_be_used_is_chosen_and_said(tmp_path
     _with_two_variants(tmp_path)
     with Scorer.open(tmp_path, runtimes=["onnxruntime"]) as scorer:
         assert scorer.variant.name == "onnx-fp32"
-        assert scorer.chosen_because == "onnx-fp32 is the first of 2 variants whose runtime is here (onnxruntime)"
+        skipped = "skipped: tflite-int8 (it needs the runtime litert)"
+        assert scorer.chosen_because == f"onnx-fp32 is the first of 2 variants that this device can run (onnxruntime); {skipped}"
     with Scorer.open(tmp_path, "onnx-fp32") as scorer:
         assert scorer.chosen_because == "onnx-fp32 was asked for by name"
 

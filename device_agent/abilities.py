@@ -1,0 +1,79 @@
+"""What this device can run: runtimes, what they know, and what the processor has.
+
+Everything that the system does not tell is unknown, and unknown is never a reason to refuse a variant.
+"""
+
+import functools
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from device_agent.runtime import available_runtimes
+
+_CPU_INFO: Final = Path("/proc/cpuinfo")
+_X86: Final = frozenset({"x86_64", "amd64", "i686", "i386"})
+# Without one of these an x86 processor adds products of 8-bit integers in 16 bits, and cuts what does not fit.
+_WHOLE_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8"})
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a device can run.
+
+    Attributes:
+        runtimes: Names of the runtimes that are installed and allowed.
+        whole_integer_products: Whether the processor adds products of 8-bit integers without cutting them; None = unknown.
+        onnx_operators: Names of operators that the installed onnxruntime knows; None = unknown.
+        onnx_opset: Newest opset of the standard domain that it knows; None = unknown.
+    """
+
+    runtimes: tuple[str, ...]
+    whole_integer_products: bool | None = None
+    onnx_operators: frozenset[str] | None = None
+    onnx_opset: int | None = None
+
+    @classmethod
+    def installed(cls, runtimes: Sequence[str] | None = None) -> "Abilities":
+        """The runtimes of this device, without asking what they and the processor know; the argument as for `here`."""
+        return cls(tuple(name for name in available_runtimes() if runtimes is None or name in runtimes))
+
+    @classmethod
+    def here(cls, runtimes: Sequence[str] | None = None) -> "Abilities":
+        """This device; asking onnxruntime costs about 30 ms, once in a process.
+
+        Args:
+            runtimes: Restrict to these, or None for all that are installed.
+        """
+        usable = cls.installed(runtimes).runtimes
+        operators, opset = _onnx_knows() if "onnxruntime" in usable else (None, None)
+        return cls(usable, _whole_products(_cpu_flags(), platform.machine()), operators, opset)
+
+
+@functools.cache
+def _onnx_knows() -> tuple[frozenset[str] | None, int | None]:
+    """Names of all operators and the newest opset; not every build of onnxruntime tells."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    try:
+        schemas = state.get_all_operator_schema()
+        return frozenset(schema.name for schema in schemas), max(schema.since_version for schema in schemas if schema.domain == "")
+    except (AttributeError, ValueError):
+        return None, None
+
+
+@functools.cache
+def _cpu_flags() -> frozenset[str]:
+    """Flags of the first processor; empty where the system lists none."""
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
+
+
+def _whole_products(flags: frozenset[str], machine: str) -> bool | None:
+    if machine.lower() not in _X86:
+        return True  # ARM adds in 32 bits
+    return bool(flags & _WHOLE_PRODUCTS) if flags else None
