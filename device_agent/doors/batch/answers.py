@@ -8,11 +8,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.batching import RUNTIME_FAILED
 from device_agent.checks import RowChecks
 from device_agent.doors.batch.rows import BadRow, Chunk, Tally
 from device_agent.doors.batch.windows import Windows
 from device_agent.score import BatchScores
-from device_agent.scorer import RUNTIME_FAILED, Scorer
+from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, RowRejected
 
 OK: Final = "ok"
