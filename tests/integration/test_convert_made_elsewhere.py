@@ -142,7 +142,7 @@ def keywords() -> Rows:
 def pictures() -> Rows:
     """Smooth pictures of whole numbers 0..255; the source has none but zeros."""
     low = np.random.default_rng(1).uniform(0, 255, (COUNT, 4, 4, 3))
-    return np.kron(low, np.ones((1, 8, 8, 1))).round().astype(np.float32).reshape(COUNT, -1)
+    return np.asarray(np.kron(low, np.ones((1, 8, 8, 1))).round().astype(np.float32).reshape(COUNT, -1), np.float32)
 
 
 def sounds() -> tuple[Rows, NDArray[np.int64]]:
@@ -216,17 +216,17 @@ def test_the_published_integer_detector_fails_the_gates_against_the_float_one(tm
     other = imported(tmp_path / "integer", TINY / "ad01_int8.tflite", x, label, "anomaly")
     job = {"package": str(other.folder), "target": "tflite-int8", "result": str(tmp_path / "int8.tflite")}
     run_isolated("converter.to_tflite.make:make", job, timeout_s=200)
-    originals = [answers_of_graph(package, package.rows(kind).x) for kind in ("parity", "golden")]
+    parity, golden = (answers_of_graph(package, package.rows(kind).x) for kind in ("parity", "golden"))
     proof = Proof(package, Limits(), tmp_path)
 
     graph = Graph((tmp_path / "int8.tflite").read_bytes(), Made(), {})
-    report = proof.judge(RECIPES["tflite-int8"], graph, Built({}, {}, *originals))
+    report = proof.judge(RECIPES["tflite-int8"], graph, Built({}, {}, parity, golden))
 
     verdicts = {gate.gate: gate.verdict for gate in report.gates}
     assert not report.kept
     assert (verdicts["C1"], verdicts["C2"], verdicts["C3"]) == ("fail", "fail", "fail")
     both = [answers_of_graph(one, x[strange == 0]).margin[:, 0] for one in (package, other)]
-    assert np.corrcoef(*both)[0, 1] == pytest.approx(0.955, abs=1e-3)
+    assert np.corrcoef(both[0], both[1])[0, 1] == pytest.approx(0.955, abs=1e-3)
 
 
 def published(kind: str) -> NDArray[np.float64]:
