@@ -136,7 +136,8 @@ def keywords() -> Rows:
     """The one sample, as the real numbers that it stands for, and rows around it."""
     sample = (np.load(TINY / "kws_samples.npy").astype(np.float32).reshape(1, -1) - 83) * np.float32(0.58470291)
     noise = np.random.default_rng(0).normal(0, 8, (COUNT, sample.shape[1])) * (np.arange(COUNT) > 0)[:, None]
-    return (sample + noise).astype(np.float32)
+    found: Rows = (sample + noise).astype(np.float32)
+    return found
 
 
 def pictures() -> Rows:
