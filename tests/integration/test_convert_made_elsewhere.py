@@ -136,14 +136,14 @@ def keywords() -> Rows:
     """The one sample, as the real numbers that it stands for, and rows around it."""
     sample = (np.load(TINY / "kws_samples.npy").astype(np.float32).reshape(1, -1) - 83) * np.float32(0.58470291)
     noise = np.random.default_rng(0).normal(0, 8, (COUNT, sample.shape[1])) * (np.arange(COUNT) > 0)[:, None]
-    rows: Rows = (sample + noise).astype(np.float32)
-    return rows
+    found: Rows = (sample + noise).astype(np.float32)
+    return found
 
 
 def pictures() -> Rows:
     """Smooth pictures of whole numbers 0..255; the source has none but zeros."""
     low = np.random.default_rng(1).uniform(0, 255, (COUNT, 4, 4, 3))
-    return np.kron(low, np.ones((1, 8, 8, 1))).round().astype(np.float32).reshape(COUNT, -1)
+    return np.asarray(np.kron(low, np.ones((1, 8, 8, 1))).round().astype(np.float32).reshape(COUNT, -1), np.float32)
 
 
 def sounds() -> tuple[Rows, NDArray[np.int64]]:
@@ -226,8 +226,8 @@ def test_the_published_integer_detector_fails_the_gates_against_the_float_one(tm
     verdicts = {gate.gate: gate.verdict for gate in report.gates}
     assert not report.kept
     assert (verdicts["C1"], verdicts["C2"], verdicts["C3"]) == ("fail", "fail", "fail")
-    ours, theirs = (answers_of_graph(one, x[strange == 0]).margin[:, 0] for one in (package, other))
-    assert np.corrcoef(ours, theirs)[0, 1] == pytest.approx(0.955, abs=1e-3)
+    both = [answers_of_graph(one, x[strange == 0]).margin[:, 0] for one in (package, other)]
+    assert np.corrcoef(both[0], both[1])[0, 1] == pytest.approx(0.955, abs=1e-3)
 
 
 def published(kind: str) -> NDArray[np.float64]:
