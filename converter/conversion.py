@@ -1,5 +1,6 @@
 """From a model package to a proven bundle: convert, run every variant on the device's scorer, judge, write what passed."""
 
+import math
 import os
 import platform
 import tempfile
@@ -276,6 +277,11 @@ def host() -> dict[str, Any]:
 
 
 def _measured(reports: list[VariantReport]) -> dict[str, Any]:
-    costs = {report.name: report.cost.__dict__ for report in reports if report.cost is not None and report.kept}
+    costs = {report.name: _finite(report.cost.__dict__) for report in reports if report.cost is not None and report.kept}
     now = datetime.now(UTC).replace(microsecond=0).isoformat()
     return {"format_version": 1, "host": host(), "measured_at": now, "variants": costs}
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """The figures with None for an infinite one (an explanation that could not be run), which JSON does not know."""
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}

@@ -17,6 +17,10 @@ from edgefleet.quiet import quiet_load
 _FLOAT = "tensor(float)"
 # The operator of dynamic int8 takes the activation's scale over the whole batch: the same row alone and among others answers differently.
 _BATCH_DEPENDENT = b"DynamicQuantizeLinear"
+# In a quantized graph the fusion of MatMul and Add hides the product from the integer kernels: it then runs in float, and its weights are
+# turned into floats again for every row (digits, two convolutions: 21 us a row with it, 15 us without, fp32 12 us).
+_QUANTIZED = b"QuantizeLinear"
+_HIDES_PRODUCTS = "MatMulAddFusion"
 
 
 class OnnxSession:
@@ -30,7 +34,12 @@ class OnnxSession:
         options.log_severity_level = 4
         try:
             with quiet_load():
-                self.raw: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+                self.raw: Any = onnxruntime.InferenceSession(
+                    graph,
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=[_HIDES_PRODUCTS] if _QUANTIZED in graph else None,
+                )
         except Exception as err:  # foreign kinds: RuntimeError, ValueError, UnicodeDecodeError, its own
             raise load_error("onnxruntime", graph, err) from err
         inputs, outputs = self.raw.get_inputs(), {o.name: o for o in self.raw.get_outputs()}
