@@ -5,6 +5,7 @@ Trains each project of `benchmarks/projects` and converts its winner (or the nam
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(name, options.data, options.candidate, Path(folder))
         lines += grouped(found)
+        print(f"{name}: {', '.join(f'{line[2]} {line[3]}' for line in found)}", file=sys.stderr)
         figures += _figures(name, found)
     if options.json:
         show(figures, as_json=True)

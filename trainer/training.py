@@ -18,7 +18,7 @@ from edgefleet.caching.cache import StepCache
 from edgefleet.errors import ConfigError, InputError, VerdictError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage
-from trainer.candidates import check_candidates
+from trainer.candidates import CANDIDATES, check_candidates
 from trainer.dataset import SPLITS
 from trainer.gates import Gate, check_overrides, overrule
 from trainer.metrics import METRICS
@@ -218,8 +218,10 @@ def _again(project: Project, run: Run, runs_dir: Path | None) -> str:
 
 
 def baseline_names(project: Project, names: Sequence[str]) -> list[str]:
-    """The baselines of a task that are not candidates themselves."""
+    """The baselines of a task that are not candidates themselves, and that take the rows: whole windows are nothing for linear models."""
     wanted = BASELINES[project.task]
     if not wanted:
         raise InputError(f"task {project.task!r} has no baseline")
-    return [name for name in wanted if name not in names]
+    window = project.cleaning.window
+    whole = window is not None and not window.features and not window.lags
+    return [name for name in wanted if name not in names and (CANDIDATES[name].takes_windows or not whole)]

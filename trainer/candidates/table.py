@@ -53,9 +53,13 @@ class Candidate:
 CANDIDATES: Final[dict[str, Candidate]] = {
     candidate.name: candidate
     for candidate in (
-        Candidate("majority", "sklearn", "constant", ("classification",), "the classes' shares", True, True, baseline=True),
-        Candidate("mean", "sklearn", "constant", ("regression",), "the mean", True, True, baseline=True),
-        Candidate("mahalanobis", "sklearn", "mahalanobis", ("anomaly",), "distance from the normal rows' mean", baseline=True),
+        Candidate(
+            "majority", "sklearn", "constant", ("classification",), "the classes' shares", True, True, takes_windows=True, baseline=True
+        ),
+        Candidate("mean", "sklearn", "constant", ("regression",), "the mean", True, True, takes_windows=True, baseline=True),
+        Candidate(
+            "mahalanobis", "sklearn", "mahalanobis", ("anomaly",), "distance from the normal rows' mean", takes_windows=True, baseline=True
+        ),
         Candidate("logistic", "sklearn", "linear", ("classification",), "logistic regression; exact explanation"),
         Candidate("ridge", "sklearn", "linear", ("regression",), "linear regression; exact explanation"),
         Candidate("tree", "sklearn", "tree", _TABULAR, "one decision tree", True, True),

@@ -174,6 +174,17 @@ def test_flat_windows_are_taken_in_the_problem_s_shape(name: str) -> None:
     assert np.array_equal(whole.predict(z_validation), flat.predict(z_validation.reshape(200, -1)))
 
 
+@pytest.mark.parametrize(("name", "task"), [("majority", "classification"), ("mean", "regression"), ("mahalanobis", "anomaly")])
+def test_a_baseline_takes_whole_windows_so_that_networks_have_something_to_beat(name: str, task: Task) -> None:
+    z, label, z_validation, _ = windows(task)
+    classes = 2 if task == "classification" else 0
+
+    whole = fit(name, z, label, problem(task, classes))
+    flat = fit(name, z.reshape(400, -1), label, problem(task, classes, (24,)))
+
+    assert np.array_equal(whole.predict(z_validation), flat.predict(z_validation.reshape(200, -1)))
+
+
 def test_training_stops_where_the_validation_loss_stops_falling_and_keeps_the_best_weights() -> None:
     z, label, z_validation, _ = windows("classification")
     noise = np.random.default_rng(0).integers(0, 2, 200)
