@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from edgefleet.errors import ArtifactError
+from edgefleet.shadow_counts import ShadowCounts
 
 MESSAGE_VERSION: Final = 1
 MAX_MESSAGE_BYTES: Final = 262_144
@@ -110,7 +111,8 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
 
     `statistics` is `InputStatistics.to_bytes`; classes and scores count answered rows only; `latency_us` are counts per power-of-two
     bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition. `outliers` counts rows that the
-    model was given and the outlier detector flagged, None where no detector runs.
+    model was given and the outlier detector flagged, None where no detector runs. `shadow` is how a model on trial compared meanwhile.
+    `share_1024` is set while two models share the rows: this model's share in steps of 1/1024; the other's window tells the rest.
     """
 
     bundle_digest: str
@@ -122,6 +124,8 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     rejected: dict[str, int] = {}
     score_sum: float = 0.0
     outliers: int | None = None
+    shadow: ShadowCounts | None = None
+    share_1024: int | None = None
 
 
 class ExplanationBody(_Message, array_like=True, frozen=True, kw_only=True):
