@@ -58,8 +58,8 @@ def row_key(row: Any, names: Sequence[str]) -> bytes:
             numbers = np.asarray(values, np.float32) + np.float32(0)  # -0 becomes 0
     except (TypeError, ValueError, OverflowError):
         return _texts(values).encode(errors="surrogatepass")
-    numbers[np.isnan(numbers)] = np.float32(np.nan)  # one of the many NaNs; None is one of them too
-    return numbers.tobytes()
+    # There are many NaNs, and None is one of them too.
+    return np.where(np.isnan(numbers), np.float32(np.nan), numbers).tobytes()
 
 
 def _texts(values: Any) -> str:

@@ -28,7 +28,7 @@ Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
 
 
 class ModelSwapped(EdgefleetError):
-    """Rows were put in the order of a model that does not answer any more: put them in order again."""
+    """Rows are in the order of a model that does not answer any more: put them in order again."""
 
 
 class Answering:
@@ -113,8 +113,7 @@ class Answering:
         Raises:
             InputError: An array of another shape or not of numbers; all its rows are counted as rejected.
             ModelSwapped: Another model than `made_for` answers now; nothing was counted.
-            ConfigError: No model has been installed yet.
-            ArtifactError: The running model failed on these rows.
+            ConfigError, ArtifactError: As in `score`.
         """
         with self._lock:
             split = self.split
@@ -180,7 +179,7 @@ class Answering:
             if candidate is None:
                 return
             if not stopped:
-                LOG.error("model %s does not come back from a row; it is left alone", candidate.digest[:12])  # closing it would wait for it
+                LOG.error("model %s does not come back from a row; it is left alone", candidate.digest[:12])  # closing it would wait
             elif self.running is None:
                 self._retire(candidate)
             else:
@@ -202,10 +201,8 @@ class Answering:
             ConfigError: No running model, a split under way, models of different forms, or a value out of range.
         """
         with self._changing, self._lock:
-            if self.running is None:
-                raise ConfigError("no model is installed yet, which a challenger could share rows with")
-            if self.split is not None:
-                raise ConfigError(f"split {self.split.salt!r} is under way; end it first")
+            if self.running is None or self.split is not None:
+                raise ConfigError("no model is installed yet" if self.split is None else f"split {self.split.salt!r} is under way; end it")
             split = Split(self.running, challenger, share_1024, salt)
             self._windows.close(self.running)  # the windows of a split hold nothing from before
             self.split = split
@@ -244,10 +241,9 @@ class Answering:
         with self._changing:
             stopped = self._stop_shadow()
             with self._lock:
-                split = self.split
-                for scorer in (self.candidate if stopped else None, split and split.challenger, self.running):
-                    if scorer is not None:
-                        scorer.close()
+                challenger = self.split.challenger if self.split is not None else None
+                for scorer in filter(None, (self.candidate if stopped else None, challenger, self.running)):
+                    scorer.close()
 
     def _first(self, rows: int) -> Scorer:
         first = self.in_service

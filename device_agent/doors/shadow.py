@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -33,13 +33,9 @@ IDLE_S: Final = 0.02
 JOIN_S: Final = 5.0
 
 
-class _Waiting(NamedTuple):
-    """One row with its score, or `count` rows of a batch with theirs."""
-
-    rows: Any
-    size: int
-    answers: Score | BatchScores | list[Score | None] | None
-    batch: bool
+# Rows, how many, what the running model said to each (a list) or to all, and whether they came as a batch. A plain tuple: it is made for
+# every row of the running model.
+_Waiting = tuple[Any, int, "Score | BatchScores | list[Score | None] | None", bool]
 
 
 class Shadow:
@@ -57,34 +53,36 @@ class Shadow:
         ours, theirs = running.bundle, candidate.bundle
         self.comparison = Comparison((ours.manifest, ours.digest), (theirs.manifest, theirs.digest), trial.tolerance)
         self._window_rows = ours.manifest.window_rows
-        self._row_values = len(ours.manifest.inputs) * self._window_rows
-        self._limit = min(MAX_ROWS, max(BATCH_ROWS, MAX_VALUES // self._row_values))
+        values = len(ours.manifest.inputs) * self._window_rows
+        self._longest, self._limit = 2 * values, min(MAX_ROWS, max(BATCH_ROWS, MAX_VALUES // values))
         self._queue: deque[_Waiting] = deque()
         # Each is written by one side only, so that neither needs a lock.
-        self._taken_in = self._done = 0
+        self._taken_in = self._unasked = 0
+        self._done = self._told_unasked = 0
+        self._closed = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
     def offer(self, row: Any, answer: Score | None) -> None:
         """Note a row and what the running model said; from one thread at a time."""
-        if self._taken_in - self._done >= self._limit or self._stop.is_set():
-            self._shed(1)
+        if self._taken_in - self._done >= self._limit or self._closed:
+            self._unasked += 1
             return
         self._taken_in += 1
-        self._queue.append(_Waiting(self._kept(row), 1, answer, batch=False))
+        plain = type(row) is list and self._window_rows == 1 and len(row) <= self._longest
+        self._queue.append((row.copy() if plain else self._kept(row), 1, answer, False))
 
     def offer_batch(self, rows: Any, answers: BatchScores | None) -> None:
         """Note a batch; of one that is larger than the room its first rows."""
-        room = 0 if self._stop.is_set() else self._limit - (self._taken_in - self._done)
+        room = 0 if self._closed else self._limit - (self._taken_in - self._done)
         count = min(len(rows), max(room, 0))
-        if count < len(rows):
-            self._shed(len(rows) - count)
+        self._unasked += len(rows) - count
         if count:
             first = rows[:count]
             kept = first.copy() if isinstance(first, np.ndarray) else [self._kept(row) for row in first]
             self._taken_in += count
-            self._queue.append(_Waiting(kept, count, answers, batch=True))
+            self._queue.append((kept, count, answers, True))
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until everything offered was compared; False when the time was too short."""
@@ -98,18 +96,20 @@ class Shadow:
 
     def stop(self) -> bool:
         """Stop comparing; what waits is shed. False when the candidate does not come back from a row."""
+        self._closed = True
         self._stop.set()
         self._thread.join(JOIN_S)
         if self._thread.is_alive():
             return False
-        while self._queue:
-            self._shed(self._queue.popleft().size)
+        self._shed(sum(size for _, size, _, _ in self._queue))
+        self._queue.clear()
+        self._tell_unasked()
         return True
 
     def _kept(self, row: Any) -> Any:
         # The caller may use its row again; and one that is far too long would be refused for that by both models.
         try:
-            if len(row) > 2 * self._row_values:
+            if len(row) > self._longest:
                 return ()
             if isinstance(row, np.ndarray):
                 return row.copy()
@@ -122,12 +122,19 @@ class Shadow:
             return ()
 
     def _shed(self, rows: int) -> None:
-        self.comparison.shed(rows)
-        self._trial.count_shed(rows)
+        if rows:
+            self.comparison.shed(rows)
+            self._trial.count_shed(rows)
+
+    def _tell_unasked(self) -> None:
+        unasked = self._unasked
+        self._shed(unasked - self._told_unasked)
+        self._told_unasked = unasked
 
     def _work(self) -> None:
         while not self._stop.is_set():
             waiting = self._next()
+            self._tell_unasked()
             if waiting is None:
                 self._stop.wait(IDLE_S)
             else:
@@ -138,32 +145,32 @@ class Shadow:
         queue = self._queue
         if not queue:
             return None
-        if queue[0].batch:
+        if queue[0][3]:
             return queue.popleft()
         singles: list[_Waiting] = []
-        while queue and len(singles) < BATCH_ROWS and not queue[0].batch:
+        while queue and len(singles) < BATCH_ROWS and not queue[0][3]:
             singles.append(queue.popleft())
-        answers: list[Any] = [one.answers for one in singles]
-        return _Waiting([one.rows for one in singles], len(singles), answers, batch=True)
+        answers: list[Any] = [answer for _, _, answer, _ in singles]
+        return [row for row, _, _, _ in singles], len(singles), answers, True
 
     def _compare(self, waiting: _Waiting) -> None:
+        rows, size, answers, _ = waiting
         counted = 0
         try:
-            said = _said(waiting)
-            while counted < waiting.size and not self._stop.is_set():
+            said = _said(answers, size)
+            while counted < size and not self._stop.is_set():
                 start_s = time.thread_time()
-                chunk = slice(counted, min(counted + BATCH_ROWS, waiting.size))
-                for ours, theirs in zip(said[chunk], self._answers(waiting.rows[chunk]), strict=True):
+                chunk = slice(counted, min(counted + BATCH_ROWS, size))
+                for ours, theirs in zip(said[chunk], self._answers(rows[chunk]), strict=True):
                     self.comparison.add(ours, theirs)
                     self._trial.count(None if ours is None else ours.said, None if theirs is None else theirs.said)
                     counted += 1
                 self._stop.wait((time.thread_time() - start_s) * self._rest_per_work)
         except Exception as err:  # a thread that died would look like a candidate that has nothing to say
-            LOG.exception("%d rows could not be compared", waiting.size - counted)
+            LOG.exception("%d rows could not be compared", size - counted)
             self._trial.last_error = f"{type(err).__name__}: {str(err)[:200]}"
-        if counted < waiting.size:
-            self._shed(waiting.size - counted)
-        self._done += waiting.size
+        self._shed(size - counted)
+        self._done += size
 
     def _answers(self, rows: Any) -> list[Heard | None]:
         try:
@@ -208,10 +215,9 @@ class Alone:
         return True
 
 
-def _said(waiting: _Waiting) -> list[Heard | None]:
-    answers = waiting.answers
+def _said(answers: Score | BatchScores | list[Score | None] | None, size: int) -> list[Heard | None]:
     if isinstance(answers, list):
         return [heard(one) for one in answers]
     if isinstance(answers, Score):
         return [heard(answers)]
-    return heard_in_batch(answers, waiting.size)[: waiting.size]
+    return heard_in_batch(answers, size)[:size]
