@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgefleet.cli.agent_mqtt import mqtt_options, mqtt_settings
 from edgefleet.cli.agent_score import score_rows
 from edgefleet.cli.main import print_json
 
@@ -37,6 +38,7 @@ def agent() -> None:
     "--explain-every", type=click.IntRange(0), default=0, show_default=True, help="Report an explanation of every N-th row; 0 is never."
 )
 @click.option("--mirror", help="Fetch models from this base URL instead of the server; content is checked by hash.")
+@mqtt_options
 def run_agent(
     folder: Path,
     runtimes: tuple[str, ...],
@@ -46,6 +48,7 @@ def run_agent(
     heartbeat_seconds: float,
     explain_every: int,
     mirror: str | None,
+    **doors: Any,
 ) -> None:
     """Run until SIGTERM or Ctrl-C; logs go to stderr. Exit code 0 after a clean stop."""
     from device_agent.agent import Agent
@@ -61,6 +64,7 @@ def run_agent(
         heartbeat_s=heartbeat_seconds,
         explain_every=explain_every,
         mirror=mirror.rstrip("/") if mirror else None,
+        mqtt=mqtt_settings(doors),
     )
     running = Agent(config)
     for number in (signal.SIGTERM, signal.SIGINT):
