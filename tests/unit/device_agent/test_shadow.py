@@ -100,7 +100,7 @@ class Stuck:
 
     def __init__(self, scorer: Scorer) -> None:
         self.entered, self.go, self._batch = threading.Event(), threading.Event(), scorer.score_batch
-        scorer.score_batch = self  # type: ignore[method-assign]
+        scorer.score_batch = self  # type: ignore[method-assign, assignment]
 
     def __call__(self, given: Any) -> Any:
         self.entered.set()
