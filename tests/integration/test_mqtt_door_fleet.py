@@ -18,12 +18,12 @@ from tests.unit.device_agent.test_update_updater import ALONE
 
 pytestmark = pytest.mark.broker
 ROW = [0.5, 1.0, -1.0, 0.0, 2.0]
-SERVER = {"username": "fleet-server", "password": "s3"}
-OUT = score_topic(DEVICE, "out")
+PASSWORD = "s3"
+IN, OUT = score_topic(DEVICE, "in"), score_topic(DEVICE, "out")
 
 
 def broker_with_accounts(folder: Path) -> Broker:
-    broker = open_broker("mosquitto", folder, SERVER["password"])
+    broker = open_broker("mosquitto", folder, PASSWORD)
     assert broker.passwords is not None
     assert broker.pid_file is not None
     with broker.passwords.open("a") as stream:
@@ -45,20 +45,20 @@ def test_an_agent_answers_on_its_own_topics_and_other_devices_neither_ask_nor_li
         with (tmp_path / "log").open("w") as log:
             agent = subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])})
         try:
-            own = {"username": DEVICE, "password": f"of-{DEVICE}"}
-            other = {"username": "press-8", "password": "of-press-8"}
-            with Caller(port, topics=(OUT,), **own) as mine, Caller(port, topics=(OUT, "ef/v1/d/+/score/+"), **other) as foreign:
-                with Caller(port, topics=(OUT,), **SERVER) as server:
-                    server.send(enrolled.desired(bundle.digest, ALONE), topic=f"ef/v1/d/{DEVICE}/desired", retain=True)
-                    eventually(
-                        "the model", lambda: mine.ask({"row": ROW, "id": 1}, topic=score_topic(DEVICE, "in"))["status"] == "ok", 60.0
-                    )
-                    asked = len(mine.got)
-                    foreign.send({"row": ROW, "id": "foreign"}, topic=score_topic(DEVICE, "in"))
-                    answer = mine.ask({"row": ROW, "id": 2}, topic=score_topic(DEVICE, "in"))
-                    assert answer["id"] == 2
-                    assert len(mine.got) == len(server.got) == asked + 1
-                    assert foreign.got == []
+            with (
+                Caller(port, topics=(OUT,), account=(DEVICE, f"of-{DEVICE}")) as mine,
+                Caller(port, topics=(OUT, "ef/v1/d/+/score/+"), account=("press-8", "of-press-8")) as foreign,
+                Caller(port, topics=(OUT,), account=("fleet-server", PASSWORD)) as server,
+            ):
+                server.send(enrolled.desired(bundle.digest, ALONE), topic=f"ef/v1/d/{DEVICE}/desired", retain=True)
+                eventually("the first answer", lambda: mine.ask({"row": ROW, "id": 1}, topic=IN)["status"] == "ok", 60.0)
+                asked = len(mine.got)
+                foreign.send({"row": ROW, "id": "foreign"}, topic=IN)
+                answer = mine.ask({"row": ROW, "id": 2}, topic=IN)
+                assert answer["id"] == 2
+                eventually("the same answers for the server", lambda: len(server.got) == asked + 1)
+                assert len(mine.got) == asked + 1
+                assert foreign.got == []
             health = eventually("health", lambda: json.loads((enrolled.folder / "health.json").read_text()))
             assert health["connected"]
             assert health["stopped_threads"] == []
@@ -66,5 +66,5 @@ def test_an_agent_answers_on_its_own_topics_and_other_devices_neither_ask_nor_li
             agent.send_signal(signal.SIGTERM)
             assert agent.wait(30) == 0
         text = (tmp_path / "log").read_text()
-        assert text.count(f"listening on {score_topic(DEVICE, 'in')}") == 1
+        assert text.count(f"listening on {IN}") == 1
         assert "connection to the broker lost" not in text

@@ -37,7 +37,7 @@ def settings(port: int, **changes: Any) -> MqttSettings:
 class Caller:
     """Publishes rows, keeps answers: (topic, bytes, correlation, content type)."""
 
-    def __init__(self, port: int, version: int = 5, topics: tuple[str, ...] = (OUT, MINE), **account: str) -> None:
+    def __init__(self, port: int, version: int = 5, topics: tuple[str, ...] = (OUT, MINE), account: tuple[str, str] | None = None) -> None:
         self.version = version
         protocol = MQTTProtocolVersion.MQTTv5 if version == 5 else MQTTProtocolVersion.MQTTv311
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=protocol)
@@ -46,7 +46,7 @@ class Caller:
         self.granted = threading.Event()
         self._topics = topics
         if account:
-            self.client.username_pw_set(account["username"], account["password"])
+            self.client.username_pw_set(*account)
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self.granted.set()

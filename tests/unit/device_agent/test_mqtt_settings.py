@@ -18,7 +18,7 @@ from device_agent.config import Identity, load_identity
 from device_agent.doors.answering import Answering
 from device_agent.doors.mqtt.door import MqttDoor
 from device_agent.doors.mqtt.settings import MqttOptions, reply_problem, resolve
-from edgefleet.cli.main import cli
+from edgefleet.cli.agent import agent
 from edgefleet.errors import ConfigError
 from tests.unit.device_agent.agent_world import DEVICE, enroll, eventually, mosquitto
 from tests.unit.device_agent.mqtt_world import settings
@@ -87,7 +87,7 @@ def test_answers_may_go_below_the_devices_own_node_and_to_topics_outside_the_fle
 
 
 def test_the_command_refuses_options_of_a_door_that_is_not_asked_for(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["agent", "run", "--dir", str(tmp_path), "--mqtt-in", "a", "--mqtt-ca", "b"])
+    done = CliRunner().invoke(agent, ["run", "--dir", str(tmp_path), "--mqtt-in", "a", "--mqtt-ca", "b"])
     assert done.exit_code == 2
     assert "--mqtt-in, --mqtt-ca without --mqtt-door URL" in done.output
 
@@ -128,10 +128,13 @@ def test_over_tls_the_broker_is_trusted_by_the_authority_named_and_by_no_other(t
     for name in ("a", "b"):
         authority(tmp_path / name)
     lines = [f"cafile {tmp_path / 'a' / 'ca.pem'}", f"certfile {tmp_path / 'a' / 'cert.pem'}", f"keyfile {tmp_path / 'a' / 'key.pem'}"]
-    with mosquitto(tmp_path / "m", more=lines) as (_, port, _):
-        with door(port, tls=True, ca=tmp_path / "b" / "ca.pem") as stranger, door(port, tls=True, ca=tmp_path / "a" / "ca.pem") as known:
-            eventually("the connection", lambda: known.connected)
-            assert not stranger.connected
+    with (
+        mosquitto(tmp_path / "m", more=lines) as (_, port, _),
+        door(port, tls=True, ca=tmp_path / "b" / "ca.pem") as stranger,
+        door(port, tls=True, ca=tmp_path / "a" / "ca.pem", device_id="other-1") as known,
+    ):
+        eventually("the connection", lambda: known.connected)
+        assert not stranger.connected
     (tmp_path / "no.pem").write_text("no certificate")
     with pytest.raises(ConfigError, match="not a PEM file of certificates"):
         MqttDoor(settings(1, tls=True, ca=tmp_path / "no.pem"), Answering())
