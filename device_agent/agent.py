@@ -16,7 +16,6 @@ from typing import Any, Final
 from device_agent.config import AgentConfig, load_identity
 from device_agent.connection import Link
 from device_agent.doors.answering import Answering, Row
-from device_agent.doors.mqtt.counts import Counts
 from device_agent.doors.mqtt.door import MqttDoor
 from device_agent.doors.mqtt.settings import resolve
 from device_agent.doors.split import Key
@@ -70,6 +69,7 @@ class Agent:
         )
         self._updater = Updater(self._identity, config, self._disk, self._models, outside)
         self._reports.watch(self._updater, self._stopped_threads)
+        self._reports.doors = self._door_counts
         self._sensor: SensorFile | None = None
         self._mqtt = None if config.mqtt is None else MqttDoor(resolve(config.mqtt, self._identity), self)
         self._threads: list[threading.Thread] = []
@@ -153,11 +153,6 @@ class Agent:
         return self._models.in_service
 
     @property
-    def mqtt_counts(self) -> Counts | None:
-        """What the MQTT door counted, None without one."""
-        return None if self._mqtt is None else self._mqtt.counts
-
-    @property
     def running_digest(self) -> str:
         """Bundle digest of the committed model, "" before the first."""
         return self._models.running_digest()
@@ -216,6 +211,9 @@ class Agent:
             memory_bytes=self._config.selftest_memory_bytes,
             stopped=self._stop.is_set,
         )
+
+    def _door_counts(self) -> dict[str, dict[str, int]]:
+        return {} if self._mqtt is None else {"mqtt": self._mqtt.counts.as_numbers()}
 
     def _stopped_threads(self) -> list[str]:
         stopped = [thread.name for thread in self._threads if not thread.is_alive()]

@@ -20,7 +20,7 @@ MAX_HEALTH_BYTES: Final = 65_536
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """State of a running agent; `at` is microseconds UTC."""
+    """State of a running agent; `at` is microseconds UTC. `doors` are the counts of each door that is open, by name."""
 
     format_version: int = HEALTH_VERSION
     at: int
@@ -46,6 +46,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     storage_problem: str
     rss_bytes: int
     cpu_s: float
+    doors: dict[str, dict[str, int]] = {}
 
 
 def write_health(folder: Path, health: Health, disk: Disk) -> None:

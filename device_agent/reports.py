@@ -52,6 +52,7 @@ class Reports:
 
     Attributes:
         bad_lines: Lines of the sensor's file that were no row.
+        doors: Asks for the counts of each door that is open.
     """
 
     def __init__(self, identity: Identity, config: AgentConfig, boot: int, disk: Disk, models: Answering, spool: Spool, link: Link) -> None:
@@ -60,6 +61,7 @@ class Reports:
         self._updater: Updater | None = None
         self._stopped_threads: Callable[[], list[str]] = list
         self.bad_lines = 0
+        self.doors: Callable[[], dict[str, dict[str, int]]] = dict
         self._changed = True
         self._generation = 0
         self._told: dict[str, list[tuple[float, str]]] = {}
@@ -211,6 +213,7 @@ class Reports:
             storage_problem=updater.storage_problem,
             rss_bytes=cost.rss_bytes,
             cpu_s=cost.cpu_s,
+            doors=self.doors(),
         )
 
     def _publish(self, now: float) -> None:

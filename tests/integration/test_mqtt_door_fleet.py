@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,7 @@ def test_an_agent_answers_on_its_own_topics_and_other_devices_neither_ask_nor_li
                 Caller(port, topics=(OUT,), account=("fleet-server", PASSWORD)) as server,
             ):
                 server.send(enrolled.desired(bundle.digest, ALONE), topic=f"ef/v1/d/{DEVICE}/desired", retain=True)
+                eventually("the door", lambda: f"listening on {IN}" in (tmp_path / "log").read_text(), 60.0)
                 eventually("the first answer", lambda: mine.ask({"row": ROW, "id": 1}, topic=IN)["status"] == "ok", 60.0)
                 asked = len(mine.got)
                 foreign.send({"row": ROW, "id": "foreign"}, topic=IN)
@@ -59,9 +61,15 @@ def test_an_agent_answers_on_its_own_topics_and_other_devices_neither_ask_nor_li
                 eventually("the same answers for the server", lambda: len(server.got) == asked + 1)
                 assert len(mine.got) == asked + 1
                 assert foreign.got == []
-            health = eventually("health", lambda: json.loads((enrolled.folder / "health.json").read_text()))
-            assert health["connected"]
-            assert health["stopped_threads"] == []
+
+            def health() -> dict[str, Any]:
+                found = json.loads((enrolled.folder / "health.json").read_text())
+                assert isinstance(found, dict)
+                return found
+
+            eventually("the door's counts in health.json", lambda: health()["doors"].get("mqtt", {}).get("scored") == 2)
+            assert health()["connected"]
+            assert health()["stopped_threads"] == []
         finally:
             agent.send_signal(signal.SIGTERM)
             assert agent.wait(30) == 0

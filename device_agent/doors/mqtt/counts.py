@@ -25,6 +25,17 @@ class Counts:
     shed: int = 0
     unsent: int = 0
 
+    def as_numbers(self) -> dict[str, int]:
+        """The sums alone."""
+        return {
+            "messages": self.messages,
+            "offered": self.offered,
+            "scored": self.scored,
+            "rejected": sum(self.rejected.values()),
+            "shed": self.shed,
+            "unsent": self.unsent,
+        }
+
 
 class Counting:
     """The running sums; safe for threads."""

@@ -21,6 +21,7 @@ from edgefleet.messages import (
     decode,
     encode,
 )
+from edgefleet.shadow_counts import ShadowCounts
 
 DIGEST = "ab" * 32
 EXAMPLES: list[Any] = [
@@ -37,6 +38,16 @@ EXAMPLES: list[Any] = [
     Heartbeat(boot=7, at=5, running={"digits": DIGEST}, rows=10),
     AttestationBody(device="d-1", epoch=1, counter=2, bundle_digest=DIGEST, model_digest=DIGEST, nonce="n", signature=b"s"),
     WindowBody(bundle_digest=DIGEST, statistics=b"", answered=3, classes=[1, 2], scores=[0] * 10, latency_us=[0, 3]),
+    WindowBody(
+        bundle_digest=DIGEST,
+        statistics=b"",
+        answered=1,
+        classes=[1],
+        scores=[],
+        latency_us=[],
+        shadow=ShadowCounts(running=DIGEST, shadow="cd" * 32, offered=2, compared=1, agreed=1, shed=1, confusion=[(0, 0, 1)]),
+        share_1024=768,
+    ),
     ExplanationBody(
         bundle_digest=DIGEST, label="3", score=0.5, margin=1.0, base=0.25, contributions=[0.5, 0.25], method="treeshap", error=[0.0, 0.0]
     ),

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from edgefleet.messages import MAX_MESSAGE_BYTES, Reported, Telemetry, encode
+from edgefleet.shadow_counts import ShadowCounts
 from edgefleet.signing import SigningKey
 from fleet_server import queries, usecases
 from fleet_server.ingest.inbox import Incoming
@@ -67,6 +68,17 @@ def test_a_record_that_comes_twice_counts_once(world: World, device: SimulatedDe
 
     assert rows_total(world) == 10
     assert count(world, TELEMETRY) == 1
+
+
+def test_what_a_device_says_of_a_second_model_changes_no_sum(world: World, device: SimulatedDevice, bundle: MadeBundle) -> None:
+    body = window_body(bundle, 5)
+    counts = ShadowCounts(running=bundle.digest, shadow="cd" * 32, offered=5, compared=4, agreed=3, shed=1, confusion=[(0, 1, 1)])
+    world.receive(device.telemetry("window", encode(body), seq=1))
+    plain = world.db.fetch_all(sa.select(STATISTICS))
+    world.receive(device.telemetry("window", encode(msgspec.structs.replace(body, shadow=counts, share_1024=512)), seq=2))
+
+    assert world.db.fetch_all(sa.select(TELEMETRY.c.kind)) == [{"kind": "window"}] * 2
+    assert len(world.db.fetch_all(sa.select(STATISTICS))) == len(plain) == 1
 
 
 def test_records_in_any_order_give_the_same_sums(world: World, device: SimulatedDevice, bundle: MadeBundle) -> None:
