@@ -116,20 +116,21 @@ class Agent:
         self._lock.release()
         LOG.info("agent of %s stopped", self._identity.device_id)
 
-    def score(self, row: Row, explain: bool = False, key: Key | None = None) -> Score:
+    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None, key: Key | None = None) -> Score:
         """Score one row with the running model; it counts for statistics, and for the trial of a candidate.
 
         Args:
             row: Numbers in the manifest's order, or a mapping by input name.
             explain: Also say which inputs moved the answer.
-            key: As in `Answering.score`.
+            made_for: As `Answering.score`.
+            key: The same.
 
         Raises:
             RowRejected: The row is refused, and counted.
             ConfigError: No model has been installed yet.
         """
         due = self._reports.explanation_is_due()
-        score = self._models.score(row, explain=explain or due, key=key)
+        score = self._models.score(row, explain=explain or due, made_for=made_for, key=key)
         if due:
             self._reports.explain(score, row)
         self._reports.close_full_window()

@@ -69,22 +69,23 @@ class Answering:
         """Bundle digest of the committed model, "" before the first."""
         return "" if (running := self.running) is None else running.bundle.digest
 
-    def score(self, row: Row, explain: bool = False, key: Key | None = None) -> Score:
+    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None, key: Key | None = None) -> Score:
         """Answer one row.
 
         Args:
             row: As `Scorer.score` takes it.
             explain: Ask for an explanation; a variant without explainer answers without one.
+            made_for: The model whose order of inputs the row is in, None where that is the caller's matter.
             key: While two models share the rows: what the choice shall stick to; None is the row's values.
 
         Raises:
             RowRejected: The row is refused, and counted.
+            ModelSwapped: Another model than `made_for` answers now; nothing was counted.
             ConfigError: No model has been installed yet.
             ArtifactError: The running model failed on this row.
         """
         with self._lock:
-            self.rows_in_window += 1
-            first, split = self._first(1), self.split
+            first, split = self._first(1, made_for), self.split
             if split is not None and split.chooses(key, row):
                 split.rows += 1
                 try:
@@ -107,20 +108,15 @@ class Answering:
 
         Args:
             rows: As `Scorer.score_batch` takes them.
-            made_for: The model whose order of inputs the rows are in, None where that is the caller's matter.
-            key: As in `score`, for the batch as a whole.
+            made_for: As in `score`.
+            key: The same, for the batch as a whole.
 
         Raises:
             InputError: An array of another shape or not of numbers; all its rows are counted as rejected.
-            ModelSwapped: Another model than `made_for` answers now; nothing was counted.
-            ConfigError, ArtifactError: As in `score`.
+            ModelSwapped, ConfigError, ArtifactError: As in `score`.
         """
         with self._lock:
-            split = self.split
-            if made_for is not None and made_for not in (self.in_service, split and split.challenger):
-                raise ModelSwapped("another model was installed meanwhile")
-            self.rows_in_window += len(rows)
-            first = self._first(len(rows))
+            first, split = self._first(len(rows), made_for), self.split
             if split is not None and split.chooses(key, rows):
                 split.rows += len(rows)
                 try:
@@ -245,8 +241,12 @@ class Answering:
                 for scorer in filter(None, (self.candidate if stopped else None, challenger, self.running)):
                     scorer.close()
 
-    def _first(self, rows: int) -> Scorer:
+    def _first(self, rows: int, made_for: Scorer | None) -> Scorer:
         first = self.in_service
+        # A challenger has the running model's inputs, so that rows made for either suit both.
+        if made_for is not None and made_for not in (first, self.split and self.split.challenger):
+            raise ModelSwapped("another model was installed meanwhile")
+        self.rows_in_window += rows
         if first is None:
             self.unanswered += rows
             raise ConfigError("no model is installed yet; start a rollout that selects this device")

@@ -17,7 +17,7 @@ import numpy as np
 from device_agent.doors.comparison import Comparison, Heard, heard, heard_in_batch
 from device_agent.score import BatchScores, Score
 from device_agent.scorer import Scorer
-from edgefleet.errors import EdgefleetError
+from edgefleet.errors import EdgefleetError, without_values
 
 if TYPE_CHECKING:
     from device_agent.update.trial import Trial
@@ -168,7 +168,7 @@ class Shadow:
                 self._stop.wait((time.thread_time() - start_s) * self._rest_per_work)
         except Exception as err:  # a thread that died would look like a candidate that has nothing to say
             LOG.exception("%d rows could not be compared", size - counted)
-            self._trial.last_error = f"{type(err).__name__}: {str(err)[:200]}"
+            self._trial.last_error = f"{type(err).__name__}; see the agent's log"
         self._shed(size - counted)
         self._done += size
 
@@ -176,17 +176,17 @@ class Shadow:
         try:
             answers = self._candidate.score_batch(rows)
         except EdgefleetError as err:
-            self._trial.last_error = str(err)[:200]
+            self._trial.last_error = without_values(err)
             return [self._answer(row) for row in rows]  # one of them may have failed for all
         if answers.rejected:
-            self._trial.last_error = str(next(iter(answers.rejected.values())))[:200]
+            self._trial.last_error = without_values(next(iter(answers.rejected.values())))
         return heard_in_batch(answers, len(rows))
 
     def _answer(self, row: Any) -> Heard | None:
         try:
             return heard(self._candidate.score(row))
         except EdgefleetError as err:
-            self._trial.last_error = str(err)[:200]
+            self._trial.last_error = without_values(err)
             return None
 
 

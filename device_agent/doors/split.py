@@ -4,7 +4,7 @@ from typing import Any
 
 from device_agent.doors.ab import check_share, key_bytes, row_key, takes
 from device_agent.scorer import Scorer
-from edgefleet.errors import ConfigError
+from edgefleet.errors import ArtifactError, ConfigError
 
 Key = str | int
 
@@ -47,7 +47,7 @@ class Split:
             return False
         return takes(self.salt, row_key(row, self._names) if key is None else key_bytes(key), self.share_1024)
 
-    def fail(self, err: Exception, rows: int = 1) -> None:
+    def fail(self, err: ArtifactError, rows: int = 1) -> None:
         """Note that the running model had to answer."""
         self.fallbacks += rows
         self.last_error = str(err)[:200]

@@ -76,6 +76,7 @@ class DoorConnection:
         self._lock = threading.Condition()
         self._on_the_way = 0
         self._unanswered = 0
+        self._closing = False
         self._protocol = mqtt.MQTTv5
         self._change_protocol = self._refused = False
         self._client = self._make_client()
@@ -151,6 +152,7 @@ class DoorConnection:
         while self.connected and self._on_the_way and waited_s < patience_s:
             pause.wait(0.02)
             waited_s += 0.02
+        self._closing = True
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -222,7 +224,7 @@ class DoorConnection:
             self._unanswered += 1
             self._change_protocol = self._unanswered >= (UNANSWERED_WHEN_PROVEN if self.number else 1)
         self._refused = False
-        if was:
+        if was and not self._closing:
             LOG.warning("MQTT door: connection lost (%s)", reason)
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:

@@ -39,7 +39,7 @@ class Models(Protocol):
         """The model whose answers count."""
         ...
 
-    def score(self, row: Any, explain: bool = False, key: str | int | None = None) -> Score:
+    def score(self, row: Any, explain: bool = False, made_for: Scorer | None = None, key: str | int | None = None) -> Score:
         """As `Answering.score`."""
         ...
 
