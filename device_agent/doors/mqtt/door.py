@@ -12,13 +12,14 @@ import time
 from collections import deque
 from typing import Any, Final, Protocol
 
+from device_agent.batching import RUNTIME_FAILED
 from device_agent.doors.mqtt.connection import Arrival, DoorConnection
 from device_agent.doors.mqtt.counts import Counting, Counts
 from device_agent.doors.mqtt.reply import CONTENT_TYPES, Reply, encode, failure, of_batch, of_refusal, of_score
 from device_agent.doors.mqtt.request import MAX_PAYLOAD_BYTES, Request, encoding_of, read_request
 from device_agent.doors.mqtt.settings import MqttSettings, reply_problem
 from device_agent.score import BatchScores, Score
-from device_agent.scorer import RUNTIME_FAILED, Scorer
+from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, ConfigError, InputError, RowRejected
 
 LOG = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ class MqttDoor:
                     reasons[refusal.reason] = reasons.get(refusal.reason, 0) + 1
                 refused = len(scores.rejected)
                 self._counting.message(scored=rows - refused, rejected=reasons)
-                sums = {"status": "ok", "offered": rows, "scored": rows - refused, "rejected": refused}
+                sums = {"status": "ok", "digest": scores.digest, "offered": rows, "scored": rows - refused, "rejected": refused}
                 self._reply(arrival, more | sums | {"answers": of_batch(scores, names)})
             else:
                 score = self._models.score(request.rows, explain=request.explain, key=request.key)

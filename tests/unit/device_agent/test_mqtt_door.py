@@ -72,6 +72,7 @@ def test_a_batch_is_one_answer_with_each_row_in_its_place(world: World) -> None:
     ok = ("ok", None, None)
     assert told == [ok, ("rejected", "count", None), ("rejected", "type", "f0"), ("rejected", "range", "f4"), ok]
     assert (answer["id"], answer["offered"], answer["scored"], answer["rejected"]) == ("b", 5, 2, 3)
+    assert answer["digest"] == world.scorer.digest
     assert answer["answers"][3]["value"] == "999.0"
     assert "-50" in answer["answers"][3]["limit"]
     assert sum(answer["answers"][0]["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
