@@ -56,7 +56,7 @@ class Agent:
         self._lock = FolderLock(config.dir / "lock")
         boot = secrets.randbits(63)
         self._stop = threading.Event()
-        self._models = Answering()
+        self._models = Answering(config.trial_cpu_fraction)
         self._spool = Spool(config.dir / "spool", boot, config.spool_limit_bytes, self._disk)
         self._link = Link(self._identity, boot, config.reconnect_spread_s, random.Random())  # noqa: S311  # jitter, no secret
         self._reports = Reports(self._identity, config, boot, self._disk, self._models, self._spool, self._link)

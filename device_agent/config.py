@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from device_agent.doors.mqtt.settings import MqttOptions
+from device_agent.doors.shadow import BUDGET_FRACTION
 from edgefleet.errors import ConfigError, EdgefleetError
 from edgefleet.identifiers import check_id
 from edgefleet.manifest import Runtime
@@ -91,6 +92,7 @@ class AgentConfig:
         selftest_timeout_s: The self-test's child process is ended after this.
         selftest_memory_bytes: Address space of that child.
         mqtt: The MQTT door, or None.
+        trial_cpu_fraction: Share of one core that a candidate on trial may take beside the running model.
     """
 
     dir: Path
@@ -108,6 +110,7 @@ class AgentConfig:
     selftest_timeout_s: float = 120.0
     selftest_memory_bytes: int = 8 * 1024**3
     mqtt: MqttOptions | None = None
+    trial_cpu_fraction: float = BUDGET_FRACTION
 
     @property
     def reconnect_spread_s(self) -> float:

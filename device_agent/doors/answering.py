@@ -49,6 +49,8 @@ class Answering:
     """
 
     def __init__(self, shadow_fraction: float = BUDGET_FRACTION) -> None:
+        if not 0.0 < shadow_fraction <= 1.0:
+            raise ConfigError(f"a share of {shadow_fraction} of one core is out of range, expected above 0 and at most 1")
         self._lock = threading.RLock()
         self._changing = threading.RLock()  # models come and go one at a time, without holding up the rows
         self._shadow_fraction = shadow_fraction

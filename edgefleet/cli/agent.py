@@ -38,6 +38,13 @@ def agent() -> None:
     "--explain-every", type=click.IntRange(0), default=0, show_default=True, help="Report an explanation of every N-th row; 0 is never."
 )
 @click.option("--mirror", help="Fetch models from this base URL instead of the server; content is checked by hash.")
+@click.option(
+    "--trial-cpu-fraction",
+    type=click.FloatRange(0.01, 1.0),
+    default=0.25,
+    show_default=True,
+    help="Share of one core for a new model that is compared.",
+)
 @mqtt_options
 def run_agent(
     folder: Path,
@@ -48,6 +55,7 @@ def run_agent(
     heartbeat_seconds: float,
     explain_every: int,
     mirror: str | None,
+    trial_cpu_fraction: float,
     **doors: Any,
 ) -> None:
     """Run until SIGTERM or Ctrl-C; logs go to stderr. Exit code 0 after a clean stop."""
@@ -65,6 +73,7 @@ def run_agent(
         explain_every=explain_every,
         mirror=mirror.rstrip("/") if mirror else None,
         mqtt=mqtt_settings(doors),
+        trial_cpu_fraction=trial_cpu_fraction,
     )
     running = Agent(config)
     for number in (signal.SIGTERM, signal.SIGINT):

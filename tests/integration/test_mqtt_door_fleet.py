@@ -61,13 +61,17 @@ def test_an_agent_answers_on_its_own_topics_and_other_devices_neither_ask_nor_li
                 eventually("the same answers for the server", lambda: len(server.got) == asked + 1)
                 assert len(mine.got) == asked + 1
                 assert foreign.got == []
+                mine.send(ROW, topic=IN, ResponseTopic="plant/elsewhere")  # the device's account may not write there
 
             def health() -> dict[str, Any]:
                 found = json.loads((enrolled.folder / "health.json").read_text())
                 assert isinstance(found, dict)
                 return found
 
-            eventually("the door's counts in health.json", lambda: health()["doors"].get("mqtt", {}).get("scored") == 2)
+            eventually("the refused answer in health.json", lambda: health()["doors"].get("mqtt", {}).get("unsent") == 1)
+            told = health()["doors"]["mqtt"]
+            assert told["offered"] == told["scored"] + told["rejected"] + told["shed"]
+            assert told["scored"] == 3
             assert health()["connected"]
             assert health()["stopped_threads"] == []
         finally:

@@ -63,6 +63,7 @@ class DoorConnection:
     Attributes:
         number: Counts connections.
         resumed: Whether the broker still knew the session, and gives again what was not acknowledged.
+        refused: Answers that the broker refused to distribute (MQTT 5 only; in 3.1.1 a forbidden topic is silence).
 
     Raises:
         ConfigError: The file of authorities cannot be used.
@@ -71,7 +72,7 @@ class DoorConnection:
     def __init__(self, settings: MqttSettings, arrived: Callable[[Arrival], None]) -> None:
         self._settings, self._arrived = settings, arrived
         self._tls = _tls(settings)
-        self.number, self.resumed = 0, False
+        self.number, self.resumed, self.refused = 0, False, 0
         self._connected = threading.Event()
         self._lock = threading.Condition()
         self._on_the_way = 0
@@ -246,7 +247,9 @@ class DoorConnection:
     def _on_publish(self, client: mqtt.Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         self._sent()
         if reason.is_failure:
-            LOG.warning("MQTT door: the broker refused an answer: %s", reason)
+            self.refused += 1
+            level = logging.WARNING if self.refused == 1 else logging.DEBUG  # callers shall not fill a disk
+            LOG.log(level, "MQTT door: the broker refused an answer: %s", reason)
 
     def _sent(self) -> None:
         with self._lock:

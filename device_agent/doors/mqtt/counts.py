@@ -15,7 +15,7 @@ class Counts:
         scored: Rows answered.
         rejected: Rows refused or failed on, by reason.
         shed: Rows not looked at: the queue was full, the message too old, no model there, or the agent stopped.
-        unsent: Answers that could not be handed to the broker.
+        unsent: Answers that could not be handed to the broker, or that it refused.
     """
 
     messages: int = 0

@@ -88,7 +88,8 @@ class MqttDoor:
     @property
     def counts(self) -> Counts:
         """What was counted since the start."""
-        return self._counting.now()
+        counts = self._counting.now()
+        return dataclasses.replace(counts, unsent=counts.unsent + self._connection.refused)
 
     def close(self) -> None:
         """Stop listening; what waits is answered with `shed`."""
