@@ -35,12 +35,11 @@ class Answering:
     """The running model, perhaps a candidate or a challenger, and counters since the start of the agent.
 
     Args:
-        shadow_fraction: Share of one core that a candidate may use beside the running model.
+        shadow_fraction: Share of one core that a candidate may use beside the running model, above 0 and at most 1.
 
     Attributes:
-        running: The committed model, None before the first. This and the next three are for others to read only.
-        candidate: The model on trial.
-        trial: The trial's counts.
+        running: The committed model, None before the first. This and the next two are for others to read only.
+        candidate: The model on trial; `trial` are its counts.
         split: The experiment that is under way.
         rows: Rows answered.
         rejected: Rows refused because of their values.
@@ -297,6 +296,5 @@ class Answering:
         with self._lock:
             if isinstance(shadow, Shadow):
                 self._windows.compared(shadow.comparison.take())
-            if stopped:
-                self._shadow = None
+            self._shadow = None if stopped else shadow
         return stopped
