@@ -10,12 +10,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from device_agent.scorer import Score, Scorer
+from device_agent.scorer import BatchScores, Score, Scorer
 from device_agent.telemetry.windows import Window
 from device_agent.update.trial import Said, Trial
-from edgefleet.errors import ConfigError, EdgefleetError, RowRejected
+from edgefleet.errors import ConfigError, EdgefleetError, InputError, RowRejected
 
 Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
+
+
+class ModelSwapped(EdgefleetError):
+    """Rows were put in the order of a model that does not answer any more: put them in order again."""
 
 
 class Answering:
@@ -79,6 +83,43 @@ class Answering:
                 raise
             finally:
                 self._compare(row, answer)
+
+    def score_batch(self, rows: Sequence[Any] | NDArray[Any], made_for: Scorer | None = None) -> BatchScores:
+        """Answer many rows with one model.
+
+        Args:
+            rows: As `Scorer.score_batch` takes them.
+            made_for: The model whose order of inputs the rows are in, None where that is the caller's matter.
+
+        Raises:
+            InputError: An array of another shape or not of numbers; all its rows are counted as rejected.
+            ModelSwapped: Another model than `made_for` answers now; nothing was counted.
+            ConfigError: No model has been installed yet.
+            ArtifactError: The running model failed on these rows.
+        """
+        with self._lock:
+            first = self._running or self._candidate
+            if first is not made_for and made_for is not None:
+                raise ModelSwapped("another model was installed meanwhile")
+            self.rows_in_window += len(rows)
+            if first is None:
+                self.unanswered += len(rows)
+                raise ConfigError("no model is installed yet; start a rollout that selects this device")
+            try:
+                answers = first.score_batch(rows)
+            except InputError:
+                self.rejected += len(rows)
+                raise
+            except EdgefleetError as err:
+                self.unanswered += len(rows)
+                if first is self._candidate and self._trial is not None:
+                    self._trial.last_error = str(err)
+                self._compare_batch(rows, None)
+                raise
+            self.rows += len(rows) - len(answers.rejected)
+            self.rejected += len(answers.rejected)
+            self._compare_batch(rows, answers)
+            return answers
 
     def install(self, scorer: Scorer) -> None:
         """Make a model the running one; the one before is closed after its window was taken."""
@@ -153,8 +194,32 @@ class Answering:
             trial.last_error = str(err)[:200]
         trial.count(_said(answer), theirs)
 
+    def _compare_batch(self, rows: Sequence[Any] | NDArray[Any], answers: BatchScores | None) -> None:
+        trial, candidate = self._trial, self._candidate
+        if trial is None or candidate is None:
+            return
+        said = _said_in_batch(answers, len(rows))
+        if self._running is None:
+            for one in said:
+                trial.count(None, one)
+            return
+        theirs: BatchScores | None = None
+        try:
+            theirs = candidate.score_batch(rows)
+        except EdgefleetError as err:
+            trial.last_error = str(err)[:200]
+        for one, other in zip(said, _said_in_batch(theirs, len(rows)), strict=True):
+            trial.count(one, other)
+
 
 def _said(answer: Score | None) -> Said:
     if answer is None or math.isnan(answer.score):
         return None
     return answer.score if answer.label is None else answer.label
+
+
+def _said_in_batch(answers: BatchScores | None, rows: int) -> list[Said]:
+    if answers is None:
+        return [None] * rows
+    pairs = zip(answers.label.tolist(), answers.score.tolist(), strict=True)
+    return [None if math.isnan(score) else score if label is None else label for label, score in pairs]
