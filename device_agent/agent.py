@@ -141,9 +141,9 @@ class Agent:
             self._reports.close_full_window()
 
     @property
-    def running(self) -> Scorer | None:
-        """The committed model, None before the first."""
-        return self._models.running
+    def in_service(self) -> Scorer | None:
+        """The model whose answers count, None before the first."""
+        return self._models.in_service
 
     @property
     def http_url(self) -> str | None:

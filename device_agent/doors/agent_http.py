@@ -19,7 +19,7 @@ def http_door(models: Models, settings: HttpSettings, updater: Updater, reports:
 
     def version() -> str:
         """Counter of the running model's release, as far as the desired state names it."""
-        running, payload = models.running, updater.director.payload
+        running, payload = models.in_service, updater.director.payload
         for wanted in payload.models.values() if payload is not None and running is not None else ():
             if running is not None and wanted.bundle_digest == running.bundle.digest:
                 return str(wanted.release_counter)

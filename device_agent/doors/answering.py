@@ -45,6 +45,11 @@ class Answering:
         """The committed model, None before the first."""
         return self._running
 
+    @property
+    def in_service(self) -> Scorer | None:
+        """The model whose answers count: the committed one, before the first the candidate; None when there is neither."""
+        return self._running or self._candidate
+
     def running_digest(self) -> str:
         """Bundle digest of the committed model, "" before the first."""
         running = self._running

@@ -137,7 +137,7 @@ class Application:
 
     def _model_route(self, request: Request, path: str) -> tuple[str, Callable[[Tally | None], Response]]:
         name, *rest = path.removeprefix("/v2/models/").split("/")
-        if self._models.running is None and request.method == "POST" and path.endswith("/infer"):
+        if self._models.in_service is None and request.method == "POST" and path.endswith("/infer"):
             return INFER, lambda tally: infer(self._models, "", request, self._limits, tally or Tally())  # counted, and refused
         scorer = running_model(self._models)
         version = self._surroundings.version()
@@ -174,25 +174,25 @@ class Application:
                 raise Refused(401, "send the header Authorization: Bearer TOKEN", "unknown", (("WWW-Authenticate", "Bearer"),))
 
     def _ready(self) -> Response:
-        if self._models.running is None:
+        if self._models.in_service is None:
             return json_response({"live": True, "ready": False, "error": "no model is installed yet"}, 503, RETRY)
         # kserve's client reads `ready`, the specification's text says `live`.
         return json_response({"live": True, "ready": True})
 
     def _index(self) -> Response:
-        return json_response(metadata.repository_index(self._models.running, self._surroundings.version()))
+        return json_response(metadata.repository_index(self._models.in_service, self._surroundings.version()))
 
     def _metrics(self) -> Response:
-        text = metrics_text(self.counters.now(), self._models.running, self._surroundings.version())
+        text = metrics_text(self.counters.now(), self._models.in_service, self._surroundings.version())
         return Response(200, text.encode(), METRICS)
 
     def _openapi(self) -> Response:
-        return json_response(openapi(self._models.running, self._surroundings.version(), self._limits, self._token is not None))
+        return json_response(openapi(self._models.in_service, self._surroundings.version(), self._limits, self._token is not None))
 
     def _page(self) -> Response:
         uptime_s = time.monotonic() - self._started
         facts = self._surroundings.about()
-        page = render_page(self.counters.now(), self._models.running, self._surroundings.version(), facts, uptime_s)
+        page = render_page(self.counters.now(), self._models.in_service, self._surroundings.version(), facts, uptime_s)
         return Response(200, page.encode(), "text/html; charset=utf-8", _PAGE_HEADERS)
 
 

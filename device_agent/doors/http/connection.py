@@ -94,8 +94,8 @@ class Connection:
             if body is None:
                 self._refuse(Refused(408, f"the body did not arrive within {self._limits.receive_s:g} s", "malformed"), _scores(head))
                 return False
-            close = self._last or not head.keep_alive
             response = self._application(Request(head.method, head.path, head.headers, body))
+            close = self._last or not head.keep_alive  # the door may have been closed meanwhile
             self._send(format_response(response, close, head.method == "HEAD"))
         finally:
             if head.length > SMALL_BYTES:

@@ -1,5 +1,6 @@
 """The bodies that MLflow's `/invocations` takes, as rows in the order of a model's inputs: four JSON forms and CSV."""
 
+import contextlib
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from device_agent.doors.http.exchange import Refused
+from device_agent.doors.http.foreign_json import with_json_literals
 from edgefleet.manifest import Input, Manifest
 
 FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -76,11 +78,10 @@ def _parsed(body: bytes) -> Any:
     except RecursionError as err:
         raise _bad("the body is nested too deeply") from err
     except (msgspec.DecodeError, ValueError) as err:
-        try:  # NaN and Infinity are no JSON, but Python's json writes them
-            if b"N" in body or b"I" in body or "out of range" in str(err):
-                return json.loads(body)
-        except (ValueError, RecursionError):
-            pass
+        mended = with_json_literals(body)
+        if mended is not None or "out of range" in str(err):
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(body if mended is None else mended)  # which reads 1e999 as infinity
         raise _bad(f"the body is no JSON: {str(err)[:200]}") from err
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from device_agent.doors.http.columns import MATRIX, rows_of
 from device_agent.doors.http.counters import Tally
 from device_agent.doors.http.exchange import JSON, Refused, Request, Response
+from device_agent.doors.http.foreign_json import with_json_literals
 from device_agent.doors.http.rows import ERROR, Answers, Models, Output, answer_rows, outputs_of, retry_swapped, running_model
 from device_agent.doors.http.settings import Limits
 from device_agent.doors.http.tensors import Tensor, Values, bad, check_shape, decode, encode_binary, numbers
@@ -97,7 +98,7 @@ def read_request(request: Request, limit: int) -> tuple[InferRequest, memoryview
             400, f"Inference-Header-Content-Length {str(text)[:40]!r} is not within the {len(body)} bytes of the body", "malformed"
         )
     try:
-        asked = _request_decoder.decode(memoryview(body)[:length])
+        asked = _decoded(body if length == len(body) else body[:length])
     except (msgspec.DecodeError, ValueError) as err:
         raise Refused(400, f"the JSON part of the request cannot be read: {str(err)[:200]}", "malformed") from err
     except RecursionError as err:
@@ -109,6 +110,15 @@ def read_request(request: Request, limit: int) -> tuple[InferRequest, memoryview
     if asked.id is not None and len(asked.id) > MAX_ID_CHARACTERS:
         raise Refused(400, f"an id of {len(asked.id)} characters exceeds the limit of {MAX_ID_CHARACTERS}", "malformed")
     return asked, memoryview(body)[length:]
+
+
+def _decoded(text: bytes) -> InferRequest:
+    try:
+        return _request_decoder.decode(text)
+    except msgspec.DecodeError:
+        if (mended := with_json_literals(text)) is None:
+            raise
+        return _request_decoder.decode(mended)
 
 
 def decompressed(request: Request, limit: int) -> bytes:

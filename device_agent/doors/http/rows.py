@@ -29,8 +29,8 @@ class Models(Protocol):
     """Who answers: `Answering`, or the agent, which also reports."""
 
     @property
-    def running(self) -> Scorer | None:
-        """The committed model."""
+    def in_service(self) -> Scorer | None:
+        """The model whose answers count; as `Answering.in_service`."""
         ...
 
     def score(self, row: Any, explain: bool = False) -> Score:
@@ -152,7 +152,7 @@ def answer_rows(models: Models, rows: Rows, tally: Tally, work_s: float, made_fo
     tally.scored = 0
     tally.rejected.clear()  # of an attempt that a swap ended
     try:
-        if n == 1 and models.running is made_for:
+        if n == 1 and models.in_service is made_for:
             score = models.score(rows[0])
             tally.scored = 1
             return OneAnswer(score)
@@ -191,7 +191,7 @@ def running_model(models: Models) -> Scorer:
     Raises:
         Refused: There is none yet.
     """
-    running = models.running
+    running = models.in_service
     if running is None:
         raise Refused(503, "no model is installed yet; start a rollout that selects this device", "no-model", RETRY)
     return running

@@ -84,6 +84,8 @@ class HttpServer:
         self._connections: dict[Connection, threading.Thread] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
+        self._woken, self._waker = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ)
         self._lingering: dict[socket.socket, float] = {}
         self._stop = threading.Event()
         self._acceptor = threading.Thread(target=self._accept_forever, name="http", daemon=True)
@@ -100,6 +102,7 @@ class HttpServer:
     def close(self, grace_s: float = CLOSE_GRACE_S) -> None:
         """Take nobody any more, let requests that are being answered end, close the rest."""
         self._stop.set()
+        self._waker.close()  # which wakes the acceptor
         if self._acceptor.is_alive():
             self._acceptor.join(grace_s)
         self._listener.close()
@@ -113,6 +116,7 @@ class HttpServer:
             connection.abort()
         for sock in list(self._lingering):
             self._let_go(sock)
+        self._woken.close()
         self._selector.close()
 
     def _accept_forever(self) -> None:
@@ -130,7 +134,7 @@ class HttpServer:
             if sock is self._listener:
                 with contextlib.suppress(BlockingIOError, ConnectionError):
                     self._take(self._listener.accept()[0])
-            elif not _drained(sock):
+            elif sock is not self._woken and not _drained(sock):
                 self._let_go(sock)
         now = time.monotonic()
         for sock in [sock for sock, since in self._lingering.items() if now - since > LINGER_S]:
