@@ -91,15 +91,15 @@ class Connection:
             return False
         try:
             body = self._read_body(head)
-            if body is None:
-                self._refuse(Refused(408, f"the body did not arrive within {self._limits.receive_s:g} s", "malformed"), _scores(head))
-                return False
-            response = self._application(Request(head.method, head.path, head.headers, body))
-            close = self._last or not head.keep_alive  # the door may have been closed meanwhile
-            self._send(format_response(response, close, head.method == "HEAD"))
+            response = None if body is None else self._application(Request(head.method, head.path, head.headers, body))
         finally:
             if head.length > SMALL_BYTES:
                 self._budget.give_back(head.length)
+        if response is None:
+            self._refuse(Refused(408, f"the body did not arrive within {self._limits.receive_s:g} s", "malformed"), _scores(head))
+            return False
+        close = self._last or not head.keep_alive  # the door may have been closed meanwhile
+        self._send(format_response(response, close, head.method == "HEAD"))
         return not close
 
     def _read_head(self) -> bytes | None:

@@ -139,7 +139,7 @@ def resolve(document: Any, schema: Any) -> Any:
 
 def test_the_openapi_document_names_every_path_and_status_that_was_answered(served: World) -> None:
     document = served.ask("GET", "/openapi.json").json
-    asked = [
+    asked: list[tuple[str, str, Any]] = [
         ("GET", "/v2", None),
         ("GET", "/v2/models/tiny", None),
         ("POST", "/v2/models/tiny/infer", {"inputs": [matrix(rows(1))]}),
