@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -79,13 +80,13 @@ class Application:
         self._surroundings = surroundings or Surroundings()
         self.counters = Counters()
         self._started = time.monotonic()
-        self._fixed: dict[str, tuple[str, str, Callable[[], Response]]] = {
-            "/v2": ("GET", "metadata", lambda: json_response(metadata.server_metadata())),
-            "/v2/health/live": ("GET", "live", lambda: json_response({"live": True})),
+        self._fixed: dict[str, tuple[str, str, Callable[[Request], Response]]] = {
+            "/v2": ("GET", "metadata", lambda _: json_response(metadata.server_metadata())),
+            "/v2/health/live": ("GET", "live", lambda _: json_response({"live": True})),
             "/v2/health/ready": ("GET", "ready", self._ready),
             "/v2/repository/index": ("POST", "index", self._index),
-            "/ping": ("GET", "live", lambda: Response(200, b"\n")),
-            "/health": ("GET", "live", lambda: Response(200, b"\n")),
+            "/ping": ("GET", "live", lambda _: Response(200, b"\n")),
+            "/health": ("GET", "live", lambda _: Response(200, b"\n")),
             "/metrics": ("GET", "metrics", self._metrics),
             "/openapi.json": ("GET", "openapi", self._openapi),
             "/": ("GET", "page", self._page),
@@ -127,7 +128,7 @@ class Application:
         if (fixed := self._fixed.get(path)) is not None:
             method, route, call = fixed
             _check_method(request.method, method)
-            return route, lambda _: call()
+            return route, lambda _: call(request)
         if path == "/invocations":
             _check_method(request.method, "POST")
             return INVOCATIONS, lambda tally: invocations.invocations(self._models, request, self._limits, tally or Tally())
@@ -173,23 +174,23 @@ class Application:
             if not hmac.compare_digest(given, b"Bearer " + self._token):
                 raise Refused(401, "send the header Authorization: Bearer TOKEN", "unknown", (("WWW-Authenticate", "Bearer"),))
 
-    def _ready(self) -> Response:
+    def _ready(self, _: Request) -> Response:
         if self._models.in_service is None:
             return json_response({"live": True, "ready": False, "error": "no model is installed yet"}, 503, RETRY)
         # kserve's client reads `ready`, the specification's text says `live`.
         return json_response({"live": True, "ready": True})
 
-    def _index(self) -> Response:
-        return json_response(metadata.repository_index(self._models.in_service, self._surroundings.version()))
+    def _index(self, request: Request) -> Response:
+        return json_response(metadata.repository_index(request.body, self._models.in_service, self._surroundings.version()))
 
-    def _metrics(self) -> Response:
+    def _metrics(self, _: Request) -> Response:
         text = metrics_text(self.counters.now(), self._models.in_service, self._surroundings.version())
         return Response(200, text.encode(), METRICS)
 
-    def _openapi(self) -> Response:
+    def _openapi(self, _: Request) -> Response:
         return json_response(openapi(self._models.in_service, self._surroundings.version(), self._limits, self._token is not None))
 
-    def _page(self) -> Response:
+    def _page(self, _: Request) -> Response:
         uptime_s = time.monotonic() - self._started
         facts = self._surroundings.about()
         page = render_page(self.counters.now(), self._models.in_service, self._surroundings.version(), facts, uptime_s)
@@ -207,6 +208,7 @@ def _missing(path: str) -> Refused:
     return Refused(404, f"there is no {path[:200]!r} here; see /openapi.json", "unknown")
 
 
+@lru_cache(64)
 def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]

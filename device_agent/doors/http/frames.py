@@ -90,6 +90,9 @@ def _of_split(value: Any, manifest: Manifest, elements: int) -> list[Any]:
     if not isinstance(content, list) or not all(isinstance(row, list) for row in content):
         raise _bad("dataframe_split needs data: a list of rows, each a list of values")
     _check_size(len(content), len(manifest.inputs), elements)
+    index = value.get("index", content)
+    if not isinstance(index, list) or len(index) != len(content):
+        raise _bad(f"dataframe_split.index is not a list of {len(content)} values, one a row")
     columns = value.get("columns")
     if manifest.window_rows != 1:
         raise _bad(f"dataframe_split has no form for windows of {manifest.window_rows} rows; send instances")

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import msgspec
+
 from device_agent.doors.http.columns import MATRIX, row_shape, takes_matrix
+from device_agent.doors.http.exchange import Refused
 from device_agent.doors.http.explaining import SUFFIX, explainer_outputs
 from device_agent.doors.http.rows import Output, outputs_of
 from device_agent.scorer import Scorer
@@ -38,8 +41,20 @@ def model_metadata(scorer: Scorer, version: str, explainer: bool) -> dict[str, A
     }
 
 
-def repository_index(scorer: Scorer | None, version: str) -> list[dict[str, str]]:
-    """Of `POST /v2/repository/index`."""
+class _IndexRequest(msgspec.Struct):
+    ready: bool = False
+
+
+def repository_index(body: bytes, scorer: Scorer | None, version: str) -> list[dict[str, str]]:
+    """Of `POST /v2/repository/index`; all models that are here are ready, so that `ready` changes nothing.
+
+    Raises:
+        Refused: A body that is neither empty nor an object of the protocol.
+    """
+    try:
+        msgspec.json.decode(body or b"{}", type=_IndexRequest)
+    except (msgspec.DecodeError, ValueError, RecursionError) as err:
+        raise Refused(400, f"the body is no index request: {str(err)[:200]}", "malformed") from err
     if scorer is None:
         return []
     name = scorer.bundle.manifest.project

@@ -102,7 +102,7 @@ def _infer() -> dict[str, Any]:
 
 
 def _index() -> dict[str, Any]:
-    body = {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}}
+    body = {"required": False, "content": {"application/json": {"schema": _object({}, {"ready": {"type": "boolean"}})}}}
     return {"summary": "The models there are", "requestBody": body, "responses": {"200": _json("Index", _ref("Index")), **_errors()}}
 
 

@@ -42,11 +42,11 @@ def render_page(counts: Counts, scorer: Scorer | None, version: str, facts: Mapp
     parts = [
         _verdict(scorer, version),
         _figures(counts, uptime_s),
+        _card("Device", _facts(facts)) if facts else "",
         '<div class="two">',
         _card("Model", _facts(_model(scorer, version)) if scorer else "<p>Nothing is installed.</p>"),
         _card("Rejected", _rejected(counts)),
         "</div>",
-        _card("Device", _facts(facts)) if facts else "",
         _inputs(scorer) if scorer else "",
         _asking(scorer) if scorer else "",
     ]
@@ -57,7 +57,7 @@ def render_page(counts: Counts, scorer: Scorer | None, version: str, facts: Mapp
         f"<title>{escape(title)} · edgefleet device</title><style>{STYLE}</style></head><body>"
         f'<header><span class="brand">{_BRAND}edgefleet</span><span class="crumb">Device</span>'
         f'<time datetime="{now.isoformat(timespec="seconds")}">As of {now:%H:%M:%S} UTC</time></header>'
-        f'<main><h1>{escape(title)}</h1><p class="sub">What this device is doing. The page asks again every {REFRESH_S} s.</p>'
+        f'<main><h1>{escape(title)}</h1><p class="sub">What this device is doing. The page renews itself every {REFRESH_S} s.</p>'
         f"{''.join(parts)}</main></body></html>"
     )
 
@@ -118,7 +118,7 @@ def _accepts(column: Input) -> str:
     if column.kind == "category":
         return "one of " + ", ".join(column.categories[:6]) + (" ..." if len(column.categories) > 6 else "")
     if column.low is None and column.high is None:
-        return f"a number{unit}"
+        return f"a number{unit and f' ({column.unit})'}"
     low = "any" if column.low is None else f"{column.low:g}"
     high = "any" if column.high is None else f"{column.high:g}"
     outside = {"reject": "else refused", "clip": "else clipped", "count": "else counted"}[column.range_policy]

@@ -55,6 +55,7 @@ th:last-child, td:last-child { padding-right: 0 }
   .figures { grid-template-columns: repeat(2, minmax(0, 1fr)) }
   .figures > div { border-left: 0; border-top: 1px solid var(--line) }
   .figures > div:nth-child(-n+2) { border-top: 0 }
+  .figures > div:last-child { grid-column: 1 / 3 }
   .figures > div:nth-child(even) { border-left: 1px solid var(--line) }
   .verdict { flex-direction: column; align-items: flex-start; gap: 8px }
 }

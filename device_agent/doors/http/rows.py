@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,18 @@ class Output:
 ERROR: Final = Output("error", "BYTES")
 
 
+_outputs: "WeakKeyDictionary[Scorer, tuple[Output, ...]]" = WeakKeyDictionary()
+
+
 def outputs_of(scorer: Scorer) -> tuple[Output, ...]:
     """What a model's answers consist of; `error` comes with them when a row was refused."""
+    found = _outputs.get(scorer)
+    if found is None:
+        found = _outputs[scorer] = _outputs_of(scorer)
+    return found
+
+
+def _outputs_of(scorer: Scorer) -> tuple[Output, ...]:
     decision, note = scorer.decision, scorer.bundle.manifest.outlier
     found = [Output("label", "BYTES")] if decision.labels else []
     found += [Output("score", "FP32"), Output("margin", "FP32")]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from device_agent.doors.http.exchange import Refused, Response
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 MAX_HEADERS: Final = 64
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,10 +50,13 @@ def parse_head(raw: bytes) -> Head:
     Raises:
         Refused: 400, 411 or 505; the connection cannot go on after it.
     """
-    lines = raw.decode("latin-1").split("\r\n")
+    text = raw.decode("latin-1")
+    lines = text.split("\r\n")
     parts = lines[0].split(" ")
-    if len(parts) != 3 or not _TOKEN.fullmatch(parts[0]) or not parts[1] or _CONTROL.search(parts[1]):
+    if len(parts) != 3 or not _TOKEN.fullmatch(parts[0]) or not parts[1]:
         raise _bad(f"the request line {lines[0][:80]!r} is not METHOD PATH HTTP/1.1")
+    if (wrong := _CONTROL.search(text)) is not None:
+        raise _bad(f"the head has the control character {wrong[0]!r}")
     method, target, version = parts
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         raise Refused(505, f"{version[:20]!r} is not spoken here; use HTTP/1.1", "malformed")
@@ -94,15 +98,22 @@ def _headers(lines: list[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or not _TOKEN.fullmatch(name) or _CONTROL.search(value):
+        lower = _lower(name)
+        if not colon or lower is None:
             raise _bad(f"the header {line[:80]!r} is malformed")
-        name, value = name.lower(), value.strip(" \t")
+        name, value = lower, value.strip(" \t")
         if name in headers:
             if name in ("host", "content-length") and headers[name] != value:
                 raise _bad(f"the header {name} came twice, with {headers[name][:40]!r} and {value[:40]!r}")
             value = value if name in ("host", "content-length") else f"{headers[name]}, {value}"
         headers[name] = value
     return headers
+
+
+@lru_cache(256)
+def _lower(name: str) -> str | None:
+    """A header's name in lower case, None when it is none; clients send the same few again and again."""
+    return name.lower() if _TOKEN.fullmatch(name) else None
 
 
 def _length(headers: Mapping[str, str]) -> int:

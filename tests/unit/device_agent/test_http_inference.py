@@ -63,6 +63,13 @@ def test_the_version_is_the_one_that_the_surroundings_tell_and_no_other(forest: 
     assert [(m["name"], m["version"], m["state"]) for m in index] == [("tiny", "17", "READY"), ("tiny.explainer", "17", "READY")]
 
 
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"", 200), (b'{"ready": true}', 200), (b"[]", 400), (b"nonsense", 400), (b'{"ready": 1}', 400)]
+)
+def test_the_index_takes_an_object_or_nothing(served: World, body: bytes, status: int) -> None:
+    assert served.ask("POST", "/v2/repository/index", body).status == status
+
+
 def test_metadata_names_data_types_and_shapes_of_what_infer_takes_and_answers(served: World) -> None:
     told = served.ask("GET", "/v2/models/tiny").json
 

@@ -90,6 +90,7 @@ def test_one_row_by_columns_may_be_bare_values(served: World) -> None:
         ({"dataframe_split": {"columns": ["f0", "pressure"], "data": [[1, 2]]}}, "no input 'pressure'"),
         ({"dataframe_split": {"columns": NAMES, "data": [[1, 2]]}}, "row 0 has 2 values, columns has 5"),
         ({"dataframe_split": {"columns": NAMES}}, "needs data"),
+        ({"dataframe_split": {"data": X.tolist(), "index": [1]}}, "index is not a list of 2 values"),
         ({"dataframe_split": {"columns": 5, "data": [[1]]}}, "not a list of names"),
         ({"dataframe_records": 5}, "not a list of objects"),
         ({"inputs": {"f0": [1, 2], "f1": [1]}}, "column 'f1' has 1 values, 'f0' has 2"),
