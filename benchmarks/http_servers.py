@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -66,8 +65,8 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory_bytes(self) -> int:
-        """Proportional set size of its processes."""
-        return sum(_pss(pid) for pid in _tree(self.pid))
+        """Resident memory of its processes together."""
+        return sum(_rss(pid) for pid in _tree(self.pid))
 
 
 def foreign(requirement: str) -> Path | None:
@@ -77,11 +76,22 @@ def foreign(requirement: str) -> Path | None:
     return python if python.is_file() else None
 
 
+def bare_memory_bytes(python: Path, graph: Path) -> int:
+    """Resident memory of a Python that has done nothing but run the graph once."""
+    program = (
+        "import sys, numpy, onnxruntime; s = onnxruntime.InferenceSession(sys.argv[1]); "
+        "s.run(None, {'inputs': numpy.zeros((1, s.get_inputs()[0].shape[1]), numpy.float32)}); "
+        "print(open('/proc/self/statm').read().split()[1])"
+    )
+    pages = subprocess.run([str(python), "-c", program, str(graph)], check=True, capture_output=True, text=True).stdout
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 @contextmanager
-def door(bundle: Path) -> Iterator[Server]:
+def door(python: Path, bundle: Path) -> Iterator[Server]:
     """`edgefleet agent serve`."""
     port = free_port()
-    command = [sys.executable, "-m", "edgefleet", "agent", "serve", "--bundle", str(bundle), "--http", str(port)]
+    command = [str(python), "-m", "edgefleet", "agent", "serve", "--bundle", str(bundle), "--http", str(port)]
     with _running("door", command, port, "/v2/health/ready", {"PYTHONPATH": str(ROOT)}) as server:
         yield server
 
@@ -106,7 +116,8 @@ def granian(python: Path, bundle: Path) -> Iterator[Server]:
     """The door's application in granian."""
     port = free_port()
     command = [str(python.parent / "granian"), "--interface", "wsgi", "--factory", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--no-ws", "--log-level", "warning", "device_agent.doors.http.mount:from_environment"]
+    command += ["--workers", "1", "--runtime-mode", "st", "--blocking-threads", "1"]  # one interpreter lock: more threads only wait for it
+    command += ["--no-ws", "--log-level", "warning", "device_agent.doors.http.mount:from_environment"]
     env = {"PYTHONPATH": str(ROOT), "EDGEFLEET_BUNDLE": str(bundle)}
     with _running("granian", command, port, "/v2/health/ready", env) as server:
         yield server
@@ -156,8 +167,5 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _pss(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit(f"/proc/{pid}/smaps_rollup has no Pss")
+def _rss(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

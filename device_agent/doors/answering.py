@@ -6,14 +6,16 @@ A swap happens between two rows, never within one; no row is lost by it. The can
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from device_agent.scorer import BatchScores, Score, Scorer
 from device_agent.telemetry.windows import Window
-from device_agent.update.trial import Said, Trial
 from edgefleet.errors import ConfigError, EdgefleetError, InputError, RowRejected
+
+if TYPE_CHECKING:  # a trial knows its signed policy, and with it 7 MB of cryptography that a door without a fleet does not need
+    from device_agent.update.trial import Said, Trial
 
 Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
 
@@ -137,7 +139,7 @@ class Answering:
             if old is not None and old is not scorer:
                 self._retire(old)
 
-    def begin_trial(self, scorer: Scorer, trial: Trial) -> None:
+    def begin_trial(self, scorer: Scorer, trial: "Trial") -> None:
         """Let a candidate answer beside the running model from the next row on."""
         with self._lock:
             self._candidate, self._trial = scorer, trial
@@ -159,7 +161,7 @@ class Answering:
         return self._candidate
 
     @property
-    def trial(self) -> Trial | None:
+    def trial(self) -> "Trial | None":
         """The trial's counts."""
         return self._trial
 
@@ -217,13 +219,13 @@ class Answering:
             trial.count(one, other)
 
 
-def _said(answer: Score | None) -> Said:
+def _said(answer: Score | None) -> "Said":
     if answer is None or math.isnan(answer.score):
         return None
     return answer.score if answer.label is None else answer.label
 
 
-def _said_in_batch(answers: BatchScores | None, rows: int) -> list[Said]:
+def _said_in_batch(answers: BatchScores | None, rows: int) -> "list[Said]":
     if answers is None:
         return [None] * rows
     pairs = zip(answers.label.tolist(), answers.score.tolist(), strict=True)

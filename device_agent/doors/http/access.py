@@ -1,12 +1,14 @@
 """Who may ask: this machine without ado, others only over TLS and with a token. Secrets come from files, never from arguments."""
 
 import ipaddress
-import ssl
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from device_agent.doors.http.settings import HttpSettings
 from edgefleet.errors import ConfigError
+
+if TYPE_CHECKING:  # OpenSSL takes 5 MB, which a door without TLS does not need
+    import ssl
 
 MIN_TOKEN_CHARACTERS: Final = 16
 MAX_TOKEN_BYTES: Final = 4096
@@ -62,12 +64,14 @@ def read_token(path: Path) -> bytes:
     return token
 
 
-def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
+def tls_context(cert: Path, key: Path) -> "ssl.SSLContext":
     """A server's context, TLS 1.2 or newer.
 
     Raises:
         ConfigError: Not readable, not a pair, or an encrypted key.
     """
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

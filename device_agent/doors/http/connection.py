@@ -2,15 +2,17 @@
 
 import contextlib
 import socket
-import ssl
 import time
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from device_agent.doors.http.application import Application
 from device_agent.doors.http.counters import SHED
 from device_agent.doors.http.exchange import RETRY, Refused, Request
 from device_agent.doors.http.settings import Limits
 from device_agent.doors.http.wire import CONTINUE, Head, format_response, parse_head
+
+if TYPE_CHECKING:
+    import ssl
 
 READ_BYTES: Final = 65_536
 # Bodies up to this size are not counted against the budget: all connections together could hold 2 MiB of them.
@@ -40,7 +42,7 @@ class Connection:
         idle_since: Monotonic time since when it waits for a request, None while it has one.
     """
 
-    def __init__(self, sock: socket.socket, application: Application, limits: Limits, budget: Budget, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, sock: socket.socket, application: Application, limits: Limits, budget: Budget, tls: "ssl.SSLContext | None") -> None:
         self._sock, self._application, self._limits, self._budget, self._tls = sock, application, limits, budget, tls
         self._rest = b""
         self._last = False

@@ -9,10 +9,9 @@ import contextlib
 import logging
 import selectors
 import socket
-import ssl
 import threading
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from device_agent.doors.http.application import Application
 from device_agent.doors.http.connection import Connection
@@ -21,6 +20,9 @@ from device_agent.doors.http.exchange import RETRY, Refused
 from device_agent.doors.http.settings import Limits
 from device_agent.doors.http.wire import format_response
 from edgefleet.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
 
 LOG = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class HttpServer:
         ConfigError: The address cannot be bound.
     """
 
-    def __init__(self, application: Application, host: str, port: int, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, application: Application, host: str, port: int, limits: Limits, tls: "ssl.SSLContext | None" = None) -> None:
         self._application, self._limits, self._tls = application, limits, tls
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
