@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
 from device_agent.doors.http.settings import HttpSettings
@@ -65,6 +67,27 @@ def test_serve_refuses_to_be_open_to_others_without_tls_and_token(tmp_path: Path
         assert child.wait(20) == 3
         assert child.stderr is not None
         assert "needs --http-tls-cert, --http-tls-key, --http-token-file" in child.stderr.read()
+
+
+def test_the_score_command_gets_from_the_door_what_it_answers_itself(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle", weights(1))
+    requests = [json.dumps({"id": str(i), "inputs": [matrix(rows(i + 1))]}) for i in range(3)]
+    (tmp_path / "requests.ndjson").write_text("\n".join(requests) + "\n")
+
+    def outputs(*where: str) -> list[dict[str, list[object]]]:
+        command = [*COMMAND, "score", *where, "--format", "oip", str(tmp_path / "requests.ndjson")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENV)
+        assert done.returncode == 0, done.stderr
+        return [{o["name"]: o["data"] for o in json.loads(line)["outputs"]} for line in done.stdout.splitlines()]
+
+    with serving("--bundle", str(tmp_path / "bundle"), "--http", "0") as (url, _):
+        by_url = outputs("--url", url)
+
+    by_bundle = outputs("--bundle", str(tmp_path / "bundle"))
+    assert [set(one) for one in by_url] == [set(one) for one in by_bundle]
+    assert [one["label"] for one in by_url] == [one["label"] for one in by_bundle]
+    for one, other in zip(by_url, by_bundle, strict=True):
+        assert np.array(one["probabilities"], np.float32).tolist() == np.array(other["probabilities"], np.float32).tolist()
 
 
 def test_the_door_s_options_without_a_port_are_a_usage_error(tmp_path: Path) -> None:

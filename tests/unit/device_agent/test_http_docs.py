@@ -39,10 +39,14 @@ def served(press: Path) -> Iterator[World]:
         yield one
 
 
+def section() -> str:
+    """What the page says about HTTP."""
+    return PAGE.read_text().partition("\n## HTTP\n")[2].partition("\n## ")[0]
+
+
 def blocks() -> list[str]:
     """The shell blocks of the HTTP section that ask the door."""
-    section = PAGE.read_text().partition("\n## HTTP\n")[2].partition("\n## ")[0]
-    found = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    found = re.findall(r"```sh\n(.*?)```", section(), re.DOTALL)
     return [block for block in found if "curl" in block and "https://" not in block]
 
 
@@ -60,7 +64,7 @@ def test_every_line_of_the_page_is_answered(served: World, tmp_path: Path, block
 
 
 def test_the_page_s_words_about_refusals_and_outputs_are_those_of_the_door(served: World) -> None:
-    text = PAGE.read_text()
+    text = section()
     row = {"name": "inputs", "datatype": "FP32", "shape": [1, 5], "data": [99, 1, 1, 1, 0]}
 
     refused = served.infer(row, path="press")
@@ -75,7 +79,7 @@ def test_the_page_s_limits_are_the_door_s() -> None:
     from device_agent.doors.http.tensors import MAX_RANK
     from device_agent.doors.http.wire import MAX_HEADERS
 
-    limits, text = Limits(), PAGE.read_text()
+    limits, text = Limits(), section()
     for line in (
         f"| body, also when unpacked | {limits.body_bytes // MIB} MiB |",
         f"| bodies of all requests at once | {limits.bodies_bytes // MIB} MiB |",
