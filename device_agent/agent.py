@@ -115,19 +115,20 @@ class Agent:
         self._lock.release()
         LOG.info("agent of %s stopped", self._identity.device_id)
 
-    def score(self, row: Row, explain: bool = False) -> Score:
+    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None) -> Score:
         """Score one row with the running model; it counts for statistics, and for the trial of a candidate.
 
         Args:
             row: Numbers in the manifest's order, or a mapping by input name.
             explain: Also say which inputs moved the answer.
+            made_for: As `Answering.score`.
 
         Raises:
             RowRejected: The row is refused, and counted.
             ConfigError: No model has been installed yet.
         """
         due = self._reports.explanation_is_due()
-        score = self._models.score(row, explain=explain or due)
+        score = self._models.score(row, explain=explain or due, made_for=made_for)
         if due:
             self._reports.explain(score, row)
         self._reports.close_full_window()

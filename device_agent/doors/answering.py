@@ -57,21 +57,23 @@ class Answering:
         running = self._running
         return running.bundle.digest if running is not None else ""
 
-    def score(self, row: Row, explain: bool = False) -> Score:
+    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None) -> Score:
         """Answer one row.
 
         Args:
             row: As `Scorer.score` takes it.
             explain: Ask for an explanation; a variant without explainer answers without one.
+            made_for: The model whose order of inputs the row is in, None where that is the caller's matter.
 
         Raises:
             RowRejected: The row is refused, and counted.
+            ModelSwapped: Another model than `made_for` answers now; nothing was counted.
             ConfigError: No model has been installed yet.
             ArtifactError: The running model failed on this row.
         """
         with self._lock:
+            first = self._answering(made_for)
             self.rows_in_window += 1
-            first = self._running or self._candidate
             if first is None:
                 self.unanswered += 1
                 raise ConfigError("no model is installed yet; start a rollout that selects this device")
@@ -105,9 +107,7 @@ class Answering:
             ArtifactError: The running model failed on these rows.
         """
         with self._lock:
-            first = self._running or self._candidate
-            if first is not made_for and made_for is not None:
-                raise ModelSwapped("another model was installed meanwhile")
+            first = self._answering(made_for)
             self.rows_in_window += len(rows)
             if first is None:
                 self.unanswered += len(rows)
@@ -180,6 +180,12 @@ class Answering:
             for scorer in (self._candidate, self._running):
                 if scorer is not None:
                     scorer.close()
+
+    def _answering(self, made_for: Scorer | None) -> Scorer | None:
+        first = self._running or self._candidate
+        if first is not made_for and made_for is not None:
+            raise ModelSwapped("another model was installed meanwhile")
+        return first
 
     def _retire(self, scorer: Scorer) -> None:
         window = scorer.take_window()

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from device_agent.doors.answering import ModelSwapped
 from device_agent.doors.http.columns import rows_of
 from device_agent.doors.http.counters import SHED, Tally
 from device_agent.doors.http.exchange import RETRY, Refused, Request, Response
@@ -64,15 +63,13 @@ def _explained(models: Models, scorer: Scorer, rows: Rows, tally: Tally, work_s:
         if i and time.monotonic() > deadline:
             raise Refused(503, f"{i} of {len(rows)} explanations took the {work_s:g} s that a request may take", SHED, RETRY)
         try:
-            score = models.score(row, explain=True)
+            score = models.score(row, explain=True, made_for=scorer)
         except RowRejected as err:
             raise Refused(400, str(err) if len(rows) == 1 else f"row {i}: {err}", err.reason) from err
         except ConfigError as err:
             raise Refused(503, str(err), "no-model", RETRY) from err
         except ArtifactError as err:
             raise Refused(500, str(err), "runtime") from err
-        if score.digest != scorer.digest:
-            raise ModelSwapped("another model was installed meanwhile")
         tally.scored += 1
         scores.append(score)
     return scores

@@ -34,7 +34,7 @@ class Models(Protocol):
         """The model whose answers count; as `Answering.in_service`."""
         ...
 
-    def score(self, row: Any, explain: bool = False) -> Score:
+    def score(self, row: Any, explain: bool = False, made_for: Scorer | None = None) -> Score:
         """Answer one row; as `Answering.score`."""
         ...
 
@@ -163,8 +163,8 @@ def answer_rows(models: Models, rows: Rows, tally: Tally, work_s: float, made_fo
     tally.scored = 0
     tally.rejected.clear()  # of an attempt that a swap ended
     try:
-        if n == 1 and models.in_service is made_for:
-            score = models.score(rows[0])
+        if n == 1:
+            score = models.score(rows[0], made_for=made_for)
             tally.scored = 1
             return OneAnswer(score)
         answers = ManyAnswers(_chunks(models, rows, tally, work_s, made_for))

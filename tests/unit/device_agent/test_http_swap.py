@@ -78,8 +78,9 @@ def test_rows_made_for_another_model_are_not_scored_and_not_counted(tmp_path: Pa
     models.install(new)
     tally = Tally()
 
-    with pytest.raises(ModelSwapped):
-        answer_rows(models, more_rows(3), tally, 10.0, old)
+    for n in (1, 3):
+        with pytest.raises(ModelSwapped):
+            answer_rows(models, more_rows(n), tally, 10.0, old)
 
     assert (models.rows, models.rejected, models.unanswered, models.rows_in_window, tally.scored) == (0, 0, 0, 0, 0)
     assert len(answer_rows(models, more_rows(3), tally, 10.0, new)) == 3
