@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
 from device_agent.doors.http.settings import HttpSettings
 from device_agent.scorer import Scorer
 from edgefleet.desired import DesiredModel
-from tests.unit.device_agent.agent_world import PROJECT, QUICK, enroll, make_bundle, rows, weights
+from tests.unit.device_agent.agent_world import PROJECT, QUICK, enroll, eventually, make_bundle, mosquitto, rows, weights
 from tests.unit.device_agent.http_world import matrix
 
 COMMAND = [sys.executable, "-m", "edgefleet", "agent"]
@@ -99,26 +100,29 @@ def test_the_door_s_options_without_a_port_are_a_usage_error(tmp_path: Path) -> 
     assert (done.returncode, "without --http PORT" in done.stderr) == (2, True)
 
 
+@pytest.mark.broker
 def test_an_agent_s_door_scores_with_its_model_names_the_release_and_shows_its_state(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", weights(1))
-    enrolled = enroll(tmp_path / "device")
-    agent = Agent(AgentConfig(dir=tmp_path / "device", http=HttpSettings(port=0)))
-    agent.start()
-    try:
-        agent._models.install(Scorer.open(bundle))
-        wanted = DesiredModel(bundle_digest=bundle.digest, release="r", release_counter=42, rollout="o", nonce="n", trial=QUICK)
-        agent._updater.director.accept(enrolled.desired(bundle.digest, models={PROJECT: wanted}))
-        url = str(agent.http_url)
+    with mosquitto(tmp_path / "broker") as (broker_url, _, _):
+        enrolled = enroll(tmp_path / "device", broker_url=broker_url)
+        agent = Agent(AgentConfig(dir=tmp_path / "device", http=HttpSettings(port=0)))
+        agent.start()
+        try:
+            eventually("the agent is connected", lambda: agent._link.connected)
+            agent._models.install(Scorer.open(bundle))
+            wanted = DesiredModel(bundle_digest=bundle.digest, release="r", release_counter=42, rollout="o", nonce="n", trial=QUICK)
+            agent._updater.director.accept(enrolled.desired(bundle.digest, models={PROJECT: wanted}))
+            url = str(agent.http_url)
 
-        assert len(score(url)) == 2
-        with urllib.request.urlopen(f"{url}/v2/models/tiny", timeout=20) as reply:  # noqa: S310
-            assert json.loads(reply.read())["versions"] == ["42"]
-        with urllib.request.urlopen(url, timeout=20) as reply:  # noqa: S310
-            page = reply.read().decode()
-        assert "press-7" in page
-        assert "not connected; scoring goes on" in page
-        assert agent.score(rows(1)[0]).label is not None
-        assert agent._models.rows == 3
-        assert agent._stopped_threads() == []
-    finally:
-        agent.close()
+            assert len(score(url)) == 2
+            with urllib.request.urlopen(f"{url}/v2/models/tiny", timeout=20) as reply:  # noqa: S310  # our own loopback address
+                assert json.loads(reply.read())["versions"] == ["42"]
+            with urllib.request.urlopen(url, timeout=20) as reply:  # noqa: S310  # the same
+                page = reply.read().decode()
+            assert "press-7" in page
+            assert "<dt>Fleet</dt><dd>connected</dd>" in page
+            assert agent.score(rows(1)[0]).label is not None
+            assert agent._models.rows == 3
+            assert agent._stopped_threads() == []
+        finally:
+            agent.close()
