@@ -105,7 +105,7 @@ def test_an_agent_s_door_scores_with_its_model_names_the_release_and_shows_its_s
     bundle = make_bundle(tmp_path / "bundle", weights(1))
     with mosquitto(tmp_path / "broker") as (broker_url, _, _):
         enrolled = enroll(tmp_path / "device", broker_url=broker_url)
-        agent = Agent(AgentConfig(dir=tmp_path / "device", http=HttpSettings(port=0)))
+        agent = Agent(AgentConfig(dir=tmp_path / "device", heartbeat_s=0.3, http=HttpSettings(port=0)))
         agent.start()
         try:
             eventually("the agent is connected", lambda: agent._link.connected)
