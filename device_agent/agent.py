@@ -11,14 +11,17 @@ import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from device_agent.config import AgentConfig, load_identity
 from device_agent.connection import Link
+from device_agent.doors.agent_http import http_door
 from device_agent.doors.answering import Answering, Row
+from device_agent.doors.http.door import HttpDoor
 from device_agent.doors.stream import POLL_S, SensorFile
 from device_agent.reports import Reports
-from device_agent.score import Score
+from device_agent.score import BatchScores, Score
+from device_agent.scorer import Scorer
 from device_agent.telemetry.spool import Spool
 from device_agent.update.disk import Disk, FolderLock
 from device_agent.update.outside import Outside
@@ -66,6 +69,7 @@ class Agent:
         self._updater = Updater(self._identity, config, self._disk, self._models, outside)
         self._reports.watch(self._updater, self._stopped_threads)
         self._sensor: SensorFile | None = None
+        self._http: HttpDoor | None = None if config.http is None else http_door(self, config.http, self._updater, self._reports)
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -78,6 +82,9 @@ class Agent:
         if self._config.sensor is not None:
             sensor = self._sensor = SensorFile(self._config.sensor, self._config.sensor_from_start)
             self._spawn("sensor", lambda: self._sensor_once(sensor))
+        if self._http is not None:
+            self._http.start()
+            LOG.info("HTTP door on %s", self._http.url)
 
     def run(self) -> None:
         """Start, and return when `stop` was called and everything is put away."""
@@ -94,6 +101,8 @@ class Agent:
     def close(self) -> None:
         """Stop the threads, note the stop, flush the telemetry, say `offline`."""
         self._stop.set()
+        if self._http is not None:
+            self._http.close()
         self._link.mailbox.wake()
         for thread in self._threads:
             thread.join(JOIN_S)
@@ -106,23 +115,41 @@ class Agent:
         self._lock.release()
         LOG.info("agent of %s stopped", self._identity.device_id)
 
-    def score(self, row: Row, explain: bool = False) -> Score:
+    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None) -> Score:
         """Score one row with the running model; it counts for statistics, and for the trial of a candidate.
 
         Args:
             row: Numbers in the manifest's order, or a mapping by input name.
             explain: Also say which inputs moved the answer.
+            made_for: As `Answering.score`.
 
         Raises:
             RowRejected: The row is refused, and counted.
             ConfigError: No model has been installed yet.
         """
         due = self._reports.explanation_is_due()
-        score = self._models.score(row, explain=explain or due)
+        score = self._models.score(row, explain=explain or due, made_for=made_for)
         if due:
             self._reports.explain(score, row)
         self._reports.close_full_window()
         return score
+
+    def score_batch(self, rows: Any, made_for: Scorer | None = None) -> BatchScores:
+        """Score many rows with the running model; as `Answering.score_batch`. None of them is sampled for an explanation."""
+        try:
+            return self._models.score_batch(rows, made_for)
+        finally:
+            self._reports.close_full_window()
+
+    @property
+    def in_service(self) -> Scorer | None:
+        """The model whose answers count, None before the first."""
+        return self._models.in_service
+
+    @property
+    def http_url(self) -> str | None:
+        """Where the HTTP door is, None without one."""
+        return None if self._http is None else self._http.url
 
     @property
     def running_digest(self) -> str:
@@ -186,4 +213,5 @@ class Agent:
 
     def _stopped_threads(self) -> list[str]:
         stopped = [thread.name for thread in self._threads if not thread.is_alive()]
+        stopped += ["http"] if self._http is not None and not self._http.alive else []
         return stopped if self._link.threads_alive else [*stopped, "connection"]

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from device_agent.doors.http.settings import HttpSettings
 from edgefleet.errors import ConfigError, EdgefleetError
 from edgefleet.identifiers import check_id
 from edgefleet.manifest import Runtime
@@ -89,6 +90,7 @@ class AgentConfig:
         attest_s: Seconds between two attestations of the same model.
         selftest_timeout_s: The self-test's child process is ended after this.
         selftest_memory_bytes: Address space of that child.
+        http: The HTTP door, or None.
     """
 
     dir: Path
@@ -105,6 +107,7 @@ class AgentConfig:
     attest_s: float = 86_400.0
     selftest_timeout_s: float = 120.0
     selftest_memory_bytes: int = 8 * 1024**3
+    http: HttpSettings | None = None
 
     @property
     def reconnect_spread_s(self) -> float:

@@ -6,16 +6,22 @@ A swap happens between two rows, never within one; no row is lost by it. The can
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from device_agent.scorer import Score, Scorer
+from device_agent.scorer import BatchScores, Score, Scorer
 from device_agent.telemetry.windows import Window
-from device_agent.update.trial import Said, Trial
-from edgefleet.errors import ConfigError, EdgefleetError, RowRejected
+from edgefleet.errors import ConfigError, EdgefleetError, InputError, RowRejected
+
+if TYPE_CHECKING:  # a trial knows its signed policy, and with it 7 MB of cryptography that a door without a fleet does not need
+    from device_agent.update.trial import Said, Trial
 
 Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
+
+
+class ModelSwapped(EdgefleetError):
+    """Rows were put in the order of a model that does not answer any more: put them in order again."""
 
 
 class Answering:
@@ -41,26 +47,33 @@ class Answering:
         """The committed model, None before the first."""
         return self._running
 
+    @property
+    def in_service(self) -> Scorer | None:
+        """The model whose answers count: the committed one, before the first the candidate; None when there is neither."""
+        return self._running or self._candidate
+
     def running_digest(self) -> str:
         """Bundle digest of the committed model, "" before the first."""
         running = self._running
         return running.bundle.digest if running is not None else ""
 
-    def score(self, row: Row, explain: bool = False) -> Score:
+    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None) -> Score:
         """Answer one row.
 
         Args:
             row: As `Scorer.score` takes it.
             explain: Ask for an explanation; a variant without explainer answers without one.
+            made_for: The model whose order of inputs the row is in, None where that is the caller's matter.
 
         Raises:
             RowRejected: The row is refused, and counted.
+            ModelSwapped: Another model than `made_for` answers now; nothing was counted.
             ConfigError: No model has been installed yet.
             ArtifactError: The running model failed on this row.
         """
         with self._lock:
+            first = self._answering(made_for)
             self.rows_in_window += 1
-            first = self._running or self._candidate
             if first is None:
                 self.unanswered += 1
                 raise ConfigError("no model is installed yet; start a rollout that selects this device")
@@ -80,6 +93,41 @@ class Answering:
             finally:
                 self._compare(row, answer)
 
+    def score_batch(self, rows: Sequence[Any] | NDArray[Any], made_for: Scorer | None = None) -> BatchScores:
+        """Answer many rows with one model.
+
+        Args:
+            rows: As `Scorer.score_batch` takes them.
+            made_for: The model whose order of inputs the rows are in, None where that is the caller's matter.
+
+        Raises:
+            InputError: An array of another shape or not of numbers; all its rows are counted as rejected.
+            ModelSwapped: Another model than `made_for` answers now; nothing was counted.
+            ConfigError: No model has been installed yet.
+            ArtifactError: The running model failed on these rows.
+        """
+        with self._lock:
+            first = self._answering(made_for)
+            self.rows_in_window += len(rows)
+            if first is None:
+                self.unanswered += len(rows)
+                raise ConfigError("no model is installed yet; start a rollout that selects this device")
+            try:
+                answers = first.score_batch(rows)
+            except InputError:
+                self.rejected += len(rows)
+                raise
+            except EdgefleetError as err:
+                self.unanswered += len(rows)
+                if first is self._candidate and self._trial is not None:
+                    self._trial.last_error = str(err)
+                self._compare_batch(rows, None)
+                raise
+            self.rows += len(rows) - len(answers.rejected)
+            self.rejected += len(answers.rejected)
+            self._compare_batch(rows, answers)
+            return answers
+
     def install(self, scorer: Scorer) -> None:
         """Make a model the running one; the one before is closed after its window was taken."""
         with self._lock:
@@ -91,7 +139,7 @@ class Answering:
             if old is not None and old is not scorer:
                 self._retire(old)
 
-    def begin_trial(self, scorer: Scorer, trial: Trial) -> None:
+    def begin_trial(self, scorer: Scorer, trial: "Trial") -> None:
         """Let a candidate answer beside the running model from the next row on."""
         with self._lock:
             self._candidate, self._trial = scorer, trial
@@ -113,7 +161,7 @@ class Answering:
         return self._candidate
 
     @property
-    def trial(self) -> Trial | None:
+    def trial(self) -> "Trial | None":
         """The trial's counts."""
         return self._trial
 
@@ -132,6 +180,12 @@ class Answering:
             for scorer in (self._candidate, self._running):
                 if scorer is not None:
                     scorer.close()
+
+    def _answering(self, made_for: Scorer | None) -> Scorer | None:
+        first = self._running or self._candidate
+        if first is not made_for and made_for is not None:
+            raise ModelSwapped("another model was installed meanwhile")
+        return first
 
     def _retire(self, scorer: Scorer) -> None:
         window = scorer.take_window()
@@ -153,8 +207,32 @@ class Answering:
             trial.last_error = str(err)[:200]
         trial.count(_said(answer), theirs)
 
+    def _compare_batch(self, rows: Sequence[Any] | NDArray[Any], answers: BatchScores | None) -> None:
+        trial, candidate = self._trial, self._candidate
+        if trial is None or candidate is None:
+            return
+        said = _said_in_batch(answers, len(rows))
+        if self._running is None:
+            for one in said:
+                trial.count(None, one)
+            return
+        theirs: BatchScores | None = None
+        try:
+            theirs = candidate.score_batch(rows)
+        except EdgefleetError as err:
+            trial.last_error = str(err)[:200]
+        for one, other in zip(said, _said_in_batch(theirs, len(rows)), strict=True):
+            trial.count(one, other)
 
-def _said(answer: Score | None) -> Said:
+
+def _said(answer: Score | None) -> "Said":
     if answer is None or math.isnan(answer.score):
         return None
     return answer.score if answer.label is None else answer.label
+
+
+def _said_in_batch(answers: BatchScores | None, rows: int) -> "list[Said]":
+    if answers is None:
+        return [None] * rows
+    pairs = zip(answers.label.tolist(), answers.score.tolist(), strict=True)
+    return [None if math.isnan(score) else score if label is None else label for label, score in pairs]

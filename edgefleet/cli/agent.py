@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgefleet.cli.agent_score import score_rows
+from edgefleet.cli.agent_serve import http_options, http_settings, serve_bundle
 from edgefleet.cli.main import print_json
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -18,6 +19,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.group()
 def agent() -> None:
     """Run the device agent, score rows, or show its state."""
+
+
+agent.add_command(serve_bundle)
 
 
 @agent.command("run")
@@ -37,6 +41,7 @@ def agent() -> None:
     "--explain-every", type=click.IntRange(0), default=0, show_default=True, help="Report an explanation of every N-th row; 0 is never."
 )
 @click.option("--mirror", help="Fetch models from this base URL instead of the server; content is checked by hash.")
+@http_options(required=False)
 def run_agent(
     folder: Path,
     runtimes: tuple[str, ...],
@@ -46,6 +51,7 @@ def run_agent(
     heartbeat_seconds: float,
     explain_every: int,
     mirror: str | None,
+    **http: Any,
 ) -> None:
     """Run until SIGTERM or Ctrl-C; logs go to stderr. Exit code 0 after a clean stop."""
     from device_agent.agent import Agent
@@ -61,6 +67,7 @@ def run_agent(
         heartbeat_s=heartbeat_seconds,
         explain_every=explain_every,
         mirror=mirror.rstrip("/") if mirror else None,
+        http=http_settings(http),
     )
     running = Agent(config)
     for number in (signal.SIGTERM, signal.SIGINT):
