@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import http_servers
 from benchmarks.figures import Figure, show
 from benchmarks.http_servers import Server
-from benchmarks.scorer import FEATURES, logistic_graph, write_bundle
+from benchmarks.scorer_graphs import FEATURES, logistic_graph, write_bundle
 
 MLSERVER: Final = "mlserver==1.7.1"
 GRANIAN: Final = "granian==2.8.7"
