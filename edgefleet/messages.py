@@ -86,7 +86,7 @@ class Presence(_Message, array_like=True, frozen=True, kw_only=True):
 class DeviceLoad(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """What the device watches about itself; None where it cannot be known.
 
-    `cpu_permille` is the processor time of the agent in thousandths of one core since the heartbeat before, `clock_offset_ms` how far the
+    `cpu_permille` is the processor time of the agent in thousandths of one core over the last seconds, `clock_offset_ms` how far the
     device's clock is behind the server's (negative: ahead), `clock_jumps` how often the device's clock was set since the agent's start.
     """
 
