@@ -54,6 +54,13 @@ agent.add_command(serve_bundle)
     show_default=True,
     help="Rows that may leave this device as they came in, if the operator's signed order allows it too; 0 is never.",
 )
+@click.option(
+    "--keep-seconds",
+    type=click.FloatRange(0.1),
+    default=30.0,
+    show_default=True,
+    help="Time between two snapshots of the open statistics window: the rows that kill -9 may cost.",
+)
 @click.option("--redact", multiple=True, metavar="INPUT", help="An input that never leaves this device; may be repeated.")
 @click.option("--mirror", help="Fetch models from this base URL instead of the server; content is checked by hash.")
 @http_options(required=False)
@@ -67,6 +74,7 @@ def run_agent(
     explain_every: int,
     explain_cpu: float,
     allow_rows_per_hour: float,
+    keep_seconds: float,
     redact: tuple[str, ...],
     mirror: str | None,
     **http: Any,
@@ -86,6 +94,7 @@ def run_agent(
         heartbeat_s=heartbeat_seconds,
         explain_every=explain_every,
         explain_cpu_fraction=explain_cpu,
+        keep_s=keep_seconds,
         payload=PayloadSettings(allow_rows_per_hour, redact) if allow_rows_per_hour else None,
         mirror=mirror.rstrip("/") if mirror else None,
         http=http_settings(http),
