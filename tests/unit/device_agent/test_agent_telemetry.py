@@ -163,7 +163,18 @@ def test_the_device_tells_its_load_and_how_far_its_clock_is_off(world: World) ->
 def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: World) -> None:
     sensor = world.folder / "sensor"
     sensor.touch()
-    options = ["run", "--dir", str(world.enrolled.folder), "--sensor", str(sensor), "--keep-seconds", "0.3", "--heartbeat-seconds", "0.5"]
+    options = [
+        "run",
+        "--dir",
+        str(world.enrolled.folder),
+        "--sensor",
+        str(sensor),
+        "--from-start",
+        "--keep-seconds",
+        "0.3",
+        "--heartbeat-seconds",
+        "0.5",
+    ]
     world.want()
 
     def start() -> "subprocess.Popen[bytes]":
