@@ -169,7 +169,6 @@ def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: W
         str(world.enrolled.folder),
         "--sensor",
         str(sensor),
-        "--from-start",
         "--keep-seconds",
         "0.3",
         "--heartbeat-seconds",
@@ -177,8 +176,8 @@ def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: W
     ]
     world.want()
 
-    def start() -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([*COMMAND, *options], stderr=subprocess.DEVNULL)
+    def start(*more: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([*COMMAND, *options, *more], stderr=subprocess.DEVNULL)
 
     fed = [0]
 
@@ -195,7 +194,7 @@ def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: W
         said = health()
         return int(said["rows"] + said["rejected"] + said["unanswered"])
 
-    first = start()
+    first = start("--from-start")
     try:
         eventually("commit", lambda: feed(5) or world.state() == "committed", 60.0)
         feed(300)
