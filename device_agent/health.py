@@ -92,7 +92,7 @@ def read_health(folder: Path) -> Health:
         raise ConfigError(
             f"{path}: {err.strerror}; is the agent running on this folder? start it with `edgefleet agent run --dir`"
         ) from err
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ConfigError(f"{path}: {str(err)[:120]}; it was written by another version, start the agent again") from err
     if health.format_version != HEALTH_VERSION:
         raise ConfigError(f"{path}: version {health.format_version} is unknown, this program reads {HEALTH_VERSION}")

@@ -106,7 +106,7 @@ def open_desired(message: Desired, key: PublicKey, fleet: str, device: str) -> D
         raise ArtifactError(f"desired state: not signed by the director key {key.keyid[:12]}; nothing was changed")
     try:
         payload = msgspec.json.decode(message.payload, type=DesiredPayload)
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ArtifactError(f"desired state: malformed: {str(err)[:200]}") from err
     if payload.format_version != 1:
         raise ArtifactError(f"desired state: format version {payload.format_version} is unknown, this agent speaks 1; upgrade the agent")

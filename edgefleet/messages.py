@@ -233,13 +233,13 @@ def decode(kind: type[M], payload: bytes) -> M:
         )
     try:
         version = msgspec.msgpack.decode(payload, type=_VersionOnly).version
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ArtifactError(f"{kind.__name__}: {len(payload)} bytes are no message of ours: {str(err)[:200]}") from err
     if version != MESSAGE_VERSION:
         raise ArtifactError(f"{kind.__name__}: version {version} is unknown, this side speaks {MESSAGE_VERSION}; upgrade the older side")
     try:
         return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ArtifactError(f"{kind.__name__}: malformed: {str(err)[:200]}") from err
 
 

@@ -25,5 +25,5 @@ def noted(folder: Path) -> tuple[int, int]:
     try:
         with (folder / DROPPED_NAME).open("rb") as stream:
             return msgspec.json.decode(stream.read(MAX_NOTE_BYTES), type=tuple[_Count, _Count])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return 0, 0

@@ -116,9 +116,7 @@ class OpenWindow:
         Raises:
             StorageError: The disk refuses; the file stays for the next start.
         """
-        snapshot = self._read()
-        if snapshot is None:
-            return
+        snapshot = self._read() or _Snapshot(SNAPSHOT_VERSION, self._boot, 0, [])
         for piece in snapshot.pieces:
             if self._spool.holds(partial(_is_closed, snapshot, piece)):
                 continue
@@ -141,13 +139,13 @@ class OpenWindow:
         self._on_disk = False
 
     def _read(self) -> _Snapshot | None:
-        """The file of an earlier start, None when there is none or it is damaged; the next one is written over it."""
+        """The file of an earlier start, None when there is none or it is damaged."""
         try:
             with self._path.open("rb") as stream:
                 frames, _ = read_frames(stream.read(MAX_SNAPSHOT_BYTES + 1), MAX_SNAPSHOT_BYTES)
         except OSError:
             return None
-        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             for _, payload in frames[:1]:
                 snapshot = msgspec.msgpack.decode(payload, type=_Snapshot)
                 return snapshot if snapshot.version == SNAPSHOT_VERSION else None

@@ -294,6 +294,6 @@ def _segments(folder: Path) -> Iterator[tuple[int, Path]]:
 def _decode(payload: bytes) -> Stored | None:
     try:
         stored = msgspec.msgpack.decode(payload, type=Stored)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return stored if stored.version == SPOOL_VERSION else None

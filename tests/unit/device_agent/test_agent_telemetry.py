@@ -194,9 +194,13 @@ def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: W
         said = health()
         return int(said["rows"] + said["rejected"] + said["unanswered"])
 
+    def committed() -> bool:
+        feed(5)
+        return world.state() == "committed"
+
     first = start("--from-start")
     try:
-        eventually("commit", lambda: feed(5) or world.state() == "committed", 60.0)
+        eventually("commit", committed, 60.0)
         feed(300)
         eventually("scored and kept", lambda: health().get("rows_not_kept") == 0 and told() == fed[0], 60.0)
         answered = health()["rows"]

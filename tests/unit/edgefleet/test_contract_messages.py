@@ -100,6 +100,12 @@ def test_a_message_of_ten_megabytes_is_refused_before_it_is_parsed() -> None:
         decode(Telemetry, bytes(10_000_000))
 
 
+def test_text_that_is_no_utf_8_is_refused_as_any_other_damage() -> None:
+    good = encode(EventBody(name="disk-full", detail="x"))
+    with pytest.raises(ArtifactError, match="malformed"):
+        decode(EventBody, good.replace(b"disk", b"\x80isk"))
+
+
 def test_hostile_nesting_is_refused() -> None:
     with pytest.raises(ArtifactError):
         decode(Reported, b"\x91" * 100_000)
