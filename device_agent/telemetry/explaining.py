@@ -39,30 +39,36 @@ class SampledExplanations:
         self._every, self._fraction = every, cpu_fraction
         self._lock = threading.Lock()
         self._debt_s, self._at_s = 0.0, 0.0
-        self._digest, self._rows = "", 0
+        self._digest, self._rows, self._owed = "", 0, False
         self._sums: dict[str, _Sums] = {}
         self._skips: dict[str, int] = {}
         self._records: list[float] = []
         self.explained = self.skipped = 0
 
     def due(self, model_digest: str, now_s: float) -> bool:
-        """Whether the next row of this model is explained, at a monotonic time."""
+        """Whether the next row of this model is explained, at a monotonic time.
+
+        A row that was due when the budget was used up is made up for by the first row that comes when there is some again.
+        """
         if not self._every:
             return False
         with self._lock:
             if model_digest != self._digest:
-                self._digest, self._rows = model_digest, 0
+                self._digest, self._rows, self._owed = model_digest, 0, False
             due = self._rows % self._every == 0
             self._rows += 1
-            if not due:
+            if not due and not self._owed:
                 return False
             self._debt_s = max(0.0, self._debt_s - self._fraction * max(0.0, now_s - self._at_s))
             self._at_s = now_s
-            if self._debt_s > 0.0:
-                self.skipped += 1
-                self._skips[model_digest] = self._skips.get(model_digest, 0) + 1
-                return False
-            return True
+            if due and self._owed:
+                self._skip(model_digest)  # the one before is not made up for any more
+            self._owed = self._debt_s > 0.0
+            return not self._owed
+
+    def _skip(self, model_digest: str) -> None:
+        self.skipped += 1
+        self._skips[model_digest] = self._skips.get(model_digest, 0) + 1
 
     def spent(self, cpu_s: float) -> None:
         """An explanation took this much processor time, whether it succeeded or not."""
@@ -75,8 +81,7 @@ class SampledExplanations:
         with self._lock:
             known = self._sums.setdefault(model_digest, _Sums(0, np.zeros(len(values)), np.zeros(len(values))))
             if len(known.total) != len(values) or not np.isfinite(values).all():
-                self._skips[model_digest] = self._skips.get(model_digest, 0) + 1
-                self.skipped += 1
+                self._skip(model_digest)
                 return
             known.rows += 1
             known.total += values

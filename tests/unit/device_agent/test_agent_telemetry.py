@@ -16,6 +16,8 @@ import pytest
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
 from device_agent.telemetry.payload import PayloadSettings
+from device_agent.telemetry.spool import Spool
+from device_agent.update.disk import Disk
 from edgefleet.desired import PayloadOrder
 from edgefleet.messages import Acked, EventBody, Heartbeat, PayloadBody, Reported, WindowBody, decode, encode
 from edgefleet.statistics import InputStatistics
@@ -135,7 +137,7 @@ def test_explanations_are_summed_in_the_window_within_their_budget(world: World)
     sums = [one for one in found if one is not None]
     explained, skipped = sum(one.rows for one in sums), sum(one.skipped for one in sums)
     assert explained >= 1
-    assert explained + skipped >= 400
+    assert explained + skipped >= 399  # the last one may still be owed
     assert skipped > explained
     assert all(len(one.total) == len(one.absolute) == 5 for one in sums if one.rows)
     assert all(a >= abs(t) > 0 for one in sums if one.rows for a, t in zip(one.absolute, one.total, strict=True))
@@ -158,6 +160,20 @@ def test_the_device_tells_its_load_and_how_far_its_clock_is_off(world: World) ->
     assert load.rss_bytes > 10**7
     assert (load.disk_free_bytes or 0) > 0
     assert (health.versions["numpy"], health.clock_jumps) == (np.__version__, 0)
+
+
+def test_a_backlog_of_an_earlier_start_trickles_after_the_reconnect_and_arrives_whole(world: World) -> None:
+    spool = Spool(world.enrolled.folder / "spool", 5, 1_000_000, Disk())
+    for i in range(150):
+        spool.put("event", PROJECT, "", i, i, encode(EventBody(name="old", detail=str(i))))
+    start_s = time.monotonic()
+    with agent(world, send_records_per_s=50.0):
+        eventually("the backlog", lambda: len({record.seq for record in world.fleet.telemetry() if record.boot == 5}) == 150)
+        taken_s = time.monotonic() - start_s
+
+    # 20 records may go in advance, the rest at 50 a second.
+    assert taken_s >= (150 - 21) / 50
+    assert [event.detail for event in world.events("old")][:3] == ["0", "1", "2"]
 
 
 def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: World) -> None:

@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from device_agent import Scorer
+from device_agent.doors.answering import Answering
 from device_agent.telemetry.clockwatch import ClockWatch
 from device_agent.telemetry.events import EVENTS_PER_MINUTE, EventLimit
 from device_agent.telemetry.explaining import RECORDS_PER_MINUTE, SampledExplanations
 from device_agent.telemetry.pace import Pace
 from device_agent.telemetry.payload import PayloadSampling, PayloadSettings
 from device_agent.telemetry.selfwatch import SelfWatch, disk_free_bytes, temperature_c, versions
+from device_agent.update.trial import Trial
 from edgefleet.desired import PayloadOrder
-from edgefleet.errors import ConfigError
+from edgefleet.errors import ConfigError, RowRejected
 from edgefleet.manifest import Input
 from edgefleet.messages import AttributionSums, PayloadBody, decode
+from tests.unit.device_agent.agent_world import QUICK, make_bundle, weights
 
 INPUTS = [Input(name="speed"), Input(name="heat"), Input(name="kind", kind="category", categories=["x", "y"])]
 ROW = [1.5, 2.5, "x"]
@@ -107,9 +111,23 @@ def test_explanations_keep_to_their_share_of_a_core_and_skips_are_counted() -> N
     assert explained * 0.020 == pytest.approx(0.05 * 100, rel=0.05)
     sums = sampled.take("m")
     assert sums == AttributionSums(
-        rows=explained, total=[float(explained), -0.5 * explained], absolute=[float(explained), 0.5 * explained], skipped=10_000 - explained
+        rows=explained, total=[float(explained), -0.5 * explained], absolute=[float(explained), 0.5 * explained], skipped=9_999 - explained
     )
-    assert (sampled.explained, sampled.skipped, sampled.take("m")) == (explained, 10_000 - explained, None)
+    assert (sampled.explained, sampled.skipped, sampled.take("m")) == (explained, 9_999 - explained, None)
+
+
+def test_a_row_that_the_budget_did_not_allow_is_made_up_for_as_soon_as_there_is_some() -> None:
+    sampled = SampledExplanations(1000, 0.1)
+    asked = [sampled.due("m", 0.0)]
+    sampled.spent(1.0)
+    asked += [sampled.due("m", float(second)) for second in range(1, 1000)]
+    asked += [sampled.due("m", 1000.0), sampled.due("new", 1000.5)]
+    sampled.spent(1.0)
+    later = [sampled.due("other", 1001.0 + second) for second in range(20)]
+
+    assert [i for i, due in enumerate(asked) if due] == [0, 1000, 1001]
+    assert [i for i, due in enumerate(later) if due] == [10]
+    assert sampled.skipped == 0
 
 
 def test_without_a_rate_no_row_is_due_and_every_first_row_of_a_model_is() -> None:
@@ -198,3 +216,16 @@ def test_a_sampled_row_holds_the_models_inputs_and_nothing_else(row: Any, shown:
 def test_impossible_settings_of_sampling_are_refused_with_value_and_limit(rate: float, limit: int) -> None:
     with pytest.raises(ConfigError, match="out of range, expected"):
         PayloadSettings(rate, (), limit)
+
+
+def test_what_a_trial_says_of_a_refused_row_names_the_input_and_not_its_value(tmp_path: Path) -> None:
+    models = Answering()
+    trial = Trial(policy=QUICK, started_s=0.0, compared=True)
+    models.install(Scorer.open(make_bundle(tmp_path / "a", weights(1))))
+    models.begin_trial(Scorer.open(make_bundle(tmp_path / "b", weights(2))), trial)
+
+    with pytest.raises(RowRejected, match="12345"):
+        models.score([0.0, 0.0, 0.0, 12345.0, 0.0])
+    models.close()
+
+    assert trial.last_error == "a row was refused: input 'f3' (range)"
