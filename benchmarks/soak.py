@@ -1,12 +1,13 @@
 """Soak: a whole agent at full load for long, with a broker and a server: no row unaccounted for, no statistic lost, memory flat.
 
-Rows come by two threads that call the agent and by a followed file, which is rotated; one row in 64 is bad in one of several ways. At the
-end `offered = scored + rejected + shed` must hold at the doors, and the windows that arrived must hold the same numbers. Memory is the
-resident size of this process, agent and load together, fitted by a line after the first fifth of the run.
+Rows come by two threads that call the agent, by a client of the HTTP door, and by a followed file, which is rotated; one row in 64 is bad.
+At the end `offered = scored + rejected + shed` must hold at the doors, and the windows that arrived must hold the same numbers. Memory is
+the resident size of this process, agent and load together, fitted by a line after the first fifth of the run.
 """
 
 import argparse
 import contextlib
+import http.client
 import itertools
 import json
 import tempfile
@@ -15,14 +16,16 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from benchmarks.figures import Figure, show
 from benchmarks.scorer_graphs import FEATURES, logistic_graph, write_bundle
-from benchmarks.soak_server import Server, connected, enroll, mosquitto
+from benchmarks.soak_server import PROJECT, Server, connected, enroll, mosquitto
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
+from device_agent.doors.http.settings import HttpSettings
 from device_agent.scorer import Scorer
 from device_agent.telemetry.selfwatch import own_cost
 from edgefleet.errors import EdgefleetError
@@ -52,13 +55,15 @@ class Load:
     until_s: float
     by_calls: int = 0
     by_file: int = 0
+    by_http: int = 0
+    refused: int = 0
     memory: list[tuple[int, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def offered(self) -> int:
         """Rows offered at all doors."""
-        return self.by_calls + self.by_file
+        return self.by_calls + self.by_file + self.by_http
 
     def ended(self) -> bool:
         """Whether enough was offered, or the time is over."""
@@ -85,12 +90,15 @@ def soak(rows: int, minutes: float) -> list[Figure]:
         bundle = write_bundle(folder / "bundle", logistic_graph(), x)
         sensor = folder / "sensor.ndjson"
         sensor.touch()
-        agent = Agent(AgentConfig(dir=enroll(folder / "device", port), sensor=sensor, heartbeat_s=5.0, keep_s=5.0))
+        agent = Agent(
+            AgentConfig(dir=enroll(folder / "device", port), sensor=sensor, heartbeat_s=5.0, keep_s=5.0, http=HttpSettings(port=0))
+        )
         agent._models.install(Scorer.open(bundle))
         agent.start()
         start = time.monotonic()
         threads = [threading.Thread(target=_call, args=(agent, load, x, i)) for i in range(CALLERS)]
         threads.append(threading.Thread(target=_write, args=(agent, load, x, sensor)))
+        threads.append(threading.Thread(target=_ask, args=(agent, load, x)))
         for thread in threads:
             thread.start()
         _watch(load, threads)
@@ -116,6 +124,8 @@ def _figures(load: Load, server: Server, health: Any, taken_s: float) -> list[Fi
         Figure("rows offered", n, "rows", None, n),
         Figure("rows a second, all doors", n / taken_s, "1/s", None, n),
         Figure("offered - scored - rejected - shed", unaccounted, "rows", 0, n),
+        Figure("rows by HTTP", load.by_http, "rows", None, n),
+        Figure("HTTP requests refused", load.refused, "count", 0, load.by_http // BAD_EVERY),
         Figure("shed", health.unanswered, "rows", 0, n),
         Figure("rejected", health.rejected, "rows", None, n),
         Figure("scored, but in no window that arrived", abs(health.rows - server.answered), "rows", 0, n),
@@ -137,6 +147,23 @@ def _call(agent: Agent, load: Load, x: Any, number: int) -> None:
             agent.score(BAD[i // BAD_EVERY % len(BAD)] if i % BAD_EVERY == 0 else rows[i % len(rows)])
         with load.lock:
             load.by_calls += 1
+
+
+def _ask(agent: Agent, load: Load, x: Any) -> None:
+    rows = x[:BAD_EVERY].copy()
+    rows[7] = 1e9
+    tensor = {"name": "inputs", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()}
+    content = json.dumps({"inputs": [tensor]}).encode()
+    where = urlsplit(agent.http_url or "")
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
+    while not load.ended():
+        connection.request("POST", f"/v2/models/{PROJECT}/infer", content, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        with load.lock:
+            load.by_http += len(rows) if answer.status == 200 else 0
+            load.refused += answer.status != 200
+    connection.close()
 
 
 def _write(agent: Agent, load: Load, x: Any, sensor: Path) -> None:

@@ -90,20 +90,15 @@ class Reports:
 
     def tell(self, name: str, detail: str, bundle_digest: str) -> None:
         """Spool an event for the operator; per minute at most ten of one name and each text once, so that nobody can flood the spool."""
-        if not self._events.admits(name, detail):
-            return
-        LOG.info("event %s: %s", name, detail)
-        at = now_us()
-        body = EventBody(name=name, detail=detail[:MAX_DETAIL_CHARS], bundle_digest=bundle_digest)
-        self._put("event", "", at, at, encode(body))
+        if self._events.admits(name, detail):
+            LOG.info("event %s: %s", name, detail)
+            at, body = now_us(), EventBody(name=name, detail=detail[:MAX_DETAIL_CHARS], bundle_digest=bundle_digest)
+            self._put("event", "", at, at, encode(body))
 
     def refuse_oversized(self, leaf: str, size_bytes: int) -> None:
         """Tell that a message was dropped unread."""
-        self.tell(
-            f"{leaf}-refused",
-            f"{leaf}: {size_bytes} bytes exceed the limit of {MAX_MESSAGE_BYTES}; nothing was changed, send a smaller one",
-            "",
-        )
+        limit = f"{size_bytes} bytes exceed the limit of {MAX_MESSAGE_BYTES}"
+        self.tell(f"{leaf}-refused", f"{leaf}: {limit}; nothing was changed, send a smaller one", "")
 
     def once(self) -> None:
         """Do what is due: clock, acknowledgements, windows, attestation, heartbeat, reported state, sending, syncing, health."""

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from device_agent.telemetry.open_window import SNAPSHOT_NAME, OpenWindow
 from device_agent.telemetry.spool import Spool
 from device_agent.update.disk import Disk
 from device_agent.update.journal import frame, read_frames
-from edgefleet.desired import open_desired, sign_desired
+from edgefleet.desired import DesiredPayload, open_desired, sign_desired
 from edgefleet.errors import EdgefleetError
 from edgefleet.manifest import parse_manifest
 from edgefleet.messages import Acked, Desired, ExplanationBody, Heartbeat, PayloadBody, Reported, Telemetry, WindowBody, decode, encode
@@ -166,6 +167,10 @@ def test_a_sensors_file_gives_each_line_once_or_counts_it_whatever_the_pieces(pi
 KEY = SigningKey.load_or_create(Path(tempfile.mkdtemp()) / "director.key")
 
 
+def _opened(message: Desired, _: bytes) -> DesiredPayload:
+    return open_desired(message, KEY.public, FLEET, DEVICE)
+
+
 @FAST
 @given(changes=edits, invented=value, field=st.integers(0, 9), unsigned=edits)
 def test_desired_states(
@@ -177,14 +182,14 @@ def test_desired_states(
     altered = json.dumps(document, default=str, skipkeys=True).encode()
     for payload in (damaged(good.payload, changes), altered):
         signed = Desired(payload=payload, signatures=[(KEY.public.keyid, KEY.sign(payload))])
-        found = survives(lambda _, signed=signed: open_desired(signed, KEY.public, FLEET, DEVICE), b"")
+        found = survives(partial(_opened, signed), b"")
         if found is not None:
             assert (found.fleet, found.device) == (FLEET, DEVICE)
             assert open_desired(sign_desired(found, KEY), KEY.public, FLEET, DEVICE) == found
     wire = damaged(encode(good), unsigned)
     message = survives(lambda given: decode(Desired, given), wire)
     if message is not None and message.payload != good.payload:
-        assert survives(lambda _: open_desired(message, KEY.public, FLEET, DEVICE), b"") is None
+        assert survives(partial(_opened, message), b"") is None
 
 
 @FAST
