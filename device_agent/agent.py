@@ -127,19 +127,17 @@ class Agent:
             RowRejected: The row is refused, and counted.
             ConfigError: No model has been installed yet.
         """
-        due = self._reports.explanation_is_due()
-        score = self._models.score(row, explain=explain or due, made_for=made_for)
-        if due:
-            self._reports.explain(score, row)
-        self._reports.close_full_window()
+        samples = self._reports.samples
+        if samples.explanation_is_due():
+            score = samples.score_explained(row, made_for)
+        else:
+            score = self._models.score(row, explain=explain, made_for=made_for)
+        samples.row(score, row)
         return score
 
     def score_batch(self, rows: Any, made_for: Scorer | None = None) -> BatchScores:
         """Score many rows with the running model; as `Answering.score_batch`. None of them is sampled for an explanation."""
-        try:
-            return self._models.score_batch(rows, made_for)
-        finally:
-            self._reports.close_full_window()
+        return self._models.score_batch(rows, made_for)
 
     @property
     def in_service(self) -> Scorer | None:
@@ -172,7 +170,9 @@ class Agent:
                 once()
             except Exception as err:
                 LOG.exception("%s: going on after an error", name)
-                self._reports.tell("agent-error", f"{name}: {type(err).__name__}: {str(err)[:200]}", "")
+                # What a row's own error says may be the row, which does not leave the device.
+                said = "see the agent's log" if name == "sensor" else str(err)[:200]
+                self._reports.tell("agent-error", f"{name}: {type(err).__name__}: {said}", "")
                 self._stop.wait(AFTER_ERROR_S)
 
     def _update_once(self) -> None:

@@ -63,3 +63,11 @@ class RowRejected(InputError):
         self.feature, self.value, self.limit, self.reason = feature, value, limit, reason
         what = f"input {feature!r}" if feature is not None else "the row"
         super().__init__(f"{what}: {str(value)[:80]!s} is not accepted ({reason}); expected {limit}")
+
+
+def without_values(err: EdgefleetError) -> str:
+    """An error's text for reports that leave the device: of a refused row the input and the reason, not the value, which is payload."""
+    if isinstance(err, RowRejected):
+        where = "the row as a whole" if err.feature is None else f"input {err.feature!r}"
+        return f"a row was refused: {where} ({err.reason})"
+    return str(err)[:200]

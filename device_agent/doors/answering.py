@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from device_agent.scorer import BatchScores, Score, Scorer
 from device_agent.telemetry.windows import Window
-from edgefleet.errors import ConfigError, EdgefleetError, InputError, RowRejected
+from edgefleet.errors import ConfigError, EdgefleetError, InputError, RowRejected, without_values
 
 if TYPE_CHECKING:  # a trial knows its signed policy, and with it 7 MB of cryptography that a door without a fleet does not need
     from device_agent.update.trial import Said, Trial
@@ -88,7 +88,7 @@ class Answering:
             except EdgefleetError as err:
                 self.unanswered += 1
                 if first is self._candidate and self._trial is not None:
-                    self._trial.last_error = str(err)
+                    self._trial.last_error = without_values(err)
                 raise
             finally:
                 self._compare(row, answer)
@@ -120,7 +120,7 @@ class Answering:
             except EdgefleetError as err:
                 self.unanswered += len(rows)
                 if first is self._candidate and self._trial is not None:
-                    self._trial.last_error = str(err)
+                    self._trial.last_error = without_values(err)
                 self._compare_batch(rows, None)
                 raise
             self.rows += len(rows) - len(answers.rejected)
@@ -204,7 +204,7 @@ class Answering:
         try:
             theirs = _said(candidate.score(row))
         except EdgefleetError as err:
-            trial.last_error = str(err)[:200]
+            trial.last_error = without_values(err)
         trial.count(_said(answer), theirs)
 
     def _compare_batch(self, rows: Sequence[Any] | NDArray[Any], answers: BatchScores | None) -> None:
@@ -220,7 +220,7 @@ class Answering:
         try:
             theirs = candidate.score_batch(rows)
         except EdgefleetError as err:
-            trial.last_error = str(err)[:200]
+            trial.last_error = without_values(err)
         for one, other in zip(said, _said_in_batch(theirs, len(rows)), strict=True):
             trial.count(one, other)
 
