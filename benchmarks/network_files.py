@@ -52,7 +52,7 @@ WINDOW: Final = Network("pump, Conv1D over windows", "pump", "conv1d", ("cleanin
 
 
 def _dense(units: int, layers: int) -> Network:
-    settings = (f"search.parameters.dense.hidden={units}", f"search.parameters.dense.layers={layers}")
+    settings = ('search.candidates=["dense"]', f"search.parameters.dense.hidden={units}", f"search.parameters.dense.layers={layers}")
     return Network(f"digits, dense {layers} x {units}", "digits", "dense", settings)
 
 

@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from device_agent.config import AgentConfig, load_identity
 from device_agent.connection import Link
+from device_agent.doors.agent_http import http_door
 from device_agent.doors.answering import Answering, Row
+from device_agent.doors.http.door import HttpDoor
 from device_agent.doors.mqtt.door import MqttDoor
 from device_agent.doors.mqtt.settings import resolve
 from device_agent.doors.split import Key
@@ -72,6 +74,7 @@ class Agent:
         self._reports.doors = self._door_counts
         self._sensor: SensorFile | None = None
         self._mqtt = None if config.mqtt is None else MqttDoor(resolve(config.mqtt, self._identity), self)
+        self._http: HttpDoor | None = None if config.http is None else http_door(self, config.http, self._updater, self._reports)
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -86,6 +89,9 @@ class Agent:
             self._spawn("sensor", lambda: self._sensor_once(sensor))
         if self._mqtt is not None:
             self._mqtt.start()
+        if self._http is not None:
+            self._http.start()
+            LOG.info("HTTP door on %s", self._http.url)
 
     def run(self) -> None:
         """Start, and return when `stop` was called and everything is put away."""
@@ -104,6 +110,8 @@ class Agent:
         self._stop.set()
         if self._mqtt is not None:
             self._mqtt.close()
+        if self._http is not None:
+            self._http.close()
         self._link.mailbox.wake()
         for thread in self._threads:
             thread.join(JOIN_S)
@@ -129,19 +137,17 @@ class Agent:
             RowRejected: The row is refused, and counted.
             ConfigError: No model has been installed yet.
         """
-        due = self._reports.explanation_is_due()
-        score = self._models.score(row, explain=explain or due, made_for=made_for, key=key)
-        if due:
-            self._reports.explain(score, row)
-        self._reports.close_full_window()
+        samples = self._reports.samples
+        if samples.explanation_is_due():
+            score = samples.score_explained(row, made_for, key)
+        else:
+            score = self._models.score(row, explain=explain, made_for=made_for, key=key)
+        samples.row(score, row)
         return score
 
     def score_batch(self, rows: Any, made_for: Scorer | None = None, key: Key | None = None) -> BatchScores:
         """Score many rows with one model; as `Answering.score_batch`. None of them is sampled for an explanation."""
-        try:
-            return self._models.score_batch(rows, made_for, key)
-        finally:
-            self._reports.close_full_window()
+        return self._models.score_batch(rows, made_for, key)
 
     @property
     def models(self) -> Answering:
@@ -152,6 +158,11 @@ class Agent:
     def in_service(self) -> Scorer | None:
         """The model whose answers count, None before the first."""
         return self._models.in_service
+
+    @property
+    def http_url(self) -> str | None:
+        """Where the HTTP door is, None without one."""
+        return None if self._http is None else self._http.url
 
     @property
     def running_digest(self) -> str:
@@ -174,7 +185,9 @@ class Agent:
                 once()
             except Exception as err:
                 LOG.exception("%s: going on after an error", name)
-                self._reports.tell("agent-error", f"{name}: {type(err).__name__}: {str(err)[:200]}", "")
+                # What a row's own error says may be the row, which does not leave the device.
+                said = "see the agent's log" if name == "sensor" else str(err)[:200]
+                self._reports.tell("agent-error", f"{name}: {type(err).__name__}: {said}", "")
                 self._stop.wait(AFTER_ERROR_S)
 
     def _update_once(self) -> None:
@@ -219,4 +232,5 @@ class Agent:
     def _stopped_threads(self) -> list[str]:
         stopped = [thread.name for thread in self._threads if not thread.is_alive()]
         stopped += ["mqtt-door"] if self._mqtt is not None and not self._mqtt.alive else []
+        stopped += ["http"] if self._http is not None and not self._http.alive else []
         return stopped if self._link.threads_alive else [*stopped, "connection"]

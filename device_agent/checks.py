@@ -66,15 +66,15 @@ class RowChecks:
         it is pressed between the limits is inside them; that costs less than half of comparing and collecting what came out.
         """
         kind, own = type(row), self._rows[slot]
-        if kind is np.ndarray and row.dtype is _FLOAT32:  # type: ignore[attr-defined]
-            if self._texts or row.shape != self._shape:  # type: ignore[attr-defined]
-                return False
-            _raised(row, self._low, own)  # type: ignore[call-overload]
-            _lowered(own, self._high, own)
-            return own.tobytes() == row.tobytes()  # type: ignore[attr-defined,no-any-return]
-        if self._texts:
-            return False
         try:
+            if kind is np.ndarray and row.dtype is _FLOAT32:  # type: ignore[attr-defined]
+                # Of F values in another shape than [F] the result would not fit into the ring row, which is a ValueError.
+                if self._texts or len(row) != self.features:  # type: ignore[arg-type]
+                    return False
+                _lowered(_raised(row, self._low, own), self._high, own)  # type: ignore[call-overload]
+                return own.tobytes() == row.tobytes()  # type: ignore[attr-defined,no-any-return]
+            if self._texts:
+                return False
             if kind is dict:
                 if self._by_name is None or len(row) != self.features:  # type: ignore[arg-type]
                     return False
@@ -87,8 +87,7 @@ class RowChecks:
                 return False
         except (struct.error, KeyError, TypeError, ValueError, OverflowError):
             return False
-        _raised(own, self._low, self._limited)
-        _lowered(self._limited, self._high, self._limited)
+        _lowered(_raised(own, self._low, self._limited), self._high, self._limited)
         return bool(self._limited.tobytes() == own.tobytes())
 
     def parse(self, row: object, slot: int) -> None:

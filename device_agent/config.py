@@ -4,6 +4,7 @@ The folder is the device's whole state: identity, key, journal, blobs, spool. Re
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +12,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from device_agent.doors.http.settings import HttpSettings
 from device_agent.doors.mqtt.settings import MqttOptions
 from device_agent.doors.shadow import BUDGET_FRACTION
+from device_agent.telemetry.payload import PayloadSettings
 from edgefleet.errors import ConfigError, EdgefleetError
 from edgefleet.identifiers import check_id
 from edgefleet.manifest import Runtime
@@ -84,15 +87,20 @@ class AgentConfig:
         heartbeat_s: Seconds between two heartbeats.
         sensor: NDJSON file to follow, or None.
         sensor_from_start: Score the lines that are already in the file as well.
-        explain_every: Every k-th row is explained and reported, and one at the start; 0 switches it off.
-        allow_payload: Whether an explanation may carry the row itself; the operator must allow it as well.
+        explain_every: Every k-th row is explained and summed, and one at the start; 0 switches it off.
+        explain_cpu_fraction: Share of one core that explanations may take; rows that were due beyond it are counted as skipped.
+        payload: What this device allows to be sent of its rows, None nothing; the operator must allow it as well.
         spool_limit_bytes: Telemetry kept on disk; when it is full the oldest is dropped and counted.
+        keep_s: Seconds between two snapshots of the open window on the disk: the rows that kill -9 or a power cut may cost.
+        send_records_per_s: Records sent per second at most, in the long run.
+        send_bytes_per_s: Bytes sent per second at most, in the long run.
         mirror: Base URL to fetch blobs from instead of the server; content is checked by hash, whoever serves it.
         attest_s: Seconds between two attestations of the same model.
         selftest_timeout_s: The self-test's child process is ended after this.
         selftest_memory_bytes: Address space of that child.
         mqtt: The MQTT door, or None.
         trial_cpu_fraction: Share of one core that a candidate on trial may take beside the running model.
+        http: The HTTP door, or None.
     """
 
     dir: Path
@@ -103,14 +111,26 @@ class AgentConfig:
     sensor: Path | None = None
     sensor_from_start: bool = False
     explain_every: int = 0
-    allow_payload: bool = False
+    explain_cpu_fraction: float = 0.05
+    payload: PayloadSettings | None = None
     spool_limit_bytes: int = 16 * 1024 * 1024
+    keep_s: float = 30.0
+    send_records_per_s: float = 50.0
+    send_bytes_per_s: float = 65_536.0
     mirror: str | None = None
     attest_s: float = 86_400.0
     selftest_timeout_s: float = 120.0
     selftest_memory_bytes: int = 8 * 1024**3
     mqtt: MqttOptions | None = None
     trial_cpu_fraction: float = BUDGET_FRACTION
+    http: HttpSettings | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("window_s", "heartbeat_s", "keep_s", "send_records_per_s", "send_bytes_per_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} {getattr(self, name)} is out of range, expected a number above 0")
+        if not 0 < self.explain_cpu_fraction <= 1:
+            raise ConfigError(f"explain_cpu_fraction {self.explain_cpu_fraction} is out of range, expected above 0 and at most 1")
 
     @property
     def reconnect_spread_s(self) -> float:

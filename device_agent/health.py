@@ -20,7 +20,22 @@ MAX_HEALTH_BYTES: Final = 65_536
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """State of a running agent; `at` is microseconds UTC. `doors` are the counts of each door that is open, by name."""
+    """State of a running agent.
+
+    Attributes:
+        at: Microseconds UTC.
+        rows: Rows answered since the start, as are the other counters of rows.
+        dropped: Telemetry records lost since the folder was made.
+        cpu_percent: Of one core, over the last seconds.
+        clock_offset_ms: How far this clock is behind the server's, None when the server never said.
+        clock_jumps: How often this clock was set by more than a second.
+        rows_not_kept: Rows whose statistics are in memory only: what kill -9 would cost now.
+        rows_lost: Rows whose statistics the end of the agent before did cost, to within two seconds.
+        explained: Rows explained and summed.
+        explanations_skipped: Rows that were due but not explained, because the budget was used up.
+        rows_sent: Rows that left the device as they came in; 0 unless operator and device both allow it.
+        doors: Counts of each door that is open and is not HTTP, which tells its own, by name.
+    """
 
     format_version: int = HEALTH_VERSION
     at: int
@@ -46,6 +61,17 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     storage_problem: str
     rss_bytes: int
     cpu_s: float
+    cpu_percent: float = 0.0
+    disk_free_bytes: int | None = None
+    temperature_c: float | None = None
+    clock_offset_ms: int | None = None
+    clock_jumps: int = 0
+    versions: dict[str, str] = {}
+    rows_not_kept: int = 0
+    rows_lost: int = 0
+    explained: int = 0
+    explanations_skipped: int = 0
+    rows_sent: int = 0
     doors: dict[str, dict[str, int]] = {}
 
 
@@ -68,7 +94,7 @@ def read_health(folder: Path) -> Health:
         raise ConfigError(
             f"{path}: {err.strerror}; is the agent running on this folder? start it with `edgefleet agent run --dir`"
         ) from err
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ConfigError(f"{path}: {str(err)[:120]}; it was written by another version, start the agent again") from err
     if health.format_version != HEALTH_VERSION:
         raise ConfigError(f"{path}: version {health.format_version} is unknown, this program reads {HEALTH_VERSION}")

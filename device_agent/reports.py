@@ -4,47 +4,50 @@ Everything that must arrive goes through the spool; `reported` and heartbeats ar
 Nothing here may hurt the scoring: a disk that refuses costs a record, which is counted, and no more.
 """
 
+import contextlib
+import dataclasses
 import logging
 import os
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
+import msgspec
 
 from device_agent.attestation import Attester
 from device_agent.config import AgentConfig, Identity
 from device_agent.connection import Link, now_us
-from device_agent.doors.answering import Answering, Row
-from device_agent.health import WRITE_EVERY_S, Health, write_health
+from device_agent.doors.answering import Answering
+from device_agent.health import WRITE_EVERY_S, Health, read_health, write_health
 from device_agent.runtime import available_runtimes
-from device_agent.score import Score
-from device_agent.telemetry.selfwatch import own_cost
+from device_agent.telemetry.clockwatch import ClockWatch, steady_s
+from device_agent.telemetry.events import MAX_DETAIL_CHARS, EventLimit
+from device_agent.telemetry.open_window import OpenWindow
+from device_agent.telemetry.pace import Pace
+from device_agent.telemetry.samples import Samples
+from device_agent.telemetry.selfwatch import SelfWatch
+from device_agent.telemetry.sending import Sending
 from device_agent.telemetry.spool import Spool
+from device_agent.telemetry.windows import Window
 from device_agent.update.disk import Disk
 from device_agent.update.updater import Updater
 from edgefleet import __version__
-from edgefleet.errors import EdgefleetError, StorageError
+from edgefleet.desired import PayloadOrder
+from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, StorageError
 from edgefleet.messages import (
     MAX_MESSAGE_BYTES,
     MAX_QUARANTINED,
-    Acked,
     EventBody,
-    ExplanationBody,
     Heartbeat,
     ProjectState,
     Reported,
     TelemetryKind,
-    decode,
     encode,
 )
 
 LOG = logging.getLogger(__name__)
 
 SYNC_EVERY_S: Final = 2.0
-RESEND_AFTER_S: Final = 30.0
-MAX_DETAIL_CHARS: Final = 2000
-EVENTS_PER_MINUTE: Final = 10
 
 
 class Reports:
@@ -53,6 +56,7 @@ class Reports:
     Attributes:
         bad_lines: Lines of the sensor's file that were no row.
         doors: Asks for the counts of each door that is open.
+        samples: Explained rows, and rows that may leave.
     """
 
     def __init__(self, identity: Identity, config: AgentConfig, boot: int, disk: Disk, models: Answering, spool: Spool, link: Link) -> None:
@@ -64,13 +68,18 @@ class Reports:
         self.doors: Callable[[], dict[str, dict[str, int]]] = dict
         self._changed = True
         self._generation = 0
-        self._told: dict[str, list[tuple[float, str]]] = {}
-        self._explained_rows = 0
-        self._explained_digest = ""
+        self._events = EventLimit()
         self._attester: Attester | None = None
         start = time.monotonic()
-        self._window_at = start + config.window_s
-        self._beat_at, self._sync_at, self._health_at, self._progress_at = start, start, start, start
+        self._open = OpenWindow(config.dir, boot, spool, disk)
+        self._sending = Sending(spool, link, Pace(config.send_records_per_s, config.send_bytes_per_s), start)
+        self.samples = Samples(config, models, self._put, self._payload_order)
+        self._clock, self._watch = ClockWatch(now_us(), steady_s()), SelfWatch(config.dir)
+        self._watch.look(start, None, 0)
+        self._rows_lost = 0
+        self._window_at, self._keep_at = start + config.window_s, start + config.keep_s
+        self._beat_at, self._sync_at, self._health_at = start, start, start
+        self._recover()
 
     def watch(self, updater: Updater, stopped_threads: Callable[[], list[str]]) -> None:
         """Name what is reported about; once, before the threads start."""
@@ -83,84 +92,42 @@ class Reports:
 
     def tell(self, name: str, detail: str, bundle_digest: str) -> None:
         """Spool an event for the operator; per minute at most ten of one name and each text once, so that nobody can flood the spool."""
-        now = time.monotonic()
-        recent = [(at, text) for at, text in self._told.get(name, []) if now - at < 60.0]
-        if len(recent) >= EVENTS_PER_MINUTE or any(text == detail for _, text in recent):
-            return
-        self._told[name] = [*recent, (now, detail)]
-        LOG.info("event %s: %s", name, detail)
-        at = now_us()
-        body = EventBody(name=name, detail=detail[:MAX_DETAIL_CHARS], bundle_digest=bundle_digest)
-        self._put("event", "", at, at, encode(body))
+        if self._events.admits(name, detail):
+            LOG.info("event %s: %s", name, detail)
+            at, body = now_us(), EventBody(name=name, detail=detail[:MAX_DETAIL_CHARS], bundle_digest=bundle_digest)
+            self._put("event", "", at, at, encode(body))
 
     def refuse_oversized(self, leaf: str, size_bytes: int) -> None:
         """Tell that a message was dropped unread."""
-        self.tell(
-            f"{leaf}-refused",
-            f"{leaf}: {size_bytes} bytes exceed the limit of {MAX_MESSAGE_BYTES}; nothing was changed, send a smaller one",
-            "",
-        )
-
-    def explanation_is_due(self) -> bool:
-        """Whether the next row is one of those that are explained and reported."""
-        if not self._config.explain_every:
-            return False
-        running = self._models.running
-        if running is None or not running.can_explain:
-            return False
-        if running.digest != self._explained_digest:
-            self._explained_digest, self._explained_rows = running.digest, 0
-        due = self._explained_rows % self._config.explain_every == 0
-        self._explained_rows += 1
-        return due
-
-    def explain(self, score: Score, row: Row) -> None:
-        """Spool the explanation of an answer; the row itself only when this device's own configuration allows it."""
-        running, explanation = self._models.running, score.explanation
-        if running is None or explanation is None:
-            return
-        at = now_us()
-        body = ExplanationBody(
-            bundle_digest=running.bundle.digest,
-            label=score.label or "",
-            score=float(score.score),
-            margin=float(score.margin),
-            base=float(explanation.base),
-            contributions=np.asarray(explanation.contributions, float).tolist(),
-            method=explanation.method,
-            error=None if explanation.error is None else np.asarray(explanation.error, float).tolist(),
-            gap=float(explanation.gap),
-            row=_numbers(row) if self._config.allow_payload else [],
-        )
-        self._put("explanation", score.digest, at, at, encode(body))
-
-    def close_full_window(self) -> None:
-        """Spool the statistics when enough rows came."""
-        if self._models.rows_in_window >= self._config.window_rows:
-            self._close_windows()
+        limit = f"{size_bytes} bytes exceed the limit of {MAX_MESSAGE_BYTES}"
+        self.tell(f"{leaf}-refused", f"{leaf}: {limit}; nothing was changed, send a smaller one", "")
 
     def once(self) -> None:
-        """Do what is due: acknowledgements, windows, attestation, heartbeat, reported state, sending, syncing, health."""
+        """Do what is due: clock, acknowledgements, windows, attestation, heartbeat, reported state, sending, syncing, health."""
         now = time.monotonic()
+        self._watch_clock()
         self._take_acked(now)
-        if now >= self._window_at:
-            self._close_windows()
+        if now >= self._window_at or self._open.rows + self._models.rows_in_window >= self._config.window_rows:
+            self._close_windows(now)
+        elif now >= self._keep_at:
+            self._keep(now)
         self._attest(now)
         self._publish(now)
         if now >= self._sync_at:
             self._sync_at = now + SYNC_EVERY_S
             self._quietly(self._spool.sync)
         if now >= self._health_at:
-            self._health_at = now + WRITE_EVERY_S
-            self._quietly(lambda: write_health(self._config.dir, self.health(), self._disk))
+            self._write_health(now)
 
     def flush(self) -> None:
         """Put the open window on the disk, tell the last state, leave a last health file."""
-        self._close_windows()
+        now = time.monotonic()
+        self._close_windows(now)
+        self._keep(now)  # what the spool could not take
         self._quietly(self._spool.sync)
         if self._link.connected:
-            self._send()
-        self._quietly(lambda: write_health(self._config.dir, self.health(), self._disk))
+            self._sending.send(now)
+        self._write_health(now)
 
     def reported(self) -> Reported:
         """The reported state as it is now."""
@@ -187,7 +154,7 @@ class Reports:
 
     def health(self) -> Health:
         """The agent as the people on its machine see it."""
-        updater, running, cost = self._the_updater(), self._models.running, own_cost()
+        updater, running = self._the_updater(), self._models.running
         progress = updater.progress
         return Health(
             at=now_us(),
@@ -211,8 +178,12 @@ class Reports:
             dropped=self._spool.dropped,
             stopped_threads=self._stopped_threads(),
             storage_problem=updater.storage_problem,
-            rss_bytes=cost.rss_bytes,
-            cpu_s=cost.cpu_s,
+            **self._watch.facts(),
+            rows_not_kept=self._models.rows_in_window if running else 0,
+            rows_lost=self._rows_lost,
+            explained=self.samples.explaining.explained,
+            explanations_skipped=self.samples.explaining.skipped,
+            rows_sent=self.samples.payload.sampled,
             doors=self.doors(),
         )
 
@@ -220,8 +191,8 @@ class Reports:
         if not self._link.connected:
             return
         if self._generation != self._link.generation:
-            self._generation, self._changed, self._progress_at = self._link.generation, True, now
-            self._spool.resend()
+            self._generation, self._changed = self._link.generation, True
+            self._sending.reconnected(now)
         if self._changed:
             self._changed = False
             if not self._link.publish("reported", encode(self.reported()), retain=True):
@@ -229,16 +200,7 @@ class Reports:
         if now >= self._beat_at:
             self._beat_at = now + self._config.heartbeat_s
             self._link.publish("hb", encode(self._heartbeat()))
-        if self._spool.outstanding and now - self._progress_at > RESEND_AFTER_S:
-            self._progress_at = now
-            self._spool.resend()
-        self._send()
-
-    def _send(self) -> None:
-        for key, message in self._spool.to_send():
-            if not self._link.publish("t", message):
-                return
-            self._spool.mark_sent(key)
+        self._sending.send(now)
 
     def _heartbeat(self) -> Heartbeat:
         digest = self._models.running_digest()
@@ -250,23 +212,65 @@ class Reports:
             spooled=len(self._spool),
             dropped=self._spool.dropped,
             rejected=self._models.rejected + self.bad_lines,
+            load=self._watch.load,
         )
 
     def _take_acked(self, now: float) -> None:
-        payload = self._link.mailbox.take("acked")
-        self._link.mailbox.take_oversized("acked")
-        if payload is None:
-            return
         try:
-            if self._spool.acknowledge(decode(Acked, payload)):
-                self._progress_at = now
+            if self._sending.take_acked(now):
+                self._clock.heard(self._sending.server_at, steady_s())
         except EdgefleetError as err:
             self.tell("acked-refused", str(err), "")
 
-    def _close_windows(self) -> None:
-        self._window_at = time.monotonic() + self._config.window_s
+    def _watch_clock(self) -> None:
+        moved_us = self._clock.look(now_us(), steady_s())
+        if moved_us:
+            # No window spans a jump: its length would be that of the jump.
+            self._close_windows(time.monotonic())
+            self.tell("clock-jumped", f"the clock of this device was set by {moved_us / 1e6:+.1f} s; windows go on from there", "")
+
+    def _take_pieces(self) -> None:
         for window in self._models.take_windows(now_us()):
-            self._put("window", window.model_digest, window.start_at, window.end_at, encode(window.body))
+            sums = self.samples.explaining.take(window.model_digest)
+            body = window.body if sums is None else msgspec.structs.replace(window.body, attribution=sums)
+            self._open.add([dataclasses.replace(window, body=body)])
+        if (running := self._models.running) is not None:
+            self.samples.explaining.forget_others(running.digest)
+
+    def _close_windows(self, now: float) -> None:
+        self._window_at, self._keep_at = now + self._config.window_s, now + self._config.keep_s
+        self._take_pieces()
+        try:
+            self._open.close(self._put_window)
+        except StorageError as err:
+            LOG.warning("the window stays open: %s", err)
+            self._window_at = now + SYNC_EVERY_S
+
+    def _keep(self, now: float) -> None:
+        self._keep_at = now + self._config.keep_s
+        self._take_pieces()
+        self._quietly(self._open.keep)
+        self._write_health(now)  # says that nothing is to be lost now
+
+    def _put_window(self, window: Window) -> None:
+        try:
+            self._spool.offer("window", self._identity.project, window.model_digest, window.start_at, window.end_at, encode(window.body))
+        except ArtifactError as err:
+            LOG.warning("window lost: %s", err)  # too large for any broker, and counted by the spool
+
+    def _recover(self) -> None:
+        """Put the open window of the start before into the spool, and count what its end has cost."""
+        with contextlib.suppress(ConfigError):
+            self._rows_lost = read_health(self._config.dir).rows_not_kept
+        self._quietly(lambda: self._open.recover(self._put_window))
+        if self._rows_lost:
+            self.tell("window-rows-lost", f"about {self._rows_lost} rows of the last start are in no statistics: it did not end well", "")
+
+    def _write_health(self, now: float) -> None:
+        self._health_at = now + WRITE_EVERY_S
+        offset_ms = self._clock.offset_ms(now_us(), steady_s())
+        self._watch.look(now, offset_ms, self._clock.jumps)
+        self._quietly(lambda: write_health(self._config.dir, self.health(), self._disk))
 
     def _attest(self, now: float) -> None:
         body = self._attester.due(now) if self._attester is not None else None
@@ -289,11 +293,10 @@ class Reports:
         except StorageError as err:
             LOG.debug("not written: %s", err)  # the updater tells of a disk that refuses
 
+    def _payload_order(self) -> PayloadOrder | None:
+        payload = self._the_updater().director.payload
+        return None if payload is None else payload.sampling
+
     def _the_updater(self) -> Updater:
         assert self._updater is not None  # noqa: S101  # `watch` is called before any thread starts
         return self._updater
-
-
-def _numbers(row: Row) -> list[float]:
-    values = row.values() if isinstance(row, dict) else row
-    return [float(v) if isinstance(v, int | float | np.number) else float("nan") for v in values]

@@ -29,7 +29,7 @@ class Ring:
         rows: [slots + 1, values] float32, the last one scratch; values = features of a row, or window rows x features.
         answers: [slots + 1, K + classes] float32: margin, then probabilities, of each row.
         answer_rows: The same as a list of rows, which is quicker to index.
-        run: Runs the model on one row of the ring, by its number.
+        runs: For each row of the ring what runs the model on it.
         latency_ns: Per slot the nanoseconds of its call, NOT_ANSWERED for a row that was counted but refused.
         at: Next slot to be written.
     """
@@ -40,7 +40,7 @@ class Ring:
         self.rows: Matrix = tensors.reshape(slots + 1, -1)
         self.answers: Matrix = np.zeros((slots + 1, session.margins + session.classes), np.float32)
         self.answer_rows = list(self.answers)
-        self.run = session.bind(tensors, self.answers)
+        self.runs = session.bind(tensors, self.answers)
         self.latency_ns = [NOT_ANSWERED] * slots
         self.at = 0
 

@@ -30,11 +30,11 @@ from device_agent.score import BatchScores, Score, Source
 from device_agent.telemetry.windows import Window, WindowCollector
 from edgefleet.bundle import Bundle
 from edgefleet.digests import sha256_hex
-from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, RowRejected
+from edgefleet.errors import ArtifactError, ConfigError, InputError, RowRejected
 from edgefleet.grid import Grid
 from edgefleet.manifest import Variant
 
-__all__ = ["BatchScores", "Score", "Scorer", "choose_variant"]
+__all__ = ["RUNTIME_FAILED", "BatchScores", "Score", "Scorer", "choose_variant"]
 
 BATCH_ROWS: Final = 1024
 _clock = time.perf_counter_ns
@@ -70,7 +70,7 @@ class Scorer:
         self._source = Source(self.decision, self.digest)
         slots = min(self._ring_rows, max(1, MAX_RING_BYTES // (4 * math.prod(self._runtime.shape))))
         self._ring = Ring(self._runtime, slots)
-        self._run: Callable[[int], None] = self._ring.run
+        self._runs: Sequence[Callable[[], object]] = self._ring.runs
         self._checks = checks_of(manifest, self.variant, self._ring.rows)
         self._fits = self._checks.fits
         reference = reference_of(self.bundle)
@@ -147,10 +147,10 @@ class Scorer:
             slot = ring.at
             source = slot if self._fits(row, slot) else self._judge(row, slot)
             try:
-                self._run(source)
-            except EdgefleetError:
-                raise
+                self._runs[source]()
             except Exception as err:  # a runtime raises kinds of its own
+                if not self._runs:
+                    raise ConfigError(CLOSED) from err
                 self._counting.refuse(slot, RUNTIME_FAILED)
                 raise ArtifactError(f"model {self.digest[:12]} failed on a row: {str(err)[:200]}") from err
             if source != slot:
@@ -238,7 +238,7 @@ class Scorer:
     def close(self) -> None:
         """Let go of the graph; scoring afterwards is a ConfigError. The open window can still be taken."""
         with self._lock:
-            self._run, self._batching = _closed, ClosedBatching()
+            self._runs, self._batching = (), ClosedBatching()
             self._runtime.close()
 
     def __enter__(self) -> "Scorer":
@@ -249,7 +249,7 @@ class Scorer:
 
     def _reload(self) -> None:
         """Open the bundle again in a forked child; what is closed stays closed."""
-        if self._run is not _closed:
+        if self._runs:
             self._load()
 
     def _judge(self, row: object, slot: int) -> int:
@@ -273,7 +273,3 @@ class Scorer:
         """Margins of rows that are no traffic: they enter no statistics."""
         with self._lock:
             return self._runtime.run(rows)[0]
-
-
-def _closed(_: int) -> None:
-    raise ConfigError(CLOSED)

@@ -50,8 +50,25 @@ class DesiredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     trial: TrialPolicy
 
 
-class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The signed document. `issued_at` is int64 microseconds UTC."""
+class PayloadOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The operator's word that a device may send rows as they came in; the device's own configuration must allow it as well.
+
+    Of both sides the lower rate, the lower limit and all redactions count.
+
+    Attributes:
+        rows_per_hour: Rows sent at most.
+        redact: Names of inputs that never leave the device.
+        bytes_per_day: Bytes of sampled rows at most.
+    """
+
+    rows_per_hour: float
+    redact: list[str] = []
+    bytes_per_day: int = 1_000_000
+
+
+# Without its defaults the document is what agents read that know no sampling: they refuse documents with fields that they do not know.
+class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The signed document. `issued_at` is int64 microseconds UTC; `sampling` allows devices to send rows, None is the normal case."""
 
     format_version: int
     fleet: str
@@ -60,6 +77,7 @@ class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     counter: int
     issued_at: int
     models: dict[str, DesiredModel]
+    sampling: PayloadOrder | None = None
 
 
 class Acceptance(Enum):
@@ -88,7 +106,7 @@ def open_desired(message: Desired, key: PublicKey, fleet: str, device: str) -> D
         raise ArtifactError(f"desired state: not signed by the director key {key.keyid[:12]}; nothing was changed")
     try:
         payload = msgspec.json.decode(message.payload, type=DesiredPayload)
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ArtifactError(f"desired state: malformed: {str(err)[:200]}") from err
     if payload.format_version != 1:
         raise ArtifactError(f"desired state: format version {payload.format_version} is unknown, this agent speaks 1; upgrade the agent")

@@ -17,7 +17,8 @@ MAX_MESSAGE_BYTES: Final = 262_144
 MAX_QUARANTINED: Final = 16
 
 DeviceState = Literal["idle", "refused", "downloading", "verified", "self-test", "trial", "committed", "rolled-back", "quarantined"]
-TelemetryKind = Literal["window", "attestation", "explanation", "event"]
+# A device sends `payload` only on a signed order of the operator, which only a server gives that knows the kind.
+TelemetryKind = Literal["window", "attestation", "explanation", "event", "payload"]
 
 
 class _Message(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -43,9 +44,13 @@ class Telemetry(_Message, array_like=True, frozen=True, kw_only=True):
 
 
 class Acked(_Message, array_like=True, frozen=True, kw_only=True):
-    """Topic `acked`: per boot the highest sequence s such that all of oldest_seq..s are stored or set aside; at most 4 boots."""
+    """Topic `acked`: per boot the highest sequence s such that all of oldest_seq..s are stored or set aside; at most 4 boots.
+
+    `at` is the server's clock when it wrote this, 0 from servers that do not tell it.
+    """
 
     stored: list[tuple[int, int]]
+    at: int = 0
 
 
 class ProjectState(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -79,6 +84,21 @@ class Presence(_Message, array_like=True, frozen=True, kw_only=True):
     boot: int = 0
 
 
+class DeviceLoad(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """What the device watches about itself; None where it cannot be known.
+
+    `cpu_permille` is the processor time of the agent in thousandths of one core over the last seconds, `clock_offset_ms` how far the
+    device's clock is behind the server's (negative: ahead), `clock_jumps` how often the device's clock was set since the agent's start.
+    """
+
+    cpu_permille: int
+    rss_bytes: int
+    disk_free_bytes: int | None = None
+    temperature_c: float | None = None
+    clock_offset_ms: int | None = None
+    clock_jumps: int = 0
+
+
 class Heartbeat(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `hb`: a sign of life with the running bundle and the load of the device; unsigned."""
 
@@ -89,6 +109,7 @@ class Heartbeat(_Message, array_like=True, frozen=True, kw_only=True):
     spooled: int = 0
     dropped: int = 0
     rejected: int = 0
+    load: DeviceLoad | None = None
 
 
 class AttestationBody(_Message, array_like=True, frozen=True, kw_only=True):
@@ -106,13 +127,27 @@ class AttestationBody(_Message, array_like=True, frozen=True, kw_only=True):
     signature: bytes = b""
 
 
+class AttributionSums(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """Sums of the contributions of explained rows, in margin units for the predicted class, in the order of the manifest's inputs.
+
+    Merging is addition. `skipped` counts rows that were due but not explained, because the budget for explanations was used up.
+    """
+
+    rows: int = 0
+    total: list[float] = []
+    absolute: list[float] = []
+    skipped: int = 0
+
+
 class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of a `window` record: additive statistics of one time window, no payload.
 
     `statistics` is `InputStatistics.to_bytes`; classes and scores count answered rows only; `latency_us` are counts per power-of-two
-    bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition. `outliers` counts rows that the
-    model was given and the outlier detector flagged, None where no detector runs. `shadow` is how a model on trial compared meanwhile.
-    `share_1024` is set while two models share the rows: this model's share in steps of 1/1024; the other's window tells the rest.
+    bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition; `latency_eighths` are the same latencies
+    as `latency.to_wire` writes them, empty from devices that know only the former. `outliers` counts rows that the model was given and
+    the outlier detector flagged, None where no detector runs. `attribution` holds the explained rows, None where none was due.
+    `shadow` is how a model on trial compared meanwhile. `share_1024` is set while two models share the rows: this model's share in steps of
+    1/1024; the other's window tells the rest.
     """
 
     bundle_digest: str
@@ -124,6 +159,8 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     rejected: dict[str, int] = {}
     score_sum: float = 0.0
     outliers: int | None = None
+    latency_eighths: list[int] = []
+    attribution: AttributionSums | None = None
     shadow: ShadowCounts | None = None
     share_1024: int | None = None
 
@@ -144,6 +181,18 @@ class ExplanationBody(_Message, array_like=True, frozen=True, kw_only=True):
     error: list[float] | None = None
     gap: float = 0.0
     row: list[float] = []
+
+
+class PayloadBody(_Message, array_like=True, frozen=True, kw_only=True):
+    """Body of a `payload` record: one row as it came in, by input name, without the inputs that are redacted.
+
+    Sent only when the operator's signed desired state and the device's own configuration both allow it.
+    """
+
+    bundle_digest: str
+    row: dict[str, float | str | None]
+    label: str = ""
+    score: float | None = None
 
 
 class EventBody(_Message, array_like=True, frozen=True, kw_only=True):
@@ -189,13 +238,13 @@ def decode(kind: type[M], payload: bytes) -> M:
         )
     try:
         version = msgspec.msgpack.decode(payload, type=_VersionOnly).version
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ArtifactError(f"{kind.__name__}: {len(payload)} bytes are no message of ours: {str(err)[:200]}") from err
     if version != MESSAGE_VERSION:
         raise ArtifactError(f"{kind.__name__}: version {version} is unknown, this side speaks {MESSAGE_VERSION}; upgrade the older side")
     try:
         return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ArtifactError(f"{kind.__name__}: malformed: {str(err)[:200]}") from err
 
 

@@ -188,7 +188,7 @@ class InputStatistics:
         """
         try:
             wire = msgspec.msgpack.decode(content, type=_Wire)
-        except (msgspec.DecodeError, RecursionError) as err:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
             raise ArtifactError(f"statistics: {len(content)} bytes are malformed: {str(err)[:200]}") from err
         if wire.version != STATISTICS_VERSION:
             raise ArtifactError(f"statistics: version {wire.version} is unknown, this program reads {STATISTICS_VERSION}")

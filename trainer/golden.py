@@ -63,6 +63,11 @@ def choose_golden(
     return index, [kinds[i] for i in index.tolist()]
 
 
+def pick(rows: DataSet, among: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Up to `count` of the rows `among`, each class and slice in proportion, in random order that depends on the seed only."""
+    return stratified(rows, np.random.default_rng(seed).permutation(among))[:count]
+
+
 def stratified(rows: DataSet, order: NDArray[np.int64]) -> NDArray[np.int64]:
     """`order` rearranged so that every prefix holds each class and slice in proportion; of a regression each slice."""
     label = rows.label[order].astype(str) if rows.classes else np.full(len(order), "")

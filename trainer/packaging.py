@@ -1,4 +1,4 @@
-"""From a judged model to a model package: row sets, reference statistics, outlier detector, provenance. No dates, no host."""
+"""From a judged model to a package: row sets, reference statistics, outlier detector, provenance. No dates, no host."""
 
 import platform
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from edgefleet.reference import Reference, build_reference
 from trainer.answers import Answers
 from trainer.candidates.fitted import Fitted
 from trainer.dataset import DataSet
-from trainer.golden import GOLDEN_ROWS, choose_golden, stratified
+from trainer.golden import GOLDEN_ROWS, choose_golden, pick
 from trainer.outlier import MAX_ROWS as MAX_OUTLIER_ROWS
 from trainer.outlier import fit_outlier, outlier_files
 from trainer.reference_windows import plan_windows
@@ -263,11 +263,6 @@ def clean_sample(steps: "Steps", x: NDArray[np.float32]) -> NDArray[np.float32]:
     if len(x) > MAX_OUTLIER_ROWS:
         x = x[np.linspace(0, len(x) - 1, MAX_OUTLIER_ROWS).astype(np.int64)]
     return steps.run(x) if len(x) else x
-
-
-def pick(rows: DataSet, among: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Up to `count` of the rows `among`, each class and slice in proportion, in random order that depends on the seed only."""
-    return stratified(rows, np.random.default_rng(seed).permutation(among))[:count]
 
 
 def provenance(

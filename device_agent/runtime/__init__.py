@@ -49,8 +49,8 @@ class Session(Protocol):
         """Answer rows [n, *shape] float32: (margin [n, K], probabilities [n, classes]), both the caller's own."""
         ...
 
-    def bind(self, rows: Matrix, answers: Matrix) -> Callable[[int], None]:
-        """Bind a ring once: the result, called with i, answers row i of `rows` into row i of `answers`.
+    def bind(self, rows: Matrix, answers: Matrix) -> Sequence[Callable[[], object]]:
+        """Bind a ring once: the i-th of the results answers row i of `rows` into row i of `answers` when it is called.
 
         Args:
             rows: [slots, *shape] float32; must stay where it is as long as the result is used, as must the other.

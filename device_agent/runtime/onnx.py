@@ -5,6 +5,7 @@ A binding costs about 10 us and 1 kB once.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class OnnxSession:
         for name in self.outputs:
             if outputs[name].type != _FLOAT:
                 raise ArtifactError(f"output {name!r} is {outputs[name].type}, expected {_FLOAT}; convert the package again")
+        self._bound: list[object] = []
         self._one_by_one = inputs[0].shape[0] == 1 or _BATCH_DEPENDENT in graph
         try:
             answers = self.raw.run(self.outputs, {self.input: np.zeros((1, *self.shape), np.float32)})
@@ -75,37 +77,35 @@ class OnnxSession:
         answers = self.raw.run(self.outputs, {self.input: np.ascontiguousarray(rows, np.float32)})
         return answers[0], answers[1] if len(answers) > 1 else np.zeros((len(rows), 0), np.float32)
 
-    def bind(self, rows: Matrix, answers: Matrix) -> Callable[[int], None]:
+    def bind(self, rows: Matrix, answers: Matrix) -> list[Callable[[], object]]:
         """Bind every row of a ring; see `device_agent.runtime.Session`."""
-        bound, parts = [], (rows, answers[:, : self.margins], answers[:, self.margins :])
+        bindings, parts = [], (rows, answers[:, : self.margins], answers[:, self.margins :])
         for i in range(len(rows)):
             binding = self.raw.io_binding()
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(array[i : i + 1]) for array in parts]
             binding.bind_ortvalue_input(self.input, values[0])
             for name, value in zip(self.outputs, values[1:], strict=False):
                 binding.bind_ortvalue_output(name, value)
-            bound.append((binding, values))  # the binding holds bare pointers into the values, and they into the arrays
-        execute, bindings = _bound_call(self.raw, [binding for binding, _ in bound])
-
-        def run(slot: int, _alive: object = bound) -> None:
-            execute(bindings[slot], None)
-
-        return run
+            self._bound.append((binding, values))  # the binding holds bare pointers into the values, and they into the arrays
+            bindings.append(binding)
+        return _bound_calls(self.raw, bindings)
 
     def close(self) -> None:
         """Let go of the graph."""
         self.raw = None
+        self._bound.clear()
 
 
-def _bound_call(session: Any, bindings: list[Any]) -> tuple[Callable[[Any, Any], Any], list[Any]]:
-    """The call that runs a binding, and what it is called with.
+def _bound_calls(session: Any, bindings: list[Any]) -> list[Callable[[], object]]:
+    """What runs each binding.
 
     The public method looks at each call whether a WebGPU graph is being captured, which takes longer than a small model. What it then calls
     is tried once, and the public method taken where a version of the runtime has it otherwise.
     """
     try:
-        inner, raw = session._sess.run_with_iobinding, [binding._iobinding for binding in bindings]
-        inner(raw[0], None)
+        inner = session._sess.run_with_iobinding
+        calls: list[Callable[[], object]] = [partial(inner, binding._iobinding, None) for binding in bindings]
+        calls[0]()
     except (AttributeError, TypeError, IndexError):
-        return session.run_with_iobinding, bindings
-    return inner, raw
+        return [partial(session.run_with_iobinding, binding) for binding in bindings]
+    return calls

@@ -5,6 +5,7 @@ interpreter of their own, because resizing the input of the single-row one back 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,33 +61,14 @@ class LiteSession:
             self._answer(self._resized(count), rows, margin, probabilities)
         return margin, probabilities
 
-    def bind(self, rows: Matrix, answers: Matrix) -> Callable[[int], None]:
+    def bind(self, rows: Matrix, answers: Matrix) -> list[Callable[[], object]]:
         """Views of every row of a ring; see `device_agent.runtime.Session`."""
-        raw, index, views = self.raw, self.input, [rows[i : i + 1] for i in range(len(rows))]
-        first, rest = self.outputs[0], self.outputs[1:]
-        if not _has_inner_calls(raw, index, views[-1], first):
+        if not _has_inner_calls(self.raw, self.input, rows[-1:], self.outputs[0]):
             parts = list(zip(self.outputs, (answers[:, : self.margins], answers[:, self.margins :]), strict=False))
-
-            def run_public(slot: int) -> None:
-                raw.set_tensor(index, views[slot])
-                raw.invoke()
-                for output, part in parts:
-                    part[slot] = raw.get_tensor(output)
-
-            return run_public
+            return [partial(_run_public, self.raw, self.input, rows[i : i + 1], parts, i) for i in range(len(rows))]
         size = answers.strides[0]
-        ring, spans = answers.data.cast("B"), [slice(i * size, (i + 1) * size) for i in range(len(rows))]
-
-        def run(slot: int) -> None:
-            inner = raw._interpreter  # held no longer than this call: the public `invoke` refuses to run while somebody holds it
-            inner.SetTensor(index, views[slot])
-            inner.Invoke()
-            answer = inner.GetTensor(first, 0).tobytes()
-            for output in rest:
-                answer += inner.GetTensor(output, 0).tobytes()
-            ring[spans[slot]] = answer  # as bytes: half the time of an assignment of arrays, and refused when it is another number of them
-
-        return run
+        ring = answers.data.cast("B")
+        return [_inner_run(self.raw, self.input, rows[i : i + 1], self.outputs, ring[i * size : (i + 1) * size]) for i in range(len(rows))]
 
     def close(self) -> None:
         """Let go of the graph."""
@@ -114,6 +96,29 @@ def open_interpreter(graph: bytes) -> Any:
     interpreter = Interpreter(model_content=graph, num_threads=1)
     interpreter.allocate_tensors()
     return interpreter
+
+
+def _run_public(raw: Any, index: int, row: Matrix, parts: list[tuple[int, Matrix]], slot: int) -> None:
+    raw.set_tensor(index, row)
+    raw.invoke()
+    for output, part in parts:
+        part[slot] = raw.get_tensor(output)
+
+
+def _inner_run(raw: Any, index: int, row: Matrix, outputs: list[int], answer: memoryview) -> Callable[[], object]:
+    """What runs the model on a row [1, *shape] and writes the answer's bytes."""
+    first, rest = outputs[0], outputs[1:]
+
+    def run() -> None:
+        inner = raw._interpreter  # held no longer than this call: the public `invoke` refuses to run while somebody holds it
+        inner.SetTensor(index, row)
+        inner.Invoke()
+        found = inner.GetTensor(first, 0).tobytes()
+        for output in rest:
+            found += inner.GetTensor(output, 0).tobytes()
+        answer[:] = found  # as bytes: half the time of an assignment of arrays, and refused when it is another number of them
+
+    return run
 
 
 def _has_inner_calls(interpreter: Any, index: int, row: Matrix, output: int) -> bool:

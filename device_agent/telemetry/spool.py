@@ -7,13 +7,14 @@ as soon as `put` returns, and a power cut once `sync` was called. Memory: about 
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from device_agent.telemetry import drops
 from device_agent.update.disk import Disk
 from device_agent.update.journal import frame, read_frames
 from edgefleet.errors import ArtifactError, StorageError
@@ -27,7 +28,9 @@ MAX_SEGMENT_BYTES: Final = 1_048_576
 SPOOL_VERSION: Final = 1
 
 
-class _Stored(msgspec.Struct, array_like=True, frozen=True):
+class Stored(msgspec.Struct, array_like=True, frozen=True):
+    """A record as it stands on the disk."""
+
     version: int
     boot: int
     seq: int
@@ -56,7 +59,8 @@ class Spool:
         disk: Where all writing goes through.
 
     Attributes:
-        dropped: Records that were lost because the spool or the disk was full, or because they were damaged on disk.
+        dropped: Records that were lost because the spool or the disk was full, or because they were damaged on disk; those of earlier
+            starts that made room are in it.
     """
 
     def __init__(self, folder: Path, boot: int, limit_bytes: int, disk: Disk) -> None:
@@ -69,13 +73,23 @@ class Spool:
         self._sent: set[tuple[int, int]] = set()
         self._seq, self._dirty, self._torn = 0, False, False
         self.dropped = 0
+        self._disk.make_folder(self._folder)
+        self.dropped, going = drops.noted(self._folder)
+        with contextlib.suppress(StorageError):
+            self._disk.unlink(self._path(going))  # killed between the note and the removal
         self._load()
-        # A segment is never continued by another start: its tail may be torn.
-        self._current = max(self._sizes, default=0) + 1
+        # Another start never continues a segment: its tail may be torn.
+        self._current = max(*self._sizes, going, 0) + 1
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._entries)
+
+    @property
+    def last_seq(self) -> int:
+        """Sequence number of the newest record of this start, 0 before the first."""
+        with self._lock:
+            return self._seq
 
     @property
     def size_bytes(self) -> int:
@@ -84,7 +98,16 @@ class Spool:
             return sum(self._sizes.values())
 
     def put(self, kind: TelemetryKind, project: str, model_digest: str, start_at: int, end_at: int, body: bytes) -> int:
-        """Store one record.
+        """Store one record, as `offer`; one that the disk refuses is lost, and counted as dropped."""
+        try:
+            return self.offer(kind, project, model_digest, start_at, end_at, body)
+        except StorageError:
+            with self._lock:
+                self.dropped += 1
+            raise
+
+    def offer(self, kind: TelemetryKind, project: str, model_digest: str, start_at: int, end_at: int, body: bytes) -> int:
+        """Store one record, or leave it to the caller to try again.
 
         Args:
             kind: Which body it is.
@@ -99,22 +122,24 @@ class Spool:
 
         Raises:
             ArtifactError: The message would be larger than a broker accepts; it would block everything behind it.
-            StorageError: The disk refused; the record is lost and counted.
+            StorageError: The disk refused; nothing was stored.
         """
         if len(body) > MAX_BODY_BYTES:
-            self.dropped += 1
+            with self._lock:
+                self.dropped += 1
             raise ArtifactError(f"{kind} record: {len(body)} bytes exceed the limit of {MAX_BODY_BYTES}; it was dropped and counted")
         with self._lock:
             seq = self._seq + 1
-            stored = _Stored(SPOOL_VERSION, self._boot, seq, kind, project, model_digest, start_at, end_at, body)
+            stored = Stored(SPOOL_VERSION, self._boot, seq, kind, project, model_digest, start_at, end_at, body)
             content = frame(msgspec.msgpack.encode(stored))
-            try:
-                self._append((self._boot, seq), content)
-            except StorageError:
-                self.dropped += 1
-                raise
+            self._append((self._boot, seq), content)
             self._seq = seq
             return seq
+
+    def holds(self, wanted: Callable[[Stored], bool]) -> bool:
+        """Whether a record is there that `wanted` says yes to; reads all of them from the disk, so it is for the start only."""
+        with self._lock:
+            return any(stored is not None and wanted(stored) for stored in map(self._read, self._entries.values()))
 
     def sync(self) -> None:
         """Make everything survive a power cut; cheap when nothing is new."""
@@ -188,6 +213,7 @@ class Spool:
             for key in lost:
                 self._forget(key)
             self.dropped += len(lost)
+            drops.note(self._disk, self._folder, self.dropped, oldest)
             self._remove_segment(oldest)
             if oldest == self._current:
                 self._current += 1
@@ -230,7 +256,7 @@ class Spool:
             )
         )
 
-    def _read(self, entry: _Entry) -> _Stored | None:
+    def _read(self, entry: _Entry) -> Stored | None:
         try:
             with self._path(entry.segment).open("rb") as stream:
                 stream.seek(entry.offset)
@@ -240,7 +266,6 @@ class Spool:
         return _decode(frames[0][1]) if frames else None
 
     def _load(self) -> None:
-        self._disk.make_folder(self._folder)
         for segment, path in _segments(self._folder):
             with path.open("rb") as stream:
                 content = stream.read(MAX_SEGMENT_BYTES + MAX_MESSAGE_BYTES)
@@ -253,9 +278,6 @@ class Spool:
                     continue
                 self._entries[(stored.boot, stored.seq)] = _Entry(segment, start - 8, len(payload) + 8)
                 self._live[segment] += 1
-        self._remove_empty_at_start()
-
-    def _remove_empty_at_start(self) -> None:
         self._current = 0
         self._remove_empty()
 
@@ -269,9 +291,9 @@ def _segments(folder: Path) -> Iterator[tuple[int, Path]]:
             yield int(path.stem), path
 
 
-def _decode(payload: bytes) -> _Stored | None:
+def _decode(payload: bytes) -> Stored | None:
     try:
-        stored = msgspec.msgpack.decode(payload, type=_Stored)
-    except (msgspec.DecodeError, RecursionError):
+        stored = msgspec.msgpack.decode(payload, type=Stored)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return stored if stored.version == SPOOL_VERSION else None

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.decision import Decision
+from edgefleet import latency
 from edgefleet.messages import WindowBody
 from edgefleet.reference import BINS, Reference, score_histogram
 from edgefleet.statistics import InputStatistics
 
-LATENCY_BUCKETS: Final = 32
 # Reason for a model that ran but answered NaN; the other reasons are those of RowRejected.
 NO_ANSWER: Final = "no-answer"
 
@@ -98,15 +98,14 @@ class WindowCollector:
     def fold_latencies(self, nanoseconds: Sequence[int]) -> None:
         """Add latencies of answered calls."""
         if len(nanoseconds):
-            microseconds = np.maximum(np.array(nanoseconds, np.int64) // 1000, 1)
-            bucket = np.frexp(microseconds.astype(np.float64))[1] - 1  # exact: floor(log2) of an integer
-            self._latency += np.bincount(np.minimum(bucket, LATENCY_BUCKETS - 1), minlength=LATENCY_BUCKETS)
+            self._latency += latency.count_latencies(nanoseconds)
 
     def take(self, now_us: int) -> Window | None:
         """Close the window and begin the next; None when no row was seen, then the window goes on.
 
         Args:
-            now_us: Microseconds UTC; a clock that went back ends the window where it began.
+            now_us: Microseconds UTC; a clock that went back ends the window where it began, and the next one begins where the clock is:
+                else one leap into the future and back would give every later window a length of zero, for years.
         """
         if not self._statistics.rows and not self._rejected:
             return None
@@ -117,13 +116,14 @@ class WindowCollector:
             answered=self._answered,
             classes=self._class_counts.tolist(),
             scores=self._score_counts.tolist(),
-            latency_us=np.trim_zeros(self._latency, "b").tolist(),
+            latency_us=latency.power_of_two(self._latency),
             rejected=dict(self._rejected),
             score_sum=self._score_sum,
             outliers=self._outliers if self._detects else None,
+            latency_eighths=latency.to_wire(self._latency),
         )
         window = Window(start_at=self._start_us, end_at=end_us, model_digest=self._model_digest, body=body)
-        self._start_us = end_us
+        self._start_us = now_us
         self._reset()
         return window
 
@@ -132,5 +132,5 @@ class WindowCollector:
         self._answered, self._outliers, self._score_sum = 0, 0, 0.0
         self._class_counts = np.zeros(self._classes, np.int64)
         self._score_counts = np.zeros(self._score_bins, np.int64)
-        self._latency = np.zeros(LATENCY_BUCKETS, np.int64)
+        self._latency = latency.empty()
         self._rejected: Counter[str] = Counter()

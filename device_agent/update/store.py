@@ -98,7 +98,7 @@ class Store:
             with path.open("rb") as stream:
                 content = stream.read(MAX_SLOT_BYTES)
             slot = msgspec.json.decode(content, type=Slot)
-        except (OSError, msgspec.DecodeError) as err:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as err:
             raise ArtifactError(f"{path}: no readable slot: {str(err)[:120]}") from err
         if slot.format_version != SLOT_VERSION or slot.bundle_digest != bundle_digest:
             raise ArtifactError(f"{path}: slot of version {slot.format_version} for {slot.bundle_digest[:12]}, expected {SLOT_VERSION}")

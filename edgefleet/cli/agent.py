@@ -11,6 +11,7 @@ import click
 
 from edgefleet.cli.agent_mqtt import mqtt_options, mqtt_settings
 from edgefleet.cli.agent_score import score_rows
+from edgefleet.cli.agent_serve import http_options, http_settings, serve_bundle
 from edgefleet.cli.main import print_json
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -19,6 +20,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.group()
 def agent() -> None:
     """Run the device agent, score rows, or show its state."""
+
+
+agent.add_command(serve_bundle)
 
 
 @agent.command("run")
@@ -37,6 +41,28 @@ def agent() -> None:
 @click.option(
     "--explain-every", type=click.IntRange(0), default=0, show_default=True, help="Report an explanation of every N-th row; 0 is never."
 )
+@click.option(
+    "--explain-cpu",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="Share of one core that explanations may take.",
+)
+@click.option(
+    "--allow-rows-per-hour",
+    type=click.FloatRange(0.0, 3600.0),
+    default=0.0,
+    show_default=True,
+    help="Rows that may leave this device as they came in, if the operator's signed order allows it too; 0 is never.",
+)
+@click.option(
+    "--keep-seconds",
+    type=click.FloatRange(0.1),
+    default=30.0,
+    show_default=True,
+    help="Time between two snapshots of the open statistics window: the rows that kill -9 may cost.",
+)
+@click.option("--redact", multiple=True, metavar="INPUT", help="An input that never leaves this device; may be repeated.")
 @click.option("--mirror", help="Fetch models from this base URL instead of the server; content is checked by hash.")
 @click.option(
     "--trial-cpu-fraction",
@@ -46,6 +72,7 @@ def agent() -> None:
     help="Share of one core for a new model that is compared.",
 )
 @mqtt_options
+@http_options(required=False)
 def run_agent(
     folder: Path,
     runtimes: tuple[str, ...],
@@ -54,6 +81,10 @@ def run_agent(
     window_seconds: float,
     heartbeat_seconds: float,
     explain_every: int,
+    explain_cpu: float,
+    allow_rows_per_hour: float,
+    keep_seconds: float,
+    redact: tuple[str, ...],
     mirror: str | None,
     trial_cpu_fraction: float,
     **doors: Any,
@@ -61,6 +92,7 @@ def run_agent(
     """Run until SIGTERM or Ctrl-C; logs go to stderr. Exit code 0 after a clean stop."""
     from device_agent.agent import Agent
     from device_agent.config import AgentConfig
+    from device_agent.telemetry.payload import PayloadSettings
 
     logging.getLogger("device_agent").setLevel(min(logging.INFO, logging.getLogger().level))
     config = AgentConfig(
@@ -71,9 +103,13 @@ def run_agent(
         window_s=window_seconds,
         heartbeat_s=heartbeat_seconds,
         explain_every=explain_every,
+        explain_cpu_fraction=explain_cpu,
+        keep_s=keep_seconds,
+        payload=PayloadSettings(allow_rows_per_hour, redact) if allow_rows_per_hour else None,
         mirror=mirror.rstrip("/") if mirror else None,
         mqtt=mqtt_settings(doors),
         trial_cpu_fraction=trial_cpu_fraction,
+        http=http_settings(doors),
     )
     running = Agent(config)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -130,7 +130,7 @@ class DriftState:
             raise ArtifactError(f"drift state: {len(content)} bytes exceed the limit of {MAX_STATE_BYTES}; start the device's state anew")
         try:
             wire = msgspec.msgpack.decode(content, type=_Wire)
-        except (msgspec.DecodeError, RecursionError) as err:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
             raise ArtifactError(f"drift state: {len(content)} bytes are malformed: {str(err)[:200]}") from err
         if wire.version != STATE_VERSION:
             raise ArtifactError(f"drift state: version {wire.version} is unknown, this program reads {STATE_VERSION}")

@@ -44,7 +44,7 @@ def store_batch(db: Database, messages: Sequence[Incoming], at: int) -> dict[str
         # A mere sign of life may end a soak, but a large fleet sends many: one look a second is enough for them.
         rollouts.mark_due(connection, [(device_id, facts.project(device_id)) for device_id in effects.seen], at + SIGN_OF_LIFE_DELAY_US)
         changes.touch(connection, at, *sorted(effects.topics))
-        return acks.of_devices(connection, sorted(effects.acked))
+        return acks.of_devices(connection, sorted(effects.acked), at)
 
 
 def _sort(

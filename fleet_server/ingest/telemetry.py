@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from edgefleet.errors import EdgefleetError, InputError
-from edgefleet.messages import AttestationBody, EventBody, ExplanationBody, Telemetry, decode
+from edgefleet.messages import AttestationBody, EventBody, ExplanationBody, PayloadBody, Telemetry, decode
 from edgefleet.topics import device_topic
 from fleet_server.ingest import attestation, windows
 from fleet_server.ingest.fleet_facts import FleetFacts
@@ -124,5 +124,19 @@ def _use_event(connection: sa.Connection, _facts: FleetFacts, record: Record, _a
     effects.topics.add(f"device:{record.device_id}")
 
 
+def _use_payload(_connection: sa.Connection, facts: FleetFacts, record: Record, _at: int, effects: Effects) -> None:
+    """A sampled row is only kept, with the raw telemetry and as long as that; a bundle that is not known here is refused."""
+    body = decode(PayloadBody, record.message.body)
+    release = facts.release(body.bundle_digest)
+    if release is None or len(body.row) > release.features:
+        raise InputError(f"payload of bundle {body.bundle_digest[:12]} with {len(body.row)} inputs fits no release here")
+    effects.topics.add(f"device:{record.device_id}")
+
+
 _Use = Callable[[sa.Connection, FleetFacts, Record, int, Effects], None]
-_USES: Final[dict[str, _Use]] = {"attestation": _use_attestation, "explanation": _use_explanation, "event": _use_event}
+_USES: Final[dict[str, _Use]] = {
+    "attestation": _use_attestation,
+    "explanation": _use_explanation,
+    "event": _use_event,
+    "payload": _use_payload,
+}

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 import sqlalchemy as sa
 
+from edgefleet import latency
 from edgefleet.errors import InputError
-from edgefleet.messages import Telemetry, WindowBody, decode
+from edgefleet.messages import AttributionSums, Telemetry, WindowBody, decode
 from edgefleet.reference import BINS
 from edgefleet.statistics import InputStatistics
 from fleet_server.ingest.fleet_facts import FleetFacts, ReleaseFacts
@@ -75,12 +76,37 @@ def _check(device_id: str, body: WindowBody, counted: InputStatistics, release: 
         raise InputError(f"window of {device_id}: {counted.counts.shape} cells, the bundle has {(release.features, release.cells)}")
     if not (np.isfinite(counted.total).all() and np.isfinite(counted.squares).all()):
         raise InputError(f"window of {device_id}: a sum of its statistics is not finite")
-    counts = [*body.classes, *body.scores, *body.latency_us, *body.rejected.values(), body.answered, counted.rows]
+    counts = [
+        *body.classes,
+        *body.scores,
+        *body.latency_us,
+        *body.latency_eighths[1:],
+        *body.rejected.values(),
+        body.answered,
+        counted.rows,
+    ]
     if min(counts) < 0 or max(counts) > MAX_ROWS:
         raise InputError(f"window of {device_id}: a count is outside 0 to {MAX_ROWS}")
+    if latency.from_wire(body.latency_eighths) is None:
+        raise InputError(
+            f"window of {device_id}: {len(body.latency_eighths)} numbers are no latency histogram of {latency.BUCKETS} buckets"
+        )
+    _check_attribution(device_id, body.attribution, release)
     lengths = (len(body.classes), len(body.scores))
     # Regression and anomaly models have no classes and no score bins.
     if lengths[0] not in (0, release.classes) or lengths[1] not in (0, BINS) or len(body.latency_us) > LATENCY_BUCKETS:
         raise InputError(
             f"window of {device_id}: {lengths[0]} classes, {lengths[1]} score bins, {len(body.latency_us)} latency buckets do not fit"
+        )
+
+
+def _check_attribution(device_id: str, sums: AttributionSums | None, release: ReleaseFacts) -> None:
+    if sums is None:
+        return
+    if not (0 <= sums.rows <= MAX_ROWS and 0 <= sums.skipped <= MAX_ROWS):
+        raise InputError(f"window of {device_id}: {sums.rows} rows explained, {sums.skipped} skipped: outside 0 to {MAX_ROWS}")
+    lengths = {len(sums.total), len(sums.absolute)}
+    if lengths != {release.features if sums.rows else 0} or not np.isfinite([*sums.total, *sums.absolute]).all():
+        raise InputError(
+            f"window of {device_id}: attribution sums {sorted(lengths)} do not fit {release.features} inputs, or are not finite"
         )

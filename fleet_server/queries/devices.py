@@ -12,7 +12,7 @@ from fleet_server.queries.drift import of_device as drift_of_device
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.queries.events import of_device as events_of_device
 from fleet_server.queries.explanations import newest as newest_explanations
-from fleet_server.queries.latency import quantile_ms
+from fleet_server.queries.latency import quantile_ms, stored
 from fleet_server.queries.releases import versions
 from fleet_server.read_models import DeviceRow, DeviceView
 from fleet_server.store import Database
@@ -125,7 +125,6 @@ def _query() -> sa.Select[Any]:
 
 
 def _row(row: sa.Row[Any], lookups: _Lookups) -> DeviceRow:
-    latencies = msgspec.json.decode(row.last_latency, type=list[int]) if row.last_latency else []
     return DeviceRow(
         device_id=row.device_id,
         labels=lookups.labels.get(row.device_id, {}),
@@ -140,7 +139,7 @@ def _row(row: sa.Row[Any], lookups: _Lookups) -> DeviceRow:
         quarantined=msgspec.json.decode(row.quarantined, type=list[str]) if row.quarantined else [],
         runtimes=msgspec.json.decode(row.runtimes, type=list[str]) if row.runtimes else [],
         rows_total=row.rows_total or 0,
-        latency_p50_ms=quantile_ms(latencies, 0.5),
+        latency_p50_ms=quantile_ms(stored(row.last_latency or ""), 0.5),
         drifting=row.device_id in lookups.alarms,
         why=_why(row, lookups),
     )

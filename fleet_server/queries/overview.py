@@ -4,12 +4,11 @@ from collections import Counter
 from datetime import datetime
 from typing import Final
 
-import msgspec
 import sqlalchemy as sa
 
 from fleet_server.queries.devices import all_rows
 from fleet_server.queries.explanations import newest as newest_explanations
-from fleet_server.queries.latency import merged, quantile_ms
+from fleet_server.queries.latency import merged, quantile_ms, stored
 from fleet_server.queries.rollouts import newest as newest_rollouts
 from fleet_server.read_models import DeviceRow, NeedsYou, OverviewView, RolloutRow, Severity
 from fleet_server.rollout import RolloutState
@@ -39,7 +38,7 @@ def overview(db: Database, now: datetime) -> OverviewView:
         fleet = all_rows(connection)
         alarms = open_alarms(connection)
         explained = newest_explanations(connection, limit=1)
-        latencies = [msgspec.json.decode(text, type=list[int]) for text in connection.scalars(sa.select(TOTALS.c.last_latency))]
+        latencies = [stored(text) for text in connection.scalars(sa.select(TOTALS.c.last_latency))]
         running = [row for row in rows if row.state not in {state.value for state in FINAL}]
         ended = [row for row in rows if row not in running]
         return OverviewView(

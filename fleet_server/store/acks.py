@@ -37,15 +37,15 @@ def advance(connection: sa.Connection, oldest: Mapping[tuple[str, str], int], at
         insert_or_update(connection, ACK_STATE, [row])
 
 
-def of_devices(connection: sa.Connection, device_ids: list[str]) -> dict[str, Acked]:
-    """What `acked` should say to each device: its newest boots, at most MAX_BOOTS."""
+def of_devices(connection: sa.Connection, device_ids: list[str], at: int = 0) -> dict[str, Acked]:
+    """What `acked` should say to each device at a time: its newest boots, at most MAX_BOOTS."""
     query = sa.select(ACK_STATE).where(ACK_STATE.c.device_id.in_(device_ids)).order_by(ACK_STATE.c.updated_at.desc(), ACK_STATE.c.boot)
     stored: dict[str, list[tuple[int, int]]] = {}
     for row in connection.execute(query):
         boots = stored.setdefault(row.device_id, [])
         if len(boots) < MAX_BOOTS:
             boots.append((int(row.boot), row.seq))
-    return {device_id: Acked(stored=boots) for device_id, boots in stored.items()}
+    return {device_id: Acked(stored=boots, at=at) for device_id, boots in stored.items()}
 
 
 def _extend(connection: sa.Connection, device_id: str, boot: str, seq: int) -> int:

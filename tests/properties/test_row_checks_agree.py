@@ -49,9 +49,11 @@ def test_what_fits_is_admitted_as_it_is(values: tuple[float, ...], way: str, no_
         assert judged != 1
 
 
-@pytest.mark.parametrize(
-    "bad", [[1.0] * 3, [1.0] * 5, ["1"] * 4, [None] * 4, "abcd", 3, None, np.zeros((1, 4)), np.array(["a"] * 4), {"free": 1}]
-)
+UNUSUAL: list[object] = [[1.0] * 3, [1.0] * 5, ["1"] * 4, [None] * 4, "abcd", 3, None, np.array(["a"] * 4), {"free": 1}, np.zeros((1, 4))]
+SHAPES: list[tuple[int, ...]] = [(1, 4), (4, 1), (4, 4), (1,), (), (0,), (3,), (4, 0)]
+
+
+@pytest.mark.parametrize("bad", [*UNUSUAL, *(np.zeros(shape, np.float32) for shape in SHAPES)])
 def test_what_is_no_usual_row_does_not_fit(bad: object) -> None:
     assert not RowChecks(INPUTS, np.zeros((3, 4), np.float32)).fits(bad, 0)
 

@@ -43,7 +43,11 @@ def test_the_readme_shows_most_commands() -> None:
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", README))))
 def test_every_link_and_picture_of_the_readme_is_there(target: str) -> None:
-    assert (ROOT / target).exists()
+    path, _, section = target.partition("#")
+    assert (ROOT / path).exists()
+    if section:
+        headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), flags=re.MULTILINE)
+        assert section in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("option", ["--devices", "--seed", "--broker", "--keep", "--headless", "--json"])

@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.runtime import open_runtime
 from edgefleet.digests import sha256_hex
+from edgefleet.errors import EdgefleetError
 from edgefleet.manifest import FileEntry, Input, Manifest, MlflowNote, Variant, manifest_bytes
 from edgefleet.package import npz_bytes
 from edgefleet.reference import Reference, build_reference
@@ -173,7 +175,7 @@ def write_bundle(
     """Write the folder; `changes` replace fields of the manifest, `extra` are more files (golden.npz among them replaces ours)."""
     reference = reference or build_reference(x, inputs, block_rows=50, classes=len(classes))
     name = f"{variant}.{'onnx' if runtime == 'onnxruntime' else 'tflite'}"
-    files = {name: graph, "reference.npz": reference.to_bytes(), "golden.npz": npz_bytes({"x": x[:8]})} | (extra or {})
+    files = {name: graph, "reference.npz": reference.to_bytes(), "golden.npz": _golden(graph, runtime, x[:8])} | (extra or {})
     if explainer is not None:
         files[f"explain-{variant}.npz"] = explainer[1]
     chosen = msgspec.convert(
@@ -241,3 +243,13 @@ def _leaves(tree: Any) -> list[tuple[int, dict[int, tuple[float, float, bool, fl
 def _down(values: NDArray[np.float64]) -> NDArray[np.float32]:
     near = values.astype(np.float32)
     return np.where(near.astype(np.float64) > values, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+
+
+def _golden(graph: bytes, runtime: str, x: NDArray[np.float32]) -> bytes:
+    """Golden rows with the graph's own answers; of a graph that cannot be opened the rows alone."""
+    try:
+        margin, probabilities = open_runtime(runtime, graph).run(x)
+    except EdgefleetError:
+        return npz_bytes({"x": x})
+    label = probabilities.argmax(axis=1) if probabilities.shape[1] else np.zeros(len(x))
+    return npz_bytes({"x": x, "label": label.astype(np.int64), "probabilities": probabilities, "margin": margin})

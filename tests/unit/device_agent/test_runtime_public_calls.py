@@ -26,7 +26,7 @@ def answers_of(session: Session, rows: np.ndarray[Any, np.dtype[np.float32]]) ->
     found = []
     for row in rows:
         ring.rows[3] = row
-        ring.run(3)
+        ring.runs[3]()
         found.append(ring.answers[3].tolist())
     return found
 

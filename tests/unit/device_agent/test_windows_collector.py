@@ -7,7 +7,8 @@ import pytest
 
 from device_agent import Scorer
 from device_agent.decision import Decision
-from device_agent.telemetry.windows import LATENCY_BUCKETS, WindowCollector
+from device_agent.telemetry.windows import WindowCollector
+from edgefleet.latency import BUCKETS, OCTAVES, from_wire
 from edgefleet.messages import WindowBody, decode, encode
 from edgefleet.reference import score_histogram
 from edgefleet.statistics import InputStatistics
@@ -94,11 +95,15 @@ def test_latencies_fall_into_power_of_two_buckets_of_microseconds(tmp_path: Path
     window = collector.take(10)
     assert window is not None
     assert window.body.latency_us == [4, 2, 1, 0, 0, 0, 0, 0, 0, 1, 1]
+    fine = from_wire(window.body.latency_eighths)
+    assert fine is not None
+    assert (int(fine.sum()), fine[[0, 7, 8, 15, 16]].tolist()) == (9, [1, 1, 1, 1, 1])
     collector.reject("type")
     collector.fold_latencies([10**18])
     last = collector.take(20)
     assert last is not None
-    assert len(last.body.latency_us) == LATENCY_BUCKETS
+    assert len(last.body.latency_us) == OCTAVES
+    assert last.body.latency_eighths == [BUCKETS - 1, 1]
 
 
 def test_explanations_and_self_tests_enter_no_statistic(tmp_path: Path) -> None:
@@ -109,3 +114,16 @@ def test_explanations_and_self_tests_enter_no_statistic(tmp_path: Path) -> None:
     assert window is not None
     assert window.body.answered == 1
     assert InputStatistics.from_bytes(window.body.statistics).rows == 1
+
+
+def test_a_clock_that_leaps_years_ahead_and_back_leaves_every_window_in_order_and_the_next_ones_with_their_length(tmp_path: Path) -> None:
+    collector = WindowCollector(forest_bundle(tmp_path).reference, Decision(3, ("low", "mid", "high")), "b", "m", start_us=1_000)
+    ends = [2_000, 10**15, 3_000, 4_000]
+    taken = []
+    for end_us in ends:
+        collector.reject("type")
+        taken.append(collector.take(end_us))
+
+    spans = [(window.start_at, window.end_at) for window in taken if window is not None]
+    assert spans == [(1_000, 2_000), (2_000, 10**15), (10**15, 10**15), (3_000, 4_000)]
+    assert sum(window.body.rejected["type"] for window in taken if window is not None) == 4

@@ -1,5 +1,6 @@
 """What one batch of messages does to the database: once, in any order, and never blocked by what cannot be understood."""
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from edgefleet.messages import MAX_MESSAGE_BYTES, Reported, Telemetry, encode
+from edgefleet import latency
+from edgefleet.messages import MAX_MESSAGE_BYTES, AttributionSums, PayloadBody, Reported, Telemetry, WindowBody, decode, encode
 from edgefleet.shadow_counts import ShadowCounts
 from edgefleet.signing import SigningKey
 from fleet_server import queries, usecases
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.scheduler.loop import Scheduler
 from fleet_server.store import aside
+from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import ATTESTATION, DEAD_LETTER, DEVICE_SEEN, STATISTICS, TELEMETRY
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, MadeBundle, SimulatedDevice, World, make_bundle, window_body
 
@@ -307,9 +310,61 @@ def test_latency_and_rejected_rows_are_those_of_the_windows(world: World, device
 
     row = queries.devices(world.services.db, world.clock())[0]
 
-    # All latencies lie in [1024, 2048) us: the middle is 1.536 ms.
-    assert row.latency_p50_ms == pytest.approx(1.536)
-    assert queries.overview(world.services.db, world.clock()).latency_p95_ms == pytest.approx(1.024 + 0.95 * 1.024)
+    # All latencies lie in [1024, 2048) us, spread over eight buckets: the middle one of them, and the last.
+    assert row.latency_p50_ms == pytest.approx(1.024 + 3.5 * 0.128)
+    assert queries.overview(world.services.db, world.clock()).latency_p95_ms == pytest.approx(1.024 + 7.5 * 0.128)
+
+
+def test_finer_latencies_are_used_where_a_device_sends_them(world: World, device: SimulatedDevice, bundle: MadeBundle) -> None:
+    counts = latency.count_latencies([1_030_000] * 100)
+    fine = {"latency_us": latency.power_of_two(counts), "latency_eighths": latency.to_wire(counts)}
+    world.receive(device.telemetry("window", encode(msgspec.structs.replace(window_body(bundle, 100), **fine))))
+
+    assert queries.devices(world.services.db, world.clock())[0].latency_p50_ms == pytest.approx(1.03, rel=latency.QUANTILE_ERROR_FRACTION)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"latency_eighths": [263, 1, 1]}, "are no latency histogram"),
+        ({"latency_eighths": [8, -1]}, "a count is outside 0 to"),
+        ({"attribution": AttributionSums(rows=1, total=[1.0], absolute=[1.0])}, "do not fit 3 inputs"),
+        ({"attribution": AttributionSums(rows=1, total=[math.nan] * 3, absolute=[1.0] * 3)}, "not finite"),
+        ({"attribution": AttributionSums(rows=-1)}, "outside 0 to"),
+    ],
+)
+def test_a_window_with_impossible_extras_is_set_aside_and_is_no_gap(
+    world: World, device: SimulatedDevice, bundle: MadeBundle, changes: dict[str, Any], said: str
+) -> None:
+    acked = world.receive(device.telemetry("window", encode(msgspec.structs.replace(window_body(bundle, 10), **changes))))
+
+    assert (stored(acked, device), rows_total(world)) == (1, 0)
+    with world.services.db.read() as connection:
+        assert said in str(connection.scalar(sa.select(DEAD_LETTER.c.reason)))
+
+
+def test_a_window_with_attribution_sums_counts_and_keeps_them(world: World, device: SimulatedDevice, bundle: MadeBundle) -> None:
+    sums = AttributionSums(rows=2, total=[0.5, -1.0, 0.0], absolute=[0.5, 1.0, 0.25], skipped=3)
+    world.receive(device.telemetry("window", encode(msgspec.structs.replace(window_body(bundle, 10), attribution=sums))))
+
+    assert rows_total(world) == 10
+    with world.services.db.read() as connection:
+        assert decode(WindowBody, connection.scalar(sa.select(TELEMETRY.c.body)) or b"").attribution == sums
+
+
+def test_acked_tells_the_servers_time(world: World, device: SimulatedDevice) -> None:
+    assert world.receive(device.event())["d0"].at == to_micros(world.clock())
+
+
+def test_a_sampled_row_is_kept_and_an_unknown_bundle_is_refused(world: World, device: SimulatedDevice, bundle: MadeBundle) -> None:
+    good = PayloadBody(bundle_digest=bundle.digest, row={"f0": 1.0, "f2": None})
+    world.receive(device.telemetry("payload", encode(good)))
+    world.receive(device.telemetry("payload", encode(msgspec.structs.replace(good, bundle_digest="f" * 64))))
+
+    assert count(world, DEAD_LETTER) == 1
+    with world.services.db.read() as connection:
+        kept = connection.scalars(sa.select(TELEMETRY.c.body).where(TELEMETRY.c.kind == "payload")).all()
+    assert [decode(PayloadBody, body) for body in kept] == [good]
 
 
 def test_a_telemetry_record_that_is_no_struct_of_ours_keeps_its_sender_waiting_only(world: World, device: SimulatedDevice) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,25 @@ def test_a_model_of_labels_only_is_refused_with_the_way_out(tmp_path: Path) -> N
         opened("skops", path, "classification")
 
 
-def test_a_skops_file_with_a_type_that_could_run_code_is_not_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", [json.loads, partial(json.loads, strict=True)], ids=["plain", "partial"])
+def test_a_skops_file_with_a_type_that_could_run_code_is_not_opened(tmp_path: Path, function: Callable[..., Any]) -> None:
     from sklearn.preprocessing import FunctionTransformer
 
-    path = skops_of(tmp_path / "m.skops", FunctionTransformer(json.loads))
+    path = skops_of(tmp_path / "m.skops", FunctionTransformer(function))
 
     with pytest.raises(ArtifactError, match=r"holds the type '.*json.*loads', which is not opened"):
         opened("skops", path, "regression")
+
+
+def test_histogram_boosting_with_sets_of_categories_is_opened(tmp_path: Path) -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    x = np.random.default_rng(0).integers(0, 4, (200, 3)).astype(np.float32)
+    model = HistGradientBoostingClassifier(max_iter=5, categorical_features=[0]).fit(x, x[:, 0] % 2)
+
+    _, _, answers = opened("skops", skops_of(tmp_path / "m.skops", model), "classification", x)
+
+    assert np.array_equal(answers, model.predict_proba(x))
 
 
 @pytest.fixture(scope="module")

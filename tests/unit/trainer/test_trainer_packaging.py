@@ -16,7 +16,8 @@ from edgefleet.steps import Steps
 from trainer.answers import Answers
 from trainer.candidates.fitted import Fitted
 from trainer.dataset import DataSet
-from trainer.packaging import environment, pick, provenance, write
+from trainer.golden import pick
+from trainer.packaging import environment, provenance, write
 from trainer.project import Project, load_project
 from trainer.reference_windows import plan_windows
 

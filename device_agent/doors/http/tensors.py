@@ -1,0 +1,176 @@
+"""Tensors of the Open Inference Protocol: JSON (flat or nested) and binary, in and out, each bounded before it is parsed.
+
+Null and NaN are missing values; infinities and numbers beyond float64 are read as infinity, which the scorer refuses by the input's name.
+"""
+
+import json
+import math
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.doors.http.exchange import Refused
+
+# Data type of the protocol -> numpy's; BYTES is a list of texts.
+DTYPES: Final = {
+    "BOOL": "?",
+    "UINT8": "u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+    "BYTES": "O",
+}
+MAX_RANK: Final = 4
+Values = NDArray[Any]
+
+
+class Tensor(msgspec.Struct):
+    """One input of a request; `data` is read when its shape is known to be within the limits."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw = msgspec.Raw()
+    parameters: dict[str, Any] | None = None
+
+
+def check_shape(tensor: Tensor, elements: int) -> int:
+    """Number of values.
+
+    Raises:
+        Refused: Unknown data type, or a shape that is no shape or beyond `elements`.
+    """
+    if tensor.datatype not in DTYPES:
+        raise bad(tensor.name, f"its datatype {tensor.datatype[:40]!r} is not one of {', '.join(DTYPES)}")
+    shape = tensor.shape
+    if not 1 <= len(shape) <= MAX_RANK:
+        raise bad(tensor.name, f"its shape has {len(shape)} dimensions, expected 1 to {MAX_RANK}")
+    if min(shape) < 0:
+        raise bad(tensor.name, f"its shape {shape} has a negative dimension")
+    count = math.prod(shape)
+    if count > elements:
+        raise Refused(
+            413, f"input {tensor.name[:80]!r}: {count} values exceed the limit of {elements}; send fewer rows at once", "elements"
+        )
+    return count
+
+
+def decode(tensor: Tensor, count: int, tail: memoryview) -> tuple[Values, int]:
+    """Values in the tensor's shape, and the bytes taken from the front of the binary tail.
+
+    Raises:
+        Refused: Data that do not fit data type and shape.
+    """
+    size = (tensor.parameters or {}).get("binary_data_size")
+    if size is not None:
+        if type(size) is not int or not 0 <= size <= len(tail):
+            raise bad(tensor.name, f"binary_data_size {str(size)[:40]} is not within the {len(tail)} bytes that are left of the body")
+        return _from_binary(tensor, count, tail[:size]).reshape(tensor.shape), size
+    raw = bytes(tensor.data)
+    if not raw:
+        raise bad(tensor.name, "it has neither data nor parameters.binary_data_size")
+    return _from_json(tensor, count, raw), 0
+
+
+def numbers(raw: bytes) -> list[float | None]:
+    """A flat JSON list of numbers and nulls.
+
+    Raises:
+        ValueError: It is another thing.
+        msgspec.DecodeError: The same.
+        RecursionError: The same, nested deeply.
+    """
+    return _json_values(raw, "f", 1)  # type: ignore[no-any-return]
+
+
+def encode_binary(values: list[Any] | Values, datatype: str) -> bytes:
+    """A tensor's bytes, little-endian; of texts each with its length in front."""
+    if datatype == "BYTES":
+        texts = [value.encode() for value in values]
+        return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
+    return np.asarray(values, DTYPES[datatype]).tobytes()
+
+
+def bad(name: str, text: str, reason: str = "tensor") -> Refused:
+    """A refusal that names the input."""
+    return Refused(400, f"input {name[:80]!r}: {text}", reason)
+
+
+def _from_binary(tensor: Tensor, count: int, raw: memoryview) -> Values:
+    if tensor.datatype == "BYTES":
+        return np.array([*_texts(tensor.name, raw, count), None], object)[:-1]  # the None keeps numpy from looking into texts
+    dtype = np.dtype(DTYPES[tensor.datatype])
+    if len(raw) != count * dtype.itemsize:
+        raise bad(tensor.name, f"{len(raw)} bytes are not the {count * dtype.itemsize} of {tensor.datatype} {tensor.shape}")
+    if tensor.datatype == "BOOL":
+        return np.asarray(np.frombuffer(raw, np.uint8) != 0)
+    return np.frombuffer(raw, dtype)
+
+
+def _texts(name: str, raw: memoryview, count: int) -> list[str]:
+    found: list[str] = []
+    at = 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if end > len(raw) or len(found) == count:
+            raise bad(name, f"its {len(raw)} bytes hold more or less than {count} texts, each with its length in front")
+        try:
+            found.append(str(raw[at + 4 : end], "utf-8"))
+        except UnicodeDecodeError as err:
+            raise bad(name, f"text {len(found)} is not UTF-8: {err.reason}") from err
+        at = end
+    if len(found) != count:
+        raise bad(name, f"{len(found)} texts are not the {count} that its shape holds")
+    return found
+
+
+def _from_json(tensor: Tensor, count: int, raw: bytes) -> Values:
+    kind = np.dtype(DTYPES[tensor.datatype]).kind
+    nested = raw[1:].lstrip()[:1] == b"["
+    try:
+        values = _json_values(raw, kind, len(tensor.shape) if nested else 1)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which the scorer refuses by name
+            array = np.array(values, bool if kind == "b" else DTYPES[tensor.datatype])
+    except RecursionError as err:
+        raise bad(tensor.name, f"data are nested deeper than its shape {tensor.shape}") from err
+    except (ValueError, TypeError, OverflowError, msgspec.DecodeError) as err:
+        raise bad(tensor.name, f"data do not fit {tensor.datatype} {tensor.shape}: {str(err)[:160]}") from err
+    if array.size != count or (nested and array.shape != tuple(tensor.shape)):
+        raise bad(tensor.name, f"data hold {array.size} values in shape {list(array.shape)}, its shape {tensor.shape} says {count}")
+    return array.reshape(tensor.shape)
+
+
+def _json_values(raw: bytes, kind: str, depth: int) -> Any:
+    try:
+        return _decoder(kind, depth).decode(raw)
+    except msgspec.DecodeError as err:
+        if kind != "f" or "out of range" not in str(err):
+            raise
+        values = json.loads(raw)  # which reads 1e999 as infinity
+        if not _only_numbers(values, depth):
+            raise
+        return values
+
+
+def _only_numbers(value: Any, depth: int) -> bool:
+    if depth == 0:
+        return value is None or type(value) in (int, float)
+    return type(value) is list and all(_only_numbers(one, depth - 1) for one in value)
+
+
+@cache
+def _decoder(kind: str, depth: int) -> "msgspec.json.Decoder[Any]":
+    element: Any = {"f": float | None, "b": bool, "O": str}.get(kind, int)
+    for _ in range(depth):
+        element = list[element]
+    return msgspec.json.Decoder(element)

@@ -1,0 +1,37 @@
+"""The agent at full load: every row is scored, rejected or shed, every statistic arrives, memory stays flat."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.broker
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def soak(rows: int, minutes: float) -> dict[str, dict[str, Any]]:
+    """Figures by name of one run in a process of its own, whose memory is that of the soak alone."""
+    command = [sys.executable, "-m", "benchmarks.soak", "--json", "--rows", str(rows), "--minutes", str(minutes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=minutes * 60 + 280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {figure["name"]: figure for figure in json.loads(done.stdout)["figures"]}
+
+
+def test_twenty_thousand_rows_of_all_doors_are_all_accounted_for() -> None:
+    figures = soak(20_000, 1.0)
+
+    assert figures["rows offered"]["value"] >= 20_000
+    assert figures["rejected"]["value"] > 200
+    assert [name for name, figure in figures.items() if not figure["ok"]] == []
+
+
+@pytest.mark.conversions
+def test_a_million_rows_are_accounted_for_and_leave_no_memory_behind() -> None:
+    figures = soak(1_000_000, 4.0)
+
+    assert figures["rows offered"]["value"] >= 1_000_000
+    assert "memory growth per million rows" in figures
+    assert [name for name, figure in figures.items() if not figure["ok"]] == []
