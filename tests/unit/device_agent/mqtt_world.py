@@ -1,6 +1,7 @@
 """A caller of the MQTT door, with the protocol version of its choice."""
 
 import json
+import socket
 import threading
 from typing import Any
 
@@ -48,6 +49,7 @@ class Caller:
         if account:
             self.client.username_pw_set(*account)
         self.client.reconnect_delay_set(1, 1)
+        self.client.on_socket_open = _without_delay
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self.granted.set()
         self.client.on_message = self._on_message
@@ -94,6 +96,10 @@ class Caller:
         more: Any = message.properties
         correlation, kind = getattr(more, "CorrelationData", None), getattr(more, "ContentType", None)
         self.got.append((message.topic, bytes(message.payload), correlation, kind))
+
+
+def _without_delay(_client: mqtt.Client, _userdata: Any, sock: Any) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def opened(models: Answering, port: int, **changes: Any) -> MqttDoor:
