@@ -18,6 +18,9 @@ from device_agent.connection import Link
 from device_agent.doors.agent_http import http_door
 from device_agent.doors.answering import Answering, Row
 from device_agent.doors.http.door import HttpDoor
+from device_agent.doors.mqtt.door import MqttDoor
+from device_agent.doors.mqtt.settings import resolve
+from device_agent.doors.split import Key
 from device_agent.doors.stream import POLL_S, SensorFile
 from device_agent.reports import Reports
 from device_agent.score import BatchScores, Score
@@ -55,7 +58,7 @@ class Agent:
         self._lock = FolderLock(config.dir / "lock")
         boot = secrets.randbits(63)
         self._stop = threading.Event()
-        self._models = Answering()
+        self._models = Answering(config.trial_cpu_fraction)
         self._spool = Spool(config.dir / "spool", boot, config.spool_limit_bytes, self._disk)
         self._link = Link(self._identity, boot, config.reconnect_spread_s, random.Random())  # noqa: S311  # jitter, no secret
         self._reports = Reports(self._identity, config, boot, self._disk, self._models, self._spool, self._link)
@@ -68,7 +71,9 @@ class Agent:
         )
         self._updater = Updater(self._identity, config, self._disk, self._models, outside)
         self._reports.watch(self._updater, self._stopped_threads)
+        self._reports.doors = self._door_counts
         self._sensor: SensorFile | None = None
+        self._mqtt = None if config.mqtt is None else MqttDoor(resolve(config.mqtt, self._identity), self)
         self._http: HttpDoor | None = None if config.http is None else http_door(self, config.http, self._updater, self._reports)
         self._threads: list[threading.Thread] = []
 
@@ -82,6 +87,8 @@ class Agent:
         if self._config.sensor is not None:
             sensor = self._sensor = SensorFile(self._config.sensor, self._config.sensor_from_start)
             self._spawn("sensor", lambda: self._sensor_once(sensor))
+        if self._mqtt is not None:
+            self._mqtt.start()
         if self._http is not None:
             self._http.start()
             LOG.info("HTTP door on %s", self._http.url)
@@ -101,6 +108,8 @@ class Agent:
     def close(self) -> None:
         """Stop the threads, note the stop, flush the telemetry, say `offline`."""
         self._stop.set()
+        if self._mqtt is not None:
+            self._mqtt.close()
         if self._http is not None:
             self._http.close()
         self._link.mailbox.wake()
@@ -115,13 +124,14 @@ class Agent:
         self._lock.release()
         LOG.info("agent of %s stopped", self._identity.device_id)
 
-    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None) -> Score:
+    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None, key: Key | None = None) -> Score:
         """Score one row with the running model; it counts for statistics, and for the trial of a candidate.
 
         Args:
             row: Numbers in the manifest's order, or a mapping by input name.
             explain: Also say which inputs moved the answer.
             made_for: As `Answering.score`.
+            key: The same.
 
         Raises:
             RowRejected: The row is refused, and counted.
@@ -129,15 +139,20 @@ class Agent:
         """
         samples = self._reports.samples
         if samples.explanation_is_due():
-            score = samples.score_explained(row, made_for)
+            score = samples.score_explained(row, made_for, key)
         else:
-            score = self._models.score(row, explain=explain, made_for=made_for)
+            score = self._models.score(row, explain=explain, made_for=made_for, key=key)
         samples.row(score, row)
         return score
 
-    def score_batch(self, rows: Any, made_for: Scorer | None = None) -> BatchScores:
-        """Score many rows with the running model; as `Answering.score_batch`. None of them is sampled for an explanation."""
-        return self._models.score_batch(rows, made_for)
+    def score_batch(self, rows: Any, made_for: Scorer | None = None, key: Key | None = None) -> BatchScores:
+        """Score many rows with one model; as `Answering.score_batch`. None of them is sampled for an explanation."""
+        return self._models.score_batch(rows, made_for, key)
+
+    @property
+    def models(self) -> Answering:
+        """The models that answer: where two of them begin and end to share the rows."""
+        return self._models
 
     @property
     def in_service(self) -> Scorer | None:
@@ -211,7 +226,11 @@ class Agent:
             stopped=self._stop.is_set,
         )
 
+    def _door_counts(self) -> dict[str, dict[str, int]]:
+        return {} if self._mqtt is None else {"mqtt": self._mqtt.counts.as_numbers()}
+
     def _stopped_threads(self) -> list[str]:
         stopped = [thread.name for thread in self._threads if not thread.is_alive()]
+        stopped += ["mqtt-door"] if self._mqtt is not None and not self._mqtt.alive else []
         stopped += ["http"] if self._http is not None and not self._http.alive else []
         return stopped if self._link.threads_alive else [*stopped, "connection"]

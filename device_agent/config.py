@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from device_agent.doors.http.settings import HttpSettings
+from device_agent.doors.mqtt.settings import MqttOptions
+from device_agent.doors.shadow import BUDGET_FRACTION
 from device_agent.telemetry.payload import PayloadSettings
 from edgefleet.errors import ConfigError, EdgefleetError
 from edgefleet.identifiers import check_id
@@ -96,6 +98,8 @@ class AgentConfig:
         attest_s: Seconds between two attestations of the same model.
         selftest_timeout_s: The self-test's child process is ended after this.
         selftest_memory_bytes: Address space of that child.
+        mqtt: The MQTT door, or None.
+        trial_cpu_fraction: Share of one core that a candidate on trial may take beside the running model.
         http: The HTTP door, or None.
     """
 
@@ -117,6 +121,8 @@ class AgentConfig:
     attest_s: float = 86_400.0
     selftest_timeout_s: float = 120.0
     selftest_memory_bytes: int = 8 * 1024**3
+    mqtt: MqttOptions | None = None
+    trial_cpu_fraction: float = BUDGET_FRACTION
     http: HttpSettings | None = None
 
     def __post_init__(self) -> None:

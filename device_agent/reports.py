@@ -55,6 +55,7 @@ class Reports:
 
     Attributes:
         bad_lines: Lines of the sensor's file that were no row.
+        doors: Asks for the counts of each door that is open.
         samples: Explained rows, and rows that may leave.
     """
 
@@ -64,6 +65,7 @@ class Reports:
         self._updater: Updater | None = None
         self._stopped_threads: Callable[[], list[str]] = list
         self.bad_lines = 0
+        self.doors: Callable[[], dict[str, dict[str, int]]] = dict
         self._changed = True
         self._generation = 0
         self._events = EventLimit()
@@ -182,6 +184,7 @@ class Reports:
             explained=self.samples.explaining.explained,
             explanations_skipped=self.samples.explaining.skipped,
             rows_sent=self.samples.payload.sampled,
+            doors=self.doors(),
         )
 
     def _publish(self, now: float) -> None:

@@ -121,6 +121,7 @@ class BatchScores:
         outlier_scores: [n] float32, None when no detector ran.
         outlier: [n] whether the row is unlike the training rows (False where it was rejected), None when no detector ran.
         rejected: The refusal by row number.
+        digest: Sha256 of the graph that answered.
     """
 
     def __init__(
@@ -130,10 +131,11 @@ class BatchScores:
         rejected: dict[int, RowRejected],
         outlier_scores: NDArray[np.float32] | None = None,
         outlier: NDArray[np.bool_] | None = None,
+        digest: str = "",
     ) -> None:
         self.margins, self.probabilities = answers[:, : decision.margins], answers[:, decision.margins :]
         self.outlier_scores, self.outlier = outlier_scores, outlier
-        self._decision, self.rejected = decision, rejected
+        self._decision, self.rejected, self.digest = decision, rejected, digest
 
     def __len__(self) -> int:
         return len(self.margins)

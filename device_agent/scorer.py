@@ -192,8 +192,8 @@ class Scorer:
                 refused = self._batching.answer(rows[chunk], answers[chunk], strange[chunk])
             rejected.update({start + i: err for i, err in refused.items()})
         if self._detector is None:
-            return BatchScores(answers, self.decision, rejected)
-        return BatchScores(answers, self.decision, rejected, strange, self._detector.outliers(strange))
+            return BatchScores(answers, self.decision, rejected, digest=self.digest)
+        return BatchScores(answers, self.decision, rejected, strange, self._detector.outliers(strange), self.digest)
 
     def stream(self, grid: Grid | None = None) -> RowStream:
         """A place for the rows of one source, one by one, which keeps the last rows where the model wants windows of them.

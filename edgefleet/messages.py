@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from edgefleet.errors import ArtifactError
+from edgefleet.shadow_counts import ShadowCounts
 
 MESSAGE_VERSION: Final = 1
 MAX_MESSAGE_BYTES: Final = 262_144
@@ -145,6 +146,8 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     bucket of microseconds (element i counts latencies in [2^i, 2^(i+1))), and merge by addition; `latency_eighths` are the same latencies
     as `latency.to_wire` writes them, empty from devices that know only the former. `outliers` counts rows that the model was given and
     the outlier detector flagged, None where no detector runs. `attribution` holds the explained rows, None where none was due.
+    `shadow` is how a model on trial compared meanwhile. `share_1024` is set while two models share the rows: this model's share in steps of
+    1/1024; the other's window tells the rest.
     """
 
     bundle_digest: str
@@ -158,6 +161,8 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
     outliers: int | None = None
     latency_eighths: list[int] = []
     attribution: AttributionSums | None = None
+    shadow: ShadowCounts | None = None
+    share_1024: int | None = None
 
 
 class ExplanationBody(_Message, array_like=True, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ HALT: Final = f"{PREFIX}/halt"
 
 DOWN: Final = ("desired", "cmd", "acked")
 UP: Final = ("reported", "presence", "hb", "t", "labels", "log")
+# Below it a device's MQTT door listens (`in`) and answers (`out`, or a caller's reply topic); none of it is the fleet server's.
+SCORE: Final = "score"
 
 
 def device_topic(device_id: str, leaf: str) -> str:
@@ -17,6 +19,11 @@ def device_topic(device_id: str, leaf: str) -> str:
     if leaf not in DOWN + UP:
         raise InputError(f"topic leaf {leaf!r} is unknown: one of {', '.join(DOWN + UP)}")
     return f"{PREFIX}/d/{check_id(device_id, 'device id')}/{leaf}"
+
+
+def score_topic(device_id: str, leaf: str) -> str:
+    """A topic of the device's MQTT door, for example `ef/v1/d/press-7/score/in`."""
+    return f"{PREFIX}/d/{check_id(device_id, 'device id')}/{SCORE}/{leaf}"
 
 
 def all_devices(leaf: str) -> str:
@@ -42,4 +49,4 @@ def acl_patterns() -> list[str]:
     """Mosquitto ACL lines for every device; `%u` is the authenticated user, so devices come and go without touching the file."""
     lines = [f"pattern read {PREFIX}/d/%u/{leaf}" for leaf in DOWN]
     lines += [f"pattern write {PREFIX}/d/%u/{leaf}" for leaf in UP]
-    return [*lines, f"pattern read {HALT}"]
+    return [*lines, f"pattern readwrite {PREFIX}/d/%u/{SCORE}/+", f"pattern read {HALT}"]

@@ -1,69 +1,83 @@
-"""One door for every row: the running model answers, and a candidate on trial answers beside it, unseen.
+"""One door for every row: the running model answers, and perhaps another model beside it.
 
-A swap happens between two rows, never within one; no row is lost by it. The candidate's failures are counted and touch nobody.
+A candidate on trial only listens (`shadow.py`): it scores the same rows off the hot path and touches nobody. A challenger answers a
+share of the keys itself (`split.py`). A swap happens between two calls, never within one; no row is lost by it.
 """
 
-import math
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from device_agent.doors.ab import STEPS, check_share
+from device_agent.doors.closed_windows import ClosedWindows
+from device_agent.doors.shadow import BUDGET_FRACTION, Alone, Shadow
+from device_agent.doors.split import Key, Split
 from device_agent.scorer import BatchScores, Score, Scorer
 from device_agent.telemetry.windows import Window
-from edgefleet.errors import ConfigError, EdgefleetError, InputError, RowRejected, without_values
+from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, RowRejected
 
 if TYPE_CHECKING:  # a trial knows its signed policy, and with it 7 MB of cryptography that a door without a fleet does not need
-    from device_agent.update.trial import Said, Trial
+    from device_agent.update.trial import Trial
+
+LOG = logging.getLogger(__name__)
 
 Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
 
 
 class ModelSwapped(EdgefleetError):
-    """Rows were put in the order of a model that does not answer any more: put them in order again."""
+    """Rows are in the order of a model that does not answer any more: put them in order again."""
 
 
 class Answering:
-    """The running model, perhaps a candidate, and counters since the start of the agent.
+    """The running model, perhaps a candidate or a challenger, and counters since the start of the agent.
+
+    Args:
+        shadow_fraction: Share of one core that a candidate may use beside the running model, above 0 and at most 1.
 
     Attributes:
+        running: The committed model, None before the first. This and the next two are for others to read only.
+        candidate: The model on trial; `trial` are its counts.
+        split: The experiment that is under way.
         rows: Rows answered.
         rejected: Rows refused because of their values.
         unanswered: Rows that came when no model was there, or that the model failed on.
         rows_in_window: Rows that came since the last window was taken.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shadow_fraction: float = BUDGET_FRACTION) -> None:
+        if not 0.0 < shadow_fraction <= 1.0:
+            raise ConfigError(f"a share of {shadow_fraction} of one core is out of range, expected above 0 and at most 1")
         self._lock = threading.RLock()
-        self._running: Scorer | None = None
-        self._candidate: Scorer | None = None
-        self._trial: Trial | None = None
-        self._closed_windows: list[Window] = []
+        self._changing = threading.RLock()  # models come and go one at a time, without holding up the rows
+        self._shadow_fraction = shadow_fraction
+        self.running: Scorer | None = None
+        self.candidate: Scorer | None = None
+        self.trial: Trial | None = None
+        self._shadow: Shadow | Alone | None = None
+        self.split: Split | None = None
+        self._windows = ClosedWindows()
         self.rows = self.rejected = self.unanswered = self.rows_in_window = 0
-
-    @property
-    def running(self) -> Scorer | None:
-        """The committed model, None before the first."""
-        return self._running
 
     @property
     def in_service(self) -> Scorer | None:
         """The model whose answers count: the committed one, before the first the candidate; None when there is neither."""
-        return self._running or self._candidate
+        return self.running or self.candidate
 
     def running_digest(self) -> str:
         """Bundle digest of the committed model, "" before the first."""
-        running = self._running
-        return running.bundle.digest if running is not None else ""
+        return "" if (running := self.running) is None else running.bundle.digest
 
-    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None) -> Score:
+    def score(self, row: Row, explain: bool = False, made_for: Scorer | None = None, key: Key | None = None) -> Score:
         """Answer one row.
 
         Args:
             row: As `Scorer.score` takes it.
             explain: Ask for an explanation; a variant without explainer answers without one.
             made_for: The model whose order of inputs the row is in, None where that is the caller's matter.
+            key: While two models share the rows: what the choice shall stick to; None is the row's values.
 
         Raises:
             RowRejected: The row is refused, and counted.
@@ -72,167 +86,215 @@ class Answering:
             ArtifactError: The running model failed on this row.
         """
         with self._lock:
-            first = self._answering(made_for)
-            self.rows_in_window += 1
-            if first is None:
-                self.unanswered += 1
-                raise ConfigError("no model is installed yet; start a rollout that selects this device")
+            first, split = self._first(1, made_for), self.split
+            if split is not None and split.chooses(key, row):
+                split.rows += 1
+                try:
+                    return self._ask(split.challenger, row, explain)
+                except ArtifactError as err:
+                    split.fail(err)  # an experiment costs nobody an answer
             answer: Score | None = None
             try:
-                answer = first.score(row, explain=explain and first.can_explain)
-                self.rows += 1
+                answer = self._ask(first, row, explain)
                 return answer
-            except RowRejected:
-                self.rejected += 1
-                raise
-            except EdgefleetError as err:
-                self.unanswered += 1
-                if first is self._candidate and self._trial is not None:
-                    self._trial.last_error = without_values(err)
+            except ArtifactError as err:
+                self._failed(first, 1, err)
                 raise
             finally:
-                self._compare(row, answer)
+                if self._shadow is not None:
+                    self._shadow.offer(row, answer)
 
-    def score_batch(self, rows: Sequence[Any] | NDArray[Any], made_for: Scorer | None = None) -> BatchScores:
+    def score_batch(self, rows: Sequence[Any] | NDArray[Any], made_for: Scorer | None = None, key: Key | None = None) -> BatchScores:
         """Answer many rows with one model.
 
         Args:
             rows: As `Scorer.score_batch` takes them.
-            made_for: The model whose order of inputs the rows are in, None where that is the caller's matter.
+            made_for: As in `score`.
+            key: The same, for the batch as a whole.
 
         Raises:
             InputError: An array of another shape or not of numbers; all its rows are counted as rejected.
-            ModelSwapped: Another model than `made_for` answers now; nothing was counted.
-            ConfigError: No model has been installed yet.
-            ArtifactError: The running model failed on these rows.
+            ModelSwapped, ConfigError, ArtifactError: As in `score`.
         """
         with self._lock:
-            first = self._answering(made_for)
-            self.rows_in_window += len(rows)
-            if first is None:
-                self.unanswered += len(rows)
-                raise ConfigError("no model is installed yet; start a rollout that selects this device")
+            first, split = self._first(len(rows), made_for), self.split
+            if split is not None and split.chooses(key, rows):
+                split.rows += len(rows)
+                try:
+                    return self._ask_batch(split.challenger, rows)
+                except ArtifactError as err:
+                    split.fail(err, len(rows))
+            answers: BatchScores | None = None
             try:
-                answers = first.score_batch(rows)
-            except InputError:
-                self.rejected += len(rows)
+                answers = self._ask_batch(first, rows)
+                return answers
+            except ArtifactError as err:
+                self._failed(first, len(rows), err)
                 raise
-            except EdgefleetError as err:
-                self.unanswered += len(rows)
-                if first is self._candidate and self._trial is not None:
-                    self._trial.last_error = without_values(err)
-                self._compare_batch(rows, None)
-                raise
-            self.rows += len(rows) - len(answers.rejected)
-            self.rejected += len(answers.rejected)
-            self._compare_batch(rows, answers)
-            return answers
+            finally:
+                if self._shadow is not None:
+                    self._shadow.offer_batch(rows, answers)
 
     def install(self, scorer: Scorer) -> None:
-        """Make a model the running one; the one before is closed after its window was taken."""
-        with self._lock:
-            old, self._running = self._running, scorer
-            if scorer is self._candidate:
-                if old is not None:
-                    scorer.take_window()  # its rows were answered, and counted, by the model before
-                self._candidate = self._trial = None
-            if old is not None and old is not scorer:
-                self._retire(old)
+        """Make a model the running one; the one before is closed after its window was taken. Ends a split.
+
+        Raises:
+            ArtifactError: The candidate that is to be installed does not come back from a row; nothing was changed.
+        """
+        with self._changing:
+            promoted = scorer is self.candidate
+            if not self._stop_shadow() and promoted:
+                raise ArtifactError(f"model {scorer.digest[:12]} does not come back from a row that it was asked on trial")
+            with self._lock:
+                old, self.running = self.running, scorer
+                split, self.split = self.split, None
+                if promoted:
+                    if old is not None:
+                        scorer.take_window()  # its rows were answered, and counted, by the model before
+                    self.candidate = self.trial = None
+                elif self.candidate is not None and self.trial is not None:
+                    self._shadow = Shadow(scorer, self.candidate, self.trial, self._shadow_fraction)
+                if old is not None and old is not scorer:
+                    self._retire(old, None if split is None else STEPS - split.share_1024)
+                if split is not None and split.challenger is scorer:
+                    self._windows.close(scorer, split.share_1024)
+                elif split is not None:
+                    self._retire(split.challenger, split.share_1024)
 
     def begin_trial(self, scorer: Scorer, trial: "Trial") -> None:
-        """Let a candidate answer beside the running model from the next row on."""
-        with self._lock:
-            self._candidate, self._trial = scorer, trial
+        """Let a candidate be compared with the running model from the next row on; before the first model it answers itself."""
+        with self._changing, self._lock:
+            self.candidate, self.trial = scorer, trial
+            self._shadow = Alone(trial) if self.running is None else Shadow(self.running, scorer, trial, self._shadow_fraction)
 
     def end_trial(self) -> None:
         """Let the candidate go."""
-        with self._lock:
-            candidate, self._candidate, self._trial = self._candidate, None, None
+        with self._changing:
+            stopped = self._stop_shadow()
+            with self._lock:
+                candidate, self.candidate, self.trial, self._shadow = self.candidate, None, None, None
             if candidate is None:
                 return
-            if self._running is None:
+            if not stopped:
+                LOG.error("model %s does not come back from a row; it is left alone", candidate.digest[:12])  # closing it would wait
+            elif self.running is None:
                 self._retire(candidate)
             else:
                 candidate.close()
 
-    @property
-    def candidate(self) -> Scorer | None:
-        """The model on trial."""
-        return self._candidate
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until the candidate has seen every row that it will see; False when the time was too short."""
+        return (shadow := self._shadow) is None or shadow.settle(timeout_s)
 
-    @property
-    def trial(self) -> "Trial | None":
-        """The trial's counts."""
-        return self._trial
+    def begin_split(self, challenger: Scorer, share_1024: int, salt: str) -> Split:
+        """Let another model answer a share of the keys, until `end_split` or until another model is installed.
+
+        Args:
+            challenger: Of the same form as the running model; owned by this object from now on.
+            share_1024: Its share in steps of 1/1024.
+            salt: Name of the experiment.
+
+        Raises:
+            ConfigError: No running model, a split under way, models of different forms, or a value out of range.
+        """
+        with self._changing, self._lock:
+            if self.running is None or self.split is not None:
+                raise ConfigError("no model is installed yet" if self.split is None else f"split {self.split.salt!r} is under way; end it")
+            split = Split(self.running, challenger, share_1024, salt)
+            self._windows.close(self.running)  # the windows of a split hold nothing from before
+            self.split = split
+            return split
+
+    def set_share(self, share_1024: int) -> None:
+        """Change the challenger's share; windows end here, so that each is of one share.
+
+        Raises:
+            ConfigError: No split is under way, or the share is out of range.
+        """
+        with self._changing, self._lock:
+            if (split := self.split) is None:
+                raise ConfigError("no split is under way")
+            check_share(share_1024, split.salt)
+            self._close_open(None)
+            split.share_1024 = share_1024
+
+    def end_split(self) -> None:
+        """Let the running model answer every row again, and the challenger go."""
+        with self._changing, self._lock:
+            if (split := self.split) is not None:
+                self._close_open(None)
+                self.split = None
+                self._retire(split.challenger, split.share_1024)
 
     def take_windows(self, now_us: int) -> list[Window]:
-        """Close the telemetry window of the model that answers, and hand out those of models that have gone."""
+        """Close the telemetry windows of the models that answer, and hand out those of models that have gone."""
         with self._lock:
-            taken, self._closed_windows = self._closed_windows, []
-            answering = self._running or self._candidate
-            window = answering.take_window(now_us) if answering is not None else None
+            self._close_open(now_us)
             self.rows_in_window = 0
-            return [*taken, window] if window is not None else taken
+            return self._windows.take()
 
     def close(self) -> None:
-        """Let go of both models; windows can still be taken before."""
-        with self._lock:
-            for scorer in (self._candidate, self._running):
-                if scorer is not None:
+        """Let go of all models; windows can still be taken before."""
+        with self._changing:
+            stopped = self._stop_shadow()
+            with self._lock:
+                challenger = self.split.challenger if self.split is not None else None
+                for scorer in filter(None, (self.candidate if stopped else None, challenger, self.running)):
                     scorer.close()
 
-    def _answering(self, made_for: Scorer | None) -> Scorer | None:
-        first = self._running or self._candidate
-        if first is not made_for and made_for is not None:
+    def _first(self, rows: int, made_for: Scorer | None) -> Scorer:
+        first = self.in_service
+        # A challenger has the running model's inputs, so that rows made for either suit both.
+        if made_for is not None and made_for not in (first, self.split and self.split.challenger):
             raise ModelSwapped("another model was installed meanwhile")
+        self.rows_in_window += rows
+        if first is None:
+            self.unanswered += rows
+            raise ConfigError("no model is installed yet; start a rollout that selects this device")
         return first
 
-    def _retire(self, scorer: Scorer) -> None:
-        window = scorer.take_window()
-        if window is not None:
-            self._closed_windows.append(window)
+    def _ask(self, model: Scorer, row: Row, explain: bool) -> Score:
+        try:
+            answer = model.score(row, explain=explain and model.can_explain)
+        except RowRejected:
+            self.rejected += 1
+            raise
+        self.rows += 1
+        return answer
+
+    def _ask_batch(self, model: Scorer, rows: Sequence[Any] | NDArray[Any]) -> BatchScores:
+        try:
+            answers = model.score_batch(rows)
+        except InputError:
+            self.rejected += len(rows)
+            raise
+        self.rows += len(rows) - len(answers.rejected)
+        self.rejected += len(answers.rejected)
+        return answers
+
+    def _failed(self, model: Scorer, rows: int, err: ArtifactError) -> None:
+        self.unanswered += rows
+        if model is self.candidate and self.trial is not None:
+            self.trial.last_error = str(err)
+
+    def _close_open(self, now_us: int | None) -> None:
+        split, answering = self.split, self.in_service
+        if answering is not None:
+            self._windows.close(answering, None if split is None else STEPS - split.share_1024, now_us)
+        if split is not None:
+            self._windows.close(split.challenger, split.share_1024, now_us)
+        if isinstance(self._shadow, Shadow):
+            self._windows.compared(self._shadow.comparison.take())
+
+    def _retire(self, scorer: Scorer, share_1024: int | None = None) -> None:
+        self._windows.close(scorer, share_1024)
         scorer.close()
 
-    def _compare(self, row: Row, answer: Score | None) -> None:
-        trial, candidate = self._trial, self._candidate
-        if trial is None or candidate is None:
-            return
-        if self._running is None:
-            trial.count(None, _said(answer))
-            return
-        theirs: Said = None
-        try:
-            theirs = _said(candidate.score(row))
-        except EdgefleetError as err:
-            trial.last_error = without_values(err)
-        trial.count(_said(answer), theirs)
-
-    def _compare_batch(self, rows: Sequence[Any] | NDArray[Any], answers: BatchScores | None) -> None:
-        trial, candidate = self._trial, self._candidate
-        if trial is None or candidate is None:
-            return
-        said = _said_in_batch(answers, len(rows))
-        if self._running is None:
-            for one in said:
-                trial.count(None, one)
-            return
-        theirs: BatchScores | None = None
-        try:
-            theirs = candidate.score_batch(rows)
-        except EdgefleetError as err:
-            trial.last_error = without_values(err)
-        for one, other in zip(said, _said_in_batch(theirs, len(rows)), strict=True):
-            trial.count(one, other)
-
-
-def _said(answer: Score | None) -> "Said":
-    if answer is None or math.isnan(answer.score):
-        return None
-    return answer.score if answer.label is None else answer.label
-
-
-def _said_in_batch(answers: BatchScores | None, rows: int) -> "list[Said]":
-    if answers is None:
-        return [None] * rows
-    pairs = zip(answers.label.tolist(), answers.score.tolist(), strict=True)
-    return [None if math.isnan(score) else score if label is None else label for label, score in pairs]
+    def _stop_shadow(self) -> bool:
+        shadow = self._shadow
+        stopped = shadow is None or shadow.stop()
+        with self._lock:
+            if isinstance(shadow, Shadow):
+                self._windows.compared(shadow.comparison.take())
+            self._shadow = None if stopped else shadow
+        return stopped

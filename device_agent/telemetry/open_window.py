@@ -2,7 +2,8 @@
 
 Pieces are taken from the scorer and merged here; `keep` writes what is held, durably, in one file. A start that finds the file puts its
 windows into the spool: exactly once, because a window that was closed after the file was written stands in the spool behind the sequence
-number that the file names. Loss bound: the rows since the last `keep`. Memory: one window per model, at most four models.
+number that the file names. Loss bound: the rows since the last `keep`. Memory: one window per model and
+share of the rows, at most eight.
 """
 
 import contextlib
@@ -23,8 +24,8 @@ from edgefleet.messages import MAX_MESSAGE_BYTES, WindowBody, decode, encode
 
 SNAPSHOT_NAME: Final = "open-window"
 SNAPSHOT_VERSION: Final = 1
-MAX_MODELS: Final = 4
-MAX_SNAPSHOT_BYTES: Final = MAX_MODELS * MAX_MESSAGE_BYTES
+MAX_WINDOWS: Final = 8
+MAX_SNAPSHOT_BYTES: Final = MAX_WINDOWS * MAX_MESSAGE_BYTES
 
 
 class _Piece(msgspec.Struct, array_like=True, frozen=True):
@@ -77,7 +78,7 @@ class OpenWindow:
                     break
             else:
                 self._held.append(window)
-        while len(self._held) > MAX_MODELS:
+        while len(self._held) > MAX_WINDOWS:
             self._held.pop(0)
             self.lost += 1
 

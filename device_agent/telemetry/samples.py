@@ -8,6 +8,7 @@ import numpy as np
 from device_agent.config import AgentConfig
 from device_agent.connection import now_us
 from device_agent.doors.answering import Answering, Row
+from device_agent.doors.split import Key
 from device_agent.score import Score
 from device_agent.scorer import Scorer
 from device_agent.telemetry.explaining import SampledExplanations
@@ -43,11 +44,11 @@ class Samples:
         running = self._models.running if self._config.explain_every else None
         return running is not None and running.can_explain and self.explaining.due(running.digest, time.monotonic())
 
-    def score_explained(self, row: Row, made_for: Scorer | None = None) -> Score:
+    def score_explained(self, row: Row, made_for: Scorer | None = None, key: Key | None = None) -> Score:
         """Answer a row that is due: its explanation is summed, and sent as well unless there were many. Raises as `Answering.score`."""
         start_s = time.thread_time()
         try:
-            score = self._models.score(row, explain=True, made_for=made_for)
+            score = self._models.score(row, explain=True, made_for=made_for, key=key)
         finally:
             self.explaining.spent(time.thread_time() - start_s)
         self._tell(score)

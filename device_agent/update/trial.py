@@ -2,24 +2,24 @@
 
 Pure counting; the caller gives the monotonic time. Agreement is the share of rows with the same answer among rows that both should answer;
 a row that only the candidate cannot answer is a disagreement. It is judged once `agreement_rows` were seen, and from then on at every row.
+The candidate answers off the hot path, within a budget; rows for which there was none are evidence neither way: they are counted and told.
 
 The same answer is the same label: the class, or `normal` and `strange` of a detector with a threshold (their scores have no common unit).
 Values of a regression are the same within half a standard deviation of the running model's values on its validation rows: two good models
 of one target differ by far less, and one that has lost its input or its unit by far more.
 """
 
+import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from device_agent.sameness import Said, same_answer
 from edgefleet.desired import TrialPolicy
 from edgefleet.manifest import Manifest
 
 VALUE_TOLERANCE_SPREADS: Final = 0.5
 FIRST_MODEL: Final = "first model on this device"
-
-# A label, or a value where there are none; None is no answer.
-Said = str | float | None
 
 
 class TrialVerdict(Enum):
@@ -82,6 +82,7 @@ class Trial:
         last_error: Text of the candidate's last failure, "" when there was none.
         tolerance: See `Likeness`.
         skipped: Why there is nothing to agree with.
+        shed: Rows that the candidate was not asked, because it could not keep up.
     """
 
     policy: TrialPolicy
@@ -93,14 +94,23 @@ class Trial:
     last_error: str = field(default="")
     tolerance: float = 0.0
     skipped: str = FIRST_MODEL
+    shed: int = 0
+    # A verdict between two of a row's counts would see an agreement that never was.
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def count(self, running: Said, candidate: Said) -> None:
         """Count a row by what both models said."""
-        if candidate is not None:
-            self.rows += 1
-        if running is not None:
-            self.both += 1
-            self.agreed += self._same(running, candidate)
+        with self._lock:
+            if candidate is not None:
+                self.rows += 1
+            if running is not None:
+                self.both += 1
+                self.agreed += same_answer(running, candidate, self.tolerance)
+
+    def count_shed(self, rows: int) -> None:
+        """Count rows that the candidate was not asked."""
+        with self._lock:
+            self.shed += rows
 
     @property
     def judged(self) -> bool:
@@ -109,6 +119,11 @@ class Trial:
 
     def verdict(self, now_s: float) -> tuple[TrialVerdict, str]:
         """The verdict at a monotonic time, and one sentence with its numbers."""
+        with self._lock:
+            verdict, told = self._verdict(now_s)
+            return verdict, f"{told}; {self.shed} rows were not compared, the device was too busy" if self.shed else told
+
+    def _verdict(self, now_s: float) -> tuple[TrialVerdict, str]:
         policy, elapsed_s = self.policy, now_s - self.started_s
         agreement = self.agreed / self.both if self.both else 0.0
         enough = self.both >= max(policy.agreement_rows, 1)
@@ -137,8 +152,3 @@ class Trial:
 
     def _within(self) -> str:
         return f" within {self.tolerance:.3g}" if self.tolerance else ""
-
-    def _same(self, running: Said, candidate: Said) -> bool:
-        if isinstance(running, float) and isinstance(candidate, float):
-            return abs(running - candidate) <= self.tolerance
-        return running == candidate

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgefleet.cli.agent_mqtt import mqtt_options, mqtt_settings
 from edgefleet.cli.agent_score import score_rows
 from edgefleet.cli.agent_serve import http_options, http_settings, serve_bundle
 from edgefleet.cli.main import print_json
@@ -63,6 +64,14 @@ agent.add_command(serve_bundle)
 )
 @click.option("--redact", multiple=True, metavar="INPUT", help="An input that never leaves this device; may be repeated.")
 @click.option("--mirror", help="Fetch models from this base URL instead of the server; content is checked by hash.")
+@click.option(
+    "--trial-cpu-fraction",
+    type=click.FloatRange(0.01, 1.0),
+    default=0.25,
+    show_default=True,
+    help="Share of one core for a new model that is compared.",
+)
+@mqtt_options
 @http_options(required=False)
 def run_agent(
     folder: Path,
@@ -77,7 +86,8 @@ def run_agent(
     keep_seconds: float,
     redact: tuple[str, ...],
     mirror: str | None,
-    **http: Any,
+    trial_cpu_fraction: float,
+    **doors: Any,
 ) -> None:
     """Run until SIGTERM or Ctrl-C; logs go to stderr. Exit code 0 after a clean stop."""
     from device_agent.agent import Agent
@@ -97,7 +107,9 @@ def run_agent(
         keep_s=keep_seconds,
         payload=PayloadSettings(allow_rows_per_hour, redact) if allow_rows_per_hour else None,
         mirror=mirror.rstrip("/") if mirror else None,
-        http=http_settings(http),
+        mqtt=mqtt_settings(doors),
+        trial_cpu_fraction=trial_cpu_fraction,
+        http=http_settings(doors),
     )
     running = Agent(config)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -136,7 +136,7 @@ def test_lines_of_rows_are_answered_or_refused_and_all_are_counted(
     scorer: Scorer, line: bytes, changes: list[tuple[float, int, bytes]]
 ) -> None:
     models = Answering()
-    models._running = scorer
+    models.running = scorer
     lines = [line, damaged(b'{"f0": 1, "f1": 2.5, "f2": -3e2, "f3": 0, "f4": 1}', changes), *HOSTILE]
     parsed = [row for given in lines if (row := survives(parse_line, given)) is not None]
     for row in parsed:

@@ -7,7 +7,7 @@ import pwd
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,13 +233,13 @@ def eventually(what: str, probe: Callable[[], T | bool | None], timeout_s: float
 
 
 @contextmanager
-def mosquitto(folder: Path, port: int | None = None) -> Iterator[tuple[str, int, subprocess.Popen[bytes]]]:
+def mosquitto(folder: Path, port: int | None = None, more: Sequence[str] = ()) -> Iterator[tuple[str, int, subprocess.Popen[bytes]]]:
     """A private Mosquitto on loopback; the `user` line keeps it from dropping to an account that cannot write here."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     program = "/usr/sbin/mosquitto" if os.access("/usr/sbin/mosquitto", os.X_OK) else "mosquitto"
     user = pwd.getpwuid(os.getuid()).pw_name
-    lines = [f"user {user}", "set_tcp_nodelay true", "allow_anonymous true", "log_dest none", f"listener {port} 127.0.0.1", ""]
+    lines = [f"user {user}", "set_tcp_nodelay true", "allow_anonymous true", "log_dest none", f"listener {port} 127.0.0.1", *more, ""]
     (folder / "mosquitto.conf").write_text("\n".join(lines))
     child = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from device_agent.runtime import open_runtime
 from edgefleet.digests import sha256_hex
-from edgefleet.errors import EdgefleetError
 from edgefleet.manifest import FileEntry, Input, Manifest, MlflowNote, Variant, manifest_bytes
 from edgefleet.package import npz_bytes
 from edgefleet.reference import Reference, build_reference
@@ -175,7 +174,9 @@ def write_bundle(
     """Write the folder; `changes` replace fields of the manifest, `extra` are more files (golden.npz among them replaces ours)."""
     reference = reference or build_reference(x, inputs, block_rows=50, classes=len(classes))
     name = f"{variant}.{'onnx' if runtime == 'onnxruntime' else 'tflite'}"
-    files = {name: graph, "reference.npz": reference.to_bytes(), "golden.npz": _golden(graph, runtime, x[:8])} | (extra or {})
+    steps = (changes or {}).get("window_rows", 1)
+    given = x[:8] if steps == 1 else np.stack([np.resize(x[i:], (steps, x.shape[1])) for i in range(8)])
+    files = {name: graph, "reference.npz": reference.to_bytes(), "golden.npz": _golden(graph, runtime, given)} | (extra or {})
     if explainer is not None:
         files[f"explain-{variant}.npz"] = explainer[1]
     chosen = msgspec.convert(
@@ -246,10 +247,10 @@ def _down(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _golden(graph: bytes, runtime: str, x: NDArray[np.float32]) -> bytes:
-    """Golden rows with the graph's own answers; of a graph that cannot be opened the rows alone."""
+    """Golden rows with the graph's own answers; of a graph that cannot be opened, or that takes other rows, the rows alone."""
     try:
         margin, probabilities = open_runtime(runtime, graph).run(x)
-    except EdgefleetError:
+    except Exception:  # a runtime raises kinds of its own
         return npz_bytes({"x": x})
     label = probabilities.argmax(axis=1) if probabilities.shape[1] else np.zeros(len(x))
     return npz_bytes({"x": x, "label": label.astype(np.int64), "probabilities": probabilities, "margin": margin})

@@ -204,7 +204,7 @@ def test_bodies_of_all_requests_together_are_bounded(forest: Path) -> None:
 class SlowModels(Answering):
     """Takes a tenth of a second for a batch."""
 
-    def score_batch(self, rows: Any, made_for: Scorer | None = None) -> Any:
+    def score_batch(self, rows: Any, made_for: Scorer | None = None, key: Any = None) -> Any:
         threading.Event().wait(0.1)
         return super().score_batch(rows, made_for)
 

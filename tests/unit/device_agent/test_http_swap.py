@@ -116,6 +116,7 @@ def test_a_batch_counts_for_the_trial_as_its_rows_would_one_by_one(tmp_path: Pat
                     models.score(row)
                 except Exception:  # noqa: S112  # the refused row, which is counted
                     continue
+        assert models.settle(30.0)
         trials.append((trial.rows, trial.both, trial.agreed, models.rows, models.rejected, models.rows_in_window))
         models.end_trial()
         models.close()

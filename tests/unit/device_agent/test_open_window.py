@@ -8,7 +8,7 @@ import pytest
 
 from device_agent import Scorer
 from device_agent.telemetry.merging import merge_windows
-from device_agent.telemetry.open_window import MAX_MODELS, SNAPSHOT_NAME, OpenWindow
+from device_agent.telemetry.open_window import MAX_WINDOWS, SNAPSHOT_NAME, OpenWindow
 from device_agent.telemetry.spool import Spool
 from device_agent.telemetry.windows import Window
 from device_agent.update.disk import Disk
@@ -201,7 +201,7 @@ def test_a_damaged_snapshot_costs_itself_only(tmp_path: Path, damage: bytes) -> 
 
 def test_memory_is_that_of_four_models_and_what_is_given_up_is_counted(tmp_path: Path) -> None:
     opened = OpenWindow(tmp_path, 1, Spool(tmp_path / "spool", 1, 10**6, Disk()), Disk())
-    for i in range(MAX_MODELS + 3):
+    for i in range(MAX_WINDOWS + 3):
         opened.add([window(10, model=f"m{i}")])
 
-    assert (opened.rows, opened.lost) == (10 * MAX_MODELS, 3)
+    assert (opened.rows, opened.lost) == (10 * MAX_WINDOWS, 3)

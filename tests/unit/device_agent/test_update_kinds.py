@@ -67,6 +67,8 @@ def trial_of(running: Bundle, candidate: Bundle, x: NDArray[np.float32]) -> Tria
         models.begin_trial(theirs, trial)
         for row in x:
             models.score(row)
+        assert models.settle(30.0)
+        models.end_trial()
     return trial
 
 

@@ -55,6 +55,7 @@ class Device:
             for row in rows(5, seed=i):
                 if self.models.running is not None:
                     self.models.score(row)
+            assert self.models.settle(30.0)
         return self
 
     def again(self) -> "Device":

@@ -24,6 +24,7 @@ from edgefleet.messages import (
     decode,
     encode,
 )
+from edgefleet.shadow_counts import ShadowCounts
 
 DIGEST = "ab" * 32
 EXAMPLES: list[Any] = [
@@ -44,10 +45,12 @@ EXAMPLES: list[Any] = [
     WindowBody(
         bundle_digest=DIGEST,
         statistics=b"",
-        answered=3,
-        classes=[],
+        answered=1,
+        classes=[1],
         scores=[],
-        latency_us=[3],
+        latency_us=[],
+        shadow=ShadowCounts(running=DIGEST, shadow="cd" * 32, offered=2, compared=1, agreed=1, shed=1, confusion=[(0, 0, 1)]),
+        share_1024=768,
         latency_eighths=[8, 3],
         attribution=AttributionSums(rows=1, total=[0.5, -0.5], absolute=[0.5, 0.5], skipped=2),
     ),

@@ -27,4 +27,5 @@ def test_a_device_may_read_what_goes_down_and_write_what_goes_up_of_its_own_only
     lines = acl_patterns()
     assert all("/%u/" in line or line.endswith("/halt") for line in lines)
     assert {line.rsplit("/", 1)[1] for line in lines if line.startswith("pattern write")} == set(UP)
-    assert {line.rsplit("/", 1)[1] for line in lines if line.startswith("pattern read")} == {*DOWN, "halt"}
+    assert {line.rsplit("/", 1)[1] for line in lines if line.startswith("pattern read ")} == {*DOWN, "halt"}
+    assert [line for line in lines if line.startswith("pattern readwrite")] == ["pattern readwrite ef/v1/d/%u/score/+"]

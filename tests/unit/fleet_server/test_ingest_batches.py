@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from edgefleet import latency
 from edgefleet.messages import MAX_MESSAGE_BYTES, AttributionSums, PayloadBody, Reported, Telemetry, WindowBody, decode, encode
+from edgefleet.shadow_counts import ShadowCounts
 from edgefleet.signing import SigningKey
 from fleet_server import queries, usecases
 from fleet_server.ingest.inbox import Incoming
@@ -70,6 +71,22 @@ def test_a_record_that_comes_twice_counts_once(world: World, device: SimulatedDe
 
     assert rows_total(world) == 10
     assert count(world, TELEMETRY) == 1
+
+
+def test_what_a_device_says_of_a_second_model_changes_no_sum(world: World, device: SimulatedDevice, bundle: MadeBundle) -> None:
+    body = window_body(bundle, 5)
+    counts = ShadowCounts(running=bundle.digest, shadow="cd" * 32, offered=5, compared=4, agreed=3, shed=1, confusion=[(0, 1, 1)])
+
+    acked = world.receive(
+        device.telemetry("window", encode(body)),
+        device.telemetry("window", encode(msgspec.structs.replace(body, shadow=counts, share_1024=512))),
+    )
+
+    assert stored(acked, device) == 2
+    assert rows_total(world) == 10
+    with world.services.db.read() as connection:
+        assert connection.execute(sa.select(STATISTICS.c.windows, STATISTICS.c.rows)).one() == (2, 10)
+        assert set(connection.execute(sa.select(TELEMETRY.c.kind)).scalars()) == {"window"}
 
 
 def test_records_in_any_order_give_the_same_sums(world: World, device: SimulatedDevice, bundle: MadeBundle) -> None:
