@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -17,6 +17,7 @@ from edgefleet.messages import Acked, Telemetry, WindowBody, decode, encode
 from edgefleet.signing import SigningKey
 
 DEVICE, PROJECT = "soak-1", "benchmark"
+LISTEN_S: Final = 30.0
 
 
 class Server:
@@ -68,8 +69,14 @@ def connected(server: Server, port: int) -> Iterator[None]:
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="soak-server")
     client.on_message = on_message
     client.on_connect = lambda client, *_: client.subscribe(f"ef/v1/d/{DEVICE}/t", 1)
+    listens = threading.Event()
+    client.on_subscribe = lambda *_: listens.set()
+    client.reconnect_delay_set(1, 1)  # the broker may not listen yet
     client.connect_async("127.0.0.1", port)
     client.loop_start()
+    # What is sent before would come again only after half a minute.
+    if not listens.wait(LISTEN_S):
+        raise SystemExit(f"no broker on port {port} within {LISTEN_S:g} s; is mosquitto installed?")
     try:
         yield
     finally:

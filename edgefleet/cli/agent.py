@@ -145,11 +145,18 @@ def status(folder: Path, check: bool, as_json: bool) -> None:
     if as_json:
         print_json(document)
     elif not check:
-        shown = {
-            name: ", ".join(value) if isinstance(value, list) else value for name, value in document.items() if name != "format_version"
-        }
-        click.echo(table(["field", "value"], [[name, str(value) if value != "" else "-"] for name, value in shown.items()]))
+        fields = [[name, _shown(value)] for name, value in document.items() if name != "format_version"]
+        click.echo(table(["field", "value"], fields))
     if check:
         for problem in found:
             click.echo(problem, err=True)
         sys.exit(1 if found else 0)
+
+
+def _shown(value: Any) -> str:
+    """A field of the status for people; what is not known is a dash."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None or value == "" else str(value)

@@ -31,7 +31,7 @@ from tests.unit.device_agent.agent_world import DEVICE, FLEET, Enrolled, make_bu
 from tests.unit.edgefleet.test_contract_messages import EXAMPLES
 
 KINDS = [Telemetry, Acked, Reported, Heartbeat, WindowBody, ExplanationBody, PayloadBody, Desired]
-FAST = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+FAST = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 # Edits of good bytes reach further than noise: (where, how many go, what comes).
 edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 6), st.binary(max_size=6)), max_size=5)

@@ -101,5 +101,5 @@ class SpoolMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-SpoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+SpoolMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 TestSpoolMachine = SpoolMachine.TestCase

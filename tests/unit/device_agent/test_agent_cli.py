@@ -147,3 +147,17 @@ def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
     assert done.returncode == 3
     assert "another agent (process" in done.stderr
+
+
+def test_the_status_shows_what_the_agent_watches_about_itself(tmp_path: Path) -> None:
+    folder = enroll(tmp_path / "device").folder
+    sensor = tmp_path / "sensor"
+    with agent(folder, sensor):
+        eventually("health", (folder / "health.json").exists)
+        shown = dict(line.split(maxsplit=1) for line in run("status", "--dir", str(folder)).stdout.splitlines()[1:] if " " in line)
+        document = json.loads(run("status", "--dir", str(folder), "--json").stdout)
+
+    assert shown["versions"].startswith(f"python {document['versions']['python']}")
+    assert shown["clock_offset_ms"].strip() == "-"
+    assert int(shown["disk_free_bytes"]) > 0
+    assert (document["rows_lost"], document["rows_sent"], document["clock_jumps"]) == (0, 0, 0)

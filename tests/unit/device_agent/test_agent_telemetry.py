@@ -65,6 +65,13 @@ def world(tmp_path: Path) -> Iterator[World]:
     with mosquitto(tmp_path / "broker") as (url, port, _), blob_server() as blobs, Fleet(port) as fleet:
         bundle = make_bundle(tmp_path / "bundle", weights(1))
         blobs.add(bundle)
+
+        def listens() -> bool:
+            fleet.publish("hb", encode(Heartbeat(boot=0, at=0, running={})), retain=False)
+            return fleet.last("hb") is not None
+
+        # What is sent before the server has subscribed would come again only after half a minute.
+        eventually("the server listens", listens)
         yield World(tmp_path, fleet, enroll(tmp_path / "device", blobs.url, url), bundle.digest)
 
 
