@@ -54,8 +54,7 @@ class Reports:
     """Telemetry and reports of one agent.
 
     Attributes:
-        bad_lines: Lines of the sensor's file that were no row.
-        doors: Asks for the counts of each door that is open.
+        bad_lines: Lines of the sensor's file that were no row; `doors` asks for the counts of each open door.
         samples: Explained rows, and rows that may leave.
     """
 
@@ -66,8 +65,7 @@ class Reports:
         self._stopped_threads: Callable[[], list[str]] = list
         self.bad_lines = 0
         self.doors: Callable[[], dict[str, dict[str, int]]] = dict
-        self._changed = True
-        self._generation = 0
+        self._changed, self._generation = True, 0
         self._events = EventLimit()
         self._attester: Attester | None = None
         start = time.monotonic()
@@ -99,8 +97,8 @@ class Reports:
 
     def refuse_oversized(self, leaf: str, size_bytes: int) -> None:
         """Tell that a message was dropped unread."""
-        limit = f"{size_bytes} bytes exceed the limit of {MAX_MESSAGE_BYTES}"
-        self.tell(f"{leaf}-refused", f"{leaf}: {limit}; nothing was changed, send a smaller one", "")
+        said = f"{leaf}: {size_bytes} bytes exceed the limit of {MAX_MESSAGE_BYTES}; nothing was changed, send a smaller one"
+        self.tell(f"{leaf}-refused", said, "")
 
     def once(self) -> None:
         """Do what is due: clock, acknowledgements, windows, attestation, heartbeat, reported state, sending, syncing, health."""
