@@ -226,6 +226,7 @@ def test_what_a_trial_says_of_a_refused_row_names_the_input_and_not_its_value(tm
 
     with pytest.raises(RowRejected, match="12345"):
         models.score([0.0, 0.0, 0.0, 12345.0, 0.0])
+    assert models.settle(30.0)  # the candidate answers beside the running model, on a thread of its own
     models.close()
 
     assert trial.last_error == "a row was refused: input 'f3' (range)"

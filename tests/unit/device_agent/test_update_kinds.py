@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from device_agent import Scorer
 from device_agent.doors.answering import Answering
-from device_agent.update.disk import Disk
-from device_agent.update.selftest import check_golden, run_in_child
-from device_agent.update.store import Store
+from device_agent.update.selftest import check_golden
 from device_agent.update.trial import VALUE_TOLERANCE_SPREADS, Trial, TrialVerdict, likeness
 from edgefleet.bundle import Bundle
 from edgefleet.desired import TrialPolicy
@@ -203,47 +201,3 @@ def test_models_that_cannot_be_compared_say_why_and_are_not_rejected(tmp_path: P
         assert verdict is TrialVerdict.OK
         assert why in reason
     assert likeness(classes, classes, None).compared
-
-
-def endless_graph() -> bytes:
-    """A loop of 2^62 turns."""
-    from onnx import helper, numpy_helper
-
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["kept"], ["still"])],
-        "turn",
-        [
-            helper.make_tensor_value_info("turn", 7, []),
-            helper.make_tensor_value_info("go", 9, []),
-            helper.make_tensor_value_info("kept", 1, [None, FEATURES]),
-        ],
-        [helper.make_tensor_value_info("on", 9, []), helper.make_tensor_value_info("still", 1, [None, FEATURES])],
-    )
-    nodes = [
-        helper.make_node("Loop", ["turns", "yes", "inputs"], ["end"], body=body),
-        helper.make_node("ReduceSum", ["end", "axis"], ["margin"], keepdims=1),
-    ]
-    constants = {"turns": np.array(2**62, np.int64), "yes": np.array(True), "axis": np.array([1], np.int64)}
-    graph = helper.make_graph(
-        nodes,
-        "endless",
-        [helper.make_tensor_value_info("inputs", 1, [None, FEATURES])],
-        [helper.make_tensor_value_info("margin", 1, [None, 1])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString())
-
-
-def test_a_model_that_never_ends_is_ended_with_its_child(tmp_path: Path) -> None:
-    x, _ = training_rows()
-    made = write_bundle(tmp_path / "bundle", endless_graph(), x, numbers(), [], extra=golden(x[:4], margin=np.zeros((4, 1))))
-    bundle, store = Bundle.open(made.folder), Store(tmp_path / "device", Disk())
-    for digest, name in [(bundle.digest, "manifest.json")] + [(e.sha256, name) for name, e in bundle.manifest.files.items()]:
-        store.make_room_for(digest)
-        store.blob_path(digest).write_bytes(bundle.locate(name).read_bytes())
-    store.write_slot(bundle.digest, bundle.manifest, "onnx-fp32")
-
-    result = run_in_child(tmp_path / "device", bundle.digest, timeout_s=2.0, memory_bytes=8 << 30)
-
-    assert (result.ok, result.crashed) == (False, True)
-    assert "longer than 2 s" in result.reason
