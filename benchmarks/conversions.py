@@ -105,11 +105,13 @@ def _cells(report: VariantReport, beside: VariantReport | None) -> list[str]:
     if found is None or cost is None:
         made = report.gates  # a gate speaks of a graph that was made, even where it could not be run
         return [report.name, verdict if made else NOT_MADE, "-", "-", "-", "-", report.reason.removeprefix("not converted: ")[:160]]
-    drop = "-" if found.overall is None else f"{100 * found.overall.value:+.2f} {'%' if found.metric == 'rmse' else 'points'}"
+    drop = (
+        "-" if found.overall is None else f"{round(100 * found.overall.value, 2) + 0.0:+.2f} {'%' if found.metric == 'rmse' else 'points'}"
+    )
     size = latency = "-"
     if beside is not None and beside.cost is not None:
         size = f"{report.size_bytes / beside.size_bytes:.2f}"
-        latency = f"{cost.latency_p50_ms / beside.cost.latency_p50_ms:.2f}"
+        latency = f"{cost.latency_p50_ms / beside.cost.latency_p50_ms:.2g}"
     return [report.name, verdict, f"{found.agreed} of {found.n}", drop, size, latency, _facts(report)]
 
 

@@ -137,7 +137,7 @@ def _sizes(network: Network, found: dict[str, Any]) -> Iterator[Figure]:
 
 def _costs(found: list[dict[str, Any]]) -> Iterator[Figure]:
     name, n = "digits, Conv2D to every TFLite target", len(found)
-    yield Figure(f"{name}: time", statistics.median(one["seconds"] for one in found), "s", None, n)
+    yield Figure(f"{name}: wall time", statistics.median(one["seconds"] for one in found), "s", None, n)
     yield Figure(f"{name}: peak of a child", max(one["children_peak_bytes"] for one in found) / 1e6, "MB", None, n)
     yield Figure(f"{name}: peak of the parent", max(one["own_peak_bytes"] for one in found) / 1e6, "MB", None, n)
     yield Figure(f"{name}: TensorFlow in the parent", float(any(one["tensorflow_in_parent"] for one in found)), "", 0.0, n)

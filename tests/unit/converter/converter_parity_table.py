@@ -96,8 +96,9 @@ def fits(text: str, cell: Cell) -> bool:
 def text_of(cell: Cell) -> str:
     """A cell in words: `exact`, a bound of the largest error, the gates that keep it out, or the reason why there is none."""
     if "reason" in cell:
-        # Sizes in bytes differ by library version.
-        return re.sub(r"\d+ bytes", "more bytes", re.sub(r"instead of \d+", "than the float graph", str(cell["reason"])))
+        # Sizes in bytes differ from one library version to the next.
+        unsized = re.sub(r"\d+ bytes instead of \d+", "no fewer bytes", str(cell["reason"]))
+        return re.sub(r"\d+ bytes of \d+", "no fewer bytes", unsized)
     if not cell["kept"]:
         return _LEFT_OUT + ", ".join(cell["gates"])
     error = float(cell["error"])
@@ -105,7 +106,7 @@ def text_of(cell: Cell) -> str:
     return (decade if decade == EXACT else f"<= {decade}") + (_KEPT_FLOAT if cell["mixed"] else "")
 
 
-def measure_apart(names: list[str], folder: Path, targets: list[str] | None = None, timeout_s: float = 280) -> dict[str, dict[str, Cell]]:
+def measure_apart(names: list[str], folder: Path, targets: list[str] | None = None, timeout_s: float = 800) -> dict[str, dict[str, Cell]]:
     """As `measure`, for several combinations in one child."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "wanted.json").write_text(json.dumps({"names": names, "targets": targets}))
