@@ -84,12 +84,16 @@ def test_the_table_has_every_combination_and_target_and_no_silent_cell(said: dic
         ("<= 0.1 mixed", {"error": 0.05, "mixed": True}, True),
         ("<= 0.1", {"error": 0.05, "kept": False, "gates": ["C1"]}, False),
         ("gate C1", {"error": 0.05, "kept": False, "gates": ["C1"]}, True),
+        ("gate C2", {"error": 0.05, "kept": False, "gates": ["C1"]}, False),
+        ("gate C1", {"error": 0.05}, False),
+        ("gate C1", {"error": 0.05, "close": True}, True),
+        ("<= 0.1", {"error": 0.05, "kept": False, "gates": ["C1"], "close": True}, True),
         ("exact", {"reason": "no form"}, False),
         ("no form", {"reason": "no form"}, True),
     ],
 )
 def test_a_cell_fits_its_decade_and_nothing_else(text: str, cell: dict[str, Any], same: bool) -> None:
-    whole = cell if "reason" in cell else {"kept": True, "mixed": False, "gates": [], **cell}
+    whole = cell if "reason" in cell else {"kept": True, "mixed": False, "gates": [], "close": False, **cell}
 
     assert fits(text, whole) is same
 
