@@ -221,12 +221,14 @@ def _explanation(cost: Cost) -> list[Gate]:
 def _judged(found: Judged) -> Gate:
     verdict: Verdict = "pass" if found.ok else "fail"
     if found.gate == "X1":
-        adds_up = f"contributions add up to the margin within {found.limit:g} of it"
-        # The gap itself is a last bit that differs from one processor to another.
-        return Gate("X1", verdict, adds_up if found.ok else f"gap {found.value:.2g}: not {adds_up}", limit=found.limit)
+        # A gap within the limit is a last bit, which differs from one processor to another.
+        good = f"contributions add up to the margin within {found.limit:g} of it"
+        bad = f"contributions miss the margin by {found.value:.2g} of it, limit {found.limit:g}"
+        return Gate("X1", verdict, good if found.ok else bad, limit=found.limit)
     if found.gate == "X3":
-        same = f"as a graph or in C it is the exact explanation within {found.limit:g} of a row's largest contribution"
-        return Gate("X3", verdict, same if found.ok else f"difference {found.value:.2g}: not {same}", limit=found.limit)
+        good = f"as a graph or in C it is the exact explanation within {found.limit:g} of a row's largest contribution"
+        bad = f"as a graph or in C it misses the exact one by {found.value:.2g} of a row's largest contribution, limit {found.limit:g}"
+        return Gate("X3", verdict, good if found.ok else bad, limit=found.limit)
     what = {"cosine_low": "cosine to", "top3_low": "share of the three strongest inputs shared with"}[found.name]
     sentence = f"{what} a long run of Shapley values through this variant: at least {found.value:.3f} (95 %), limit {found.limit:g}"
     return Gate("X2", verdict, sentence, found.value, found.limit)
