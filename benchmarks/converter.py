@@ -4,7 +4,7 @@
 - Exact TreeSHAP and students of networks beside shap and beside one answer (`explain.py`).
 - Integer networks: bytes, accuracy, and what making every TFLite file takes (`network_files.py`).
 
-Ratios are of medians of interleaved calls in one run. Ten minutes on two cores; with --full about an hour.
+Ratios are of medians of interleaved calls in one run. Five minutes on two cores; with --full about an hour.
 """
 
 import argparse
