@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ MODULE_TEXT: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w
 _RELATIVE: Final = re.compile(rb"from\s+\.")
 _NAMES: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 EFFECTS: Final = "<import>"  # the unit of what runs when the module is imported
+
+# Python 3.11 counts the depth of all threads' trees in one place, and fails when a collector's callback lets another thread parse in between.
+_ONE_PARSER: Final = threading.Lock()
 
 
 @dataclass
@@ -37,7 +41,8 @@ def parse(name: str, path: Path) -> Module:
     module = Module(name)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     content = path.read_bytes()
-    tree = ast.parse(content, str(path))
+    with _ONE_PARSER:
+        tree = ast.parse(content, str(path))
     for node in ast.walk(tree) if _RELATIVE.search(content) else ():
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package.split(".")[: len(package.split(".")) - node.level + 1]

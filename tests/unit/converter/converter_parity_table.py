@@ -30,7 +30,8 @@ EXACT: Final = "exact"
 DECADES: Final = {EXACT: 1e-6, "1e-5": 1e-5, "1e-4": 1e-4, "1e-3": 1e-3, "1e-2": 1e-2, "0.1": 0.1, "0.3": 0.3, "1": 1.0}
 _KEPT_FLOAT: Final = " mixed"
 _LEFT_OUT: Final = "gate "
-_ONE_AT_A_TIME: Final = threading.Lock()
+# TensorFlow parses Python as the cache does, and Python 3.11 fails when two threads do.
+_ONE_AT_A_TIME: Final = threading.RLock()
 
 Cell = dict[str, Any]
 
@@ -60,7 +61,16 @@ def measure(wanted: Combination, folder: Path, targets: list[str] | None = None)
     cells: dict[str, Cell] = {target: {"reason": reason} for target, reason in reasons.items() if reason is not None}
     work = folder / "work"
     work.mkdir()
-    plan = Plan(package, recipes, "none", 0, work, lambda what, how: None, Kept(folder / "cache", _here))
+
+    class Alone(Kept):
+        """Nothing is found in it; it runs what a conversion asks for, one after the other."""
+
+        def __call__(self, writer: str, document: dict[str, Any]) -> dict[str, Any]:
+            with _ONE_AT_A_TIME:
+                return super().__call__(writer, document)
+
+    kept = Alone(folder / "cache", _here)
+    plan = Plan(package, recipes, "none", 0, work, lambda what, how: None, kept)
     built = build(plan)
     for report in judge_all(plan, built, Proof(package, Limits(), folder / "parity", _here)):
         if report.found is None:

@@ -292,3 +292,20 @@ def test_code_that_is_not_there_is_refused_although_units_are_kept(tmp_path: Pat
 
     with pytest.raises(TypeError, match="has no source"):
         Sources(packages, kept).digest(["pipe.steps:absent"])
+
+
+def test_threads_read_code_together_while_the_collector_calls_back() -> None:
+    # As in a process that has loaded Keras: the callback hands the interpreter to another thread in the middle of a parse.
+    program = (
+        "import gc, sys\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from edgefleet.caching.code_digest import Sources\n"
+        "gc.callbacks.append(lambda phase, info: sum(range(2000)))\n"
+        "sys.setswitchinterval(1e-5)\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    found = list(pool.map(lambda _: len(Sources().digest(['trainer.training:run_training']).units), range(4)))\n"
+        "print(len(set(found)), found[0] > 100)\n"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+
+    assert (output.returncode, output.stdout.strip()) == (0, "1 True"), output.stderr[-500:]
