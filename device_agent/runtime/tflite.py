@@ -128,7 +128,7 @@ def _has_inner_calls(interpreter: Any, index: int, row: Matrix, output: int) -> 
         inner.SetTensor(index, row)
         inner.Invoke()
         inner.GetTensor(output, 0)
-    except (AttributeError, TypeError):
+    except Exception:  # another version's methods, or a graph that cannot run, which says so when it is asked for a row
         return False
     return True
 

@@ -59,6 +59,7 @@ class Device:
             self.updater.work()
             for row in rows(10, seed=i):
                 assert self.models.score(row).label is not None
+            assert self.models.settle(30.0)  # a candidate sees the rows on a thread of its own
 
     def close(self) -> None:
         self.models.close()

@@ -112,7 +112,7 @@ def test_a_student_that_points_elsewhere_is_not_taken(tmp_path: Path) -> None:
     def noise(x: Any) -> Any:
         return np.modf(np.abs(x.astype(np.float64).sum(axis=1, keepdims=True)) * 1e3)[0]
 
-    found = explainer_for(None, package, "auto", noise, products=1e6)
+    found = explainer_for(None, package, "auto", noise, products=5e5)
 
     assert found.method == "sampled"
     assert "cosine" in found.notes[0]

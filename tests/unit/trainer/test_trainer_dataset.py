@@ -78,5 +78,5 @@ def test_text_padding_does_not_change_the_digest() -> None:
 
 
 def test_damaged_bytes_are_an_artifact_error() -> None:
-    with pytest.raises(ArtifactError, match="data set: not a readable"):
+    with pytest.raises(ArtifactError, match="data set: 100 bytes are no readable"):
         DataSet.from_bytes(some_rows().to_bytes()[:100])
