@@ -125,7 +125,7 @@ def _measure(folder: Path, extra: str, runtime: Runtime) -> Iterator[Figure]:
     yield Figure("installed, all of it", whole / MB, "MB", None, 1)
     yield Figure("installed, the runtime alone", module / MB, "MB", None, 1)
     yield Figure("installed, edgefleet alone", own / MB, "MB", None, 1)
-    empty, scorer, agent = (_seconds(python, line) for line in ("pass", "import device_agent", "import device_agent.agent"))
+    empty, scorer, agent = (_seconds(python, line) for line in ("pass", "import device_agent.scorer", "import device_agent.agent"))
     yield Figure("import of the scorer", 1e3 * (scorer - empty), "ms", None, IMPORTS)
     yield Figure("import of the agent", 1e3 * (agent - empty), "ms", None, IMPORTS)
     nothing = _asked(python, "print(rss())")[0]
