@@ -14,7 +14,7 @@ _RELATIVE: Final = re.compile(rb"from\s+\.")
 _NAMES: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 EFFECTS: Final = "<import>"  # the unit of what runs when the module is imported
 
-# Python 3.11 counts the depth of all threads' trees in one place, and fails when a collector's callback lets another thread parse in between.
+# Python 3.11 counts the depth of all threads' trees in one place, and fails when a collector's callback lets another thread parse too.
 _ONE_PARSER: Final = threading.Lock()
 
 
