@@ -198,7 +198,8 @@ def _progress(to_file: bool) -> tuple[Callable[["Position", int | None], bool] |
     """How far the run is, only where a person watches."""
     if not sys.stderr.isatty() or (sys.stdout.isatty() and not to_file):  # answers on a terminal are their own progress
         return None, lambda: None
-    start = last = time.monotonic()
+    start = time.monotonic()
+    last = start - _SHOW_S  # the first chunk is shown, however fast the rest goes
 
     def said(position: "Position", size: int | None) -> bool:
         nonlocal last
