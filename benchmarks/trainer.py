@@ -152,7 +152,7 @@ def adult_rows(data: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
     rows = adult(str(data)).query("split == 'train'")
     x = pandas.get_dummies(rows.drop(columns=["income", "split", "part"], errors="ignore"), dtype=float).to_numpy(np.float32)
-    return x, (rows["income"] == ">50K").to_numpy(np.int64)
+    return np.asarray(x), np.asarray(rows["income"] == ">50K", np.int64)
 
 
 def wide_table(rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
