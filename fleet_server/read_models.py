@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from fleet_server.read_observed import LoadView, Observed, SamplingView
 from fleet_server.read_registry import RegistryNote
 
 # One word per state of a device in a rollout: has not begun; pending = began, no outcome yet; ok = committed, attested, soaked;
@@ -236,6 +237,7 @@ class DriftView:
     devices: list[DriftDevice]
     histograms: list[tuple[str, Histogram]]
     as_of: datetime | None
+    observed: Observed
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,9 @@ class DeviceView:
     drift: DriftDevice | None
     histograms: list[Histogram]
     explanation: ExplanationView | None
+    load: LoadView | None
+    observed: Observed
+    sampling: SamplingView | None
 
 
 @dataclass(frozen=True)
