@@ -155,7 +155,7 @@ def _check_redacted(connection: sa.Connection, project: str, redact: Sequence[st
     known = {column.name for manifest in manifests for column in manifest.inputs}
     for name in redact:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
             hint = f"did you mean {near[0]!r}?" if near else "look at the manifest's inputs."
             raise InputError(
                 f"input {name[:80]!r} is in none of the {len(manifests)} releases of project {project!r}: {hint} Nothing was changed."

@@ -25,7 +25,13 @@ PERIOD_HOURS: Final = 24
 
 
 def observed(
-    db: Database, now: datetime, *, project: str | None = None, device_id: str | None = None, hours: int = PERIOD_HOURS
+    db: Database,
+    now: datetime,
+    *,
+    project: str | None = None,
+    device_id: str | None = None,
+    hours: int = PERIOD_HOURS,
+    most: int = MAX_WINDOWS,
 ) -> Observed:
     """Observations of one device, or of all devices of a project together.
 
@@ -35,6 +41,7 @@ def observed(
         project: Of which project; not needed beside a device.
         device_id: Of which device, None for all of the project.
         hours: Length of the period.
+        most: Windows that are read at most, the newest.
 
     Raises:
         NotFoundError: There is no such device, in this project where one is named.
@@ -48,19 +55,21 @@ def observed(
             project = own
         if project is None:
             raise InputError("name a project or a device: ?project= or ?device=")
-        return within(connection, now, project, device_id, hours)
+        return within(connection, now, project, device_id, hours, most)
 
 
-def within(connection: sa.Connection, now: datetime, project: str, device_id: str | None, hours: int = PERIOD_HOURS) -> Observed:
+def within(
+    connection: sa.Connection, now: datetime, project: str, device_id: str | None, hours: int = PERIOD_HOURS, most: int = MAX_WINDOWS
+) -> Observed:
     """The same in the caller's snapshot."""
     since = now - timedelta(hours=hours)
     where = [TELEMETRY.c.received_at >= to_micros(since), TELEMETRY.c.project == project]
     if device_id is not None:
         where.append(TELEMETRY.c.device_id == device_id)
     query = sa.select(TELEMETRY.c.device_id, TELEMETRY.c.received_at, TELEMETRY.c.body).where(*where, TELEMETRY.c.kind == "window")
-    found = connection.execute(query.order_by(TELEMETRY.c.received_at.desc()).limit(MAX_WINDOWS + 1)).all()
+    found = connection.execute(query.order_by(TELEMETRY.c.received_at.desc()).limit(most + 1)).all()
     added = Added()
-    for row in found[:MAX_WINDOWS]:
+    for row in found[:most]:
         try:
             body = decode(WindowBody, row.body)
         except ArtifactError:
@@ -74,7 +83,7 @@ def within(connection: sa.Connection, now: datetime, project: str, device_id: st
         since_at=since,
         until_at=now,
         windows=added.windows,
-        complete=len(found) <= MAX_WINDOWS,
+        complete=len(found) <= most,
         shadow=added.shadow(names),
         shares=added.shares(names),
         attribution=added.attribution(names),
