@@ -1,7 +1,7 @@
 """What devices observed about their models in a period: window records, as they are kept, added up.
 
 Records are kept for `telemetry_days`, so that is the longest period that says something. A period is of arrival, by the server's clock.
-At most MAX_WINDOWS are read at once, the newest ones (about 50 ms); an answer says when there were more.
+At most MAX_WINDOWS are read at once, the newest ones (about 60 ms of processor time); an answer says when there were more.
 """
 
 from collections.abc import Iterable
