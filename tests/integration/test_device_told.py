@@ -1,4 +1,4 @@
-"""Two keys for rows that leave a device: real agents, a real broker, a real server; one key alone opens nothing."""
+"""What real agents tell over a real broker and a real server shows: rows only with both keys, a candidate's comparison, load."""
 
 import json
 import os
@@ -105,11 +105,11 @@ def agent(folder: Path, *arguments: str) -> Iterator[None]:
             assert child.wait(30) == 0, (folder / "agent.log").read_text()
 
 
-def install(fleet: Fleet, bundle: Bundle, folder: Path) -> None:
-    release = fleet.client.push(folder, "1")
+def install(fleet: Fleet, bundle: Bundle, folder: Path, version: str = "1", names: tuple[str, ...] = (WILLING, UNWILLING)) -> None:
+    release = fleet.client.push(folder, version)
     rollout = fleet.client.create_rollout(release["release_id"], QUICK, {"site": "hall"})
     fleet.client.start_rollout(rollout["rollout_id"], rollout["version"])
-    for name in (WILLING, UNWILLING):
+    for name in names:
         eventually(f"{name} runs it", lambda name=name: fleet.client.device(name)["device"]["attested_digest"] == bundle.digest, 90.0)
 
 
@@ -158,3 +158,24 @@ def test_rows_leave_a_device_only_while_both_keys_are_turned(tmp_path: Path, fle
         assert sum(one["share"] for one in explained["inputs"]) == pytest.approx(1.0)
     actions = [line["action"] for line in fleet.client.events(limit=500)]
     assert (actions.count("sample-rows"), actions.count("stop-rows")) == (3, 2)
+
+
+def test_a_candidate_that_listened_during_its_trial_is_compared_on_the_server(tmp_path: Path, fleet: Fleet) -> None:
+    old, new = make_bundle(tmp_path / "old", weights(1)), make_bundle(tmp_path / "new", weights(1) * 1.2)
+    fleet.client.enroll_into(tmp_path / WILLING, WILLING, {"site": "hall"}, project=PROJECT)
+    with agent(tmp_path / WILLING):
+        install(fleet, old, tmp_path / "old", "1", (WILLING,))
+        install(fleet, new, tmp_path / "new", "2", (WILLING,))
+
+        def compared() -> Json | None:
+            found = fleet.client.device(WILLING)["observed"]["shadow"]
+            return found[0] if found else None
+
+        view = eventually("the comparison", compared, 60.0)
+    assert (view["running_digest"], view["shadow_digest"]) == (old.digest, new.digest)
+    assert (view["running_release"], view["shadow_release"]) == ("1", "2")
+    missed = view["running_failed"] + view["shadow_failed"] + view["both_failed"] + view["shed"]
+    assert view["offered"] == view["compared"] + missed
+    assert view["compared"] >= 10
+    assert view["agreement"] == 1.0  # larger weights answer with the same class, only surer
+    assert view["difference_mean"] > 0
