@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ class Fleet:
         start = self.rows(device_id)
         eventually(f"{device_id} scores", lambda: self.rows(device_id) >= start + more, 60.0)
 
+    def attests(self, device_id: str, digest: str) -> bool:
+        """Whether the device has attested that bundle."""
+        return bool(self.client.device(device_id)["device"]["attested_digest"] == digest)
+
     def command(self, *arguments: str) -> Any:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEFLEET_SERVER": self.client.url}
         environment["EDGEFLEET_TOKEN_FILE"] = str(self.server.data / "admin.token")
@@ -110,7 +115,7 @@ def install(fleet: Fleet, bundle: Bundle, folder: Path, version: str = "1", name
     rollout = fleet.client.create_rollout(release["release_id"], QUICK, {"site": "hall"})
     fleet.client.start_rollout(rollout["rollout_id"], rollout["version"])
     for name in names:
-        eventually(f"{name} runs it", lambda name=name: fleet.client.device(name)["device"]["attested_digest"] == bundle.digest, 90.0)
+        eventually(f"{name} runs it", partial(fleet.attests, name, bundle.digest), 90.0)
 
 
 def test_rows_leave_a_device_only_while_both_keys_are_turned(tmp_path: Path, fleet: Fleet) -> None:

@@ -223,7 +223,8 @@ def test_rows_that_came_are_shown_to_operators_only(world: World, bundle: MadeBu
     row = PayloadBody(bundle_digest=bundle.digest, row={"f0": 1.5, "f1": None}, label="a", score=0.75)
     world.receive(world.devices["d0"].telemetry("payload", encode(row)))
     with world.services.db.write() as connection:
-        tokens = {role: auth.issue_token(connection, world.services.now_us(), role, role) for role in ("viewer", "operator")}  # type: ignore[arg-type]
+        roles: tuple[auth.Role, ...] = ("viewer", "operator")
+        tokens = {role: auth.issue_token(connection, world.services.now_us(), role, role) for role in roles}
 
     answers = {
         role: world.client().get("/api/v1/devices/d0/samples", headers={"Authorization": f"Bearer {token}"})
