@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from edgefleet.bundle import Bundle
 from edgefleet.client import FleetClient, Json
 from fleet_server.broker import SERVER_USER, Broker, open_broker
 from tests.integration.test_server_broker import ServerProcess
@@ -68,9 +67,9 @@ class Fleet:
         start = self.rows(device_id)
         eventually(f"{device_id} scores", lambda: self.rows(device_id) >= start + more, 60.0)
 
-    def attests(self, device_id: str, digest: str) -> bool:
-        """Whether the device has attested that bundle."""
-        return bool(self.client.device(device_id)["device"]["attested_digest"] == digest)
+    def completed(self, rollout_id: str) -> bool:
+        """Whether every device of the rollout runs its release, and has said so with its key."""
+        return bool(self.client.rollout(rollout_id)["state"] == "completed")
 
     def command(self, *arguments: str) -> Any:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEFLEET_SERVER": self.client.url}
@@ -110,20 +109,19 @@ def agent(folder: Path, *arguments: str) -> Iterator[None]:
             assert child.wait(30) == 0, (folder / "agent.log").read_text()
 
 
-def install(fleet: Fleet, bundle: Bundle, folder: Path, version: str = "1", names: tuple[str, ...] = (WILLING, UNWILLING)) -> None:
+def install(fleet: Fleet, folder: Path, version: str) -> None:
     release = fleet.client.push(folder, version)
     rollout = fleet.client.create_rollout(release["release_id"], QUICK, {"site": "hall"})
     fleet.client.start_rollout(rollout["rollout_id"], rollout["version"])
-    for name in names:
-        eventually(f"{name} runs it", partial(fleet.attests, name, bundle.digest), 90.0)
+    eventually(f"rollout of release {version}", partial(fleet.completed, rollout["rollout_id"]), 90.0)
 
 
 def test_rows_leave_a_device_only_while_both_keys_are_turned(tmp_path: Path, fleet: Fleet) -> None:
-    bundle = make_bundle(tmp_path / "bundle", weights(1))
+    make_bundle(tmp_path / "bundle", weights(1))
     for name in (WILLING, UNWILLING):
         fleet.client.enroll_into(tmp_path / name, name, {"site": "hall"}, project=PROJECT)
     with agent(tmp_path / WILLING, "--allow-rows-per-hour", str(RATE), "--redact", "f4"), agent(tmp_path / UNWILLING):
-        install(fleet, bundle, tmp_path / "bundle")
+        install(fleet, tmp_path / "bundle", "1")
 
         # The device's key alone, and the operator's key alone.
         ordered = fleet.command("devices", "sampling", UNWILLING, "--rate", str(RATE), "--json")
@@ -169,8 +167,8 @@ def test_a_candidate_that_listened_during_its_trial_is_compared_on_the_server(tm
     old, new = make_bundle(tmp_path / "old", weights(1)), make_bundle(tmp_path / "new", weights(1) * 1.2)
     fleet.client.enroll_into(tmp_path / WILLING, WILLING, {"site": "hall"}, project=PROJECT)
     with agent(tmp_path / WILLING):
-        install(fleet, old, tmp_path / "old", "1", (WILLING,))
-        install(fleet, new, tmp_path / "new", "2", (WILLING,))
+        install(fleet, tmp_path / "old", "1")
+        install(fleet, tmp_path / "new", "2")
 
         def compared() -> Json | None:
             found = fleet.client.device(WILLING)["observed"]["shadow"]
