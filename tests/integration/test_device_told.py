@@ -90,11 +90,11 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 @contextmanager
 def agent(folder: Path, *arguments: str) -> Iterator[None]:
-    """`edgefleet agent run` over a sensor file that grows by ten rows a second, until the block ends."""
+    """`edgefleet agent run` over a sensor file that grows by 25 rows a second, until the block ends."""
     sensor = folder / "sensor.ndjson"
     sensor.touch()
     feed = "import json, random, sys, time\nwhile True:\n    with open(sys.argv[1], 'a') as f:\n"
-    feed += "        f.write(json.dumps({f'f{i}': random.gauss(0, 1) for i in range(5)}) + '\\n')\n    time.sleep(0.1)\n"
+    feed += "        f.write(json.dumps({f'f{i}': random.gauss(0, 1) for i in range(5)}) + '\\n')\n    time.sleep(0.04)\n"
     command = [sys.executable, "-m", "edgefleet", "agent", "run", "--dir", str(folder), "--sensor", str(sensor)]
     command += ["--window-seconds", "0.5", "--heartbeat-seconds", "0.5", "--explain-every", "2", *arguments]
     with (folder / "agent.log").open("w") as log:
@@ -149,7 +149,7 @@ def test_rows_leave_a_device_only_while_both_keys_are_turned(tmp_path: Path, fle
         assert stopped == {"stopped": [UNWILLING, WILLING]}
         fleet.settled(WILLING, 10)
         last = fleet.payloads(WILLING)
-        fleet.settled(WILLING)  # 4 s of rows, at a rate of one a second until now
+        fleet.settled(WILLING, 100)  # 4 s of rows, at a rate of one a second until now
         assert (fleet.payloads(WILLING), fleet.payloads(UNWILLING)) == (last, 0)
 
         view = fleet.client.device(WILLING)
@@ -163,6 +163,7 @@ def test_rows_leave_a_device_only_while_both_keys_are_turned(tmp_path: Path, fle
     assert (actions.count("sample-rows"), actions.count("stop-rows")) == (3, 2)
 
 
+@pytest.mark.conversions  # a slow proof, for the second stage
 def test_a_candidate_that_listened_during_its_trial_is_compared_on_the_server(tmp_path: Path, fleet: Fleet) -> None:
     old, new = make_bundle(tmp_path / "old", weights(1)), make_bundle(tmp_path / "new", weights(1) * 1.2)
     fleet.client.enroll_into(tmp_path / WILLING, WILLING, {"site": "hall"}, project=PROJECT)
