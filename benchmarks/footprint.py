@@ -21,7 +21,8 @@ import numpy as np
 
 from benchmarks.figures import Figure, show
 from benchmarks.scorer_graphs import FEATURES, lite_network_graph, network_graph, write_bundle
-from benchmarks.soak_server import Server, connected, enroll, mosquitto
+from benchmarks.soak_server import Server, commit, connected, enroll, mosquitto
+from edgefleet.bundle import Bundle
 from edgefleet.manifest import Runtime
 from edgefleet.ports import free_port
 
@@ -73,17 +74,16 @@ import sys, threading
 from pathlib import Path
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
-from device_agent.scorer import Scorer
 agent = Agent(AgentConfig(dir=Path(sys.argv[1]), heartbeat_s=1.0))
-agent._models.install(Scorer.open(sys.argv[2]))
 agent.start()
 for _ in range(1000):
     if agent._link.connected:
         break
     threading.Event().wait(0.02)
 assert agent._link.connected
+threading.Event().wait(2.0)  # the running model is attested, the first heartbeat sent
 idle = rss()
-for i in range(int(sys.argv[3])):
+for i in range(int(sys.argv[2])):
     agent.score([float(i % 7)] * 20)
 print(idle, rss())
 agent.close()
@@ -131,9 +131,7 @@ def _measure(folder: Path, extra: str, runtime: Runtime) -> Iterator[Figure]:
     nothing = _asked(python, "print(rss())")[0]
     floor = _asked(python, _BARE[runtime], str(file))[0]
     idle, scoring = _asked(python, _SCORER, str(bundle), str(ROWS))
-    port = free_port()
-    with mosquitto(folder, port), connected(Server(), port):
-        resting, working = _asked(python, _AGENT, str(enroll(folder / "identity", port)), str(bundle), str(ROWS))
+    resting, working = _agent(python, folder, Bundle.open(bundle))
     yield Figure("memory: Python alone", nothing / MB, "MB", None, 1)
     yield Figure("memory: the bare runtime, one answer", floor / MB, "MB", None, 1)
     yield Figure("memory: a scorer, opened", idle / MB, "MB", None, 1)
@@ -141,6 +139,20 @@ def _measure(folder: Path, extra: str, runtime: Runtime) -> Iterator[Figure]:
     yield Figure("memory: the agent, connected", resting / MB, "MB", None, 1)
     yield Figure("memory: the agent, scoring", working / MB, "MB", None, ROWS)
     yield Figure("memory: the agent beyond the bare runtime", (working - floor) / MB, "MB", MORE_MEMORY_LIMIT_MB, ROWS)
+
+
+def _agent(python: Path, folder: Path, bundle: Bundle) -> list[int]:
+    """Bytes of an agent at rest and after it scored; one that has verified the director's signature and made one of its own."""
+    port, server = free_port(), Server()
+    with mosquitto(folder, port), connected(server, port):
+        identity = enroll(folder / "identity", port)
+        commit(identity, bundle, bundle.manifest.variants[0].name)
+        found = _asked(python, _AGENT, str(identity), str(ROWS))
+    if not server.kinds["attestation"] or server.answered != ROWS:
+        raise SystemExit(
+            f"the agent attested {server.kinds['attestation']} times and told of {server.answered} rows, expected 1 and {ROWS}"
+        )
+    return found
 
 
 def _install(folder: Path, extra: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Final
 
 from device_agent.abilities import Abilities
 from device_agent.ring import DEFAULT_SLOTS, MAX_RING_BYTES
-from device_agent.runtime import RUNTIMES
+from device_agent.runtime import RUNTIMES, loads
 from edgefleet.errors import ArtifactError, ConfigError, MissingPartError
 from edgefleet.manifest import Manifest, Variant
 
@@ -44,7 +44,14 @@ def choose_variant(
         ConfigError: The variant asked for, or every variant, is C source or needs more memory than there is.
         MissingPartError: None of the runtimes that the bundle needs is installed (or allowed).
     """
-    device = abilities or (Abilities.here(runtimes) if name is None else Abilities.installed(runtimes))
+    device = abilities or (Abilities.here(runtimes, manifest.variants) if name is None else Abilities.installed(runtimes))
+    chosen = _choose(manifest, name, device, memory_bytes)
+    if abilities is None and not loads(chosen[0].runtime):  # an installation that is broken; what else is there may do
+        return choose_variant(manifest, name, runtimes, memory_bytes=memory_bytes)
+    return chosen
+
+
+def _choose(manifest: Manifest, name: str | None, device: Abilities, memory_bytes: int | None) -> tuple[Variant, str]:
     if name is not None:
         variant = manifest.variant(name)
         _check_wanted(manifest, variant, device, memory_bytes)

@@ -2,7 +2,8 @@
 
 `cryptography` brings an OpenSSL of its own: 6 MB of a device's memory for two functions that are there already. Python does not offer them,
 so they are called through ctypes. Not every Python has a library to call (some are linked statically), and an OpenSSL in FIPS mode may
-refuse the curve: therefore this way is taken only when it answered the first test vector of RFC 8032 right, both a true and a false signature.
+refuse the curve: therefore this way is taken only when it answered the first test vector of RFC 8032 right, a true and a
+false signature.
 Everything but OpenSSL's plain "1" means "not verified".
 
 Reference: RFC 8032 (Josefsson and Liusvaara, 2017), section 7.1.
