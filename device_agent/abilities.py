@@ -4,7 +4,6 @@ Everything that the system does not tell is unknown, and unknown is never a reas
 """
 
 import functools
-import importlib.metadata
 import platform
 import re
 from collections.abc import Sequence
@@ -54,7 +53,8 @@ class Abilities:
 
         Args:
             runtimes: Restrict to these, or None for all that are installed.
-            variants: Those that are to be judged: what every onnxruntime knows of them stays unknown here; None asks for everything.
+            variants: Those that are to be judged: what every onnxruntime knows of them, unless `onnx_is_old`, stays unknown here; None asks
+                for everything.
         """
         usable = cls.installed(runtimes).runtimes
         doubtful = "onnxruntime" in usable and (variants is None or any(_is_doubtful(variant) for variant in variants))
@@ -66,17 +66,15 @@ def _is_doubtful(variant: Variant) -> bool:
     """Whether an onnxruntime that runs here may know an operator or the opset of a variant not."""
     if variant.runtime != "onnxruntime":
         return False
-    return variant.opset > _KNOWN_OPSET or not NAMES["onnxruntime"].issuperset(variant.operators) or _onnx_version() < _KNOWING_VERSION
+    return variant.opset > _KNOWN_OPSET or not NAMES["onnxruntime"].issuperset(variant.operators)
 
 
-@functools.cache
-def _onnx_version() -> tuple[int, ...]:
-    """Major and minor number, without importing it; (0,) of a build that goes by another name."""
-    try:
-        found = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("onnxruntime"))
-    except importlib.metadata.PackageNotFoundError:
-        found = None
-    return (0,) if found is None else (int(found[1]), int(found[2]))
+def onnx_is_old() -> bool:
+    """Whether the installed onnxruntime is older than the oldest that we install, or does not say; imports it."""
+    import onnxruntime
+
+    found = re.match(r"(\d+)\.(\d+)", str(getattr(onnxruntime, "__version__", "")))
+    return found is None or (int(found[1]), int(found[2])) < _KNOWING_VERSION
 
 
 @functools.cache
