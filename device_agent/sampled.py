@@ -4,13 +4,13 @@ Reference:
     Mitchell, Cooper, Frank, Holmes (2022), Sampling Permutations for Shapley Value Estimation, JMLR 23, section 3 (antithetic pairs).
 """
 
-import hashlib
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.explanation import Explanation, Margins, Matrix, column_of
+from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError
 
 DEFAULT_PAIRS: Final = 4
@@ -117,7 +117,7 @@ def players_of(players: NDArray[Any] | None, inputs: int) -> NDArray[np.intp]:
 
 def _antithetic_orders(row: Matrix, players: int, pairs: int) -> NDArray[np.intp]:
     """[2 x pairs, P] permutations, each followed by its reverse."""
-    seed = int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:8], "little")
+    seed = int.from_bytes(bytes.fromhex(sha256_hex(row.tobytes())[:16]), "little")
     rng = np.random.Generator(np.random.PCG64(seed))
     orders = [rng.permutation(players) for _ in range(pairs)]
     return np.array([order for pair in orders for order in (pair, pair[::-1])], np.intp)
