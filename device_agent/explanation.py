@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError
 from edgefleet.manifest import Input
-from edgefleet.steps import Steps
+
+if TYPE_CHECKING:  # only explanations clean rows on a device
+    from edgefleet.steps import Steps
 
 Matrix = NDArray[np.float32]
 Margins = Callable[[Matrix], Matrix]
@@ -127,7 +129,7 @@ class Cleaning:
         sources: [C] for every cleaned value the raw input that it derives from; contributions are summed by it.
     """
 
-    steps: tuple[Steps, ...]
+    steps: tuple["Steps", ...]
     sources: NDArray[np.intp]
 
     @classmethod
@@ -137,6 +139,8 @@ class Cleaning:
         Raises:
             ArtifactError: Damaged, or made for another number of inputs.
         """
+        from edgefleet.steps import Steps
+
         steps: list[Steps] = []
         sources, width = np.arange(inputs), inputs
         for name in ("steps_0", "steps_1"):

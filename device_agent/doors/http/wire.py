@@ -154,4 +154,5 @@ def _date() -> str:
 def _http_date(now_s: int) -> str:
     """RFC 9110, section 5.6.7; `email.utils` says the same and takes a megabyte."""
     at = time.gmtime(now_s)
-    return f"{_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04d} {at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d} GMT"
+    clock = f"{at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d}"
+    return f"{_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04d} {clock} GMT"
