@@ -25,8 +25,8 @@ DOOR_BEYOND_RUNTIME = 21 * MB
 # OpenSSL, its wrappers, mail and web clients, command lines, readers of graphs, and the other runtime.
 NOT_FOR_A_SCORER = {
     "_hashlib", "_ssl", "cryptography", "email", "http.client", "urllib.request", "importlib.metadata", "paho", "click",
-    "asyncio", "unittest", "sqlite3", "numpy.random", "numpy.testing", "device_agent.agent", "device_agent.treeshap", "device_agent.sampled",
-    "edgefleet.graphs.onnx_file", "edgefleet.graphs.tflite_file", "edgefleet.steps", "edgefleet.sketch_building",
+    "asyncio", "unittest", "sqlite3", "numpy.random", "numpy.testing", "device_agent.agent", "device_agent.treeshap",
+    "device_agent.sampled", "edgefleet.graphs.onnx_file", "edgefleet.graphs.tflite_file", "edgefleet.steps", "edgefleet.sketch_building",
 }  # fmt: skip
 NOT_FOR_AN_AGENT = {
     "cryptography", "_cffi_backend", "click", "asyncio", "unittest", "sqlite3", "numpy.random", "numpy.testing", "http.server",
