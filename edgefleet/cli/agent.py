@@ -96,6 +96,7 @@ def run_agent(
 ) -> None:
     """Run until SIGTERM or Ctrl-C; logs go to stderr. Exit code 0 after a clean stop."""
     from device_agent.agent import Agent
+    from device_agent.allocator import use_one_arena
     from device_agent.config import AgentConfig
     from device_agent.telemetry.payload import PayloadSettings
 
@@ -116,6 +117,7 @@ def run_agent(
         trial_cpu_fraction=trial_cpu_fraction,
         http=http_settings(doors),
     )
+    use_one_arena()
     running = Agent(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: running.stop())

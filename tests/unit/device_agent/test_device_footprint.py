@@ -1,6 +1,7 @@
 """What a scorer, a door and an agent may take in memory beside the bare runtime, and what they must not import."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,38 @@ def test_an_agent_without_doors_has_imported_neither_cryptography_nor_doors() ->
 
     assert {"device_agent.agent", "paho.mqtt.client", "edgefleet.ed25519"} <= modules
     assert not modules & (NOT_FOR_AN_AGENT | set(PACKAGE_OF.values()))
+
+
+ARENAS = """
+import ctypes, sys, threading
+from pathlib import Path
+from device_agent.allocator import use_one_arena
+assert sys.argv[1] == "own" or use_one_arena()
+ready, done = threading.Barrier(9), threading.Event()
+def work():
+    kept = [bytes(1000) for _ in range(1000)]
+    ready.wait()
+    done.wait()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+ready.wait()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b"w"))
+libc.malloc_info(0, stream)
+libc.fclose(stream)
+done.set()
+print(Path(sys.argv[2]).read_text().count("<heap nr="))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+def test_threads_share_one_arena_where_a_command_says_so(tmp_path: Path) -> None:
+    def arenas(mode: str) -> int:
+        command = [sys.executable, "-c", ARENAS, mode, str(tmp_path / mode)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=True)
+        return int(done.stdout)
+
+    assert arenas("one") == 1
+    assert arenas("own") > 1
