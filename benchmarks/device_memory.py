@@ -4,16 +4,22 @@ What is read is /proc/self/statm: also the pages of libraries that are mapped an
 """
 
 import json
+import os
 import subprocess
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.soak_server import Server, commit, connected, enroll, mosquitto
+from device_agent.health import read_health
 from edgefleet.bundle import MANIFEST_NAME, Bundle
 from edgefleet.ports import free_port
 
+WAIT_S: Final = 60.0
 _RSS: Final = """
 import os
 from pathlib import Path
@@ -80,6 +86,7 @@ class Memory:
         scoring: The same after it scored.
         agent: An agent that loaded its model on the director's signed word, connected to its broker, and signed what it runs; no door open.
         agent_scoring: The same after it scored.
+        command: `edgefleet agent run` after it scored as many rows from a file.
     """
 
     python: int
@@ -88,6 +95,7 @@ class Memory:
     scoring: int
     agent: int
     agent_scoring: int
+    command: int
 
 
 def measure(python: Path, folder: Path, bundle: Bundle, rows: int, environment: Mapping[str, str]) -> Memory:
@@ -111,13 +119,53 @@ def measure(python: Path, folder: Path, bundle: Bundle, rows: int, environment: 
     nothing = asked("print(rss())")[0]
     floor = asked(_BARE[variant.runtime], str(bundle.locate(variant.file)))[0]
     idle, scoring = asked(_SCORER, str(bundle.locate(MANIFEST_NAME).parent), str(rows))
+    with _fleet(folder / "python", bundle) as (identity, server):
+        resting, working = asked(_AGENT, str(identity), str(rows))
+        _check(server, rows)
+    with _fleet(folder / "command", bundle) as (identity, server):
+        command = _command(python, identity, rows, server, environment)
+        _check(server, rows)
+    return Memory(nothing, floor, idle, scoring, resting, working, command)
+
+
+@contextmanager
+def _fleet(folder: Path, bundle: Bundle) -> Iterator[tuple[Path, Server]]:
+    """An identity folder whose model runs already, its broker and its server."""
+    folder.mkdir()
     port, server = free_port(), Server()
     with mosquitto(folder, port), connected(server, port):
         identity = enroll(folder / "identity", port)
-        commit(identity, bundle, variant.name)
-        resting, working = asked(_AGENT, str(identity), str(rows))
+        commit(identity, bundle, bundle.manifest.variants[0].name)
+        yield identity, server
+
+
+def _command(python: Path, identity: Path, rows: int, server: Server, environment: Mapping[str, str]) -> int:
+    """Resident bytes of `edgefleet agent run` that followed a file of `rows` rows."""
+    file = identity.parent / "rows.ndjson"
+    file.touch()
+    asked = [str(python), "-m", "edgefleet", "agent", "run", "--dir", str(identity), "--sensor", str(file)]
+    with subprocess.Popen(asked, cwd=identity, env=dict(environment), stderr=subprocess.DEVNULL) as child:
+        try:
+            _wait(lambda: server.kinds["attestation"] > 0, "the agent did not attest")
+            with file.open("a") as stream:
+                stream.writelines(json.dumps([float(i % 7)] * 20) + "\n" for i in range(rows))
+            _wait(lambda: read_health(identity).rows == rows, "the rows were not answered")  # it is written every two seconds
+            return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        finally:
+            child.terminate()  # it closes its window and waits for the server's word
+            child.wait(WAIT_S)
+
+
+def _check(server: Server, rows: int) -> None:
     if not server.kinds["attestation"] or server.answered != rows:
         raise SystemExit(
             f"the agent attested {server.kinds['attestation']} times and told of {server.answered} rows, expected 1 and {rows}"
         )
-    return Memory(nothing, floor, idle, scoring, resting, working)
+
+
+def _wait(probe: Callable[[], bool], what: str) -> None:
+    deadline, pause = time.monotonic() + WAIT_S, threading.Event()
+    while not probe():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what} within {WAIT_S:g} s")
+        pause.wait(0.05)
