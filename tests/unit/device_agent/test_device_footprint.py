@@ -18,7 +18,7 @@ from edgefleet.manifest import Runtime
 
 ROOT = Path(__file__).resolve().parents[3]
 MB = 1_000_000
-# Measured: 8, 22 and 14 MB. The rest is for other processors, versions and allocators, not for more imports: those are named below.
+# Measured: 8, 22 and 13 MB. The rest is for other processors, versions and allocators, not for more imports: those are named below.
 SCORER_BEYOND_RUNTIME = 15 * MB
 AGENT_BEYOND_RUNTIME = 30 * MB
 DOOR_BEYOND_RUNTIME = 21 * MB
