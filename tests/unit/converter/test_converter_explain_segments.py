@@ -2,12 +2,15 @@
 
 from itertools import combinations
 from math import factorial
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from converter.explain.amortised import amortise
+from converter.explain.building import explainer_for
 from converter.explain.fidelity import agreement
 from converter.explain.player_groups import MAX_PATCHES, players_for
 from converter.explain.shapley import Margins, channel_sums, shapley_values
@@ -16,7 +19,8 @@ from device_agent.explain import open_explainer
 from device_agent.explanation import Explanation
 from device_agent.sampled import SampledExplainer
 from edgefleet.manifest import Input
-from edgefleet.package import npz_bytes
+from edgefleet.package import ModelPackage, PackageIndex, Rows, npz_bytes, write_package
+from edgefleet.reference import build_reference
 from edgefleet.steps import Steps
 from edgefleet.steps.trace import Trace
 
@@ -178,6 +182,73 @@ def test_a_column_that_several_rows_make_has_no_row_of_its_own() -> None:
     assert window_rows_of([Steps(tuple(lag.ops), ("a", "b"), (0, 1))]) is None
     assert window_rows_of([Steps(tuple(constant.ops), ("a", "b"), (0, 1))]) is not None
     assert window_rows_of([Steps(tuple(never.ops), ("a", "b"), (0, 1))]) is not None
+
+
+def window_package(folder: Path) -> ModelPackage:
+    """Rows and schema of a model of windows; the model itself is given as a function."""
+    x, schema = windows(500, 11), [Input(name=name) for name in NAMES]
+
+    def rows(first: int, stop: int) -> bytes:
+        ids = np.arange(first, stop)
+        return Rows(x[first:stop], np.zeros(stop - first), np.full(stop - first, "all"), ids.astype(str)).to_bytes()
+
+    files = {
+        "model.keras": b"given as a function",
+        "schema.json": msgspec.json.encode(schema),
+        "reference.npz": build_reference(x[:, -1], schema, block_rows=20).to_bytes(),
+        "rows/golden.npz": rows(0, 32),
+        "rows/parity.npz": rows(0, 160),
+        "rows/calibration.npz": rows(160, 480),
+        "rows/background.npz": rows(480, 496),
+        "evaluation.json": b"{}\n",
+        "gates.json": b"[]\n",
+        "provenance.json": b"{}\n",
+        "card.md": b"# windows\n",
+    }
+    index = PackageIndex(
+        format_version=1, project="windows", task="regression", model="model.keras", family="keras", margin_kind="target unit",
+        classes=[], shape=[ROWS, 2], overrides=[], files={}, window_rows=ROWS,
+    )  # fmt: skip
+    return write_package(folder, index, files)
+
+
+def test_a_student_of_windows_tells_segments_that_it_points_at(tmp_path: Path) -> None:
+    found = explainer_for(None, window_package(tmp_path), "auto", last_quarter, products=3_000.0)
+
+    assert found.method == "amortised"
+    assert found.figures["segment_cosine_low"] >= 0.95
+    assert "its 4 time segments, cosine" in found.notes[0]
+    explainer = open_explainer(found.content, "amortised", NAMES, 1)
+    assert explainer.segment_rows_back == ((7, 6), (5, 4), (3, 2), (1, 0))
+
+
+def test_a_student_that_cannot_tell_segments_apart_explains_whole_channels(tmp_path: Path) -> None:
+    def wild_in_time(x: Matrix) -> NDArray[np.float64]:
+        """The channels' shares are plain; which of its rows made the flow's share changes with every small step of the vibration."""
+        which = np.floor(np.abs(x[:, :, 1].sum(axis=1, keepdims=True)) * 50).astype(int) % ROWS
+        wild: NDArray[np.float64] = (np.take_along_axis(x[:, :, 0], which, axis=1) + 5 * x[:, :, 0].mean(axis=1, keepdims=True)).astype(
+            float
+        )
+        return wild
+
+    found = explainer_for(None, window_package(tmp_path), "amortised", wild_in_time, products=50_000.0)
+
+    assert "segment_cosine" not in found.figures
+    assert open_explainer(found.content, "amortised", NAMES, 1).segment_rows_back == ()
+
+
+def test_costly_models_get_fewer_segments_before_they_get_no_student(tmp_path: Path) -> None:
+    # 2000 label rows at 2 (P - 1) x 16 evaluations: 4 segments (P = 8) cost 4.5e5 x products, 2 segments (P = 4) 1.9e5.
+    found = explainer_for(None, window_package(tmp_path), "amortised", last_quarter, products=1e6)
+
+    assert open_explainer(found.content, "amortised", NAMES, 1).segment_rows_back == ((7, 4), (3, 0))
+
+
+def test_a_sampled_window_is_cut_into_quarters(tmp_path: Path) -> None:
+    found = explainer_for(None, window_package(tmp_path), "sampled")
+
+    explainer = open_explainer(found.content, "sampled", NAMES, 1)
+    assert explainer.segment_rows_back == ((7, 6), (5, 4), (3, 2), (1, 0))
 
 
 def _no_model(x: Matrix) -> Matrix:
