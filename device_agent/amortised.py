@@ -71,7 +71,7 @@ class AmortisedExplainer:
         self._owner = self._players.ravel()[np.concatenate([self._numbers, self._coded]) % self._players.size]
         self._alone = bool(np.array_equal(self._owner, np.arange(second.shape[2])))
         counts = np.bincount(self._players.ravel())
-        self._ones = np.ones(max(len(names), len(counts)))
+        self._ones, self._ones_of_players = np.ones(len(names)), np.ones(len(counts))
         self._share_of_input = None if in_segments or len(counts) == len(names) else (1 / counts)[self._players]
         bars = error if in_segments else error[:, self._players] / counts[self._players]
         self._columns = [_Column(own[k], second[k], rest[k], float(base[k]), bars[k]) for k in range(columns)]
@@ -94,15 +94,15 @@ class AmortisedExplainer:
         base = sign * column.base
         moved = margin - base
         # A product with ones takes half the time of a sum.
-        foretold += (moved - float(foretold.dot(self._ones[: len(foretold)]))) * column.rest
-        segments = None
+        foretold += (moved - float(foretold.dot(self._ones_of_players))) * column.rest
         if self.segment_rows_back:
             segments = by_segment(foretold, len(self._names))
-            contributions = segments.sum(axis=0)
-        else:
-            contributions = foretold if self._share_of_input is None else foretold[self._players] * self._share_of_input
-        gap = moved - float(contributions.dot(self._ones[: len(contributions)]))
-        return Explanation(base, contributions, self._names, "amortised", column.bars, gap, segments, self.segment_rows_back)
+            contributions: NDArray[np.float64] = segments.sum(axis=0)
+            gap = moved - float(contributions.dot(self._ones))
+            return Explanation(base, contributions, self._names, "amortised", column.bars, gap, segments, self.segment_rows_back)
+        contributions = foretold if self._share_of_input is None else foretold[self._players] * self._share_of_input
+        gap = moved - float(contributions.dot(self._ones))
+        return Explanation(base, contributions, self._names, "amortised", column.bars, gap)
 
     def _encoded(self, row: Matrix, missing: bool) -> Matrix:
         """[E + 1]; the last is 1, for the biases."""
