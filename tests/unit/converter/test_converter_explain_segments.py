@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from converter.cores.reading import core_of_estimator
 from converter.explain.amortised import amortise
 from converter.explain.building import explainer_for
 from converter.explain.fidelity import agreement
+from converter.explain.linear import compile_linear
 from converter.explain.player_groups import MAX_PATCHES, players_for
 from converter.explain.shapley import Margins, channel_sums, shapley_values
 from converter.explain.window_rows import window_rows_of
@@ -115,7 +117,7 @@ def test_a_sampled_explanation_of_segments_has_error_bars_that_hold_for_the_chan
     inside, near = [], []
     for row in x:
         margin = float(last_half_against_flow(row[None])[0, 0])
-        found = explainer.explain(row, None, margin, last_half_against_flow)
+        found = explainer.explain(row, None, margin, lambda z: last_half_against_flow(z).astype(np.float32))
         wanted = exact(last_half_against_flow, row, background).reshape(4, 2)
         assert found.error is not None
         assert found.segments is not None
@@ -254,3 +256,28 @@ def test_a_sampled_window_is_cut_into_quarters(tmp_path: Path) -> None:
 
 def _no_model(x: Matrix) -> Matrix:
     raise AssertionError("a student asks no model")
+
+
+@pytest.mark.parametrize("lagged", [False, True])
+def test_a_converted_linear_model_says_when_unless_its_columns_reach_over_rows(lagged: bool) -> None:
+    from sklearn.linear_model import Ridge
+
+    trace = Trace((ROWS, 2))
+    scaled = trace.mul(0, np.array([2, 0.5], np.float32))
+    if lagged:
+        trace.sub(trace.rows(scaled, 1, ROWS), trace.rows(scaled, 0, ROWS - 1))
+    steps = Steps(tuple(trace.ops), NAMES, (0, 1))
+    x, background = windows(200, 12), windows(200, 12)
+    z = steps.run(x).reshape(200, -1).astype(np.float64)
+    model = Ridge().fit(z, z[:, -1] + 0.5 * z[:, 0])
+
+    content = compile_linear(core_of_estimator(model, task="regression"), background, steps)
+    found = open_explainer(content, "linear", NAMES, 1).explain(x[0], None, float(model.predict(z[:1])[0]), _no_model)
+
+    if lagged:
+        assert found.segments is None
+    else:
+        moved = (z[0] - z.mean(axis=0)) * model.coef_
+        assert found.segments is not None
+        np.testing.assert_allclose(found.segments, moved.reshape(ROWS, 2), atol=1e-6)
+    assert abs(found.gap) < 1e-5

@@ -173,7 +173,7 @@ def test_trees_over_windows_say_exactly_when() -> None:
     x = rng.normal(size=(300, 4, 2)).astype(np.float32)
     label = (x[:, 3, 1] + 0.5 * x[:, 0, 0] > 0).astype(np.int64)
     arrays = forest_arrays(RandomForestClassifier(10, max_depth=4, random_state=0).fit(x.reshape(300, -1), label))
-    steps = {"steps_0": np.frombuffer(Steps.identity((4, 2)).to_json(), np.uint8), "rows": np.repeat(np.arange(4), 2)}
+    steps: Arrays = {"steps_0": np.frombuffer(Steps.identity((4, 2)).to_json(), np.uint8), "rows": np.repeat(np.arange(4), 2)}
     flat = opened(arrays, tuple(f"x{i}" for i in range(8)), 2)
 
     explainer = opened(arrays | steps, ("a", "b"), 2)
