@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.explanation import Explanation, Margins, Matrix, array_of, column_of
-from device_agent.sampled import players_of
 from edgefleet.errors import ArtifactError
+from edgefleet.players import by_segment, players_of, rows_back
 
 MAX_VALUES: Final = 64 * 1024 * 1024
 
@@ -33,7 +33,8 @@ class AmortisedExplainer:
     """phi = relu(e(x) W1 + b1) W2 + b2 + own terms, e(x) the encoded raw row; an own term is linear in what is encoded of the player.
 
     e(x) = numbers (x - mean) / scale, cut to +-`limit`, missing as 0; then for each (column, code) of `codes` whether the column holds it
-    (a category, or NaN for missing). A window [T, F] is encoded value by value, its inputs are players with all their T values.
+    (a category, or NaN for missing). A window [T, F] is encoded value by value; its players are channels with all their T values, or, where
+    the file's players are [T, F], channels in time segments, whose contributions are added up for the channel.
     The rest that the network leaves, margin - base - sum(phi), is given to the players in proportion to the variance of their errors:
     the least change in units of what is uncertain anyway.
 
@@ -47,6 +48,10 @@ class AmortisedExplainer:
         self._size = int(array_of(arrays, "values", 0))
         if not len(names) <= self._size <= MAX_VALUES or self._size % len(names):
             raise ArtifactError(f"explainer: made for rows of {self._size} values, the model has {len(names)} inputs; convert again")
+        in_segments = self._players.ndim == 2
+        if in_segments and self._players.size != self._size:
+            raise ArtifactError(f"explainer: made for rows of {self._size} values, its players are of {self._players.size}; convert again")
+        self.segment_rows_back = rows_back(self._players[:, 0] // len(names)) if in_segments else ()
         self._numbers, self._coded = self._places(arrays, "numbers"), self._places(arrays, "coded")
         self._codes = array_of(arrays, "codes", 1).astype(np.float32)
         self._missing = np.flatnonzero(np.isnan(self._codes))
@@ -63,12 +68,12 @@ class AmortisedExplainer:
         self._may_be_missing = bool(len(self._missing))
         self._all_numbers = bool(np.array_equal(self._numbers, np.arange(self._size)))
         self._template = np.append(np.zeros(len(self._numbers) + len(self._codes), np.float32), np.float32(1))
-        self._owner = self._players[np.concatenate([self._numbers, self._coded]) % len(names)]
+        self._owner = self._players.ravel()[np.concatenate([self._numbers, self._coded]) % self._players.size]
         self._alone = bool(np.array_equal(self._owner, np.arange(second.shape[2])))
-        self._ones = np.ones(len(names))
-        counts = np.bincount(self._players)
-        self._share_of_input = None if len(counts) == len(names) else (1 / counts)[self._players]
-        bars = error[:, self._players] / counts[self._players]
+        counts = np.bincount(self._players.ravel())
+        self._ones, self._ones_of_players = np.ones(len(names)), np.ones(len(counts))
+        self._share_of_input = None if in_segments or len(counts) == len(names) else (1 / counts)[self._players]
+        bars = error if in_segments else error[:, self._players] / counts[self._players]
         self._columns = [_Column(own[k], second[k], rest[k], float(base[k]), bars[k]) for k in range(columns)]
 
     def explain(self, row: Matrix, index: int | None, margin: float, margins: Margins) -> Explanation:
@@ -89,7 +94,12 @@ class AmortisedExplainer:
         base = sign * column.base
         moved = margin - base
         # A product with ones takes half the time of a sum.
-        foretold += (moved - float(foretold.dot(self._ones[: len(foretold)]))) * column.rest
+        foretold += (moved - float(foretold.dot(self._ones_of_players))) * column.rest
+        if self.segment_rows_back:
+            segments = by_segment(foretold, len(self._names))
+            contributions: NDArray[np.float64] = segments.sum(axis=0)
+            gap = moved - float(contributions.dot(self._ones))
+            return Explanation(base, contributions, self._names, "amortised", column.bars, gap, segments, self.segment_rows_back)
         contributions = foretold if self._share_of_input is None else foretold[self._players] * self._share_of_input
         gap = moved - float(contributions.dot(self._ones))
         return Explanation(base, contributions, self._names, "amortised", column.bars, gap)
@@ -129,7 +139,8 @@ class AmortisedExplainer:
             and second.shape == (columns, hidden, players)
             and base.shape == (columns,)
             and own.shape == (columns, encoded)
-            and {biases[1].shape, error.shape, rest.shape} == {(columns, players)}
+            and biases[1].shape == rest.shape == (columns, players)
+            and error.shape == (columns, players if self._players.ndim == 1 else len(self._names))
         )
         if not fits:
             raise ArtifactError(f"explainer: its arrays do not fit {len(self._names)} inputs and {columns} margins; convert again")

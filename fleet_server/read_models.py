@@ -246,6 +246,7 @@ class ExplanationView:
 
     Attributes:
         shape: Shape of the row's tensor; a heat map is drawn when it has two dimensions.
+        segments: [S][F] contributions of a window's time segments, the oldest first; empty where there are none.
     """
 
     device_id: str
@@ -261,6 +262,7 @@ class ExplanationView:
     contributions: list[float]
     error: list[float] | None
     shape: list[int]
+    segments: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
