@@ -21,6 +21,7 @@ from converter.cores.reading import core_of
 from converter.explain.treeshap import compile_leaves
 from converter.explain.treeshap_onnx import treeshap_to_onnx
 from converter.gates import Limits
+from converter.parity import latencies_ms
 from converter.planning import Plan
 from converter.recipes import RECIPES
 from converter.workshop import Graph
@@ -423,3 +424,11 @@ def test_bundle_show_and_verify(made: Path, tmp_path: Path) -> None:
 
     assert isinstance(result.exception, ArtifactError)
     assert result.exception.exit_code == 3
+
+
+def test_a_variant_that_is_slower_than_the_time_for_timing_is_timed_all_the_same(made: Path, forest: ModelPackage) -> None:
+    with Scorer.open(made, "onnx-fp32") as scorer:
+        found = latencies_ms(scorer, forest.rows("parity").x, deadline_s=0.0)
+
+    assert len(found) == 1
+    assert np.isfinite(found).all()
