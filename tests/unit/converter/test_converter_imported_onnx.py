@@ -200,6 +200,19 @@ def with_external(content: bytes) -> bytes:
     return bytes(changed.SerializeToString())
 
 
+def with_external_in_a_function() -> bytes:
+    import onnx
+    from onnx import helper
+
+    constant = onnx.load_from_string(with_external(dense())).graph.initializer[0]
+    body = [helper.make_node("Constant", [], ["w"], value=constant), helper.make_node("MatMul", ["x", "w"], ["y"])]
+    function = helper.make_function("own", "F", ["x"], ["y"], body, [helper.make_opsetid("", 17)])
+    node = helper.make_node("F", ["inputs"], ["answer"], domain="own")
+    whole = onnx.load_from_string(model([node], {}, ["N", FEATURES], {"answer": ["N", 3]}, domains=["own"]))
+    whole.functions.append(function)
+    return bytes(whole.SerializeToString())
+
+
 def custom_operator() -> bytes:
     from onnx import helper
 
@@ -224,6 +237,7 @@ def whole_numbers() -> bytes:
     ("content", "words"),
     [
         (lambda: with_external(dense()), r"keeps 'w' in a file beside it; save it as one file"),
+        (with_external_in_a_function, r"keeps 'w' in a file beside it; save it as one file"),
         (custom_operator, r"the operator org\.elsewhere\.Wizardry, which is not built into ONNX Runtime"),
         (a_sequence, r"the output 'answer' is a sequence_type, not a tensor"),
         (whole_numbers, r"takes int64, devices give float32"),
