@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -33,8 +34,8 @@ from edgefleet.cli.convert import convert as convert_command
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, ConfigError, MissingPartError, VerdictError
 from edgefleet.manifest import Override
-from edgefleet.package import ModelPackage, read_npz
-from tests.unit.converter.converter_packages import INPUTS, PARITY, digits, fitted, package, tree_package
+from edgefleet.package import ModelPackage, read_npz, write_package
+from tests.unit.converter.converter_packages import INPUTS, PARITY, candidate_package, digits, fitted, package, tree_package
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -448,3 +449,15 @@ def test_a_variant_that_is_slower_than_the_time_for_timing_is_timed_all_the_same
 
     assert len(found) == 1
     assert np.isfinite(found).all()
+
+
+def test_a_detector_that_cannot_be_read_is_a_reason_and_no_error(tmp_path: Path) -> None:
+    plain = candidate_package(tmp_path / "plain", "logistic", "classification", 2)
+    files = {name: plain.read(name) for name in plain.index.files} | {"outlier.json": b'{"method": "mahalanobis"}'}
+    package = write_package(tmp_path / "package", msgspec.structs.replace(plain.index, outlier="outlier.npz", files={}), files)
+
+    bundle = convert(package, ["onnx-fp32"], tmp_path / "bundle")
+
+    note = bundle.manifest.outlier
+    assert note is not None
+    assert (note.files, "missing required field `threshold`" in note.reason) == ({}, True)
