@@ -97,7 +97,8 @@ def further(plan: Plan, explainer: Explainer | None) -> tuple[Outlier | None, Ex
     try:
         detector = detector_of(plan.package)
     except EdgefleetError as err:
-        outlier = Outlier({}, "", float("inf"), str(err)[:300])
+        # The manifest is JSON, which knows no infinity; without a graph nothing is compared with the threshold.
+        outlier = Outlier({}, "", 0.0, str(err)[:300])
     if detector is not None:
         tasks += [Task(plan.job(name, Path(name).suffix), writer) for runtime, (name, writer) in _OUTLIERS.items() if runtime in runtimes]
     explains = explainer is not None and explainer.method == "treeshap" and "litert" in runtimes
