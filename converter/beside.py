@@ -84,6 +84,8 @@ def explain(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, lis
         for runtime, graph in graphs_made.items():
             check_graph(graph, runtime, f"the explainer's graph for {runtime}")
     except ArtifactError as err:
+        if plan.explain != "auto":
+            raise VerdictError(f"[explain] method {plan.explain!r}: {err}") from err
         return None, [f"Not explained: {err}"], str(err)
     method = msgspec.convert(done["method"], Explained)
     return Explainer(Path(done["file"]).read_bytes(), method, graphs_made, dict(done["reasons"])), list(done["notes"]), ""
