@@ -18,6 +18,7 @@ from device_agent.doors.batch.lines import Line
 from device_agent.doors.batch.rows import BadRow, Chunk, Tally
 from device_agent.doors.batch.text import NdjsonSource
 from device_agent.doors.batch.windows import Windows
+from device_agent.doors.stream import ParsedRow
 from device_agent.score import BatchScores
 from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, RowRejected
@@ -41,11 +42,11 @@ class LineAnswer:
 class OipSource(NdjsonSource):
     """Lines of requests."""
 
-    def _parse(self, line: Line) -> tuple[Any, str, float]:
-        request, group, time = super()._parse(line)
+    def _row(self, line: Line) -> ParsedRow:
+        request = super()._row(line)
         if not isinstance(request, dict) or not isinstance(request.get("inputs"), list) or not request["inputs"]:
             raise RowRejected(None, str(request)[:80], "a JSON object with a list 'inputs' of tensors", "type")
-        return request, group, time
+        return request
 
 
 class LocalLines:
