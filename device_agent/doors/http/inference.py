@@ -23,6 +23,8 @@ from device_agent.scorer import Scorer
 MAX_TENSORS: Final = 65_536
 MAX_ID_CHARACTERS: Final = 1024
 _FLOATS: Final = ("FP32", "FP64")
+# A number and its comma are shorter, whoever writes them.
+_SHORT_BYTES: Final = 64
 
 
 class Asked(msgspec.Struct):
@@ -71,7 +73,7 @@ def infer(models: Models, version: str, request: Request, limits: Limits, tally:
     def attempt() -> tuple[Scorer, list[Output], Answers | None]:
         scorer = running_model(models)
         wanted = wanted_outputs(asked.outputs, (*outputs_of(scorer), ERROR), 1)
-        rows = _single_row(scorer, asked.inputs) or rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements))
+        rows = _single_row(scorer, asked.inputs) or rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements), limits.elements)
         if len(rows) == 0:
             tally.offered = 0
             return scorer, wanted, None
@@ -208,8 +210,11 @@ def _single_row(scorer: Scorer, inputs: Sequence[Tensor]) -> list[Any] | None:
     quick = len(inputs) == 1 and tensor.shape == [1, features] and tensor.name == MATRIX
     if not quick or tensor.datatype not in _FLOATS or tensor.parameters or scorer.bundle.manifest.window_rows != 1:
         return None
+    raw = bytes(tensor.data)
+    if len(raw) > features * _SHORT_BYTES:
+        return None
     try:
-        row = numbers(bytes(tensor.data))
+        row = numbers(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return [row] if len(row) == features else None

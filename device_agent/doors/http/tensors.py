@@ -57,12 +57,10 @@ def check_shape(tensor: Tensor, elements: int) -> int:
         raise bad(tensor.name, f"its shape has {len(shape)} dimensions, expected 1 to {MAX_RANK}")
     if min(shape) < 0:
         raise bad(tensor.name, f"its shape {shape} has a negative dimension")
-    count = math.prod(shape)
-    if count > elements:
-        raise Refused(
-            413, f"input {tensor.name[:80]!r}: {count} values exceed the limit of {elements}; send fewer rows at once", "elements"
-        )
-    return count
+    # An empty tensor has a size too: its other dimensions would be allocated.
+    if (size := math.prod(max(side, 1) for side in shape)) > elements:
+        raise Refused(413, f"input {tensor.name[:80]!r}: {size} values exceed the limit of {elements}; send fewer rows at once", "elements")
+    return math.prod(shape)
 
 
 def decode(tensor: Tensor, count: int, tail: memoryview) -> tuple[Values, int]:
@@ -136,6 +134,9 @@ def _texts(name: str, raw: memoryview, count: int) -> list[str]:
 
 def _from_json(tensor: Tensor, count: int, raw: bytes) -> Values:
     kind = np.dtype(DTYPES[tensor.datatype]).kind
+    # Before they are parsed, because a parsed value takes up to 16 times the bytes of its text.
+    if kind != "O" and (told := raw.count(b",") + 1) > max(count, 1):
+        raise bad(tensor.name, f"data hold {told} values or more, its shape {tensor.shape} says {count}")
     nested = raw[1:].lstrip()[:1] == b"["
     try:
         values = _json_values(raw, kind, len(tensor.shape) if nested else 1)

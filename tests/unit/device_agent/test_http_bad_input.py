@@ -55,6 +55,9 @@ def tensor(**changes: Any) -> dict[str, Any]:
         ([tensor(shape=[1, 1, 1, 1, 5])], 400, "5 dimensions, expected 1 to 4"),
         ([tensor(shape=[MILLION, MILLION])], 413, "exceed the limit of 1048576"),
         ([tensor(shape=[10**19, 5])], 413, "exceed the limit of 1048576"),
+        ([tensor(shape=[0, 2**62], data=[])], 413, "exceed the limit of 1048576"),
+        ([tensor(data=[0] * 100)], 400, "data hold 100 values or more, its shape [1, 5] says 5"),
+        ([tensor(name="f0", shape=[MILLION], datatype="BOOL", data=[True] * MILLION)], 413, "1048576 rows of 5 values exceed the limit"),
         ([tensor(datatype="FP128")], 400, "'FP128' is not one of BOOL"),
         ([tensor(datatype="INT8", data=[1, 2, 3, 4, 300])], 400, "data do not fit INT8"),
         ([tensor(datatype="INT32", data=[1, 2, 3, 4, 0.5])], 400, "data do not fit INT32"),
@@ -239,3 +242,23 @@ def test_too_many_explanations_at_once_are_refused_and_a_bad_row_names_its_numbe
 
     assert (many.status, "257 rows to explain exceed the limit of 256" in many.json["error"]) == (413, True)
     assert (bad.status, "row 1: input 'f0'" in bad.json["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(("path", "part"), [("/v2/models/tiny/infer", b"0.1,"), ("/invocations", b"[],"), ("/invocations", b"{},")])
+def test_a_small_body_that_unpacks_to_millions_of_values_is_refused_before_they_are_parsed(served: World, path: str, part: bytes) -> None:
+    head = b'{"inputs":[{"name":"inputs","datatype":"FP32","shape":[1,5],"data":[' if path.endswith("infer") else b'{"instances":['
+    tail = b"0]}]}" if path.endswith("infer") else b"0]}"
+    body = head + part * ((8 * MILLION - 100) // len(part)) + tail
+    tracemalloc.start()
+    try:
+        answer = served.ask("POST", path, gzip.compress(body), {"Content-Encoding": "gzip", "Content-Type": "application/json"})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert answer.status in (400, 413)
+    assert peak < 4 * len(body), f"{peak} bytes for a body of {len(body)}"
+
+
+def test_an_origin_that_is_no_address_is_refused(served: World) -> None:
+    assert served.ask("GET", "/v2", headers={"Origin": "http://["}).status == 403
