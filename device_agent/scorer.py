@@ -272,4 +272,6 @@ class Scorer:
     def _locked_margins(self, rows: Matrix) -> Matrix:
         """Margins of rows that are no traffic: they enter no statistics."""
         with self._lock:
+            if not self._runs:
+                raise ConfigError(CLOSED)
             return self._runtime.run(rows)[0]

@@ -295,6 +295,8 @@ class Answering:
         stopped = shadow is None or shadow.stop()
         with self._lock:
             if isinstance(shadow, Shadow):
+                if stopped:
+                    shadow.stop()  # again: rows may have come since, and are shed now that none can
                 self._windows.compared(shadow.comparison.take())
             self._shadow = None if stopped else shadow
         return stopped

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
+from device_agent.health import problems
 from device_agent.telemetry.payload import PayloadSettings
 from device_agent.telemetry.spool import Spool
 from device_agent.update.disk import Disk
@@ -242,3 +244,12 @@ def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: W
     assert len(seen) == 1
     assert seen[0] == answered >= 300
     assert world.events("window-rows-lost") == []
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(0.0, []), (-60.0, ["60 s old"]), (3600.0, ["3600 s in the future"])])
+def test_a_sign_of_life_is_stale_also_when_the_clock_was_set_back_since(ahead_s: float, said: list[str], world: World) -> None:
+    now_us = 1_800_000_000_000_000
+    with agent(world) as running:
+        health = msgspec.structs.replace(running._reports.health(), at=now_us + round(ahead_s * 1e6), stopped_threads=[])
+
+    assert [words in problem for words, problem in zip(said, problems(health, now_us), strict=True)] == [True] * len(said)

@@ -170,3 +170,11 @@ def test_a_closed_scorer_refuses_rows_and_batches_and_still_gives_its_window(tmp
         with pytest.raises(ConfigError, match="the scorer is closed"):
             call()
     assert scorer.take_window() is not None
+
+
+def test_margins_asked_of_a_scorer_that_was_closed_meanwhile_are_a_config_error(tmp_path: Path) -> None:
+    scorer = Scorer.open(forest_bundle(tmp_path).folder)
+    scorer.close()
+
+    with pytest.raises(ConfigError, match="the scorer is closed"):
+        scorer._locked_margins(np.zeros((1, 5), np.float32))
