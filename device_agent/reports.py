@@ -123,8 +123,7 @@ class Reports:
         self._close_windows(now)
         self._keep(now)  # what the spool could not take
         self._quietly(self._spool.sync)
-        if self._link.connected:
-            self._sending.send(now)
+        self._publish(now)
         self._write_health(now)
 
     def reported(self) -> Reported:
@@ -177,7 +176,7 @@ class Reports:
             stopped_threads=self._stopped_threads(),
             storage_problem=updater.storage_problem,
             **self._watch.facts(),
-            rows_not_kept=self._models.rows_in_window if running else 0,
+            rows_not_kept=self._open.rows_not_kept + (self._models.rows_in_window if running else 0),
             rows_lost=self._rows_lost,
             explained=self.samples.explaining.explained,
             explanations_skipped=self.samples.explaining.skipped,
