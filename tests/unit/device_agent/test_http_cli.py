@@ -138,3 +138,6 @@ def test_an_agent_that_could_not_be_made_lets_go_of_its_folder(tmp_path: Path) -
 
         agent = Agent(AgentConfig(dir=tmp_path / "device", http=HttpSettings(port=0)))
         agent.close()
+    with (tmp_path / "device" / "identity.json").open() as other:  # which gets the number of a file that the agent has closed
+        agent.close()
+        assert json.load(other)["project"] == PROJECT
