@@ -270,11 +270,12 @@ class Reports:
         self._quietly(lambda: write_health(self._config.dir, self.health(), self._disk))
 
     def _attest(self, now: float) -> None:
-        body = self._attester.due(now) if self._attester is not None else None
-        if body is not None:
-            at = now_us()
-            if self._put("attestation", body.model_digest, at, at, encode(body)) and self._attester is not None:
+        if self._attester is not None and (body := self._attester.due(now)) is not None:
+            try:  # what the disk refuses now is no loss: it is made again
+                self._spool.offer("attestation", self._identity.project, body.model_digest, at := now_us(), at, encode(body))
                 self._attester.done()
+            except EdgefleetError as err:
+                LOG.warning("the attestation waits: %s", err)
 
     def _put(self, kind: TelemetryKind, model_digest: str, start_at: int, end_at: int, body: bytes) -> bool:
         try:

@@ -274,4 +274,7 @@ class Scorer:
         with self._lock:
             if not self._runs:
                 raise ConfigError(CLOSED)
-            return self._runtime.run(rows)[0]
+            try:
+                return self._runtime.run(rows)[0]
+            except Exception as err:  # a runtime raises kinds of its own
+                raise ArtifactError(f"model {self.digest[:12]} failed on rows of an explanation: {str(err)[:200]}") from err

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 
 from device_agent.doors.batch.columns import Columns, check_header, seconds_of
 from device_agent.doors.batch.lines import BoundedLines, Line
-from device_agent.doors.batch.rows import Chunk, Position
+from device_agent.doors.batch.rows import MAX_CHUNK_TEXT_BYTES, Chunk, Position
 from device_agent.doors.stream import ParsedRow, parse_line
 from edgefleet.errors import InputError, RowRejected
 from edgefleet.manifest import Input
@@ -65,14 +65,15 @@ class TextSource:
     def chunks(self) -> Iterator[Chunk]:
         """Its rows, in chunks."""
         done, chunk = self._start.rows, self._empty(self._start.rows)
+        begun_at = self._lines.offset
         while (line := self._lines.take()) is not None:
             if isinstance(line.content, bytes) and not line.content.strip():
                 continue
             self._add(line, chunk)
-            if len(chunk.rows) == self._per_chunk:
+            if len(chunk.rows) == self._per_chunk or self._lines.offset - begun_at >= MAX_CHUNK_TEXT_BYTES:
                 done += len(chunk.rows)
                 yield self._ended(chunk, done)
-                chunk = self._empty(done)
+                chunk, begun_at = self._empty(done), self._lines.offset
         if len(chunk.rows):
             yield self._ended(chunk, done + len(chunk.rows))
 
