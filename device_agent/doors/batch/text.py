@@ -125,7 +125,7 @@ class NdjsonSource(TextSource):
             if self._reading.time is not None:
                 time = seconds_of(_taken(row, self._reading.time), self._reading.time)
         except RowRejected as err:
-            return err, group, time
+            return err.kept(), group, time
         return row, group, time
 
     def _row(self, line: Line) -> ParsedRow:
@@ -174,7 +174,7 @@ class CsvSource(TextSource):
             group = self.columns.group(cells)
             return self.columns.row(cells), group, self.columns.time(cells)
         except RowRejected as err:
-            return err, group, 0.0
+            return err.kept(), group, 0.0
 
     def _cells(self, line: Line) -> list[str]:
         text = self._text(line)
