@@ -94,6 +94,7 @@ def test_refused_rows_of_a_request_are_empty_and_named_and_the_others_are_answer
         ('{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP32"}]}', "a list 'data'"),
         ('{"inputs": [{"name": "other", "shape": [1], "datatype": "FP32", "data": [1]}]}', "one tensor for each of the 5 inputs"),
         ('{"inputs": [{"name": "inputs", "shape": [1000000000, 5], "datatype": "FP32", "data": []}]}', "at most 1000000 values"),
+        ('{"inputs": [{"name": "inputs", "shape": [0, 4611686018427387904], "datatype": "FP32", "data": []}]}', "at most 1000000 values"),
     ],
 )
 def test_a_request_that_is_none_is_answered_with_an_error_and_the_next_one_is_scored(
@@ -108,6 +109,17 @@ def test_a_request_that_is_none_is_answered_with_an_error_and_the_next_one_is_sc
     assert bad["parameters"] == {"batch_index": 1}
     assert first["outputs"] == last["outputs"]
     assert (outcome.tally.scored, outcome.tally.refused) == (2, 1)
+
+
+def test_columns_that_are_not_sent_count_for_the_limit_of_values_too(bundle: Path, tmp_path: Path) -> None:
+    tensor = {"name": "f0", "shape": [200_001], "datatype": "BOOL", "data": [0] * 200_001}
+    source = write(tmp_path / "in.ndjson", {"inputs": [tensor]})
+
+    outcome = score(bundle, source, tmp_path / "out.ndjson", source_format="oip")
+
+    (answer,) = lines_of(tmp_path / "out.ndjson")
+    assert "200001 rows of 5 values is not accepted (count); expected at most 1000000 values" in answer["error"]["msg"]
+    assert outcome.tally.rejected == {"count": 200_001}
 
 
 def test_texts_of_categories_come_as_bytes_tensors(tmp_path: Path) -> None:
