@@ -31,17 +31,36 @@ DTYPES: Final = {
     "BYTES": "O",
 }
 MAX_RANK: Final = 4
+MAX_PARAMETERS_BYTES: Final = 65_536
+_parameters = msgspec.json.Decoder(dict[str, Any] | None)
 Values = NDArray[Any]
 
 
 class Tensor(msgspec.Struct):
-    """One input of a request; `data` is read when its shape is known to be within the limits."""
+    """One input of a request; `data` is read when its shape is known to be within the limits, `parameters` by `read_parameters`."""
 
     name: str
     shape: list[int]
     datatype: str
     data: msgspec.Raw = msgspec.Raw()
-    parameters: dict[str, Any] | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
+
+
+def read_parameters(raw: msgspec.Raw) -> dict[str, Any]:
+    """Parameters of a request, a tensor or an output, bounded before they are parsed; {} where there are none.
+
+    Raises:
+        Refused: No object, or a long one.
+    """
+    text = bytes(raw)
+    if not text:
+        return {}
+    if len(text) > MAX_PARAMETERS_BYTES:
+        raise Refused(413, f"parameters of {len(text)} bytes exceed the limit of {MAX_PARAMETERS_BYTES}", "malformed")
+    try:
+        return _parameters.decode(text) or {}
+    except (msgspec.DecodeError, ValueError, RecursionError) as err:
+        raise Refused(400, f"parameters {text[:40]!r} cannot be read: {str(err)[:160]}", "malformed") from err
 
 
 def check_shape(tensor: Tensor, elements: int) -> int:
@@ -69,7 +88,7 @@ def decode(tensor: Tensor, count: int, tail: memoryview) -> tuple[Values, int]:
     Raises:
         Refused: Data that do not fit data type and shape.
     """
-    size = (tensor.parameters or {}).get("binary_data_size")
+    size = read_parameters(tensor.parameters).get("binary_data_size")
     if size is not None:
         if type(size) is not int or not 0 <= size <= len(tail):
             raise bad(tensor.name, f"binary_data_size {str(size)[:40]} is not within the {len(tail)} bytes that are left of the body")

@@ -73,6 +73,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
         ([tensor(parameters={"binary_data_size": 20})], 400, "not within the 0 bytes"),
         ([tensor(parameters={"binary_data_size": -1})], 400, "not within the 0 bytes"),
         ([tensor(parameters={"binary_data_size": True})], 400, "not within the 0 bytes"),
+        ([tensor(parameters=5)], 400, "parameters b'5' cannot be read"),
         ([], 400, "no inputs"),
     ],
 )
@@ -244,10 +245,23 @@ def test_too_many_explanations_at_once_are_refused_and_a_bad_row_names_its_numbe
     assert (bad.status, "row 1: input 'f0'" in bad.json["error"]) == (400, True)
 
 
-@pytest.mark.parametrize(("path", "part"), [("/v2/models/tiny/infer", b"0.1,"), ("/invocations", b"[],"), ("/invocations", b"{},")])
-def test_a_small_body_that_unpacks_to_millions_of_values_is_refused_before_they_are_parsed(served: World, path: str, part: bytes) -> None:
-    head = b'{"inputs":[{"name":"inputs","datatype":"FP32","shape":[1,5],"data":[' if path.endswith("infer") else b'{"instances":['
-    tail = b"0]}]}" if path.endswith("infer") else b"0]}"
+_DATA = b'{"inputs":[{"name":"inputs","datatype":"FP32","shape":[1,5],"data":['
+_ASKED = b'{"inputs":[{"name":"inputs","datatype":"FP32","shape":[1,5],"data":[1,2,3,4,5]}],"parameters":{"a":['
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "part", "tail"),
+    [
+        ("/v2/models/tiny/infer", _DATA, b"0.1,", b"0]}]}"),
+        ("/v2/models/tiny/infer", _ASKED, b"[],", b"0]}}"),
+        ("/v2/models/tiny/infer", _ASKED[:-19] + b'"outputs":[{"name":"score","parameters":{"a":[', b"{},", b"0]}}]}"),
+        ("/invocations", b'{"instances":[', b"[],", b"0]}"),
+        ("/invocations", b'{"instances":[', b"{},", b"0]}"),
+    ],
+)
+def test_a_small_body_that_unpacks_to_millions_of_values_is_refused_before_they_are_parsed(
+    served: World, path: str, head: bytes, part: bytes, tail: bytes
+) -> None:
     body = head + part * ((8 * MILLION - 100) // len(part)) + tail
     tracemalloc.start()
     try:
@@ -262,3 +276,11 @@ def test_a_small_body_that_unpacks_to_millions_of_values_is_refused_before_they_
 
 def test_an_origin_that_is_no_address_is_refused(served: World) -> None:
     assert served.ask("GET", "/v2", headers={"Origin": "http://["}).status == 403
+
+
+@pytest.mark.parametrize(
+    "more", [{"parameters": [1]}, {"outputs": [{"name": "score", "parameters": "x"}]}, {"outputs": [{"name": "score"}] * 65}]
+)
+def test_parameters_and_outputs_that_are_none_are_refused_before_a_row_is_scored(served: World, more: dict[str, Any]) -> None:
+    assert served.infer(tensor(), **more).status == 400
+    assert served.door.counts().scored == 0
