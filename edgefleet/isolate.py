@@ -105,7 +105,9 @@ def _die_with(parent: int) -> None:
 
 
 def _child(function: str, job: str, result: str, memory_bytes: int) -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    present = resource.getrlimit(resource.RLIMIT_AS)[1]  # one that is lower may be raised by nobody but root
+    allowed = memory_bytes if present == resource.RLIM_INFINITY else min(memory_bytes, present)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     module, _, name = function.partition(":")
     try:
