@@ -216,6 +216,7 @@ def _manifest(
         threshold=index.threshold,
         positive=index.positive,
         outlier=outlier,
+        sampling=index.sampling,
     )
 
 

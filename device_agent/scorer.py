@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,14 +200,17 @@ class Scorer:
             return BatchScores(answers, self.decision, rejected, digest=self.digest)
         return BatchScores(answers, self.decision, rejected, strange, self._detector.outliers(strange), self.digest)
 
-    def stream(self, grid: Grid | None = None) -> RowStream:
+    def stream(self, grid: Grid | Literal["manifest"] | None = "manifest") -> RowStream:
         """A place for the rows of one source, one by one, which keeps the last rows where the model wants windows of them.
 
         Args:
-            grid: Puts rows that arrive at any time on a fixed grid first, as the training rows were; then each row needs its time.
+            grid: Puts rows that arrive at any time on a fixed grid first; then each row needs its time. The manifest's is the one of the
+                training rows; it has none where they were taken as they came. None: the rows are on the grid already.
         """
         manifest = self.bundle.manifest
-        return RowStream(self, manifest.inputs, manifest.window_rows, self.variant, grid)
+        if grid == "manifest":
+            grid = None if manifest.sampling is None else manifest.sampling.grid(len(manifest.inputs))
+        return RowStream(self, manifest, self.variant, grid)
 
     def score_stream(self, rows: Iterable[Row]) -> Iterator[StreamAnswer]:
         """Answer rows of one source one after the other, each before the next is taken.
@@ -217,7 +220,7 @@ class Scorer:
 
         Raises:
             ArtifactError: The runtime failed on a row.
-            ConfigError: The scorer is closed.
+            ConfigError: The scorer is closed, or the manifest has a grid, which needs the times: `score_stream_at`.
         """
         stream = self.stream()
         for row in rows:
@@ -225,6 +228,26 @@ class Scorer:
                 yield stream.push(row)
             except RowRejected as err:
                 yield err
+
+    def score_stream_at(self, rows: Iterable[tuple[float, Row]]) -> Iterator[tuple[float, StreamAnswer]]:
+        """Answer the grid points of one source's rows, each as soon as a row shows that it is complete.
+
+        Args:
+            rows: When each row was measured, in seconds since 1970, and the row.
+
+        Yields:
+            Grid time in seconds and its answer; for a refused row its own time and the `RowRejected`.
+
+        Raises:
+            ArtifactError: The runtime failed on a window.
+            ConfigError: The scorer is closed, or the manifest has no grid: `score_stream`.
+        """
+        stream = self.stream()
+        for time_s, row in rows:
+            try:
+                yield from stream.push_at(time_s, row)
+            except RowRejected as err:
+                yield time_s, err
 
     def reject(self, reason: str) -> None:
         """Count a row that was refused before it came to `score`."""
