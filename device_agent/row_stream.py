@@ -8,7 +8,7 @@ with its time, and what is answered are grid points.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -56,6 +56,24 @@ class WarmingUp:
 
 
 StreamAnswer = Score | WarmingUp | RowRejected
+
+
+def answers_of(stream: "RowStream", rows: Iterable[Row]) -> Iterator[StreamAnswer]:
+    """The answer to each row, before the next is taken; a refusal is an answer."""
+    for row in rows:
+        try:
+            yield stream.push(row)
+        except RowRejected as err:
+            yield err
+
+
+def answers_at(stream: "RowStream", rows: Iterable[tuple[float, Row]]) -> Iterator[tuple[float, StreamAnswer]]:
+    """Grid times and answers of rows with their times; a refused row is answered at its own time."""
+    for time_s, row in rows:
+        try:
+            yield from stream.push_at(time_s, row)
+        except RowRejected as err:
+            yield time_s, err
 
 
 class RowStream:

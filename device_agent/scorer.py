@@ -24,7 +24,7 @@ from device_agent.explain import Explanation
 from device_agent.forking import mend_after_fork
 from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, reference_of, spread_of
 from device_agent.ring import DEFAULT_SLOTS, MAX_RING_BYTES, Ring
-from device_agent.row_stream import Row, RowStream, StreamAnswer
+from device_agent.row_stream import Row, RowStream, StreamAnswer, answers_at, answers_of
 from device_agent.runtime import Matrix, open_runtime
 from device_agent.score import BatchScores, Score, Source
 from device_agent.telemetry.windows import Window, WindowCollector
@@ -173,6 +173,18 @@ class Scorer:
             score.latency_ms = (_clock() - start) / 1e6
         return score
 
+    def explain(self, row: Row) -> Score:
+        """Answer and explain a row that is no traffic, as `score` would: it enters no statistics. Raises as `score`, and counts nothing."""
+        if self._explainer is None:
+            raise ConfigError(f"variant {self.variant.name} carries no explainer; convert the package with an explanation, or ask for none")
+        start = _clock()
+        with self._lock:
+            given, answer = self._batching.answer_aside(row)
+        score = Score(answer, self._source, 0.0, None)
+        score.explanation = self._explain(given, score)
+        score.latency_ms = (_clock() - start) / 1e6
+        return score
+
     def score_batch(self, rows: Sequence[object] | NDArray[Any]) -> BatchScores:
         """Score many rows; each bad row is counted, stands as NaN in the answer and with its reason in `rejected`.
 
@@ -222,12 +234,7 @@ class Scorer:
             ArtifactError: The runtime failed on a row.
             ConfigError: The scorer is closed, or the manifest has a grid, which needs the times: `score_stream_at`.
         """
-        stream = self.stream()
-        for row in rows:
-            try:
-                yield stream.push(row)
-            except RowRejected as err:
-                yield err
+        return answers_of(self.stream(), rows)
 
     def score_stream_at(self, rows: Iterable[tuple[float, Row]]) -> Iterator[tuple[float, StreamAnswer]]:
         """Answer the grid points of one source's rows, each as soon as a row shows that it is complete.
@@ -242,12 +249,7 @@ class Scorer:
             ArtifactError: The runtime failed on a window.
             ConfigError: The scorer is closed, or the manifest has no grid: `score_stream`.
         """
-        stream = self.stream()
-        for time_s, row in rows:
-            try:
-                yield from stream.push_at(time_s, row)
-            except RowRejected as err:
-                yield time_s, err
+        return answers_at(self.stream(), rows)
 
     def reject(self, reason: str) -> None:
         """Count a row that was refused before it came to `score`."""
