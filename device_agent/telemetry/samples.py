@@ -51,6 +51,11 @@ class Samples:
         self.payload = PayloadSampling(config.payload, order)
         self._waiting: deque[tuple[Scorer, Row]] = deque()
 
+    def facts(self) -> dict[str, int]:
+        """Counts since the start, by their names in the status."""
+        explaining = self.explaining
+        return {"explained": explaining.explained, "explanations_skipped": explaining.skipped, "rows_sent": self.payload.sampled}
+
     def explanation_is_due(self) -> bool:
         """Whether the next row is one of those that are explained."""
         running = self._models.running if self._config.explain_every else None

@@ -35,7 +35,7 @@ def run(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
 
 @contextmanager
 def agent(folder: Path, sensor: Path) -> Iterator["subprocess.Popen[str]"]:
-    options = ["--sensor", str(sensor), "--window-seconds", "1", "--heartbeat-seconds", "1"]
+    options = ["--sensor", str(sensor), "--window-seconds", "1", "--heartbeat-seconds", "1", "--memory-mb", "50"]
     with (folder.parent / "agent.log").open("a") as log:
         child = subprocess.Popen([*COMMAND, "run", "--dir", str(folder), *options], stderr=log, text=True, env=NODE_ENV)
         try:
@@ -126,7 +126,8 @@ def test_an_agent_process_survives_kill_9_and_stops_on_sigterm_with_exit_code_0(
             def rows_answered() -> bool:
                 committed()
                 document = json.loads(run("status", "--dir", str(enrolled.folder), "--json").stdout)
-                return bool(document["pid"] == second.pid and document["rows"] > 0 and document["running"] == bundle.digest)
+                because = document["variant_because"].startswith("onnx-fp32 is the first of 1 variants that this device can run")
+                return bool(document["pid"] == second.pid and document["rows"] > 0 and document["running"] == bundle.digest and because)
 
             eventually("answers after the restart", rows_answered, 60.0)
             second.send_signal(signal.SIGTERM)
