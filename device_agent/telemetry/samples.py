@@ -51,7 +51,7 @@ class Samples:
         self.payload = PayloadSampling(config.payload, order)
         self._waiting: deque[tuple[Scorer, Row]] = deque()
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, Any]:
         """Counts since the start, by their names in the status."""
         explaining = self.explaining
         return {"explained": explaining.explained, "explanations_skipped": explaining.skipped, "rows_sent": self.payload.sampled}

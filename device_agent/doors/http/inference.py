@@ -11,14 +11,15 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from device_agent.doors.http.columns import MATRIX, rows_of
 from device_agent.doors.http.counters import Tally
 from device_agent.doors.http.exchange import JSON, Refused, Request, Response
 from device_agent.doors.http.foreign_json import with_json_literals
 from device_agent.doors.http.rows import ERROR, Answers, Models, Output, answer_rows, outputs_of, retry_swapped, running_model
 from device_agent.doors.http.settings import Limits
-from device_agent.doors.http.tensors import Tensor, Values, bad, check_shape, decode, encode_binary, numbers
+from device_agent.doors.oip.columns import MATRIX, Rows, rows_of
+from device_agent.doors.oip.tensors import Tensor, TensorRefused, encode_binary, numbers, read_tensors
 from device_agent.scorer import Scorer
+from edgefleet.manifest import Manifest
 
 MAX_TENSORS: Final = 65_536
 MAX_ID_CHARACTERS: Final = 1024
@@ -71,7 +72,7 @@ def infer(models: Models, version: str, request: Request, limits: Limits, tally:
     def attempt() -> tuple[Scorer, list[Output], Answers | None]:
         scorer = running_model(models)
         wanted = wanted_outputs(asked.outputs, (*outputs_of(scorer), ERROR), 1)
-        rows = _single_row(scorer, asked.inputs) or rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements))
+        rows = _single_row(scorer, asked.inputs) or rows_of_tensors(scorer.bundle.manifest, asked.inputs, tail, limits.elements)
         if len(rows) == 0:
             tally.offered = 0
             return scorer, wanted, None
@@ -141,23 +142,16 @@ def decompressed(request: Request, limit: int) -> bytes:
     return body
 
 
-def read_tensors(inputs: Sequence[Tensor], tail: memoryview, elements: int) -> dict[str, Values]:
-    """All inputs by name.
+def rows_of_tensors(manifest: Manifest, inputs: Sequence[Tensor], tail: memoryview, elements: int) -> Rows:
+    """The rows of a request, in the order of the model's inputs.
 
     Raises:
-        Refused: One of them is bad, a name comes twice, together they are beyond `elements`, or bytes are left over.
+        Refused: 413 for more values than `elements`, 400 for everything else that is wrong with its tensors.
     """
-    found: dict[str, Values] = {}
-    for tensor in inputs:
-        if tensor.name in found:
-            raise bad(tensor.name, "it comes twice")
-        count = check_shape(tensor, elements)
-        elements -= count
-        found[tensor.name], taken = decode(tensor, count, tail)
-        tail = tail[taken:]
-    if len(tail):
-        raise Refused(400, f"{len(tail)} bytes are left after the last tensor", "malformed")
-    return found
+    try:
+        return rows_of(manifest, read_tensors(inputs, tail, elements))
+    except TensorRefused as err:
+        raise Refused(413 if err.reason == "elements" else 400, str(err), err.reason) from err
 
 
 def wanted_outputs(asked: Sequence[Asked] | None, offered: Sequence[Output], hidden: int) -> list[Output]:
