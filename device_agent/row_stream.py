@@ -85,7 +85,9 @@ class RowStream:
         window_rows: Rows T that one answer needs; 1 for a model of single rows.
     """
 
-    def __init__(self, scorer: "Scorer", manifest: Manifest, variant: Variant, grid: Grid | None) -> None:
+    def __init__(self, scorer: "Scorer", manifest: Manifest, variant: Variant, grid: Grid | Literal["manifest"] | None) -> None:
+        if grid == "manifest":
+            grid = None if manifest.sampling is None else manifest.sampling.grid(len(manifest.inputs))
         self._scorer, self.window_rows, self._grid = scorer, manifest.window_rows, grid
         self._draft = np.zeros((2, len(manifest.inputs)), np.float32)  # the second row takes what is clipped
         self._checks = RowChecks(manifest.inputs, self._draft, None if variant.takes_missing else variant.name)

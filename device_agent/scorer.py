@@ -145,8 +145,8 @@ class Scorer:
             ConfigError: An explanation is asked of a variant without explainer, or the scorer is closed.
         """
         start = _clock()
-        if explain and self._explainer is None:
-            raise ConfigError(f"variant {self.variant.name} carries no explainer; convert the package with an explanation, or ask for none")
+        if explain:
+            self._check_explains()
         with self._lock:
             ring = self._ring
             slot = ring.at
@@ -175,9 +175,8 @@ class Scorer:
 
     def explain(self, row: Row) -> Score:
         """Answer and explain a row that is no traffic, as `score` would: it enters no statistics. Raises as `score`, and counts nothing."""
-        if self._explainer is None:
-            raise ConfigError(f"variant {self.variant.name} carries no explainer; convert the package with an explanation, or ask for none")
         start = _clock()
+        self._check_explains()
         with self._lock:
             given, answer = self._batching.answer_aside(row)
         score = Score(answer, self._source, 0.0, None)
@@ -219,10 +218,7 @@ class Scorer:
             grid: Puts rows that arrive at any time on a fixed grid first; then each row needs its time. The manifest's is the one of the
                 training rows; it has none where they were taken as they came. None: the rows are on the grid already.
         """
-        manifest = self.bundle.manifest
-        if grid == "manifest":
-            grid = None if manifest.sampling is None else manifest.sampling.grid(len(manifest.inputs))
-        return RowStream(self, manifest, self.variant, grid)
+        return RowStream(self, self.bundle.manifest, self.variant, grid)
 
     def score_stream(self, rows: Iterable[Row]) -> Iterator[StreamAnswer]:
         """Answer rows of one source one after the other, each before the next is taken.
@@ -231,8 +227,7 @@ class Scorer:
             For each row its `Score`, `WarmingUp` while the window is not full, or the `RowRejected` that refused it.
 
         Raises:
-            ArtifactError: The runtime failed on a row.
-            ConfigError: The scorer is closed, or the manifest has a grid, which needs the times: `score_stream_at`.
+            ArtifactError, ConfigError: As `score`; ConfigError also where the manifest has a grid, which needs times (`score_stream_at`).
         """
         return answers_of(self.stream(), rows)
 
@@ -243,11 +238,7 @@ class Scorer:
             rows: When each row was measured, in seconds since 1970, and the row.
 
         Yields:
-            Grid time in seconds and its answer; for a refused row its own time and the `RowRejected`.
-
-        Raises:
-            ArtifactError: The runtime failed on a window.
-            ConfigError: The scorer is closed, or the manifest has no grid: `score_stream`.
+            Grid time and its answer; for a refused row its own time and the `RowRejected`. Raises as `score_stream`, without a grid too.
         """
         return answers_at(self.stream(), rows)
 
@@ -276,6 +267,10 @@ class Scorer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_explains(self) -> None:
+        if self._explainer is None:
+            raise ConfigError(f"variant {self.variant.name} carries no explainer; convert the package with an explanation, or ask for none")
 
     def _reload(self) -> None:
         """Open the bundle again in a forked child; what is closed stays closed."""

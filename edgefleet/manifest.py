@@ -147,6 +147,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             this score on.
         positive: Name of the class that the threshold speaks of, "" where there is none.
         outlier: The outlier detector, None where the package has none.
+        statistics: Names of what the statistics count where that is not the inputs: of images their summaries. Left out of the file where
+            it is empty.
         sampling: The grid on which rows become windows, None where they are taken as they come. Left out of the file where it is None, so
             that programs from before it read every bundle that they can serve.
     """
@@ -172,6 +174,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     positive: str = ""
     outlier: OutlierNote | None = None
     sampling: Sampling | None = None
+    statistics: list[str] = []
+
+    @property
+    def counted(self) -> list[str]:
+        """Names of what the statistics count, in their order."""
+        return self.statistics or [column.name for column in self.inputs]
 
     def variant(self, name: str) -> Variant:
         """The variant of that name, else ArtifactError with the names there are."""
@@ -228,6 +236,8 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     document = msgspec.to_builtins(manifest)
     if manifest.sampling is None:
         del document["sampling"]
+    if not manifest.statistics:
+        del document["statistics"]
     return canonical_json(document)
 
 

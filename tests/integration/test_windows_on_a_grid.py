@@ -17,6 +17,9 @@ from trainer.dataset import DataSet
 from trainer.load import load_rows
 from trainer.project import load_project
 
+# A training and a conversion, as children.
+pytestmark = pytest.mark.conversions
+
 PROJECT = """
 [goal]
 name = "pump"
@@ -79,7 +82,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, DataSet]
     return folder, Path(bundle), load_rows(load_project(folder))
 
 
-@pytest.mark.slow
 def test_the_grid_of_the_project_is_in_the_manifest(made: tuple[Path, Path, DataSet]) -> None:
     with Scorer.open(made[1]) as scorer:
         sampling = scorer.bundle.manifest.sampling
@@ -88,7 +90,6 @@ def test_the_grid_of_the_project_is_in_the_manifest(made: tuple[Path, Path, Data
     assert (sampling.time, sampling.group, sampling.present) == ("time_s", "run", ["flow_rel", "vibration_mm_s"])
 
 
-@pytest.mark.slow
 def test_streamed_rows_are_answered_as_the_trainer_s_own_windows(made: tuple[Path, Path, DataSet]) -> None:
     folder, bundle, trained = made
     table = pandas.read_csv(folder / "rows.csv")
@@ -112,7 +113,6 @@ def test_streamed_rows_are_answered_as_the_trainer_s_own_windows(made: tuple[Pat
     assert missing > 20  # a value that every recorded row had, missing on the grid
 
 
-@pytest.mark.slow
 def test_the_command_puts_the_rows_of_the_table_on_the_grid(made: tuple[Path, Path, DataSet]) -> None:
     folder, bundle, trained = made
     told = ran(folder, "agent", "score", "--bundle", str(bundle), "rows.csv", "--output", "answers.csv")
