@@ -23,6 +23,7 @@ from edgefleet.errors import ConfigError, StorageError
 from edgefleet.files import write_durably
 from edgefleet.manifest import FORMAT_VERSION, ExplainMethod, FileEntry, Manifest, MlflowNote, OutlierNote, Runtime, Variant, manifest_bytes
 from edgefleet.package import ModelPackage, npz_bytes
+from edgefleet.reference import Reference
 
 REFERENCE_NAME: Final = "reference.npz"
 HEADER: Final = f"c/{HEADER_NAME}"
@@ -196,7 +197,7 @@ def _replace(folder: Path, fresh: Path) -> None:
 def _manifest(
     package: ModelPackage, variants: list[Variant], files: dict[str, bytes], note: MlflowNote | None, outlier: OutlierNote | None
 ) -> Manifest:
-    index = package.index
+    index, summaries = package.index, Reference.from_bytes(files[REFERENCE_NAME]).summaries
     return Manifest(
         format_version=FORMAT_VERSION,
         project=index.project,
@@ -218,6 +219,8 @@ def _manifest(
         threshold=index.threshold,
         positive=index.positive,
         outlier=outlier,
+        sampling=index.sampling,
+        statistics=[] if summaries is None else summaries.names,
     )
 
 

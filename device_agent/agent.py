@@ -21,6 +21,7 @@ from device_agent.doors.stream import POLL_S, SensorFile
 from device_agent.reports import Reports
 from device_agent.score import BatchScores, Score
 from device_agent.scorer import Scorer
+from device_agent.telemetry.samples import LOOK_S
 from device_agent.telemetry.spool import Spool
 from device_agent.update.disk import Disk, FolderLock
 from device_agent.update.outside import Outside
@@ -34,7 +35,6 @@ if TYPE_CHECKING:  # most devices open no door, and each is a megabyte of code
 
 LOG = logging.getLogger(__name__)
 
-REPORT_LOOK_S: Final = 0.1
 AFTER_ERROR_S: Final = 1.0
 JOIN_S: Final = 10.0
 
@@ -153,8 +153,10 @@ class Agent:
         return score
 
     def score_batch(self, rows: Any, made_for: Scorer | None = None, key: Key | None = None) -> BatchScores:
-        """Score many rows with one model; as `Answering.score_batch`. None of them is sampled for an explanation."""
-        return self._models.score_batch(rows, made_for, key)
+        """Score many rows with one model; as `Answering.score_batch`. Those that are due are explained later, within the budget."""
+        answers = self._models.score_batch(rows, made_for, key)
+        self._reports.samples.batch(rows, answers)
+        return answers
 
     @property
     def models(self) -> Answering:
@@ -223,8 +225,9 @@ class Agent:
             mailbox.wait("desired", wait_s)
 
     def _reports_once(self) -> None:
+        self._reports.samples.catch_up()
         self._reports.once()
-        self._stop.wait(REPORT_LOOK_S)
+        self._stop.wait(LOOK_S)
 
     def _sensor_once(self, sensor: SensorFile) -> None:
         rows = sensor.poll()

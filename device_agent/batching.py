@@ -74,9 +74,31 @@ class Batching:
             strange[scored] = self.counting.detect(matrix[scored])
         return refused
 
+    def answer_aside(self, row: Any) -> tuple[Matrix, Matrix]:
+        """What the model was given of a row, in its shape, and its answer [width]; nothing is counted.
+
+        Raises:
+            RowRejected: The row is refused.
+            ArtifactError: The runtime failed.
+        """
+        parsed, unparsed = self.checks.parse_rows([row])
+        given, refused = self.checks.admit_rows(parsed)
+        for rejection in (unparsed or refused).values():
+            raise rejection
+        shaped = given.reshape(-1, *self.runtime.shape)
+        try:
+            margins, shares = self.runtime.run(shaped)
+        except Exception as err:  # a runtime raises kinds of its own
+            raise ArtifactError(f"model {self.digest[:12]} failed on a row: {str(err)[:200]}") from err
+        return shaped[0].copy(), np.concatenate([margins[0], shares[0]])
+
 
 class ClosedBatching:
     """What stands in its place when the scorer is closed."""
+
+    def answer_aside(self, row: Any) -> tuple[Matrix, Matrix]:
+        """Refuse everything."""
+        raise ConfigError(CLOSED)
 
     def answer(self, rows: Any, answers: Matrix, strange: Matrix) -> dict[int, RowRejected]:
         """Refuse everything."""

@@ -10,7 +10,7 @@ from typing import Final
 from device_agent.abilities import Abilities, onnx_is_old
 from device_agent.ring import DEFAULT_SLOTS, MAX_RING_BYTES
 from device_agent.runtime import RUNTIMES, loads
-from edgefleet.errors import ArtifactError, ConfigError, MissingPartError
+from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, MissingPartError
 from edgefleet.manifest import Manifest, Variant
 
 # Resident bytes for each byte of a file. Measured with onnxruntime 1.32 and ai-edge-litert 2.3: trees 13 to 15, networks 1.1 to 2.1.
@@ -75,6 +75,15 @@ def _choose(manifest: Manifest, name: str | None, device: Abilities, memory_byte
         rank = "the only one, although this processor cuts integer products,"
         return saturating, _because(saturating, rank, manifest, device, skipped)
     raise _nothing_fits(manifest, device, skipped)
+
+
+def why_chosen(manifest: Manifest, name: str, runtimes: Sequence[str] | None, memory_bytes: int | None) -> str:
+    """One sentence why a variant that was chosen when its bundle came is the one that runs; it stays when the choice would differ now."""
+    try:
+        variant, because = choose_variant(manifest, None, runtimes, memory_bytes=memory_bytes)
+    except EdgefleetError as err:
+        return f"{name} was chosen when the bundle came; now none would be: {err}"
+    return because if variant.name == name else f"{name} was chosen when the bundle came; now it would be another: {because}"
 
 
 def obstacle(manifest: Manifest, variant: Variant, device: Abilities, memory_bytes: int | None = None) -> str | None:

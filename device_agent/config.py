@@ -82,6 +82,7 @@ class AgentConfig:
     Attributes:
         dir: Identity folder.
         runtimes: Only these runtimes may be used; None allows every installed one.
+        model_memory_bytes: Variants that need more, by `device_agent.choose.memory_needed`, are passed over; None: no limit.
         window_s: A statistics window closes after this many seconds,
         window_rows: or after this many rows, whichever comes first.
         heartbeat_s: Seconds between two heartbeats.
@@ -105,6 +106,7 @@ class AgentConfig:
 
     dir: Path
     runtimes: tuple[Runtime, ...] | None = None
+    model_memory_bytes: int | None = None
     window_s: float = 3600.0
     window_rows: int = 500
     heartbeat_s: float = 300.0
@@ -129,6 +131,8 @@ class AgentConfig:
         for name in ("window_s", "heartbeat_s", "keep_s", "send_records_per_s", "send_bytes_per_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} {getattr(self, name)} is out of range, expected a number above 0")
+        if self.model_memory_bytes is not None and self.model_memory_bytes < 1:
+            raise ConfigError(f"model_memory_bytes {self.model_memory_bytes} is out of range, expected at least 1, or None for no limit")
         if not 0 < self.explain_cpu_fraction <= 1:
             raise ConfigError(f"explain_cpu_fraction {self.explain_cpu_fraction} is out of range, expected above 0 and at most 1")
 

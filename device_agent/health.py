@@ -34,6 +34,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         explained: Rows explained and summed.
         explanations_skipped: Rows that were due but not explained, because the budget was used up.
         rows_sent: Rows that left the device as they came in; 0 unless operator and device both allow it.
+        variant_because: One sentence why that variant runs, and not another of its bundle.
         doors: Counts of each door that is open and is not HTTP, which tells its own, by name.
     """
 
@@ -73,6 +74,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     explanations_skipped: int = 0
     rows_sent: int = 0
     doors: dict[str, dict[str, int]] = {}
+    variant_because: str = ""
 
 
 def write_health(folder: Path, health: Health, disk: Disk) -> None:

@@ -45,13 +45,14 @@ def reference_of(bundle: Bundle) -> Reference:
     """The reference statistics.
 
     Raises:
-        ArtifactError: Of another number of features than the manifest has inputs.
+        ArtifactError: Of other features or columns than the manifest says.
     """
     manifest = bundle.manifest
     reference = Reference.from_bytes(bundle.read(manifest.reference))
-    if reference.features != len(manifest.inputs):
+    if (reference.features, reference.columns) != (len(manifest.counted), len(manifest.inputs)):
         raise ArtifactError(
-            f"the reference statistics have {reference.features} features, the manifest {len(manifest.inputs)} inputs; convert again"
+            f"the reference statistics have {reference.features} features of {reference.columns} columns, the manifest "
+            f"{len(manifest.counted)} of {len(manifest.inputs)} inputs; convert again"
         )
     return reference
 

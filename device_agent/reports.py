@@ -178,10 +178,9 @@ class Reports:
             **self._watch.facts(),
             rows_not_kept=self._open.rows_not_kept + (self._models.rows_in_window if running else 0),
             rows_lost=self._rows_lost,
-            explained=self.samples.explaining.explained,
-            explanations_skipped=self.samples.explaining.skipped,
-            rows_sent=self.samples.payload.sampled,
+            **self.samples.facts(),
             doors=self.doors(),
+            variant_because=running.chosen_because if running else "",
         )
 
     def _publish(self, now: float) -> None:

@@ -3,13 +3,15 @@
 Until T rows came the answer is `WarmingUp`, as training has no window for the first rows of a group either. The answer is a function of the
 last T rows only: a refused row, and a silence that the grid calls too long, empty the window, because what follows does not follow on it.
 That costs as many answers as the windows around the refused row, which would all be refused for it.
-A model of single rows answers each row.
+A model of single rows answers each row. A model whose training rows were put on a grid has that grid in its manifest: then each row comes
+with its time, and what is answered are grid points.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,12 +20,20 @@ from device_agent.row_window import RowWindow
 from device_agent.score import Score
 from edgefleet.errors import ConfigError, InputError, RowRejected
 from edgefleet.grid import Grid
-from edgefleet.manifest import Input, Variant
+from edgefleet.manifest import Input, Manifest, Variant
 
 if TYPE_CHECKING:
     from device_agent.scorer import Scorer
 
 Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
+
+
+def row_inputs(manifest: Manifest) -> list[Input]:
+    """The schema of rows that come to the grid; the manifest's own is that of what the grid gives."""
+    if manifest.sampling is None:
+        return manifest.inputs
+    present = frozenset(manifest.sampling.present)
+    return [msgspec.structs.replace(column, missing=column.name not in present) for column in manifest.inputs]
 
 
 class WarmingUp:
@@ -48,6 +58,24 @@ class WarmingUp:
 StreamAnswer = Score | WarmingUp | RowRejected
 
 
+def answers_of(stream: "RowStream", rows: Iterable[Row]) -> Iterator[StreamAnswer]:
+    """The answer to each row, before the next is taken; a refusal is an answer."""
+    for row in rows:
+        try:
+            yield stream.push(row)
+        except RowRejected as err:
+            yield err
+
+
+def answers_at(stream: "RowStream", rows: Iterable[tuple[float, Row]]) -> Iterator[tuple[float, StreamAnswer]]:
+    """Grid times and answers of rows with their times; a refused row is answered at its own time."""
+    for time_s, row in rows:
+        try:
+            yield from stream.push_at(time_s, row)
+        except RowRejected as err:
+            yield time_s, err
+
+
 class RowStream:
     """One source (one machine, one sensor); safe for threads, which then share the order in which their rows come.
 
@@ -57,11 +85,15 @@ class RowStream:
         window_rows: Rows T that one answer needs; 1 for a model of single rows.
     """
 
-    def __init__(self, scorer: "Scorer", inputs: list[Input], window_rows: int, variant: Variant, grid: Grid | None) -> None:
-        self._scorer, self.window_rows, self._grid = scorer, window_rows, grid
-        self._draft = np.zeros((2, len(inputs)), np.float32)  # the second row takes what is clipped
-        self._checks = RowChecks(inputs, self._draft, None if variant.takes_missing else variant.name)
-        self._window = RowWindow(window_rows, len(inputs))
+    def __init__(self, scorer: "Scorer", manifest: Manifest, variant: Variant, grid: Grid | Literal["manifest"] | None) -> None:
+        if grid == "manifest":
+            grid = None if manifest.sampling is None else manifest.sampling.grid(len(manifest.inputs))
+        self._scorer, self.window_rows, self._grid = scorer, manifest.window_rows, grid
+        self._draft = np.zeros((2, len(manifest.inputs)), np.float32)  # the second row takes what is clipped
+        self._checks = RowChecks(manifest.inputs, self._draft, None if variant.takes_missing else variant.name)
+        # What comes to the grid lacks only what a training row could lack; what the grid gives may lack anything that the model takes.
+        self._arriving = self._checks if grid is None else RowChecks(row_inputs(manifest), self._draft)
+        self._window = RowWindow(self.window_rows, len(manifest.inputs))
         self._lock = threading.Lock()
 
     def push(self, row: Row) -> Score | WarmingUp:
@@ -90,14 +122,16 @@ class RowStream:
             Grid time in seconds and answer of each complete grid point, oldest first; often none.
 
         Raises:
-            RowRejected: The row itself is no row (count, type, category, time), and is counted; the grid goes on without it.
+            RowRejected: The row is refused, or its time is none, and it is counted; the grid goes on without it, as in training.
+            ConfigError: The stream has no grid.
         """
         grid = self._grid
         if grid is None:
             raise ConfigError("this stream has no grid: call push(row), or make it with Scorer.stream(grid)")
         with self._lock:
             try:
-                self._checks.parse(row, 0)
+                self._arriving.parse(row, 0)
+                self._arriving.admit(0)
                 late = grid.late
                 complete = grid.push(time_s, self._draft[0].tolist())
                 if grid.late > late:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from device_agent.explain import Explanation
 from device_agent.forking import mend_after_fork
 from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, reference_of, spread_of
 from device_agent.ring import DEFAULT_SLOTS, MAX_RING_BYTES, Ring
-from device_agent.row_stream import Row, RowStream, StreamAnswer
+from device_agent.row_stream import Row, RowStream, StreamAnswer, answers_at, answers_of
 from device_agent.runtime import Matrix, open_runtime
 from device_agent.score import BatchScores, Score, Source
 from device_agent.telemetry.windows import Window, WindowCollector
@@ -145,8 +145,8 @@ class Scorer:
             ConfigError: An explanation is asked of a variant without explainer, or the scorer is closed.
         """
         start = _clock()
-        if explain and self._explainer is None:
-            raise ConfigError(f"variant {self.variant.name} carries no explainer; convert the package with an explanation, or ask for none")
+        if explain:
+            self._check_explains()
         with self._lock:
             ring = self._ring
             slot = ring.at
@@ -171,6 +171,17 @@ class Scorer:
         if given is not None:
             score.explanation = self._explain(given, score)
             score.latency_ms = (_clock() - start) / 1e6
+        return score
+
+    def explain(self, row: Row) -> Score:
+        """Answer and explain a row that is no traffic, as `score` would: it enters no statistics. Raises as `score`, and counts nothing."""
+        start = _clock()
+        self._check_explains()
+        with self._lock:
+            given, answer = self._batching.answer_aside(row)
+        score = Score(answer, self._source, 0.0, None)
+        score.explanation = self._explain(given, score)
+        score.latency_ms = (_clock() - start) / 1e6
         return score
 
     def score_batch(self, rows: Sequence[object] | NDArray[Any]) -> BatchScores:
@@ -200,14 +211,14 @@ class Scorer:
             return BatchScores(answers, self.decision, rejected, digest=self.digest)
         return BatchScores(answers, self.decision, rejected, strange, self._detector.outliers(strange), self.digest)
 
-    def stream(self, grid: Grid | None = None) -> RowStream:
+    def stream(self, grid: Grid | Literal["manifest"] | None = "manifest") -> RowStream:
         """A place for the rows of one source, one by one, which keeps the last rows where the model wants windows of them.
 
         Args:
-            grid: Puts rows that arrive at any time on a fixed grid first, as the training rows were; then each row needs its time.
+            grid: Puts rows that arrive at any time on a fixed grid first; then each row needs its time. The manifest's is the one of the
+                training rows; it has none where they were taken as they came. None: the rows are on the grid already.
         """
-        manifest = self.bundle.manifest
-        return RowStream(self, manifest.inputs, manifest.window_rows, self.variant, grid)
+        return RowStream(self, self.bundle.manifest, self.variant, grid)
 
     def score_stream(self, rows: Iterable[Row]) -> Iterator[StreamAnswer]:
         """Answer rows of one source one after the other, each before the next is taken.
@@ -216,15 +227,20 @@ class Scorer:
             For each row its `Score`, `WarmingUp` while the window is not full, or the `RowRejected` that refused it.
 
         Raises:
-            ArtifactError: The runtime failed on a row.
-            ConfigError: The scorer is closed.
+            ArtifactError, ConfigError: As `score`; ConfigError also where the manifest has a grid, which needs times (`score_stream_at`).
         """
-        stream = self.stream()
-        for row in rows:
-            try:
-                yield stream.push(row)
-            except RowRejected as err:
-                yield err
+        return answers_of(self.stream(), rows)
+
+    def score_stream_at(self, rows: Iterable[tuple[float, Row]]) -> Iterator[tuple[float, StreamAnswer]]:
+        """Answer the grid points of one source's rows, each as soon as a row shows that it is complete.
+
+        Args:
+            rows: When each row was measured, in seconds since 1970, and the row.
+
+        Yields:
+            Grid time and its answer; for a refused row its own time and the `RowRejected`. Raises as `score_stream`, without a grid too.
+        """
+        return answers_at(self.stream(), rows)
 
     def reject(self, reason: str) -> None:
         """Count a row that was refused before it came to `score`."""
@@ -251,6 +267,10 @@ class Scorer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_explains(self) -> None:
+        if self._explainer is None:
+            raise ConfigError(f"variant {self.variant.name} carries no explainer; convert the package with an explanation, or ask for none")
 
     def _reload(self) -> None:
         """Open the bundle again in a forked child; what is closed stays closed."""

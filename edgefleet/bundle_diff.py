@@ -24,7 +24,7 @@ PARTS: Final[tuple[Part, ...]] = (
 _FIELDS: Final[dict[str, Part]] = {
     "outputs": "output", "margin_kind": "output", "classes": "decision", "threshold": "decision", "positive": "decision", "task": "output",
     "outlier": "decision", "package_digest": "provenance", "overrides": "gate", "mlflow": "provenance", "reference": "reference",
-    "reference_digest": "reference", "golden": "golden",
+    "reference_digest": "reference", "statistics": "reference", "golden": "golden",
 }  # fmt: skip
 _ELSEWHERE: Final = frozenset({"variants", "inputs", "files"})
 _EXPLAINER_FIELDS: Final = frozenset({"explainer", "explain_method"})
@@ -161,7 +161,7 @@ def _reference(before: Bundle, after: Bundle) -> Iterator[Difference]:
     if before.manifest.reference_digest == after.manifest.reference_digest:
         return
     one, other = (Reference.from_bytes(bundle.read(bundle.manifest.reference)) for bundle in (before, after))
-    places = [{column.name: i for i, column in enumerate(bundle.manifest.inputs)} for bundle in (before, after)]
+    places = [{name: i for i, name in enumerate(bundle.manifest.counted)} for bundle in (before, after)]
     both = [name for name in places[0] if name in places[1] and places[0][name] < one.features and places[1][name] < other.features]
     for name in both:
         i, j = places[0][name], places[1][name]

@@ -9,6 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
 from edgefleet.errors import ConfigError, InputError
 
 # Grid points of silence that are filled at most, when nothing else is declared: a clock that jumps must not fill the memory.
@@ -17,6 +21,30 @@ _UNITS_A_SECOND: Final = 1_000_000  # microseconds are integers: grid points do 
 
 # (grid time in seconds, values), or None instead of values where the window of earlier rows must be emptied.
 GridRow = tuple[float, list[float] | None]
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The grid that a model's training rows were put on; whoever asks the model puts live rows on the same one.
+
+    Attributes:
+        rate_s: Distance of grid points in seconds.
+        hold: Grid points for which a value stands after its own; then it is missing.
+        reset_after: A silence of more grid points empties the window; None is MAX_SILENCE.
+        time: Column of the training data that said when a row was measured (seconds since 1970, or ISO 8601).
+        group: Column that said which machine a row is of, each with a grid of its own; "" where all rows were of one.
+        present: Inputs that a row must have to be put on the grid. On the grid itself every value may be missing.
+    """
+
+    rate_s: float
+    hold: int = 0
+    reset_after: int | None = None
+    time: str = ""
+    group: str = ""
+    present: list[str] = []
+
+    def grid(self, width: int) -> "Grid":
+        """The grid of one source of rows of `width` values; ConfigError where a number is outside its range."""
+        return Grid(width, self.rate_s, self.hold, self.reset_after)
 
 
 class Grid:
@@ -82,6 +110,26 @@ class Grid:
     def advance(self, time_s: float) -> list[GridRow]:
         """Grid rows that are complete at a time although nothing arrived; nothing before the first row."""
         return [] if self._next is None else self._close_before(self._units(time_s))
+
+    def kept(self) -> NDArray[np.float64]:
+        """[2 F + 3] all that it remembers; `restore` of another grid with the same settings goes on from there."""
+        following = math.nan if self._next is None else float(self._next)
+        return np.array([following, self.late, self.resets, *self._values, *self._age], np.float64)
+
+    def restore(self, kept: NDArray[np.float64]) -> None:
+        """Go on where another grid stood.
+
+        Raises:
+            InputError: It is of another number of columns.
+        """
+        width = len(self._values)
+        if kept.shape != (2 * width + 3,):
+            raise InputError(f"{kept.size} kept numbers are no grid of {width} columns, which has {2 * width + 3}; start anew")
+        following, late, resets, *rest = kept.tolist()
+        # Microseconds below 2^53 (the year 2255) are exact in float64.
+        self._next = None if math.isnan(following) else int(following)
+        self.late, self.resets = int(late), int(resets)
+        self._values, self._age = rest[:width], [int(age) for age in rest[width:]]
 
     def _close_before(self, now: int) -> list[GridRow]:
         """Close every grid point before `now`: a row at a grid point itself belongs to it."""

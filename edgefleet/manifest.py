@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from edgefleet.digests import canonical_json
-from edgefleet.errors import ArtifactError, InputError
+from edgefleet.errors import ArtifactError, ConfigError, InputError
+from edgefleet.grid import Sampling
 from edgefleet.identifiers import check_digest, check_id
 
 FORMAT_VERSION: Final = 1
@@ -146,6 +147,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             this score on.
         positive: Name of the class that the threshold speaks of, "" where there is none.
         outlier: The outlier detector, None where the package has none.
+        statistics: Names of what the statistics count where that is not the inputs: of images their summaries. Left out of the file where
+            it is empty.
+        sampling: The grid on which rows become windows, None where they are taken as they come. Left out of the file where it is None, so
+            that programs from before it read every bundle that they can serve.
     """
 
     format_version: int
@@ -168,6 +173,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     threshold: float | None = None
     positive: str = ""
     outlier: OutlierNote | None = None
+    sampling: Sampling | None = None
+    statistics: list[str] = []
+
+    @property
+    def counted(self) -> list[str]:
+        """Names of what the statistics count, in their order."""
+        return self.statistics or [column.name for column in self.inputs]
 
     def variant(self, name: str) -> Variant:
         """The variant of that name, else ArtifactError with the names there are."""
@@ -221,12 +233,18 @@ def parse_manifest(content: bytes) -> Manifest:
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """Canonical JSON of a manifest: the bytes whose sha256 is the bundle digest."""
-    return canonical_json(msgspec.to_builtins(manifest))
+    document = msgspec.to_builtins(manifest)
+    if manifest.sampling is None:
+        del document["sampling"]
+    if not manifest.statistics:
+        del document["statistics"]
+    return canonical_json(document)
 
 
 def _check(manifest: Manifest) -> None:
     check_id(manifest.project, "project")
     _check_counts(manifest)
+    _check_sampling(manifest)
     for name, entry in manifest.files.items():
         check_file_name(name)
         check_digest(entry.sha256, f"sha256 of {name}")
@@ -245,6 +263,20 @@ def _check_counts(manifest: Manifest) -> None:
     names = [column.name for column in manifest.inputs]
     if len(set(names)) != len(names):
         raise ArtifactError("manifest: two inputs have the same name")
+
+
+def _check_sampling(manifest: Manifest) -> None:
+    sampling = manifest.sampling
+    if sampling is None:
+        return
+    if manifest.window_rows < 2:
+        raise ArtifactError(f"manifest: sampling puts rows on a grid for windows, and window_rows is {manifest.window_rows}; convert again")
+    try:
+        sampling.grid(1)
+    except ConfigError as err:
+        raise ArtifactError(f"manifest: sampling: {err}") from err
+    if unknown := sorted({*sampling.present} - {column.name for column in manifest.inputs}):
+        raise ArtifactError(f"manifest: sampling names {unknown[0][:80]!r}, which is no input; convert again")
 
 
 def _check_references(manifest: Manifest) -> None:

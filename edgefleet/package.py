@@ -20,6 +20,7 @@ from edgefleet.archives import check_archive
 from edgefleet.digests import canonical_json, sha256_file, sha256_hex
 from edgefleet.errors import ArtifactError
 from edgefleet.files import write_durably
+from edgefleet.grid import Sampling
 from edgefleet.manifest import FileEntry, Input, Override, Task, check_file_name
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class PackageIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             row is strange from this score on.
         positive: Name of the class that binary metrics and the threshold speak of; "" where there are no classes.
         outlier: File of the outlier detector, or None.
+        sampling: The grid on which the training rows became windows, or None.
     """
 
     format_version: int
@@ -67,6 +69,7 @@ class PackageIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     threshold: float | None = None
     positive: str = ""
     outlier: str | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ distinct values the edges are those values, so that each has a cell of its own. 
 bins that a feature does not need stay empty. Categories: one cell each, at most 30, the rest pooled in the last.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from edgefleet.cells import BINS, bin_counts, padded_edges, searchable, sorted_columns
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, InputError
-from edgefleet.manifest import Input
+from edgefleet.manifest import MAX_INPUTS, Input
 from edgefleet.package import npz_bytes, read_npz
 from edgefleet.sketch import SKETCH_ARRAYS, Sketch
+from edgefleet.summaries import Summaries, is_summarised
 
 __all__ = [
     "BELOW",
@@ -34,10 +36,11 @@ __all__ = [
 ]
 
 MAX_CATEGORY_CELLS: Final = 30
+_SUMMARISED_AT_ONCE: Final = 4_194_304  # elements
 MAX_REFERENCE_BYTES: Final = 512 * 1024 * 1024
 BELOW, FIRST_BIN = 0, 1
 _ARRAYS: Final = ("edges", "bins", "is_category", "mean", "scale", "counts", "blocks", "score_counts", "class_counts")
-_OPTIONAL: Final = ("block_group", "score_edges")  # files of earlier versions and of other tasks do not have them
+_OPTIONAL: Final = ("block_group", "score_edges", "row_shape")  # files of earlier versions and of other tasks do not have them
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Reference:
         block_group: [T] int64: neighbours in `blocks` with the same number follow each other in time; None: all of them do.
         score_edges: [BINS + 1] float64, deciles of scores that are no probabilities (regression, anomaly), or None.
         sketch: How numeric features move together, or None where that is not known.
+        row_shape: Shape of a row of which summaries are counted; its features are then these summaries. None: the features are its columns.
     """
 
     edges: NDArray[np.float32]
@@ -73,6 +77,7 @@ class Reference:
     block_group: NDArray[np.int64] | None = None
     score_edges: NDArray[np.float64] | None = None
     sketch: Sketch | None = None
+    row_shape: NDArray[np.int64] | None = None
 
     @property
     def features(self) -> int:
@@ -83,6 +88,16 @@ class Reference:
     def cells(self) -> int:
         """Cells per feature: below, bins, above, missing, unseen."""
         return int(self.counts.shape[1])
+
+    @cached_property
+    def summaries(self) -> Summaries | None:
+        """What is counted instead of a row's columns, None where these are counted."""
+        return None if self.row_shape is None else Summaries(self.row_shape.tolist())
+
+    @property
+    def columns(self) -> int:
+        """Columns of a row."""
+        return self.features if self.summaries is None else self.summaries.columns
 
     @cached_property
     def searchable_edges(self) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]]:
@@ -118,9 +133,16 @@ class Reference:
         shapes = (reference.edges.shape == (f, BINS + 1), reference.mean.shape == (f,), reference.bins.shape == (f,))
         group, scores = reference.block_group, reference.score_edges
         extra = (group is None or group.shape == reference.blocks.shape[:1], scores is None or scores.shape == (BINS + 1,))
+        if reference.row_shape is not None and not _is_shape(reference.row_shape, f):
+            raise ArtifactError("reference statistics: the shape of a row does not fit its features; make the package again")
         if f == 0 or not all(shapes) or not all(extra) or reference.blocks.shape[1:] != (f, cells):
             raise ArtifactError("reference statistics: the shapes of its arrays contradict each other; make the package again")
         return reference
+
+
+def _is_shape(shape: NDArray[np.int64], features: int) -> bool:
+    plain = shape.ndim == 1 and 2 <= len(shape) <= 4 and bool((shape > 0).all()) and math.prod(shape.tolist()) <= MAX_INPUTS
+    return plain and len(Summaries(shape.tolist()).names) == features
 
 
 def cell_count(inputs: list[Input]) -> int:
@@ -185,6 +207,12 @@ def build_reference(
     """
     if x.ndim != 2 or x.shape[1] != len(inputs):
         raise InputError(f"rows of shape {x.shape} do not fit {len(inputs)} inputs")
+    row_shape = np.array(shape, np.int64) if is_summarised(inputs, shape) else None
+    if row_shape is not None:
+        summaries, rows = Summaries(shape), max(1, _SUMMARISED_AT_ONCE // len(inputs))
+        parts = [summaries.of(x[i : i + rows]) for i in range(0, len(x), rows)]
+        x = np.concatenate(parts) if parts else np.zeros((0, len(summaries.names)), np.float32)
+        inputs, shape = [Input(name=name, missing=True) for name in summaries.names], ()
     features = len(inputs)
     category = np.array([column.kind == "category" for column in inputs])
     if empty_ones := [column.name for column in inputs if column.kind == "category" and not column.categories]:
@@ -218,7 +246,7 @@ def build_reference(
     from edgefleet.sketch_building import build_sketch  # a trainer's work
 
     sketch = build_sketch(x, np.flatnonzero(~category), mean, scale, starts, block_rows, shape)
-    return Reference.from_bytes(replace(bare, counts=count_cells(x, bare), blocks=blocks, sketch=sketch).to_bytes())
+    return Reference.from_bytes(replace(bare, counts=count_cells(x, bare), blocks=blocks, sketch=sketch, row_shape=row_shape).to_bytes())
 
 
 def score_histogram(scores: NDArray[np.float64], edges: NDArray[np.float64] | None = None) -> NDArray[np.int64]:

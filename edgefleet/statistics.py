@@ -3,6 +3,7 @@
 Merging is addition; the empty object is the identity; statistics of another reference are refused. Counts are exact whatever the batch
 boundaries; moments are float64 sums about the reference mean, so that they agree to about 1e-12 whatever the order.
 Memory and wire size: `cells` + 4 numbers per feature, about 50 bytes per feature and window, and 12 counts per stream of the sketch.
+Features are a row's columns, of an image of more than 256 elements its summaries (`summaries.py`): about 5 kB a window, whatever its size.
 """
 
 from dataclasses import dataclass, field
@@ -85,18 +86,19 @@ class InputStatistics:
         )
 
     def update(self, rows: NDArray[np.float32], reference: Reference) -> None:
-        """Fold rows [n, F] in; NaN is missing.
+        """Fold rows [n, columns] in; NaN is missing. Of images their summaries are counted.
 
         Raises:
             InputError: Another reference, or another number of features.
         """
         if reference.digest != self.reference_digest:
             raise InputError(f"statistics of reference {self.reference_digest[:12]} cannot take rows of reference {reference.digest[:12]}")
-        if rows.shape[1] != reference.features:
-            raise InputError(f"rows have {rows.shape[1]} features, the reference has {reference.features}")
-        block = max(_LEAST_BLOCK_ROWS, _BLOCK_VALUES // reference.features)
+        if rows.shape[1] != reference.columns:
+            raise InputError(f"rows have {rows.shape[1]} columns, the reference is of {reference.columns}")
+        block = max(_LEAST_BLOCK_ROWS, _BLOCK_VALUES // reference.columns)
         for start in range(0, len(rows), block):
-            self._fold(rows[start : start + block], reference)
+            part = rows[start : start + block]
+            self._fold(part if reference.summaries is None else reference.summaries.of(part), reference)
 
     def _fold(self, rows: NDArray[np.float32], reference: Reference) -> None:
         n = len(rows)

@@ -78,7 +78,7 @@ def load_subject(services: Services, project: str, reference_digest: str) -> Sub
     """
     manifest = manifest_of(services, project, reference_digest)
     content = read_reference(services.blobs, reference_digest)
-    inputs = [column.name for column in manifest.inputs] if manifest is not None else []
+    inputs = manifest.counted if manifest is not None else []
     reference = Reference.from_bytes(content)
     names = inputs if len(inputs) == reference.features else [f"input {f}" for f in range(reference.features)]
     return Subject(project, reference, names)

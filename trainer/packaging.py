@@ -23,6 +23,7 @@ from trainer.golden import GOLDEN_ROWS, choose_golden, pick
 from trainer.outlier import MAX_ROWS as MAX_OUTLIER_ROWS
 from trainer.outlier import fit_outlier, outlier_files
 from trainer.reference_windows import plan_windows
+from trainer.sampling import model_inputs, sampling_of
 
 if TYPE_CHECKING:
     from edgefleet.steps import Steps
@@ -141,7 +142,7 @@ def files_of(
     golden_notes = [{"row_id": str(rows.row_id[validation[i]]), "kind": kind} for i, kind in zip(golden, kinds, strict=True)]
     files = {
         fitted.model: fitted.content,
-        "schema.json": canonical_json([msgspec.to_builtins(column) for column in project.inputs]),
+        "schema.json": canonical_json([msgspec.to_builtins(column) for column in model_inputs(project)]),
         "reference.npz": reference.to_bytes(),
         "rows/golden.npz": rows.rows(validation[golden]).to_bytes(),
         "rows/parity.npz": rows.rows(validation[:MAX_PARITY_ROWS]).to_bytes(),
@@ -194,6 +195,7 @@ def _index(
         threshold=threshold,
         positive=rows.classes[positive] if rows.classes else "",
         outlier=outlier,
+        sampling=sampling_of(project),
     )
 
 

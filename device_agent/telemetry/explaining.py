@@ -2,6 +2,7 @@
 
 Sums are additive and hold no row: [rows, sum of contributions, sum of their absolute values] per model. What the budget did not allow is
 counted as skipped. Price: at most `cpu_fraction` of one core in the long run, and one explanation at once.
+A single row that is due is explained when it is answered; those of a batch wait for the reports' thread, so that no batch waits for them.
 """
 
 import threading
@@ -59,16 +60,41 @@ class SampledExplanations:
             self._rows += 1
             if not due and not self._owed:
                 return False
-            self._debt_s = max(0.0, self._debt_s - self._fraction * max(0.0, now_s - self._at_s))
-            self._at_s = now_s
+            self._pay(now_s)
             if due and self._owed:
                 self._skip(model_digest)  # the one before is not made up for any more
             self._owed = self._debt_s > 0.0
             return not self._owed
 
-    def _skip(self, model_digest: str) -> None:
-        self.skipped += 1
-        self._skips[model_digest] = self._skips.get(model_digest, 0) + 1
+    def due_in(self, model_digest: str, rows: int) -> range:
+        """Which rows of a batch of this model are due; they are explained later, or counted by `skip`."""
+        if not self._every:
+            return range(0)
+        with self._lock:
+            if model_digest != self._digest:
+                self._digest, self._rows, self._owed = model_digest, 0, False
+            first = -self._rows % self._every
+            self._rows += rows
+            return range(first, rows, self._every)
+
+    def affords(self, now_s: float, ahead_s: float) -> bool:
+        """Whether another explanation may begin that the budget of the next seconds pays."""
+        with self._lock:
+            self._pay(now_s)
+            return self._debt_s <= self._fraction * ahead_s
+
+    def skip(self, model_digest: str, rows: int = 1) -> None:
+        """Rows that were due and will not be explained."""
+        with self._lock:
+            self._skip(model_digest, rows)
+
+    def _pay(self, now_s: float) -> None:
+        self._debt_s = max(0.0, self._debt_s - self._fraction * max(0.0, now_s - self._at_s))
+        self._at_s = now_s
+
+    def _skip(self, model_digest: str, rows: int = 1) -> None:
+        self.skipped += rows
+        self._skips[model_digest] = self._skips.get(model_digest, 0) + rows
 
     def spent(self, cpu_s: float) -> None:
         """An explanation took this much processor time, whether it succeeded or not."""

@@ -1,21 +1,32 @@
 """The few answers that are told one by one: explained rows, and rows themselves where operator and device both allow that."""
 
+import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_agent.config import AgentConfig
 from device_agent.connection import now_us
 from device_agent.doors.answering import Answering, Row
 from device_agent.doors.split import Key
-from device_agent.score import Score
+from device_agent.score import BatchScores, Score
 from device_agent.scorer import Scorer
 from device_agent.telemetry.explaining import SampledExplanations
 from device_agent.telemetry.payload import PayloadSampling
 from edgefleet.desired import PayloadOrder
+from edgefleet.errors import EdgefleetError
 from edgefleet.messages import ExplanationBody, TelemetryKind, encode
 
+LOG = logging.getLogger(__name__)
+
+WAITING_VALUES: Final = 65_536
+# How often the reports look: so far ahead the budget may be spent at once.
+LOOK_S: Final = 0.1
 # Spools a record: kind, model digest, start and end in microseconds UTC, body; whether it was stored.
 Put = Callable[[TelemetryKind, str, int, int, bytes], bool]
 
@@ -38,6 +49,12 @@ class Samples:
         self._config, self._models, self._put = config, models, put
         self.explaining = SampledExplanations(config.explain_every, config.explain_cpu_fraction)
         self.payload = PayloadSampling(config.payload, order)
+        self._waiting: deque[tuple[Scorer, Row]] = deque()
+
+    def facts(self) -> dict[str, Any]:
+        """Counts since the start, by their names in the status."""
+        explaining = self.explaining
+        return {"explained": explaining.explained, "explanations_skipped": explaining.skipped, "rows_sent": self.payload.sampled}
 
     def explanation_is_due(self) -> bool:
         """Whether the next row is one of those that are explained."""
@@ -53,6 +70,42 @@ class Samples:
             self.explaining.spent(time.thread_time() - start_s)
         self._tell(score)
         return score
+
+    def batch(self, rows: Sequence[Any] | NDArray[Any], answers: BatchScores) -> None:
+        """Keep the rows of an answered batch that are due, for `catch_up`; WAITING_VALUES values may wait, what is more is skipped."""
+        if not self._config.explain_every or (model := self._who_answered(answers.digest)) is None:
+            return
+        most = max(1, WAITING_VALUES // (len(model.bundle.manifest.inputs) * model.bundle.manifest.window_rows))
+        due = self.explaining.due_in(model.digest, len(answers))
+        kept = due[: max(0, most - len(self._waiting))]
+        for i in kept:
+            if i not in answers.rejected:
+                self._waiting.append((model, deepcopy(rows[i])))  # the caller may fill its buffer anew
+        if len(kept) < len(due):
+            self.explaining.skip(model.digest, len(due) - len(kept))
+
+    def catch_up(self) -> None:
+        """Explain rows of batches as far as the budget goes; called by the thread of the reports, as often as it looks."""
+        while self._waiting and self.explaining.affords(time.monotonic(), LOOK_S):
+            model, row = self._waiting.popleft()
+            start_s = time.thread_time()
+            try:
+                score = model.explain(row)
+            except EdgefleetError as err:
+                LOG.debug("row not explained: %s", err)  # its model has gone, or fails on it
+                self.explaining.skip(model.digest)
+                continue
+            finally:
+                self.explaining.spent(time.thread_time() - start_s)
+            self._tell(score)
+
+    def _who_answered(self, digest: str) -> Scorer | None:
+        """The model of that digest, if it explains."""
+        running, split = self._models.running, self._models.split
+        for model in (running, None if split is None else split.challenger):
+            if model is not None and model.digest == digest:
+                return model if model.can_explain else None
+        return None
 
     def row(self, score: Score, row: Row) -> None:
         """Spool an answered row where both allow it; else nothing leaves, at the price of one comparison."""

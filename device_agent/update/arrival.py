@@ -30,14 +30,15 @@ class Arrival:
 
     Args:
         identity: Whose token and project.
-        config: Mirror and allowed runtimes.
+        config: Mirror, allowed runtimes and the model's budget of memory.
         store: Where the files go.
         disk: Where all writing goes through.
         stopped: True ends a download; what was got stays for a resume.
     """
 
     def __init__(self, identity: Identity, config: AgentConfig, store: Store, disk: Disk, stopped: Callable[[], bool]) -> None:
-        self._project, self._runtimes, self._store = identity.project, config.runtimes, store
+        self._project, self._store = identity.project, store
+        self._runtimes, self._memory_bytes = config.runtimes, config.model_memory_bytes
         self._fetcher = Fetcher(store, disk, config.mirror or identity.server_url, identity.token, stopped)
         self._rng = random.Random()  # noqa: S311  # jitter, no secret
         self._failures = self._refusals = 0
@@ -76,7 +77,7 @@ class Arrival:
         manifest = self._fetcher.manifest(digest)
         if manifest.project != self._project:
             raise ArtifactError(f"the bundle is for project {manifest.project}, this device runs {self._project}")
-        variant, because = choose_variant(manifest, None, self._runtimes)
+        variant, because = choose_variant(manifest, None, self._runtimes, memory_bytes=self._memory_bytes)
         LOG.info("bundle %s: %s", digest[:12], because)
         self._fetcher.variant(manifest, variant.name)
         self._store.write_slot(digest, manifest, variant.name)

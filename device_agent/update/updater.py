@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from device_agent.choose import why_chosen
 from device_agent.config import AgentConfig, Identity
 from device_agent.doors.answering import Answering
 from device_agent.scorer import Scorer
@@ -62,8 +63,7 @@ class Updater:
             if not digest:
                 continue
             try:
-                bundle, variant = self.store.open_slot(digest)
-                self._models.install(Scorer.open(bundle, variant.name, runtimes=self._config.runtimes))
+                self._models.install(self._open(digest))
             except EdgefleetError as err:
                 self._outside.tell(f"{name}-unusable", f"the {name} model cannot be loaded: {err}", digest)
                 continue
@@ -253,7 +253,9 @@ class Updater:
 
     def _open(self, digest: str) -> Scorer:
         bundle, variant = self.store.open_slot(digest)
-        return Scorer.open(bundle, variant.name, runtimes=self._config.runtimes)
+        scorer = Scorer.open(bundle, variant.name, runtimes=self._config.runtimes)
+        scorer.chosen_because = why_chosen(bundle.manifest, variant.name, self._config.runtimes, self._config.model_memory_bytes)
+        return scorer
 
     def _policy(self) -> TrialPolicy:
         wanted = self.director.wanted()

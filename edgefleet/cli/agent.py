@@ -36,6 +36,11 @@ def agent() -> None:
     "--runtime", "runtimes", type=click.Choice(["onnxruntime", "litert"]), multiple=True, help="Use only this runtime; may be repeated."
 )
 @click.option(
+    "--memory-mb",
+    type=click.FloatRange(0.0, min_open=True),
+    help="Memory that a model may need, in MB of 1,000,000 bytes: variants that need more are passed over; default: no limit.",
+)
+@click.option(
     "--sensor", type=click.Path(path_type=Path, dir_okay=False), help="NDJSON file to follow: one row per line, appended by the sensor."
 )
 @click.option("--from-start", is_flag=True, help="Also score the lines that are already in the sensor's file.")
@@ -81,6 +86,7 @@ def agent() -> None:
 def run_agent(
     folder: Path,
     runtimes: tuple[str, ...],
+    memory_mb: float | None,
     sensor: Path | None,
     from_start: bool,
     window_seconds: float,
@@ -104,6 +110,7 @@ def run_agent(
     config = AgentConfig(
         dir=folder,
         runtimes=runtimes or None,  # type: ignore[arg-type]  # click has checked the words
+        model_memory_bytes=None if memory_mb is None else max(1, round(memory_mb * 1e6)),
         sensor=sensor,
         sensor_from_start=from_start,
         window_s=window_seconds,

@@ -43,8 +43,8 @@ MAX_TOKEN_BYTES: Final = 4096
 @click.option("--explain", is_flag=True, help="Also say which inputs moved the answer most.")
 @click.option("--top", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many inputs --explain names.")
 @click.option("--probabilities", is_flag=True, help="Also write the probability of every class.")
-@click.option("--group", help="Models of windows: column that says which machine a row is of; windows are made within one.")
-@click.option("--time", "time_column", help="Models of windows: column that says when a row was measured.")
+@click.option("--group", help="Models of windows: column that says which machine a row is of; '' for none. Default: as in training.")
+@click.option("--time", "time_column", help="Models of windows: column that says when a row was measured; default: as in training.")
 @click.option(
     "--max-gap", type=click.FloatRange(0, min_open=True), help="Models of windows: seconds between two rows that empty the window."
 )

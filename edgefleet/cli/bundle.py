@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 from edgefleet.bundle import Bundle
 from edgefleet.bundle_diff import PARTS, Difference, bundle_gates, differences
@@ -38,6 +39,7 @@ def show(folder: Path, as_json: bool) -> None:
             "bundle": str(folder), "digest": opened.digest, "project": manifest.project, "task": manifest.task, "classes": manifest.classes,
             "inputs": [column.name for column in manifest.inputs], "outputs": manifest.outputs, "margin_kind": manifest.margin_kind,
             "shape": manifest.shape, "window_rows": manifest.window_rows, "threshold": manifest.threshold, "positive": manifest.positive,
+            "sampling": None if manifest.sampling is None else msgspec.to_builtins(manifest.sampling),
             "package_digest": manifest.package_digest, "reference_digest": manifest.reference_digest,
             "outlier": None if manifest.outlier is None else manifest.outlier.method,
             "mlflow": None if manifest.mlflow is None else manifest.mlflow.reason,
@@ -102,6 +104,10 @@ def _print_bundle(opened: Bundle, gates: list[dict[str, Any]]) -> None:
     click.echo(f"bundle {opened.digest}")
     window = f", windows of {manifest.window_rows} rows" if manifest.window_rows > 1 else ""
     click.echo(f"project {manifest.project}, {manifest.task}, {len(manifest.inputs)} inputs{window}, {len(manifest.classes)} classes")
+    if manifest.sampling is not None:
+        grid = manifest.sampling
+        reset = "" if grid.reset_after is None else f", a silence of more than {grid.reset_after} points empties the window"
+        click.echo(f"rows on a grid of {grid.rate_s:g} s by column {grid.time!r}, a value stands for {grid.hold} further points{reset}")
     if manifest.threshold is not None:
         click.echo(f"decision threshold {manifest.threshold:.6g}{f' of {manifest.positive}' if manifest.positive else ''}")
     outlier = manifest.outlier

@@ -12,10 +12,11 @@ from fleet_server.store.tables import RELEASE
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """What a device's statements about a bundle are checked against."""
+    """What a device's statements about a bundle are checked against; `features` are inputs, `counted` what the statistics count."""
 
     project: str
     features: int
+    counted: int
     cells: int
     classes: int
     reference_digest: str
@@ -55,6 +56,7 @@ def release_facts(manifest: Manifest) -> ReleaseFacts:
     return ReleaseFacts(
         project=manifest.project,
         features=len(manifest.inputs),
+        counted=len(manifest.counted),
         cells=cell_count(manifest.inputs),
         classes=len(manifest.classes),
         reference_digest=manifest.reference_digest,

@@ -73,8 +73,8 @@ def write(connection: sa.Connection, folded: Folded) -> None:
 def _check(device_id: str, body: WindowBody, counted: InputStatistics, release: ReleaseFacts) -> None:
     if counted.reference_digest != release.reference_digest:
         raise InputError(f"window of {device_id}: counted in the bins of reference {counted.reference_digest[:12]}, not of its bundle's")
-    if counted.counts.shape != (release.features, release.cells):
-        raise InputError(f"window of {device_id}: {counted.counts.shape} cells, the bundle has {(release.features, release.cells)}")
+    if counted.counts.shape != (release.counted, release.cells):
+        raise InputError(f"window of {device_id}: {counted.counts.shape} cells, the bundle has {(release.counted, release.cells)}")
     if not (np.isfinite(counted.total).all() and np.isfinite(counted.squares).all()):
         raise InputError(f"window of {device_id}: a sum of its statistics is not finite")
     counts = [

@@ -103,7 +103,7 @@ def _reference(services: Services, manifest: Manifest) -> Reference:
     """The reference statistics: drift is judged against them, so a bundle whose reference cannot be read is no release."""
     content = services.blobs.read(manifest.reference_digest, MAX_REFERENCE_BYTES)
     reference = Reference.from_bytes(content)
-    expected = (len(manifest.inputs), cell_count(manifest.inputs))
+    expected = (len(manifest.counted), cell_count(manifest.inputs))
     if reference.counts.shape != expected:
         raise InputError(f"reference statistics have {reference.counts.shape} cells, the manifest's inputs need {expected}; convert again")
     return reference

@@ -13,7 +13,7 @@ class ReferenceCells(msgspec.Struct, frozen=True, kw_only=True):
     """Reference counts, readable without the reference file.
 
     Attributes:
-        names: [F] names of the inputs.
+        names: [F] names of the inputs, or of what is counted in their place.
         categories: [F] texts of a category, [] for a number.
         edges: [F][11] edges of the bins; unused ones are None.
         bins: [F] bins in use.
@@ -30,8 +30,10 @@ class ReferenceCells(msgspec.Struct, frozen=True, kw_only=True):
 def put(connection: sa.Connection, project: str, manifest: Manifest, reference: Reference) -> None:
     """Keep what histograms need of a reference."""
     cells = ReferenceCells(
-        names=[column.name for column in manifest.inputs],
-        categories=[column.categories if column.kind == "category" else [] for column in manifest.inputs],
+        names=manifest.counted,
+        categories=[[]] * len(manifest.counted)
+        if manifest.statistics
+        else [column.categories if column.kind == "category" else [] for column in manifest.inputs],
         edges=[[None if edge == float("inf") else edge for edge in row] for row in reference.edges.tolist()],
         bins=reference.bins.tolist(),
         counts=reference.counts.tolist(),

@@ -16,7 +16,8 @@ from tests.unit.device_agent.test_batch_oip import door, request
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "scoring.md").read_text()
 SECTION = GUIDE[GUIDE.index("## Batch, directories, stdin") :].split("\n## ")[0]
-LINES = re.findall(r"^    (.*edgefleet .+)$", SECTION, flags=re.MULTILINE)
+# Those of models of windows are run by test_scoring_examples.py.
+LINES = re.findall(r"^    (.*edgefleet (?!.*--bundle (?:windows|gridded)).+)$", SECTION, flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

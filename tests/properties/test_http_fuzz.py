@@ -12,8 +12,8 @@ from device_agent.doors.answering import Answering
 from device_agent.doors.http.application import Application
 from device_agent.doors.http.exchange import Refused, Request
 from device_agent.doors.http.settings import Limits
-from device_agent.doors.http.tensors import DTYPES
 from device_agent.doors.http.wire import parse_head
+from device_agent.doors.oip.tensors import DTYPES
 from device_agent.scorer import Scorer
 from tests.unit.device_agent.bundles import forest_bundle
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from device_agent.batching import RUNTIME_FAILED
 from device_agent.checks import RowChecks
 from device_agent.doors.batch.rows import BadRow, Chunk, Tally
+from device_agent.doors.batch.windowing import Windowed, Windowing
 from device_agent.doors.batch.windows import Windows
 from device_agent.score import BatchScores, outlier_if_known
 from device_agent.scorer import Scorer
@@ -19,6 +20,7 @@ from edgefleet.errors import ArtifactError, RowRejected
 OK: Final = "ok"
 REJECTED: Final = "rejected"
 WARMING_UP: Final = "warming_up"
+GATHERED: Final = "gathered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,15 @@ class Answers:
     Attributes:
         first: Number of the first row, from 1.
         digest: Sha256 of the graph that answered.
-        status: `ok`, `rejected` or `warming_up`.
+        status: `ok`, `rejected`, `warming_up` or `gathered`.
         label: Answered class, None where there is none.
         score: [n] float32, NaN where there is none.
         margin: [n] likewise.
         probabilities: [n, classes] likewise.
         outlier: Whether a row is unlike the training rows; None where nothing can be said.
         refused: Refusal by place in the chunk.
-        waiting: What a row that is warming up waits for, by place.
+        waiting: What a row that is warming up or gathered waits for, by place.
+        at: Time of the grid point that is answered, by place.
         told: Explanation by place.
         lines: Line of each row, or empty.
     """
@@ -58,6 +61,7 @@ class Answers:
     outlier: list[bool | None]
     refused: dict[int, RowRejected]
     waiting: dict[int, str] = field(default_factory=dict)
+    at: dict[int, float] = field(default_factory=dict)
     told: dict[int, Told] = field(default_factory=dict)
     lines: list[int] = field(default_factory=list)
 
@@ -71,7 +75,8 @@ class Answers:
         for refusal in self.refused.values():
             rejected[refusal.reason] = rejected.get(refusal.reason, 0) + 1
         scored = len(self) - len(self.refused) - len(self.waiting)
-        return Tally(len(self), scored, len(self.waiting), rejected, sum(flag is True for flag in self.outlier))
+        gathered = self.status.count(GATHERED)
+        return Tally(len(self), scored, len(self.waiting) - gathered, rejected, sum(flag is True for flag in self.outlier), gathered)
 
     @cached_property
     def bad(self) -> list[BadRow]:
@@ -94,21 +99,22 @@ class RowAnswerer:
         self._inputs, self._task = manifest.inputs, manifest.task
         no_missing = None if scorer.variant.takes_missing else scorer.variant.name
         self._checks = RowChecks(manifest.inputs, np.zeros((2, len(manifest.inputs)), np.float32), no_missing)
+        self._windowing = None if windows is None else Windowing(scorer, windows)
 
     def answer(self, chunk: Chunk) -> Answers:
         """Answer every row of a chunk."""
-        waiting: dict[int, str] = {}
-        refused: dict[int, RowRejected] = {}
+        found = Windowed()
         given: Any
-        if self.windows is not None:
-            given, places, refused, waiting = self._windows_of(chunk, self.windows)
+        if self._windowing is not None:
+            found = self._windowing.of(chunk)
+            given, places = found.made and np.stack(found.made), found.places
         elif isinstance(chunk.rows, np.ndarray):
             given, places = chunk.rows, list(range(len(chunk.rows)))
         else:
-            refused = {i: row for i, row in enumerate(chunk.rows) if isinstance(row, RowRejected)}
-            places = [i for i in range(len(chunk.rows)) if i not in refused]
-            given = chunk.rows if not refused else [chunk.rows[i] for i in places]
-        answers = self._empty(chunk, refused, waiting)
+            found.refused = {i: row for i, row in enumerate(chunk.rows) if isinstance(row, RowRejected)}
+            places = [i for i in range(len(chunk.rows)) if i not in found.refused]
+            given = chunk.rows if not found.refused else [chunk.rows[i] for i in places]
+        answers = self._empty(chunk, found)
         if self._top:
             self._explained(given, places, answers)
         elif places:
@@ -117,11 +123,13 @@ class RowAnswerer:
             answers.status[i] = REJECTED
         return answers
 
-    def _empty(self, chunk: Chunk, refused: dict[int, RowRejected], waiting: dict[int, str]) -> Answers:
+    def _empty(self, chunk: Chunk, found: Windowed) -> Answers:
         n = len(chunk.rows)
         nothing = np.full(n, np.nan, np.float32)
         classes = np.full((n, len(self._scorer.decision.classes)), np.nan, np.float32)
-        status = [WARMING_UP if i in waiting else OK for i in range(n)]
+        status = [OK] * n
+        for i in found.waiting:
+            status[i] = GATHERED if i in found.gathered else WARMING_UP
         return Answers(
             chunk.first,
             self._scorer.digest,
@@ -131,8 +139,9 @@ class RowAnswerer:
             nothing.copy(),
             classes,
             [None] * n,
-            refused,
-            waiting,
+            found.refused,
+            found.waiting,
+            at=found.at,
             lines=chunk.lines,
         )
 
@@ -189,31 +198,3 @@ class RowAnswerer:
         parsed, _ = self._checks.parse_rows([row])
         values: NDArray[np.float32] = parsed[0]
         return values
-
-    def _windows_of(self, chunk: Chunk, windows: Windows) -> tuple[NDArray[np.float32], list[int], dict[int, RowRejected], dict[int, str]]:
-        """Windows [m, T, F] that end in this chunk, the place of each one's last row, and why other rows have none."""
-        if isinstance(chunk.rows, np.ndarray):
-            matrix, unparsed = self._checks.parse_rows(chunk.rows)
-        else:
-            matrix, unparsed = self._checks.parse_rows([() if isinstance(row, RowRejected) else row for row in chunk.rows])
-            unparsed |= {i: row for i, row in enumerate(chunk.rows) if isinstance(row, RowRejected)}
-        _, refused = self._checks.admit_rows(matrix)
-        refused = {**refused, **unparsed}  # a row that did not parse is NaN, which admit would call missing
-        made, places, waiting = [], [], {}
-        for i in range(len(matrix)):
-            group = chunk.groups[i] if chunk.groups else ""
-            if i in refused:
-                windows.broken(group)
-                continue
-            try:
-                window = windows.push(matrix[i], group, chunk.times[i] if chunk.times else None)
-            except RowRejected as err:
-                refused[i] = err
-                continue
-            if window is None:
-                waiting[i] = windows.waiting(group)
-            else:
-                made.append(window.copy())
-                places.append(i)
-        stacked = np.stack(made) if made else np.empty((0, *windows.shape), np.float32)
-        return stacked, places, refused, waiting

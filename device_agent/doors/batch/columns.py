@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edgefleet.errors import ConfigError, InputError, RowRejected
+from edgefleet.grid import Sampling
 from edgefleet.manifest import Input
 
 _SHOWN: Final = 8
@@ -123,6 +124,29 @@ def check_header(names: Sequence[str], inputs: list[Input]) -> None:
     known = {column.name for column in inputs}
     if names and all(name == "" or _is_number(name) for name in names) and known.isdisjoint(names):
         raise InputError(f"line 1 is no header but a row ({_listed(names)}); put the inputs' names there, or say --no-header")
+
+
+def aside_columns(sampling: Sampling | None, group: str | None, time: str | None, max_gap_s: float | None) -> tuple[str | None, str | None]:
+    """The columns of group and time: those that are named, else those of the training data of a model whose rows go to a grid.
+
+    Args:
+        sampling: The grid, None where rows are taken as they come.
+        group: As named, "" for none.
+        time: As named.
+        max_gap_s: Longest time between two rows, which a grid has of its own.
+
+    Raises:
+        ConfigError: The grid needs a time and none is known, or a gap is named beside the grid's.
+    """
+    if sampling is None:
+        return group or None, time or None
+    if max_gap_s is not None:
+        raise ConfigError(
+            "--max-gap is for models without a grid; how long a silence empties this one's window was declared in its training"
+        )
+    if not (time or sampling.time):
+        raise ConfigError(f"rows of this model are put on a grid of {sampling.rate_s:g} s; name the column of their times with --time")
+    return (sampling.group if group is None else group) or None, time or sampling.time
 
 
 def check_aside(group: str | None, time: str | None, inputs: list[Input]) -> None:

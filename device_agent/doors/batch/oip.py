@@ -5,11 +5,11 @@ request are empty in the outputs and named in the output `error`, as the HTTP do
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,16 +18,14 @@ from device_agent.doors.batch.lines import Line
 from device_agent.doors.batch.rows import BadRow, Chunk, Tally
 from device_agent.doors.batch.text import NdjsonSource
 from device_agent.doors.batch.windows import Windows
+from device_agent.doors.oip.columns import MATRIX, rows_of
+from device_agent.doors.oip.tensors import ReadTensor, TensorRefused, read_tensors
 from device_agent.doors.stream import ParsedRow
 from device_agent.score import BatchScores
 from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, RowRejected
-from edgefleet.manifest import Manifest
 
-MATRIX: Final = "inputs"
-NUMBERS: Final = {"BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64"}
-MAX_VALUES: Final = 1_000_000
-_MAX_RANK: Final = 4
+MAX_VALUES: Final = 1_048_576
 
 
 @dataclass
@@ -68,9 +66,13 @@ class LocalLines:
             return refusal(chunk, None, request)
         manifest = self._scorer.bundle.manifest
         try:
-            rows = rows_of(manifest, request["inputs"])
+            rows = rows_of(manifest, read_tensors(tensors_of(request["inputs"]), memoryview(b""), MAX_VALUES), MAX_VALUES)
             said = self._scorer.score_batch(rows)
             outputs = _chosen(self._outputs(said), request.get("outputs"))
+        except TensorRefused as err:
+            answer = refusal(chunk, request, RowRejected(None, "a request", str(err), err.reason), rows_in(request))
+            answer.response["error"]["msg"] = str(err)
+            return answer
         except RowRejected as err:
             return refusal(chunk, request, err, rows_in(request))
         except ArtifactError as err:
@@ -134,92 +136,20 @@ def rows_in(request: dict[str, Any]) -> int:
     return shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int and 0 < shape[0] <= MAX_VALUES else 1
 
 
-def rows_of(manifest: Manifest, tensors: list[Any]) -> NDArray[Any] | list[Any]:
-    """Rows for `Scorer.score_batch`, from one tensor `inputs` of all columns or one tensor a column.
+def tensors_of(inputs: list[Any]) -> list[ReadTensor]:
+    """The tensors of a request whose line was read already.
 
     Raises:
-        RowRejected: Tensors of other names, types or shapes.
+        TensorRefused: One is no tensor.
     """
-    named: dict[str, NDArray[Any]] = {}
-    for tensor in tensors:
-        name, values = _values(tensor)
-        if name in named:
-            raise RowRejected(name, "two tensors", "one tensor of each name", "count")
-        named[name] = values
-    names = [column.name for column in manifest.inputs]
-    whole = (len(names),) if manifest.window_rows == 1 else (manifest.window_rows, len(names))
-    if list(named) == [MATRIX] and MATRIX not in names:
-        matrix = named[MATRIX]
-        if manifest.window_rows == 1 and matrix.shape[1:] == tuple(manifest.shape):
-            matrix = matrix.reshape(len(matrix), *whole)
-        if matrix.shape[1:] != whole or matrix.dtype == object:
-            raise RowRejected(MATRIX, f"{matrix.dtype} of shape {list(matrix.shape)}", f"numbers of shape {['n', *whole]}", "count")
-        return matrix
-    return _by_column(named, names, manifest.window_rows)
-
-
-def _by_column(named: dict[str, NDArray[Any]], names: list[str], window_rows: int) -> list[Any]:
-    if unknown := [name for name in named if name not in names]:
-        raise RowRejected(unknown[0], "a tensor", f"the tensor {MATRIX!r}, or one tensor for each of the {len(names)} inputs", "count")
-    n = len(next(iter(named.values())))
-    if n * window_rows * len(names) > MAX_VALUES:  # those of columns that were not sent are made here
-        raise RowRejected(None, f"{n} rows of {window_rows * len(names)} values", f"at most {MAX_VALUES} values; send fewer rows", "count")
-    shape = (n,) if window_rows == 1 else (n, window_rows)
-    columns = []
-    for name in names:
-        values = named.get(name, np.full(shape, None, object))
-        if values.shape not in (shape, (*shape, 1)):
-            raise RowRejected(name, f"shape {list(values.shape)}", f"shape {list(shape)}, that of a column", "count")
-        columns.append(values.reshape(shape).astype(object))
-    rows: list[Any] = np.stack(columns, axis=-1).tolist()
-    return rows
-
-
-def _values(tensor: Any) -> tuple[str, NDArray[Any]]:
-    if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-        raise RowRejected(None, str(tensor)[:80], "tensors that are objects with a name", "type")
-    name, kind, content = tensor["name"][:120], tensor.get("datatype"), tensor.get("data")
-    shape = _shape(name, tensor.get("shape"))
-    if kind not in NUMBERS and kind != "BYTES":
-        raise RowRejected(name, f"datatype {str(kind)[:40]!r}", f"BYTES or one of {', '.join(sorted(NUMBERS))}", "type")
-    if not isinstance(content, list):
-        raise RowRejected(name, type(content).__name__, "a list 'data'", "type")
-    flat = _flat(name, content, len(shape))
-    if len(flat) != math.prod(shape):
-        raise RowRejected(name, f"{len(flat)} values", f"{math.prod(shape)} values, as its shape says", "count")
-    wanted = str if kind == "BYTES" else (int, float)
-    for value in flat:
-        if value is not None and not isinstance(value, wanted):
-            raise RowRejected(name, repr(value)[:80], "texts" if kind == "BYTES" else "numbers, null where one is missing", "type")
-    if kind == "BYTES":
-        texts = np.empty(len(flat), object)
-        texts[:] = flat
-        return name, texts.reshape(shape)
-    return name, np.array([np.nan if value is None else _number(value) for value in flat], np.float64).reshape(shape)
-
-
-def _shape(name: str, shape: Any) -> list[int]:
-    sizes = shape if isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape) else []
-    if 1 <= len(sizes) <= _MAX_RANK and math.prod(max(size, 1) for size in sizes) <= MAX_VALUES:
-        return sizes
-    raise RowRejected(name, f"shape {str(shape)[:60]}", f"a list of 1 to {_MAX_RANK} sizes, of at most {MAX_VALUES} values", "count")
-
-
-def _flat(name: str, values: list[Any], rank: int) -> list[Any]:
-    for _ in range(rank - 1):
-        if not any(isinstance(value, list) for value in values):
-            break
-        if not all(isinstance(value, list) for value in values):
-            raise RowRejected(name, "lists beside values", "data that are flat, or nested as the shape says", "type")
-        values = [inner for value in values for inner in value]
-    return values
-
-
-def _number(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an integer beyond float64
-        return math.inf if value > 0 else -math.inf
+    found = []
+    for i, one in enumerate(inputs):
+        try:
+            told = msgspec.Raw(msgspec.json.encode(one["parameters"])) if one.get("parameters") is not None else msgspec.Raw()
+            found.append(msgspec.convert({**one, "data": msgspec.Raw(), "parameters": told, "values": one.get("data")}, ReadTensor))
+        except (TypeError, msgspec.ValidationError) as err:
+            raise TensorRefused(f"inputs[{i}] is no object with name, shape and datatype: {str(err)[:120]}") from err
+    return found
 
 
 def _chosen(outputs: dict[str, dict[str, Any]], asked: Any) -> list[dict[str, Any]]:

@@ -43,15 +43,10 @@ class ParquetSink:
         self._path, self._columns, self._folder, self._parts = path, columns, partial_of(path), whole
         self._waiting: list[Any] = []
         self._count = 0
-        self._schema = self._arrow.schema(
-            [
-                ("row", self._arrow.int64()),
-                *((name, self._arrow.string()) for name in ("status", "label")),
-                *((name, self._arrow.float32()) for name in ("score", "margin", *(f"p_{name}" for name in columns.classes))),
-                ("outlier", self._arrow.bool_()),
-                *((name, self._arrow.string()) for name in columns.names[columns.names.index("outlier") + 1 :]),
-            ]
-        )
+        text, number = self._arrow.string(), self._arrow.float32()
+        kinds = {"row": self._arrow.int64(), "at": self._arrow.float64(), "outlier": self._arrow.bool_()}
+        kinds |= dict.fromkeys(["score", "margin", *(f"p_{name}" for name in columns.classes)], number)
+        self._schema = self._arrow.schema([(name, kinds.get(name, text)) for name in columns.names])
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._handle = held(self._folder, os.O_RDONLY)
@@ -113,6 +108,7 @@ class ParquetSink:
         values: dict[str, Any] = {
             "row": np.arange(answers.first, answers.first + n),
             "status": answers.status,
+            "at": [answers.at.get(i) for i in range(n)],
             "label": answers.label,
             "score": self._arrow.array(answers.score, from_pandas=True),
             "margin": self._arrow.array(answers.margin, from_pandas=True),

@@ -5,13 +5,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
 from device_agent.doors.batch.answers import RowAnswerer
-from device_agent.doors.batch.columns import check_aside
+from device_agent.doors.batch.columns import aside_columns, check_aside
 from device_agent.doors.batch.journal import journal_of
 from device_agent.doors.batch.oip import LocalLines, OipSource, as_lines, is_request
 from device_agent.doors.batch.parquet import ParquetSource, pyarrow_modules
@@ -40,8 +40,8 @@ class Wishes:
     Attributes:
         top: How many inputs an explanation names, 0 for none.
         probabilities: Whether the probability of every class is written.
-        group: Column that says what a row belongs to (windows are made within a group).
-        time: Column that says when a row was measured.
+        group: Column that says what a row belongs to (windows are made within a group); None is that of a model's grid, "" is none.
+        time: Column that says when a row was measured; None is that of a model's grid.
         max_gap_s: Longest time between two rows of a window.
         missing: Texts that stand for a missing value in CSV.
         delimiter: Of CSV input.
@@ -104,9 +104,11 @@ def plan_run(scorer: Scorer | RemoteLines, wishes: Wishes, places: Places) -> Pl
 
 def _row_plan(scorer: Scorer, wishes: Wishes, places: Places, kind: Format) -> Plan:
     manifest = scorer.bundle.manifest
+    group, time = aside_columns(manifest.sampling, wishes.group, wishes.time, wishes.max_gap_s)
+    wishes = replace(wishes, group=group, time=time)
     windows = None
     if manifest.window_rows > 1:
-        windows = Windows(manifest.window_rows, len(manifest.inputs), wishes.max_gap_s)
+        windows = Windows(manifest.window_rows, len(manifest.inputs), wishes.max_gap_s, manifest.sampling)
     elif wishes.group or wishes.time:
         raise ConfigError("--group and --time are for models of windows; this one takes single rows")
     if wishes.max_gap_s is not None and not wishes.time:
@@ -126,7 +128,7 @@ def _row_plan(scorer: Scorer, wishes: Wishes, places: Places, kind: Format) -> P
     )
     # Of a pipe every row is answered at once.
     per_chunk = 1 if places.source is None else chunk_rows(len(manifest.inputs) * manifest.window_rows)
-    columns = Columns(manifest.classes if wishes.probabilities else (), wishes.top > 0)
+    columns = Columns(manifest.classes if wishes.probabilities else (), wishes.top > 0, manifest.sampling is not None)
     options = _options_of(wishes) | {"bundle": scorer.bundle.digest, "variant": scorer.variant.name, "input format": kind}
     answerer = RowAnswerer(scorer, wishes.top, windows)
     return _plan(answerer, partial(_open, places.source, kind, reading, per_chunk), columns, places, kind, options, wishes.time is not None)

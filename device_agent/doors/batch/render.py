@@ -27,11 +27,19 @@ class Columns:
     Args:
         classes: Names of the probabilities that are written; empty for none.
         explained: Whether explanations are.
+        gridded: Whether rows are gathered on a grid; then `at` is the time of the grid point that is answered.
     """
 
-    def __init__(self, classes: Sequence[str], explained: bool) -> None:
-        self.classes, self.explained = list(classes), explained
-        self.names = [*_FIRST, *(f"p_{name}" for name in classes), *_LAST, *(["explanation"] if explained else [])]
+    def __init__(self, classes: Sequence[str], explained: bool, gridded: bool = False) -> None:
+        self.classes, self.explained, self.gridded = list(classes), explained, gridded
+        self.names = [
+            *_FIRST[:2],
+            *(["at"] if gridded else []),
+            *_FIRST[2:],
+            *(f"p_{name}" for name in classes),
+            *_LAST,
+            *(["explanation"] if explained else []),
+        ]
 
 
 def as_ndjson(answers: Answers, columns: Columns) -> bytes:
@@ -44,6 +52,8 @@ def as_ndjson(answers: Answers, columns: Columns) -> bytes:
     lines = []
     for i, status in enumerate(answers.status):
         start = f'{{"row": {answers.first + i}, "status": "{status}"'
+        if i in answers.at:
+            start += f', "at": {answers.at[i]!r}'
         if status != OK:
             lines.append(start + _why(answers, i) + "}\n")
             continue
@@ -69,7 +79,8 @@ def as_csv(answers: Answers, columns: Columns) -> bytes:
         refusal = answers.refused.get(i)
         error, reason = ("", "") if refusal is None else (str(refusal), refusal.reason)
         flag = answers.outlier[i]
-        cells = [answers.first + i, status, answers.label[i] or "", scores[i], margins[i], *(chance[i] for chance in chances)]
+        at = [answers.at.get(i, "")] if columns.gridded else []
+        cells = [answers.first + i, status, *at, answers.label[i] or "", scores[i], margins[i], *(chance[i] for chance in chances)]
         cells += [
             "" if flag is None else str(flag).lower(),
             answers.digest if status == OK else "",

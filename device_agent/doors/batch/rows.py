@@ -87,7 +87,7 @@ class BadRow:
 
 
 class Tally(msgspec.Struct):
-    """What became of the rows: offered = scored + warming_up + all rejected.
+    """What became of the rows: offered = scored + warming_up + gathered + all rejected.
 
     Attributes:
         offered: Rows that came.
@@ -95,6 +95,7 @@ class Tally(msgspec.Struct):
         warming_up: Rows of a model of windows that came before its window was full.
         rejected: Refused rows by reason.
         outliers: Scored rows that are unlike the training rows.
+        gathered: Rows for a grid point that was not complete when they came.
     """
 
     offered: int = 0
@@ -102,12 +103,14 @@ class Tally(msgspec.Struct):
     warming_up: int = 0
     rejected: dict[str, int] = {}
     outliers: int = 0
+    gathered: int = 0
 
     def add(self, other: "Tally") -> None:
         """Count another chunk in."""
         self.offered += other.offered
         self.scored += other.scored
         self.warming_up += other.warming_up
+        self.gathered += other.gathered
         self.outliers += other.outliers
         self.rejected = dict(sorted((Counter(self.rejected) + Counter(other.rejected)).items()))
 

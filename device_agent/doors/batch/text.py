@@ -2,6 +2,7 @@
 
 import csv
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -40,7 +41,7 @@ class Reading:
     header: bool = True
 
 
-class TextSource:
+class TextSource(ABC):
     """What CSV and NDJSON share: from lines to chunks. A chunk of one row is given out as soon as its line is there.
 
     Args:
@@ -85,6 +86,7 @@ class TextSource:
         """Close the stream."""
         self._stream.close()
 
+    @abstractmethod
     def _begin(self) -> None:
         """Read what comes before the first row."""
 
@@ -105,16 +107,19 @@ class TextSource:
         if self._reading.time is not None:
             chunk.times.append(time)
 
+    @abstractmethod
     def _parse(self, line: Line) -> tuple[Any, str, float]:
         """Row, group and time of a line (and of those after it that belong to it); of a line that is no row its refusal.
 
         The group of a refused row is told where the line tells it, because the windows of that group end there.
         """
-        raise NotImplementedError
 
 
 class NdjsonSource(TextSource):
     """One JSON array or object a line, without header."""
+
+    def _begin(self) -> None:
+        """The first line is a row."""
 
     def _parse(self, line: Line) -> tuple[Any, str, float]:
         group, time = "", 0.0

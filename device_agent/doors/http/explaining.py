@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from device_agent.doors.http.columns import rows_of
 from device_agent.doors.http.counters import SHED, Tally
 from device_agent.doors.http.exchange import RETRY, Refused, Request, Response
-from device_agent.doors.http.inference import read_request, read_tensors, respond, wanted_outputs
-from device_agent.doors.http.rows import Models, Output, Rows, retry_swapped, running_model
+from device_agent.doors.http.inference import read_request, respond, rows_of_tensors, wanted_outputs
+from device_agent.doors.http.rows import Models, Output, retry_swapped, running_model
 from device_agent.doors.http.settings import Limits
+from device_agent.doors.oip.columns import Rows
 from device_agent.score import Score
 from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, ConfigError, RowRejected
@@ -48,7 +48,7 @@ def explain(models: Models, version: str, request: Request, limits: Limits, tall
         if not scorer.can_explain:
             raise Refused(404, f"variant {scorer.variant.name} carries no explainer; convert the package with an explanation", "no-model")
         wanted = wanted_outputs(asked.outputs, explainer_outputs(scorer), 0)
-        rows = rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements), limits.elements)
+        rows = rows_of_tensors(scorer.bundle.manifest, asked.inputs, tail, limits.elements)
         if len(rows) > limits.explained_rows:
             raise Refused(413, f"{len(rows)} rows to explain exceed the limit of {limits.explained_rows} a request", "elements")
         return scorer, wanted, _explained(models, scorer, rows, tally, limits.work_s)

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from device_agent.doors.http.columns import check_size
 from device_agent.doors.http.exchange import Refused
 from device_agent.doors.http.foreign_json import with_json_literals
+from device_agent.doors.http.refusing import check_rows
 from edgefleet.manifest import Input, Manifest
 
 FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -45,7 +45,7 @@ def rows_of_json(body: bytes, manifest: Manifest, elements: int) -> list[Any]:
         hint = "" if windows else "; rows without names go into dataframe_split, with or without columns"
         raise _bad(f"{found[0]} is not a list of {kind}{hint}")
     values = manifest.window_rows * len(manifest.inputs) if windows else len(manifest.inputs)
-    check_size(len(value), values, elements)
+    check_rows(len(value), values, elements)
     return value
 
 
@@ -68,7 +68,7 @@ def rows_of_csv(body: bytes, manifest: Manifest, elements: int) -> list[Any]:
     if not lines:
         raise _bad("the body is empty, expected CSV with a header line")
     order = _order(lines[0], manifest)
-    check_size(len(lines) - 1, len(manifest.inputs), elements)
+    check_rows(len(lines) - 1, len(manifest.inputs), elements)
     rows = []
     for number, line in enumerate(lines[1:]):
         if len(line) != len(lines[0]):
@@ -94,7 +94,7 @@ def _of_split(value: Any, manifest: Manifest, elements: int) -> list[Any]:
     content = value.get("data") if isinstance(value, dict) else None
     if not isinstance(content, list) or not all(isinstance(row, list) for row in content):
         raise _bad("dataframe_split needs data: a list of rows, each a list of values")
-    check_size(len(content), len(manifest.inputs), elements)
+    check_rows(len(content), len(manifest.inputs), elements)
     index = value.get("index", content)
     if not isinstance(index, list) or len(index) != len(content):
         raise _bad(f"dataframe_split.index is not a list of {len(content)} values, one a row")
@@ -125,7 +125,7 @@ def _of_columns(value: Mapping[str, Any], manifest: Manifest, elements: int) -> 
     for name, one in columns.items():
         if len(one) != n:
             raise _bad(f"column {name[:80]!r} has {len(one)} values, {first[:80]!r} has {n}")
-    check_size(n, len(manifest.inputs), elements)
+    check_rows(n, len(manifest.inputs), elements)
     filled = list(columns.values())
     missing = [None] * n
     return [list(row) for row in zip(*(missing if at < 0 else filled[at] for at in order), strict=True)]

@@ -11,14 +11,16 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from device_agent.doors.http.columns import MATRIX, rows_of
 from device_agent.doors.http.counters import Tally
 from device_agent.doors.http.exchange import JSON, Refused, Request, Response
 from device_agent.doors.http.foreign_json import with_json_literals
+from device_agent.doors.http.refusing import told_in_http
 from device_agent.doors.http.rows import ERROR, Answers, Models, Output, answer_rows, outputs_of, retry_swapped, running_model
 from device_agent.doors.http.settings import Limits
-from device_agent.doors.http.tensors import Tensor, Values, bad, check_shape, decode, encode_binary, numbers, read_parameters
+from device_agent.doors.oip.columns import MATRIX, Rows, rows_of
+from device_agent.doors.oip.tensors import Tensor, encode_binary, numbers, read_parameters, read_tensors
 from device_agent.scorer import Scorer
+from edgefleet.manifest import Manifest
 
 MAX_TENSORS: Final = 65_536
 MAX_OUTPUTS: Final = 64
@@ -74,7 +76,7 @@ def infer(models: Models, version: str, request: Request, limits: Limits, tally:
     def attempt() -> tuple[Scorer, list[Output], Answers | None]:
         scorer = running_model(models)
         wanted = wanted_outputs(asked.outputs, (*outputs_of(scorer), ERROR), 1)
-        rows = _single_row(scorer, asked.inputs) or rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements), limits.elements)
+        rows = _single_row(scorer, asked.inputs) or rows_of_tensors(scorer.bundle.manifest, asked.inputs, tail, limits.elements)
         if len(rows) == 0:
             tally.offered = 0
             return scorer, wanted, None
@@ -114,8 +116,9 @@ def read_request(request: Request, limit: int) -> tuple[InferRequest, memoryview
         raise Refused(400, f"an id of {len(asked.id)} characters exceeds the limit of {MAX_ID_CHARACTERS}", "malformed")
     if len(asked.outputs or ()) > MAX_OUTPUTS:
         raise Refused(400, f"{len(asked.outputs or ())} outputs exceed the limit of {MAX_OUTPUTS}", "malformed")
-    for one in (asked, *(asked.outputs or ())):
-        read_parameters(one.parameters)  # what is wrong with them is said before rows are scored
+    with told_in_http():
+        for one in (asked, *(asked.outputs or ())):
+            read_parameters(one.parameters)  # what is wrong with them is said before rows are scored
     return asked, memoryview(body)[length:]
 
 
@@ -148,23 +151,14 @@ def decompressed(request: Request, limit: int) -> bytes:
     return body
 
 
-def read_tensors(inputs: Sequence[Tensor], tail: memoryview, elements: int) -> dict[str, Values]:
-    """All inputs by name.
+def rows_of_tensors(manifest: Manifest, inputs: Sequence[Tensor], tail: memoryview, elements: int) -> Rows:
+    """The rows of a request, in the order of the model's inputs.
 
     Raises:
-        Refused: One of them is bad, a name comes twice, together they are beyond `elements`, or bytes are left over.
+        Refused: 413 for more values than `elements`, 400 for everything else that is wrong with its tensors.
     """
-    found: dict[str, Values] = {}
-    for tensor in inputs:
-        if tensor.name in found:
-            raise bad(tensor.name, "it comes twice")
-        count = check_shape(tensor, elements)
-        elements -= count
-        found[tensor.name], taken = decode(tensor, count, tail)
-        tail = tail[taken:]
-    if len(tail):
-        raise Refused(400, f"{len(tail)} bytes are left after the last tensor", "malformed")
-    return found
+    with told_in_http():
+        return rows_of(manifest, read_tensors(inputs, tail, elements), elements)
 
 
 def wanted_outputs(asked: Sequence[Asked] | None, offered: Sequence[Output], hidden: int) -> list[Output]:

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from device_agent.doors.http.columns import MATRIX, row_shape, takes_matrix
 from device_agent.doors.http.exchange import Refused
 from device_agent.doors.http.explaining import SUFFIX, explainer_outputs
 from device_agent.doors.http.rows import Output, outputs_of
+from device_agent.doors.oip.columns import MATRIX, row_shape, takes_matrix
 from device_agent.scorer import Scorer
 from edgefleet import __version__
 from edgefleet.manifest import Manifest

@@ -5,7 +5,7 @@ from typing import Any
 from device_agent.doors.http.explaining import SUFFIX
 from device_agent.doors.http.metrics import METRICS
 from device_agent.doors.http.settings import Limits
-from device_agent.doors.http.tensors import DTYPES, MAX_RANK
+from device_agent.doors.oip.tensors import DTYPES, MAX_RANK
 from device_agent.scorer import Scorer
 from edgefleet import __version__
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from device_agent.doors.answering import ModelSwapped
 from device_agent.doors.http.counters import SHED, Tally
 from device_agent.doors.http.exchange import RETRY, Refused
+from device_agent.doors.oip.columns import Rows
 from device_agent.score import BatchScores, Score, outlier_if_known
 from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, ConfigError, InputError, RowRejected
@@ -23,7 +24,6 @@ from edgefleet.errors import ArtifactError, ConfigError, InputError, RowRejected
 CHUNK_ROWS: Final = 1024
 MAX_SWAPS: Final = 8
 Datatype = Literal["BOOL", "BYTES", "FP32", "FP64"]
-Rows = list[Any] | NDArray[Any]
 
 
 class Models(Protocol):

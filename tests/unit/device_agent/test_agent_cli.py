@@ -1,43 +1,34 @@
 """`edgefleet agent` as the processes that people and containers start."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from edgefleet.messages import Reported
 from tests.faults.hostile_graphs import hostile
 from tests.unit.device_agent.agent_world import (
-    PROJECT,
-    Fleet,
-    blob_server,
     enroll,
     eventually,
     make_bundle,
-    mosquitto,
     rows,
     weights,
 )
-
-COMMAND = [sys.executable, "-m", "edgefleet", "agent"]
-NODE_ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+from tests.unit.device_agent.whole_agent import COMMAND, ENVIRONMENT, surrounded
 
 
 def run(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*COMMAND, *arguments], input=stdin, capture_output=True, text=True, timeout=60, env=NODE_ENV)
+    return subprocess.run([*COMMAND, *arguments], input=stdin, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
 
 
 @contextmanager
 def agent(folder: Path, sensor: Path) -> Iterator["subprocess.Popen[str]"]:
-    options = ["--sensor", str(sensor), "--window-seconds", "1", "--heartbeat-seconds", "1"]
+    options = ["--sensor", str(sensor), "--window-seconds", "1", "--heartbeat-seconds", "1", "--memory-mb", "50"]
     with (folder.parent / "agent.log").open("a") as log:
-        child = subprocess.Popen([*COMMAND, "run", "--dir", str(folder), *options], stderr=log, text=True, env=NODE_ENV)
+        child = subprocess.Popen([*COMMAND, "run", "--dir", str(folder), *options], stderr=log, text=True, env=ENVIRONMENT)
         try:
             yield child
         finally:
@@ -104,16 +95,15 @@ def test_the_check_of_a_folder_without_agent_is_exit_code_1(tmp_path: Path) -> N
 def test_an_agent_process_survives_kill_9_and_stops_on_sigterm_with_exit_code_0(tmp_path: Path) -> None:
     sensor, bundle = tmp_path / "sensor", make_bundle(tmp_path / "bundle", weights(1))
     sensor.touch()
-    with mosquitto(tmp_path / "b") as (url, port, _), blob_server() as blobs, Fleet(port) as fleet:
-        blobs.add(bundle)
-        enrolled = enroll(tmp_path / "device", blobs.url, url)
-        fleet.publish("desired", enrolled.desired(bundle.digest))
+    with surrounded(tmp_path) as world:
+        world.blobs.add(bundle)
+        world.want(bundle.digest)
+        enrolled = world.enrolled
 
         def committed() -> bool:
             with sensor.open("a") as stream:
                 stream.writelines(json.dumps([float(v) for v in row]) + "\n" for row in rows(5))
-            reported = fleet.said(Reported, "reported")
-            return reported is not None and reported.projects[PROJECT].state == "committed"
+            return world.state() == "committed"
 
         with agent(enrolled.folder, sensor) as first:
             eventually("commit", committed, 60.0)
@@ -126,7 +116,8 @@ def test_an_agent_process_survives_kill_9_and_stops_on_sigterm_with_exit_code_0(
             def rows_answered() -> bool:
                 committed()
                 document = json.loads(run("status", "--dir", str(enrolled.folder), "--json").stdout)
-                return bool(document["pid"] == second.pid and document["rows"] > 0 and document["running"] == bundle.digest)
+                because = document["variant_because"].startswith("onnx-fp32 is the first of 1 variants that this device can run")
+                return bool(document["pid"] == second.pid and document["rows"] > 0 and document["running"] == bundle.digest and because)
 
             eventually("answers after the restart", rows_answered, 60.0)
             second.send_signal(signal.SIGTERM)
@@ -134,7 +125,7 @@ def test_an_agent_process_survives_kill_9_and_stops_on_sigterm_with_exit_code_0(
 
         assert (dead.returncode, "is gone" in dead.stderr) == (1, True)
         assert code == 0
-        eventually("offline", lambda: fleet.presence() == "offline")
+        eventually("offline", lambda: world.fleet.presence() == "offline")
 
 
 def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 import json
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,60 +21,43 @@ from device_agent.telemetry.payload import PayloadSettings
 from device_agent.telemetry.spool import Spool
 from device_agent.update.disk import Disk
 from edgefleet.desired import PayloadOrder
-from edgefleet.messages import Acked, EventBody, Heartbeat, PayloadBody, Reported, WindowBody, decode, encode
+from edgefleet.messages import Acked, EventBody, Heartbeat, PayloadBody, WindowBody, decode, encode
 from edgefleet.statistics import InputStatistics
 from tests.unit.device_agent.agent_world import (
     PROJECT,
-    Enrolled,
-    Fleet,
-    blob_server,
-    enroll,
     eventually,
     make_bundle,
-    mosquitto,
     rows,
     weights,
 )
+from tests.unit.device_agent.whole_agent import COMMAND, ENVIRONMENT, Surrounded, surrounded
 
 pytestmark = pytest.mark.broker
 
-COMMAND = [sys.executable, "-m", "edgefleet", "agent"]
 
+@dataclass
+class World(Surrounded):
+    """A device with a release that it may fetch."""
 
-class World:
-    """One enrolled device with a committed bundle to fetch, a broker and the server's side of it."""
-
-    def __init__(self, folder: Path, fleet: Fleet, enrolled: Enrolled, digest: str) -> None:
-        self.folder, self.fleet, self.enrolled, self.digest = folder, fleet, enrolled, digest
-
-    def state(self) -> str:
-        reported = self.fleet.said(Reported, "reported")
-        return reported.projects[PROJECT].state if reported else ""
-
-    def want(self, **changes: Any) -> None:
-        self.fleet.publish("desired", self.enrolled.desired(self.digest, **changes))
+    digest: str
 
     def counted(self) -> int:
         return sum(decode(WindowBody, record.body).answered for record in self.fleet.telemetry("window"))
 
-    def events(self, name: str) -> list[EventBody]:
-        found = [decode(EventBody, record.body) for record in self.fleet.telemetry("event")]
-        return [event for event in found if event.name == name]
-
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with mosquitto(tmp_path / "broker") as (url, port, _), blob_server() as blobs, Fleet(port) as fleet:
+    with surrounded(tmp_path) as one:
         bundle = make_bundle(tmp_path / "bundle", weights(1))
-        blobs.add(bundle)
+        one.blobs.add(bundle)
 
         def listens() -> bool:
-            fleet.publish("hb", encode(Heartbeat(boot=0, at=0, running={})), retain=False)
-            return fleet.last("hb") is not None
+            one.fleet.publish("hb", encode(Heartbeat(boot=0, at=0, running={})), retain=False)
+            return one.fleet.last("hb") is not None
 
         # What is sent before the server has subscribed would come again only after half a minute.
         eventually("the server listens", listens)
-        yield World(tmp_path, fleet, enroll(tmp_path / "device", blobs.url, url), bundle.digest)
+        yield World(one.folder, one.blobs, one.fleet, one.enrolled, bundle.digest)
 
 
 @contextmanager
@@ -107,7 +90,7 @@ def forms(value: float) -> list[bytes]:
 def test_no_value_of_a_row_leaves_the_device_until_operator_and_device_both_allow_it(world: World) -> None:
     marked = np.random.default_rng(4).uniform(1.0, 2.0, (40, 5)).astype(np.float32)
     with agent(world, explain_every=4, explain_cpu_fraction=1.0, payload=PayloadSettings(3600, ("f4",))) as running:
-        world.want()
+        world.want(world.digest)
         commit(world, running)
         for row in ([-49.0] * 5, [49.0] * 5, *marked.tolist()):  # the ends of a window are no secret: minimum and maximum are told
             running.score(row)
@@ -119,7 +102,7 @@ def test_no_value_of_a_row_leaves_the_device_until_operator_and_device_both_allo
         eventually("explanations", lambda: len(world.fleet.telemetry("explanation")) >= 10)
         before = b"".join(payload for _, payload in world.fleet.got)
 
-        world.want(sampling=PayloadOrder(rows_per_hour=3600, redact=["f3"]))
+        world.want(world.digest, sampling=PayloadOrder(rows_per_hour=3600, redact=["f3"]))
         eventually("the operator's word", lambda: running._updater.director.payload and running._updater.director.payload.sampling)
         row = marked[0].tolist()
         eventually("a sampled row", lambda: running.score(row) and world.fleet.telemetry("payload"))
@@ -136,7 +119,7 @@ def test_no_value_of_a_row_leaves_the_device_until_operator_and_device_both_allo
 
 def test_explanations_are_summed_in_the_window_within_their_budget(world: World) -> None:
     with agent(world, explain_every=1, explain_cpu_fraction=0.05) as running:
-        world.want()
+        world.want(world.digest)
         commit(world, running)
         for row in rows(400):
             running.score(row)
@@ -199,10 +182,10 @@ def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: W
         "--heartbeat-seconds",
         "0.5",
     ]
-    world.want()
+    world.want(world.digest)
 
     def start(*more: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([*COMMAND, *options, *more], stderr=subprocess.DEVNULL)
+        return subprocess.Popen([*COMMAND, *options, *more], stderr=subprocess.DEVNULL, env=ENVIRONMENT)
 
     fed = [0]
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -10,34 +11,34 @@ from device_agent.agent import Agent
 from device_agent.config import AgentConfig
 from edgefleet.bundle import Bundle
 from edgefleet.desired import TrialPolicy
-from edgefleet.messages import AttestationBody, EventBody, ExplanationBody, Heartbeat, Reported, WindowBody, attestation_payload, decode
+from edgefleet.messages import AttestationBody, ExplanationBody, Heartbeat, Reported, WindowBody, attestation_payload, decode
 from edgefleet.signing import SigningKey
 from tests.unit.device_agent.agent_world import (
     PROJECT,
-    QUICK,
-    BlobServer,
     Enrolled,
-    Fleet,
-    blob_server,
-    enroll,
     eventually,
     make_bundle,
-    mosquitto,
     rows,
     weights,
 )
+from tests.unit.device_agent.whole_agent import Surrounded, surrounded
 
 pytestmark = pytest.mark.broker
 
 
-class World:
-    """One device, its server and its broker."""
+@dataclass
+class World(Surrounded):
+    """A device whose agent runs and follows a sensor's file."""
 
-    def __init__(self, folder: Path, blobs: BlobServer, fleet: Fleet, enrolled: Enrolled) -> None:
-        self.folder, self.blobs, self.fleet, self.enrolled = folder, blobs, fleet, enrolled
-        self.sensor = folder / "sensor.ndjson"
+    agent: Agent = field(init=False)
+
+    def __post_init__(self) -> None:
         self.sensor.touch()
         self.agent = self.make_agent()
+
+    @property
+    def sensor(self) -> Path:
+        return self.folder / "sensor.ndjson"
 
     def make_agent(self) -> Agent:
         config = AgentConfig(
@@ -55,16 +56,6 @@ class World:
             for row in rows(n, seed):
                 stream.write(json.dumps([round(float(v), 4) for v in row]) + "\n")
 
-    def want(self, digest: str | None, trial: TrialPolicy = QUICK) -> None:
-        self.fleet.publish("desired", self.enrolled.desired(digest, trial))
-
-    def reported(self) -> Reported | None:
-        return self.fleet.said(Reported, "reported")
-
-    def state(self) -> str:
-        reported = self.reported()
-        return reported.projects[PROJECT].state if reported else ""
-
     def wait_for_state(self, state: str, digest: str) -> Reported:
         def there() -> Reported | None:
             self.feed(5)
@@ -81,15 +72,11 @@ class World:
         beat = self.fleet.said(Heartbeat, "hb")
         return beat is not None and (beat.running, beat.spooled) == ({PROJECT: digest}, spooled)
 
-    def events(self, name: str) -> list[EventBody]:
-        found = [decode(EventBody, record.body) for record in self.fleet.telemetry("event")]
-        return [event for event in found if event.name == name]
-
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with mosquitto(tmp_path / "broker") as (url, port, _), blob_server() as blobs, Fleet(port) as fleet:
-        made = World(tmp_path, blobs, fleet, enroll(tmp_path / "device", blobs.url, url))
+    with surrounded(tmp_path) as one:
+        made = World(one.folder, one.blobs, one.fleet, one.enrolled)
         made.agent.start()
         try:
             yield made

@@ -85,16 +85,40 @@ def test_refused_rows_of_a_request_are_empty_and_named_and_the_others_are_answer
     [
         ("nonsense", "a JSON array or object"),
         ('{"inputs": []}', "a list 'inputs' of tensors"),
-        ('{"inputs": [7]}', "objects with a name"),
-        ('{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP32", "data": [1, 2]}]}', "5 values, as its shape says"),
-        ('{"inputs": [{"name": "inputs", "shape": [-1, 5], "datatype": "FP32", "data": []}]}', "a list of 1 to 4 sizes"),
-        ('{"inputs": [{"name": "inputs", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}', "['n', 5]"),
-        ('{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP99", "data": [1, 2, 3, 4, 5]}]}', "BYTES or one of"),
-        ('{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP32", "data": [1, 2, 3, 4, "5"]}]}', "numbers, null where"),
-        ('{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP32"}]}', "a list 'data'"),
-        ('{"inputs": [{"name": "other", "shape": [1], "datatype": "FP32", "data": [1]}]}', "one tensor for each of the 5 inputs"),
-        ('{"inputs": [{"name": "inputs", "shape": [1000000000, 5], "datatype": "FP32", "data": []}]}', "at most 1000000 values"),
-        ('{"inputs": [{"name": "inputs", "shape": [0, 4611686018427387904], "datatype": "FP32", "data": []}]}', "at most 1000000 values"),
+        ('{"inputs": [7]}', "inputs[0] is no object with name, shape and datatype"),
+        (
+            '{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP32", "data": [1, 2]}]}',
+            "input 'inputs': data hold 2 values in shape [2], its shape [1, 5] says 5",
+        ),
+        (
+            '{"inputs": [{"name": "inputs", "shape": [-1, 5], "datatype": "FP32", "data": []}]}',
+            "its shape [-1, 5] has a negative dimension",
+        ),
+        (
+            '{"inputs": [{"name": "inputs", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}',
+            "shape [1, 4] is not the [n, 5] that the model takes",
+        ),
+        (
+            '{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP99", "data": [1, 2, 3, 4, 5]}]}',
+            "its datatype 'FP99' is not one of BOOL, UINT8",
+        ),
+        (
+            '{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP32", "data": [1, 2, 3, 4, "5"]}]}',
+            "data do not fit FP32 [1, 5]: Expected `float | null`, got `str`",
+        ),
+        ('{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP32"}]}', "input 'inputs': it has no list 'data'"),
+        (
+            '{"inputs": [{"name": "other", "shape": [1], "datatype": "FP32", "data": [1]}]}',
+            "the model has no such input; it takes 'inputs' (all columns) or one tensor for each of 'f0'",
+        ),
+        (
+            '{"inputs": [{"name": "inputs", "shape": [1000000000, 5], "datatype": "FP32", "data": []}]}',
+            "5000000000 values exceed the limit of 1048576",
+        ),
+        (
+            '{"inputs": [{"name": "inputs", "shape": [0, 4611686018427387904], "datatype": "FP32", "data": []}]}',
+            "4611686018427387904 values exceed the limit of 1048576",
+        ),
     ],
 )
 def test_a_request_that_is_none_is_answered_with_an_error_and_the_next_one_is_scored(
@@ -133,6 +157,19 @@ def test_texts_of_categories_come_as_bytes_tensors(tmp_path: Path) -> None:
 
     by_text, by_index = lines_of(tmp_path / "out.ndjson")
     assert by_text["outputs"] == by_index["outputs"]
+
+
+def test_null_is_a_missing_value_also_among_texts_and_infinity_is_refused_by_name(tmp_path: Path) -> None:
+    inputs = [Input(name="f0", kind="category", categories=["red", "blue"], missing=True), *numbers()[1:]]
+    bundle = logistic_bundle(tmp_path / "bundle", inputs).folder
+    numbers_of = [{"name": name, "shape": [2], "datatype": "FP32", "data": [1, 1]} for name in NAMES[1:]]
+    colours = {"name": "f0", "shape": [2], "datatype": "BYTES", "data": [None, "red"]}
+    text = json.dumps({"inputs": [colours, *numbers_of]})
+    source = write(tmp_path / "in.ndjson", text, text.replace("[1, 1]", "[1, 1e999]"))
+
+    outcome = score(bundle, source, tmp_path / "out.ndjson")
+
+    assert (outcome.tally.scored, outcome.tally.rejected) == (3, {"infinite": 1})
 
 
 def test_a_request_of_windows_is_answered(tmp_path: Path) -> None:

@@ -20,15 +20,9 @@ from device_agent.doors.http.door import HttpDoor
 from device_agent.doors.http.settings import HttpSettings, Limits
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError
-from tests.unit.device_agent.bundles import forest_bundle
 from tests.unit.device_agent.http_world import matrix, rows, world
 
 TOKEN = "0123456789abcdef" * 2
-
-
-@pytest.fixture(scope="module")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return forest_bundle(tmp_path_factory.mktemp("forest")).folder
 
 
 @pytest.fixture(scope="module")

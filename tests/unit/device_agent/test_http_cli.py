@@ -1,11 +1,9 @@
 """`edgefleet agent serve` and `edgefleet agent run --http`, as the processes that people start."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,15 +20,13 @@ from edgefleet.desired import DesiredModel
 from edgefleet.errors import ConfigError
 from tests.unit.device_agent.agent_world import PROJECT, QUICK, enroll, eventually, make_bundle, mosquitto, rows, weights
 from tests.unit.device_agent.http_world import matrix
-
-COMMAND = [sys.executable, "-m", "edgefleet", "agent"]
-ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+from tests.unit.device_agent.whole_agent import COMMAND, ENVIRONMENT
 
 
 @contextmanager
 def serving(*arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """The address that `agent serve` prints, and its process."""
-    child = subprocess.Popen([*COMMAND, "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
+    child = subprocess.Popen([*COMMAND, "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert child.stdout is not None
     assert child.stderr is not None
     try:
@@ -79,7 +75,7 @@ def test_the_score_command_gets_from_the_door_what_it_answers_itself(tmp_path: P
 
     def outputs(*where: str) -> list[dict[str, list[object]]]:
         command = [*COMMAND, "score", *where, "--format", "oip", str(tmp_path / "requests.ndjson")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENV)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
         return [{o["name"]: o["data"] for o in json.loads(line)["outputs"]} for line in done.stdout.splitlines()]
 
@@ -97,7 +93,7 @@ def test_the_door_s_options_without_a_port_are_a_usage_error(tmp_path: Path) -> 
     enroll(tmp_path / "device")
     options = ["--dir", str(tmp_path / "device"), "--http-token-file", str(tmp_path / "token")]
 
-    done = subprocess.run([*COMMAND, "run", *options], capture_output=True, text=True, timeout=60, env=ENV)
+    done = subprocess.run([*COMMAND, "run", *options], capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
 
     assert (done.returncode, "without --http PORT" in done.stderr) == (2, True)
 

@@ -76,8 +76,8 @@ def test_the_page_s_words_about_refusals_and_outputs_are_those_of_the_door(serve
 
 def test_the_page_s_limits_are_the_door_s() -> None:
     from device_agent.doors.http.settings import MIB, Limits
-    from device_agent.doors.http.tensors import MAX_RANK
     from device_agent.doors.http.wire import MAX_HEADERS
+    from device_agent.doors.oip.tensors import MAX_RANK
 
     limits, text = Limits(), section()
     for line in (

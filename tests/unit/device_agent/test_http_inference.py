@@ -3,7 +3,6 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,6 @@ from tests.unit.device_agent.bundles import forest_bundle, logistic_bundle, numb
 from tests.unit.device_agent.http_world import World, binary_request, matrix, rows, world
 from tests.unit.device_agent.test_scorer_decisions import detector_bundle, outlier_bundle
 from tests.unit.device_agent.test_scorer_windows import window_bundle, windows
-
-
-@pytest.fixture(scope="module")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return forest_bundle(tmp_path_factory.mktemp("forest")).folder
-
-
-@pytest.fixture
-def served(forest: Path) -> Iterator[World]:
-    with world(forest) as one:
-        yield one
 
 
 def test_server_metadata_has_the_three_members_that_the_protocol_requires(served: World) -> None:

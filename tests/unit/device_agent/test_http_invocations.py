@@ -1,7 +1,6 @@
 """MLflow's `/invocations`: the forms that `mlflow models serve` takes, and its refusals."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,6 @@ NAMES = ["f0", "f1", "f2", "f3", "f4"]
 X = rows(2)
 RECORDS = [dict(zip(NAMES, map(float, row), strict=True)) for row in X.tolist()]
 CSV = ",".join(NAMES) + "\n" + "\n".join(",".join(map(str, row)) for row in X.tolist()) + "\n"
-
-
-@pytest.fixture(scope="module")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return forest_bundle(tmp_path_factory.mktemp("forest")).folder
-
-
-@pytest.fixture
-def served(forest: Path) -> Iterator[World]:
-    with world(forest) as one:
-        yield one
 
 
 def post(one: World, body: Any, kind: str = "application/json") -> Any:

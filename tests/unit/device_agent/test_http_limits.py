@@ -4,7 +4,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,10 @@ from device_agent.doors.http.settings import HttpSettings
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError
 from tests.unit.device_agent.agent_world import eventually
-from tests.unit.device_agent.bundles import forest_bundle
 from tests.unit.device_agent.http_world import World, matrix, read_all, rows, world
 
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return forest_bundle(tmp_path_factory.mktemp("forest")).folder
-
-
-@pytest.fixture
-def served(forest: Path) -> Iterator[World]:
-    with world(forest) as one:
-        yield one
 
 
 def post(body: bytes, *headers: str, path: str = "/v2/models/tiny/infer", length: int | None = None) -> bytes:

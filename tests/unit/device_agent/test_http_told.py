@@ -6,7 +6,6 @@ import threading
 import urllib.error
 import urllib.request
 import wsgiref.simple_server
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,6 @@ from edgefleet.errors import ConfigError
 from edgefleet.manifest import Input
 from tests.unit.device_agent.bundles import forest_bundle, numbers
 from tests.unit.device_agent.http_world import World, matrix, rows, world
-
-
-@pytest.fixture(scope="module")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return forest_bundle(tmp_path_factory.mktemp("forest")).folder
-
-
-@pytest.fixture
-def served(forest: Path) -> Iterator[World]:
-    with world(forest) as one:
-        yield one
 
 
 def metrics(one: World) -> dict[str, float]:

@@ -38,7 +38,8 @@ def test_the_example_of_two_models_runs(tmp_path: Path, monkeypatch: pytest.Monk
     make_bundle(tmp_path / "bundle", weights(1))
     make_bundle(tmp_path / "other", weights(2))
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"^```python\n(.+?)^```$", GUIDE[GUIDE.index("## Two models at once") :], flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```python\n(.+?)^```$", GUIDE[GUIDE.index("**Sharing the rows**") :], flags=re.MULTILINE | re.DOTALL)
+    (example,) = found
     names: dict[str, object] = {}
     exec(compile(example, os.fspath(tmp_path / "example.py"), "exec"), names)  # noqa: S102  # our own page
 

@@ -26,7 +26,7 @@ ALONE = TrialPolicy(soak_s=0.0, soak_rows=0, timeout_s=30.0, agreement_rows=10, 
 class Device:
     """One start of an agent's update path; `again` is the next start after a kill."""
 
-    def __init__(self, enrolled: Enrolled, runtimes: tuple[str, ...] | None = None) -> None:
+    def __init__(self, enrolled: Enrolled, runtimes: tuple[str, ...] | None = None, memory_bytes: int | None = None) -> None:
         self.enrolled, self.models = enrolled, Answering()
         self.told: list[tuple[str, str]] = []
         self.operations: list[tuple[str, Path]] = []
@@ -36,7 +36,7 @@ class Device:
         outside = Outside(
             self.selftest, lambda: False, lambda: False, lambda name, detail, _: self.told.append((name, detail)), lambda: None
         )
-        config = AgentConfig(dir=enrolled.folder, runtimes=runtimes)  # type: ignore[arg-type]
+        config = AgentConfig(dir=enrolled.folder, runtimes=runtimes, model_memory_bytes=memory_bytes)  # type: ignore[arg-type]
         self.updater = Updater(load_identity(enrolled.folder), config, disk, self.models, outside)
         self.updater.load()
 

@@ -6,6 +6,7 @@ import pytest
 from edgefleet.bundle import Bundle
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError
+from edgefleet.grid import Sampling
 from edgefleet.manifest import FileEntry, Input, Manifest, Tolerance, Variant, check_file_name, manifest_bytes, parse_manifest
 
 FILES = {"onnx-fp32.onnx": b"graph", "reference.npz": b"reference", "golden.npz": b"golden"}
@@ -106,6 +107,38 @@ def test_a_truncated_manifest_is_refused(folder: Path, length: int) -> None:
 def test_an_inconsistent_manifest_is_refused_by_name(change: dict[str, object], complaint: str) -> None:
     document = msgspec.to_builtins(manifest()) | change
     with pytest.raises(ArtifactError, match=complaint):
+        parse_manifest(msgspec.json.encode(document))
+
+
+def test_a_grid_travels_in_the_manifest_and_is_left_out_where_there_is_none() -> None:
+    gridded = msgspec.structs.replace(manifest(), window_rows=8, sampling=Sampling(rate_s=0.5, hold=2, time="at", present=["a"]))
+
+    assert parse_manifest(manifest_bytes(gridded)) == gridded
+    # What a program wrote before there was this field is read, and what it could read is still written so.
+    assert b"sampling" not in manifest_bytes(manifest())
+    assert parse_manifest(manifest_bytes(manifest())).sampling is None
+
+
+@pytest.mark.parametrize(
+    ("sampling", "complaint"),
+    [
+        ({"rate_s": 0.0}, "rate_s is 0"),
+        ({"rate_s": 1.0, "hold": -1}, "hold is -1"),
+        ({"rate_s": 1.0, "reset_after": 10**9}, "reset_after 1000000000"),
+        ({"rate_s": 1.0, "present": ["c"]}, "names 'c', which is no input"),
+        ({"rate_s": 1.0, "jitter": 2}, "jitter"),
+        ({"hold": 1}, "rate_s"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(sampling: dict[str, object], complaint: str) -> None:
+    document = msgspec.to_builtins(manifest()) | {"window_rows": 8, "sampling": sampling}
+    with pytest.raises(ArtifactError, match=complaint):
+        parse_manifest(msgspec.json.encode(document))
+
+
+def test_a_grid_without_windows_is_refused() -> None:
+    document = msgspec.to_builtins(manifest()) | {"sampling": {"rate_s": 1.0}}
+    with pytest.raises(ArtifactError, match="window_rows is 1"):
         parse_manifest(msgspec.json.encode(document))
 
 

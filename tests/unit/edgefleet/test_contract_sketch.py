@@ -124,16 +124,27 @@ def test_beyond_64_columns_those_of_least_variance_are_kept() -> None:
     assert set(np.argsort(-np.abs(sketch.weights[:, 0]))[:2].tolist()) == {0, 99}
 
 
-def test_an_image_is_sketched_by_its_patches_and_its_intensity() -> None:
+def test_a_wide_row_is_sketched_by_its_neighbours_and_its_intensity() -> None:
     rng = np.random.default_rng(0)
     bright = rng.normal(size=(1500, 1))
-    images = (bright + rng.normal(size=(1500, 28 * 28))).astype(np.float32)
-    images[:, :28] = 0.0  # a border that never changes
-    reference = build_reference(images, inputs(784), block_rows=100, shape=(28, 28))
+    wide = (bright + rng.normal(size=(1500, 784))).astype(np.float32)
+    wide[:, :3] = 0.0  # columns that never change
+    reference = build_reference(wide, inputs(784), block_rows=100)
     assert sketch_of(reference).weights.shape == (PATCHES_A_SIDE**2 + 1, MAX_COMPONENTS)
     noisy = (bright[:500] + 3 * rng.normal(size=(500, 784))).astype(np.float32)
     assert counted(reference, noisy)[-1, -1] > 450  # the norm is beyond everything seen in training
-    assert counted(reference, images[:500])[-1, -1] == 0
+    assert counted(reference, wide[:500])[-1, -1] == 0
+
+
+def test_of_an_image_its_summaries_are_sketched() -> None:
+    rng = np.random.default_rng(0)
+    images = (rng.normal(size=(1500, 1)) + rng.normal(size=(1500, 784))).astype(np.float32)
+    reference = build_reference(images, inputs(784), block_rows=100, shape=(28, 28))
+    assert sketch_of(reference).streams == MAX_COMPONENTS + 1
+    for factor, beyond in ((1, False), (3, True)):
+        statistics = InputStatistics.empty(reference)
+        statistics.update(factor * images[:500], reference)
+        assert (statistics.sketch[-1, -1] > 450) == beyond
 
 
 def test_patches_of_an_image_are_squares_and_of_a_row_neighbours() -> None:

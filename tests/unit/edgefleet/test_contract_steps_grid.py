@@ -87,6 +87,23 @@ def test_grid_points_close_by_the_clock_when_nothing_arrives() -> None:
     assert grid.advance(7.5) == [(6.0, [1.0]), (7.0, [1.0])]
 
 
+@pytest.mark.parametrize("at", [0, 1, 7, 20])
+def test_a_kept_grid_goes_on_as_if_it_had_not_been_left(at: int) -> None:
+    rows = [(1.79e9 + 0.7 * i + 9 * (i > 12), [float(i), math.nan if i % 3 else 1.0]) for i in range(30)]
+    one, two = Grid(2, 1.0, hold=2, reset_after=5), Grid(2, 1.0, hold=2, reset_after=5)
+    for row in rows[:at]:
+        one.push(*row)
+    two.restore(one.kept())
+
+    assert str([two.push(*row) for row in rows[at:]]) == str([one.push(*row) for row in rows[at:]])  # NaN equals NaN as text
+    assert (two.late, two.resets) == (one.late, one.resets)
+
+
+def test_a_kept_grid_of_other_columns_is_refused() -> None:
+    with pytest.raises(InputError, match="5 kept numbers are no grid of 2 columns"):
+        Grid(2, 1.0).restore(Grid(1, 1.0).kept())
+
+
 def test_a_tenth_of_a_second_does_not_drift() -> None:
     grid, done = Grid(1, 0.1), []
     for i in range(20_001):

@@ -4,6 +4,7 @@ The device here is a simulator: it verifies desired states with the contract's o
 telemetry as the real agent does. It keeps no model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,13 +89,20 @@ class MadeBundle:
 
 
 def make_bundle(
-    folder: Path, label: str = "one", *, features: int = 3, seed: int = 0, overrides: list[Override] | None = None, project: str = PROJECT
+    folder: Path,
+    label: str = "one",
+    *,
+    features: int = 3,
+    seed: int = 0,
+    overrides: list[Override] | None = None,
+    project: str = PROJECT,
+    shape: Sequence[int] = (),
 ) -> MadeBundle:
     """A bundle that the server accepts: manifest, reference and gates are real, the graph is one that nobody runs."""
     folder.mkdir(parents=True, exist_ok=True)
     inputs = [Input(name=f"f{i}") for i in range(features)]
     rows = np.random.default_rng(seed).normal(size=(800, features)).astype(np.float32)
-    reference = build_reference(rows, inputs, block_rows=20)
+    reference = build_reference(rows, inputs, block_rows=20, shape=shape)
     gates = [{"gate": "G1", "verdict": "pass", "value": 0.9, "limit": 0.8, "n": 100, "low": 0.8, "high": 1.0, "sentence": "Good."}]
     contents = {
         "onnx-fp32.onnx": _graph(label),
@@ -111,7 +119,8 @@ def make_bundle(
         classes=["a", "b"],
         outputs=["margin", "probabilities"],
         margin_kind="log-odds",
-        shape=[features],
+        shape=list(shape) or [features],
+        statistics=[] if reference.summaries is None else reference.summaries.names,
         window_rows=1,
         variants=[
             Variant(

@@ -76,6 +76,23 @@ def test_two_faulty_devices_are_named_with_their_input(world: World, tmp_path: P
     assert queries.device(world.services.db, "d2", world.clock()).device.drifting
 
 
+def test_the_drift_of_images_is_named_by_their_summaries(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "images", features=17 * 17, shape=(17, 17))
+    world.push(bundle)
+    run(world, bundle)
+    rounds(world, bundle, 5)
+
+    # One element of 289 that is wholly wrong: a broken pixel.
+    rounds(world, bundle, 8, {"d2": 30.0}, seed=2)
+
+    view = queries.drift(world.services.db, "digits", world.clock())
+    assert view is not None
+    assert set(alarmed(world)) == {"d2"}
+    named = {found.feature for device in view.devices for found in device.features if found.state == "alarm"}
+    assert named & {"maximum", "standard deviation", "edge energy", "patch 1,1"}
+    assert named <= set(bundle.manifest.statistics)
+
+
 def test_an_alarm_ends_when_a_release_that_knows_the_inputs_runs_quietly(world: World, tmp_path: Path) -> None:
     old, new = make_bundle(tmp_path / "b1"), make_bundle(tmp_path / "b2", "two", seed=7)
     world.push(old)

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError, InputError
+from edgefleet.grid import Sampling
 from edgefleet.package import ModelPackage
 from edgefleet.reference import Reference
 from edgefleet.steps import Steps
@@ -20,6 +22,7 @@ from trainer.golden import pick
 from trainer.packaging import environment, provenance, write
 from trainer.project import Project, load_project
 from trainer.reference_windows import plan_windows
+from trainer.settings import Cleaning, Window
 
 PROJECT = """
 [goal]
@@ -104,6 +107,19 @@ def package_of(folder: Path, task: str, *, windows: bool = False, **changes: Any
     }
     steps = changes.pop("steps", Steps.identity(rows.x.shape[1:]))
     return write(folder / "package", project, rows, fitted, steps, **{**given, **changes})
+
+
+def test_the_grid_of_the_windows_travels_with_the_package(tmp_path: Path) -> None:
+    from trainer.sampling import model_inputs, sampling_of
+
+    project = project_of(tmp_path, "classification")
+    window = Window(rows=3, rate_s=0.5, hold=2, reset_after=7)
+    gridded = msgspec.structs.replace(project, cleaning=Cleaning(window=window), data=msgspec.structs.replace(project.data, time="at"))
+
+    assert (sampling_of(project), [column.missing for column in model_inputs(project)]) == (None, [False, True])
+    assert sampling_of(gridded) == Sampling(rate_s=0.5, hold=2, reset_after=7, time="at", group="machine", present=["heat"])
+    # A value that no row may lack can be missing on the grid, once it has been held for long enough.
+    assert [column.missing for column in model_inputs(gridded)] == [True, True]
 
 
 def contents(package: ModelPackage) -> dict[str, bytes]:

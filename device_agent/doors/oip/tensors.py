@@ -1,18 +1,17 @@
-"""Tensors of the Open Inference Protocol: JSON (flat or nested) and binary, in and out, each bounded before it is parsed.
+"""Tensors of the Open Inference Protocol: JSON (flat or nested) and binary, in and out, each bounded before it is read.
 
 Null and NaN are missing values; infinities and numbers beyond float64 are read as infinity, which the scorer refuses by the input's name.
 """
 
 import json
 import math
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-
-from device_agent.doors.http.exchange import Refused
 
 # Data type of the protocol -> numpy's; BYTES is a list of texts.
 DTYPES: Final = {
@@ -36,6 +35,18 @@ _parameters = msgspec.json.Decoder(dict[str, Any] | None)
 Values = NDArray[Any]
 
 
+class TensorRefused(Exception):
+    """Tensors that are no rows of the model.
+
+    Attributes:
+        reason: Under which their rows are counted: `tensor`, `shape`, `elements` (more values than the limit) or `malformed`.
+    """
+
+    def __init__(self, text: str, reason: str = "tensor") -> None:
+        self.reason = reason
+        super().__init__(text)
+
+
 class Tensor(msgspec.Struct):
     """One input of a request; `data` is read when its shape is known to be within the limits, `parameters` by `read_parameters`."""
 
@@ -50,24 +61,54 @@ def read_parameters(raw: msgspec.Raw) -> dict[str, Any]:
     """Parameters of a request, a tensor or an output, bounded before they are parsed; {} where there are none.
 
     Raises:
-        Refused: No object, or a long one.
+        TensorRefused: No object, or a long one.
     """
     text = bytes(raw)
     if not text:
         return {}
     if len(text) > MAX_PARAMETERS_BYTES:
-        raise Refused(413, f"parameters of {len(text)} bytes exceed the limit of {MAX_PARAMETERS_BYTES}", "malformed")
+        raise TensorRefused(f"parameters of {len(text)} bytes exceed the limit of {MAX_PARAMETERS_BYTES}", "elements")
     try:
         return _parameters.decode(text) or {}
     except (msgspec.DecodeError, ValueError, RecursionError) as err:
-        raise Refused(400, f"parameters {text[:40]!r} cannot be read: {str(err)[:160]}", "malformed") from err
+        raise TensorRefused(f"parameters {text[:40]!r} cannot be read: {str(err)[:160]}", "malformed") from err
+
+
+class ReadTensor(Tensor):
+    """One input of a request whose JSON was read as a whole before; `values` are its data, None where it has none."""
+
+    values: Any = None
+
+
+def read_tensors(inputs: Sequence[Tensor], tail: memoryview, elements: int) -> dict[str, Values]:
+    """All inputs by name.
+
+    Args:
+        inputs: As they came.
+        tail: Bytes of binary tensors, one after the other.
+        elements: Values that they may have together.
+
+    Raises:
+        TensorRefused: One of them is bad, a name comes twice, together they are beyond `elements`, or bytes are left over.
+    """
+    found: dict[str, Values] = {}
+    for tensor in inputs:
+        if tensor.name in found:
+            raise bad(tensor.name, "it comes twice")
+        count = check_shape(tensor, elements)
+        elements -= count
+        found[tensor.name], taken = decode(tensor, count, tail)
+        tail = tail[taken:]
+    if len(tail):
+        raise TensorRefused(f"{len(tail)} bytes are left after the last tensor", "malformed")
+    return found
 
 
 def check_shape(tensor: Tensor, elements: int) -> int:
     """Number of values.
 
     Raises:
-        Refused: Unknown data type, or a shape that is no shape or beyond `elements`.
+        TensorRefused: Unknown data type, or a shape that is no shape or beyond `elements`.
     """
     if tensor.datatype not in DTYPES:
         raise bad(tensor.name, f"its datatype {tensor.datatype[:40]!r} is not one of {', '.join(DTYPES)}")
@@ -78,7 +119,7 @@ def check_shape(tensor: Tensor, elements: int) -> int:
         raise bad(tensor.name, f"its shape {shape} has a negative dimension")
     # An empty tensor has a size too: its other dimensions would be allocated.
     if (size := math.prod(max(side, 1) for side in shape)) > elements:
-        raise Refused(413, f"input {tensor.name[:80]!r}: {size} values exceed the limit of {elements}; send fewer rows at once", "elements")
+        raise bad(tensor.name, f"{size} values exceed the limit of {elements}; send fewer rows at once", "elements")
     return math.prod(shape)
 
 
@@ -86,17 +127,25 @@ def decode(tensor: Tensor, count: int, tail: memoryview) -> tuple[Values, int]:
     """Values in the tensor's shape, and the bytes taken from the front of the binary tail.
 
     Raises:
-        Refused: Data that do not fit data type and shape.
+        TensorRefused: Data that do not fit data type and shape.
     """
     size = read_parameters(tensor.parameters).get("binary_data_size")
     if size is not None:
         if type(size) is not int or not 0 <= size <= len(tail):
             raise bad(tensor.name, f"binary_data_size {str(size)[:40]} is not within the {len(tail)} bytes that are left of the body")
         return _from_binary(tensor, count, tail[:size]).reshape(tensor.shape), size
+    if isinstance(tensor, ReadTensor):
+        if not isinstance(tensor.values, list):
+            raise bad(tensor.name, "it has no list 'data'")
+        values = tensor.values
+        return _from_json(tensor, count, bool(values) and isinstance(values[0], list), partial(_convert, values)), 0
     raw = bytes(tensor.data)
     if not raw:
         raise bad(tensor.name, "it has neither data nor parameters.binary_data_size")
-    return _from_json(tensor, count, raw), 0
+    # Before they are parsed, because a parsed value takes up to 16 times the bytes of its text.
+    if tensor.datatype != "BYTES" and (told := raw.count(b",") + 1) > max(count, 1):
+        raise bad(tensor.name, f"data hold {told} values or more, its shape {tensor.shape} says {count}")
+    return _from_json(tensor, count, raw[1:].lstrip()[:1] == b"[", partial(_json_values, raw)), 0
 
 
 def numbers(raw: bytes) -> list[float | None]:
@@ -118,9 +167,9 @@ def encode_binary(values: list[Any] | Values, datatype: str) -> bytes:
     return np.asarray(values, DTYPES[datatype]).tobytes()
 
 
-def bad(name: str, text: str, reason: str = "tensor") -> Refused:
+def bad(name: str, text: str, reason: str = "tensor") -> TensorRefused:
     """A refusal that names the input."""
-    return Refused(400, f"input {name[:80]!r}: {text}", reason)
+    return TensorRefused(f"input {name[:80]!r}: {text}", reason)
 
 
 def _from_binary(tensor: Tensor, count: int, raw: memoryview) -> Values:
@@ -151,19 +200,16 @@ def _texts(name: str, raw: memoryview, count: int) -> list[str]:
     return found
 
 
-def _from_json(tensor: Tensor, count: int, raw: bytes) -> Values:
+def _from_json(tensor: Tensor, count: int, nested: bool, read: Callable[[str, int], Any]) -> Values:
+    """Values by `read`, which is given the kind of a value and the depth of the lists."""
     kind = np.dtype(DTYPES[tensor.datatype]).kind
-    # Before they are parsed, because a parsed value takes up to 16 times the bytes of its text.
-    if kind != "O" and (told := raw.count(b",") + 1) > max(count, 1):
-        raise bad(tensor.name, f"data hold {told} values or more, its shape {tensor.shape} says {count}")
-    nested = raw[1:].lstrip()[:1] == b"["
     try:
-        values = _json_values(raw, kind, len(tensor.shape) if nested else 1)
+        values = read(kind, len(tensor.shape) if nested else 1)
         with np.errstate(over="ignore"):  # beyond float32 is infinite, which the scorer refuses by name
             array = np.array(values, bool if kind == "b" else DTYPES[tensor.datatype])
     except RecursionError as err:
         raise bad(tensor.name, f"data are nested deeper than its shape {tensor.shape}") from err
-    except (ValueError, TypeError, OverflowError, msgspec.DecodeError) as err:
+    except (ValueError, TypeError, OverflowError, msgspec.DecodeError, msgspec.ValidationError) as err:
         raise bad(tensor.name, f"data do not fit {tensor.datatype} {tensor.shape}: {str(err)[:160]}") from err
     if array.size != count or (nested and array.shape != tuple(tensor.shape)):
         raise bad(tensor.name, f"data hold {array.size} values in shape {list(array.shape)}, its shape {tensor.shape} says {count}")
@@ -188,9 +234,18 @@ def _only_numbers(value: Any, depth: int) -> bool:
     return type(value) is list and all(_only_numbers(one, depth - 1) for one in value)
 
 
+def _convert(values: list[Any], kind: str, depth: int) -> Any:
+    return msgspec.convert(values, _lists(kind, depth))
+
+
 @cache
 def _decoder(kind: str, depth: int) -> "msgspec.json.Decoder[Any]":
-    element: Any = {"f": float | None, "b": bool, "O": str}.get(kind, int)
+    return msgspec.json.Decoder(_lists(kind, depth))
+
+
+@cache
+def _lists(kind: str, depth: int) -> Any:
+    element: Any = {"f": float | None, "b": bool, "O": str | None}.get(kind, int)
     for _ in range(depth):
         element = list[element]
-    return msgspec.json.Decoder(element)
+    return element

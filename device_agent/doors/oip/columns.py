@@ -1,17 +1,16 @@
 """From named tensors to the rows that a model takes, in the order of its inputs."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from device_agent.doors.http.exchange import Refused
-from device_agent.doors.http.rows import Rows
-from device_agent.doors.http.tensors import Values, bad
-from device_agent.scorer import Scorer
+from device_agent.doors.oip.tensors import TensorRefused, Values, bad
 from edgefleet.manifest import Manifest
 
-MATRIX = "inputs"  # the tensor of all columns
+MATRIX: Final = "inputs"  # the tensor of all columns
+Rows = list[Any] | NDArray[Any]
 
 
 def row_shape(manifest: Manifest) -> tuple[int, ...]:
@@ -28,24 +27,23 @@ def takes_matrix(manifest: Manifest) -> bool:
 def check_size(rows: int, values: int, elements: int) -> None:
     """Refuse rows of so many values each that are more than `elements` values together."""
     if rows * values > elements:
-        raise Refused(413, f"{rows} rows of {values} values exceed the limit of {elements} values; send fewer rows at once", "elements")
+        raise TensorRefused(f"{rows} rows of {values} values exceed the limit of {elements} values; send fewer rows at once", "elements")
 
 
-def rows_of(scorer: Scorer, tensors: Mapping[str, Values], elements: int) -> Rows:
+def rows_of(manifest: Manifest, tensors: Mapping[str, Values], elements: int) -> Rows:
     """Rows for `Scorer.score_batch`.
 
     Args:
-        scorer: The model they are for.
+        manifest: Of the model they are for.
         tensors: Either `inputs` [n, F] (windows: [n, T, F]; images also in their own shape), or per column one [n] or [n, 1] ([n, T]).
         elements: Values of all rows at most, those of columns included that were not sent.
 
     Raises:
-        Refused: Other names or shapes, or too many values.
+        TensorRefused: Other names or shapes, or too many values.
     """
-    manifest = scorer.bundle.manifest
     if takes_matrix(manifest) and MATRIX in tensors:
         if len(tensors) > 1:
-            raise Refused(400, f"send either one tensor {MATRIX!r} or one tensor per column, not {len(tensors)} tensors", "shape")
+            raise TensorRefused(f"send either one tensor {MATRIX!r} or one tensor per column, not {len(tensors)} tensors", "shape")
         return _matrix(manifest, tensors[MATRIX])
     return _columns(manifest, tensors, elements)
 
