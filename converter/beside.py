@@ -117,9 +117,11 @@ def further(plan: Plan, explainer: Explainer | None) -> tuple[Outlier | None, Ex
         found = {runtime: (name, graphs[name].content) for runtime, (name, _) in _OUTLIERS.items() if name in graphs}
         reasons = [f"{runtime}: {failed[name]}" for runtime, (name, _) in _OUTLIERS.items() if name in failed]
         outlier = Outlier(found, detector.notes.method, detector.notes.threshold, "; ".join(reasons))
-    for name, target in explaining.items() if explainer is not None else ():
-        one = _with_graph(explainer.of(target), graphs.get(name), failed.get(name, ""))
-        explainer = replace(explainer, own={**explainer.own, target: one}) if target in explainer.own else replace(one, own=explainer.own)
+    if explainer is not None:
+        for name, target in explaining.items():
+            one = _with_graph(explainer.of(target), graphs.get(name), failed.get(name, ""))
+            own = target in explainer.own
+            explainer = replace(explainer, own={**explainer.own, target: one}) if own else replace(one, own=explainer.own)
     return outlier, explainer
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage, npz_bytes, read_npz
+from edgefleet.skops_nodes import check_nodes
 from edgefleet.skops_types import TRUSTED_TYPES
 from edgefleet.steps import Steps
 
@@ -93,6 +94,7 @@ def load_skops(content: bytes, name: str) -> Any:
     if len(content) > MAX_MODEL_BYTES:
         raise ArtifactError(f"{name}: {len(content)} bytes exceed the limit of {MAX_MODEL_BYTES}; train a smaller model")
     check_archive(content, name, ".skops")
+    check_nodes(content, name)
     try:
         unknown = sorted(set(sio.get_untrusted_types(data=content)) - set(TRUSTED_TYPES))
         if unknown:

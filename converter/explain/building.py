@@ -119,9 +119,10 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
         (folder / f"explain-{runtime}").write_bytes(content)
     own = {}
     for target in job.get("halved", ()):
-        if core is not None and (content := explainer_of_halved(core, package, done.method, target)) is not None:
+        rounded = None if core is None else explainer_of_halved(core, package, done.method, target)
+        if rounded is not None:
             own[target] = str(folder / f"explain-{target}.npz")
-            Path(own[target]).write_bytes(content)
+            Path(own[target]).write_bytes(rounded)
     return {
         "file": str(file), "method": done.method, "notes": list(done.notes), "graphs": graphs, "reasons": done.reasons,
         "figures": done.figures, "own": own,

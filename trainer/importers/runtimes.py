@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, InputError, MissingPartError
 from edgefleet.package import npz_bytes, read_npz
+from edgefleet.skops_nodes import check_nodes
 from edgefleet.skops_types import TRUSTED_TYPES
 from trainer.importers.signature import Description, Signature, Tensor, parse_signature, plain
 from trainer.importers.tensors import Outputs, in_pieces, open_sides, real_values, texts
@@ -65,6 +66,7 @@ def _open_skops(path: Path) -> tuple[Description, Run]:
 
     content = path.read_bytes()
     check_archive(content, path.name, ".skops")
+    check_nodes(content, path.name)
     if unknown := sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES)):
         raise InputError(f"{path.name} holds the type {unknown[0]!r}, which is not opened; build the model of scikit-learn's own parts")
     with warnings.catch_warnings():
