@@ -16,17 +16,29 @@ from device_agent.sampled import players_of
 from edgefleet.errors import ArtifactError
 
 MAX_VALUES: Final = 64 * 1024 * 1024
+# What float32 leaves of the margin, relative; more is given to the players once more.
+_ROUNDED: Final = 1e-6
 
 
 @dataclass(frozen=True)
 class _Column:
-    """What one column of the margin needs: own terms [E], second layer [H + 1, P], shares of the rest [P], base, bars [F]."""
+    """What one column of the margin needs: own terms [E], second layer [H + 2, P], shares of the rest [P], base, bars [F]."""
 
     own: Matrix
     second: Matrix
     rest: NDArray[np.float64]
     base: float
     bars: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, own: Matrix, second: Matrix, bias: Matrix, rest: NDArray[np.float64], base: float, bars: NDArray[np.float64]) -> "_Column":
+        """With a second layer [H, P] whose outputs leave no rest of their own: what each unit adds is taken back in the players' shares.
+
+        Its last two rows belong to a unit that is always 1, the biases, and to one that holds what own terms leave of the margin.
+        """
+        whole = np.concatenate([second, bias[None]]).astype(np.float64)
+        balanced = whole - whole.sum(axis=1, keepdims=True) * rest
+        return cls(own, np.concatenate([balanced, rest[None]]).astype(np.float32), rest, base, bars)
 
 
 class AmortisedExplainer:
@@ -51,25 +63,29 @@ class AmortisedExplainer:
         self._codes = array_of(arrays, "codes", 1).astype(np.float32)
         self._missing = np.flatnonzero(np.isnan(self._codes))
         self._mean, self._rate = array_of(arrays, "mean", 1).astype(np.float32), array_of(arrays, "rate", 1).astype(np.float32)
-        self._high = np.full(len(self._numbers), array_of(arrays, "limit", 0).astype(np.float32))
-        self._low = -self._high
+        limit = array_of(arrays, "limit", 0).astype(np.float32)
         base, error = array_of(arrays, "base", 1).astype(np.float64), array_of(arrays, "error", 2).astype(np.float64)
         rest, own = array_of(arrays, "rest", 2).astype(np.float64), array_of(arrays, "own", 2).astype(np.float32)
         first, second = array_of(arrays, "first", 2).astype(np.float32), array_of(arrays, "second", 3).astype(np.float32)
         biases = array_of(arrays, "first_bias", 1).astype(np.float32), array_of(arrays, "second_bias", 2).astype(np.float32)
-        self._check(columns, first, second, biases, (base, error, rest, own))
-        self._first, second = _with_biases(first, second, *biases)
-        self._zeros = np.zeros(self._first.shape[1], np.float32)
+        self._check(columns, first, second, biases, (base, error, rest, own, limit))
+        self._high = np.asarray(limit / self._rate, np.float32)
+        self._low = -self._high
+        # Scales go into the weights: rows are only centred and cut.
+        scales = np.append(self._rate, np.ones(len(self._codes), np.float32))
+        self._first = np.concatenate([first * scales[:, None], np.zeros((len(first), 2), np.float32)], axis=1)
+        # relu(h + b) = max(h, -b) + b: the biases are lower ends of the units, and constants behind them.
+        self._floor = np.concatenate([-biases[0], np.array([1, -np.inf], np.float32)])
+        biases = biases[0], biases[1] + np.einsum("h,khp->kp", biases[0], second)
         self._may_be_missing = bool(len(self._missing))
         self._all_numbers = bool(np.array_equal(self._numbers, np.arange(self._size)))
-        self._template = np.append(np.zeros(len(self._numbers) + len(self._codes), np.float32), np.float32(1))
         self._owner = self._players[np.concatenate([self._numbers, self._coded]) % len(names)]
         self._alone = bool(np.array_equal(self._owner, np.arange(second.shape[2])))
-        self._ones = np.ones(len(names))
         counts = np.bincount(self._players)
+        self._ones = np.ones(len(counts))
         self._share_of_input = None if len(counts) == len(names) else (1 / counts)[self._players]
         bars = error[:, self._players] / counts[self._players]
-        self._columns = [_Column(own[k], second[k], rest[k], float(base[k]), bars[k]) for k in range(columns)]
+        self._columns = [_Column.of(own[k] * scales, second[k], biases[1][k], rest[k], float(base[k]), bars[k]) for k in range(columns)]
 
     def explain(self, row: Matrix, index: int | None, margin: float, margins: Margins) -> Explanation:
         """Explain one row; `margins` is not needed."""
@@ -77,41 +93,41 @@ class AmortisedExplainer:
         column = self._columns[place]
         encoded = self._encoded(row.ravel(), self._may_be_missing)
         hidden = encoded.dot(self._first)
-        if math.isnan(hidden[-1]):  # the unit that is always 1: a value is missing that never was while learning
+        if math.isnan(hidden[-1]):  # products with zeros: a value is missing that never was while learning
             encoded = self._encoded(row.ravel(), True)
             hidden = encoded.dot(self._first)
-        np.maximum(hidden, self._zeros, out=hidden)
-        own = encoded[:-1] * column.own
-        players = own if self._alone else np.bincount(self._owner, own, len(column.rest))
-        foretold = np.asarray(players + hidden.dot(column.second), np.float64)
-        if sign < 0:
-            foretold = -foretold
+        np.maximum(hidden, self._floor, out=hidden)
         base = sign * column.base
         moved = margin - base
-        # A product with ones takes half the time of a sum.
-        foretold += (moved - float(foretold.dot(self._ones[: len(foretold)]))) * column.rest
+        # A product takes half the time of a sum.
+        hidden[-1] = sign * moved - float(encoded.dot(column.own))
+        encoded *= column.own
+        players = encoded if self._alone else np.bincount(self._owner, encoded, len(column.rest))
+        players += hidden.dot(column.second)
+        foretold = players.astype(np.float64)
+        if sign < 0:
+            np.negative(foretold, out=foretold)
+        gap = moved - float(foretold.dot(self._ones))
+        if abs(gap) > _ROUNDED * (1 + abs(moved)):  # large terms that cancel in float32
+            foretold += gap * column.rest
+            gap = moved - float(foretold.dot(self._ones))
         contributions = foretold if self._share_of_input is None else foretold[self._players] * self._share_of_input
-        gap = moved - float(contributions.dot(self._ones))
         return Explanation(base, contributions, self._names, "amortised", column.bars, gap)
 
     def _encoded(self, row: Matrix, missing: bool) -> Matrix:
-        """[E + 1]; the last is 1, for the biases."""
-        encoded = self._template.copy()
-        count = len(self._numbers)
-        numbers = encoded[:count]
-        np.subtract(row if self._all_numbers else row.take(self._numbers), self._mean, out=numbers)
-        np.multiply(numbers, self._rate, out=numbers)
+        """[E] the numbers without their mean, cut; then the flags."""
+        numbers: Matrix = (row if self._all_numbers else row.take(self._numbers)) - self._mean
         if missing:
             numbers[np.isnan(numbers)] = 0.0
         np.minimum(numbers, self._high, out=numbers)
         np.maximum(numbers, self._low, out=numbers)
-        if len(self._codes):
-            held = row.take(self._coded)
-            hits = held == self._codes
-            if len(self._missing):
-                hits[self._missing] = np.isnan(held[self._missing])
-            encoded[count:-1] = hits
-        return encoded
+        if not len(self._codes):
+            return numbers
+        held = row.take(self._coded)
+        hits = held == self._codes
+        if len(self._missing):
+            hits[self._missing] = np.isnan(held[self._missing])
+        return np.concatenate([numbers, hits])
 
     def _places(self, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[np.intp]:
         found = array_of(arrays, name, 1)
@@ -120,10 +136,11 @@ class AmortisedExplainer:
         return found.astype(np.intp)
 
     def _check(self, columns: int, first: Matrix, second: Matrix, biases: tuple[Matrix, Matrix], others: tuple[NDArray[Any], ...]) -> None:
-        base, error, rest, own = others
+        base, error, rest, own, _ = others
         encoded, hidden, players = len(self._numbers) + len(self._codes), len(biases[0]), int(self._players.max()) + 1
         fits = (
             self._mean.shape == self._rate.shape == self._numbers.shape
+            and bool((self._rate > 0).all())
             and self._codes.shape == self._coded.shape
             and first.shape == (encoded, hidden)
             and second.shape == (columns, hidden, players)
@@ -133,13 +150,6 @@ class AmortisedExplainer:
         )
         if not fits:
             raise ArtifactError(f"explainer: its arrays do not fit {len(self._names)} inputs and {columns} margins; convert again")
-        finite = (self._mean, self._rate, self._high, *others, first, second, *biases)
+        finite = (self._mean, self._rate, *others, first, second, *biases)
         if not all(bool(np.isfinite(array).all()) for array in finite):
             raise ArtifactError("explainer: its network holds NaN or infinity; convert again")
-
-
-def _with_biases(first: Matrix, second: Matrix, first_bias: Matrix, second_bias: Matrix) -> tuple[Matrix, Matrix]:
-    """[E + 1, H + 1] and [K, H + 1, P]: one more input and one more unit that are always 1 bring the biases."""
-    wider = np.zeros((len(first) + 1, len(first_bias) + 1), np.float32)
-    wider[:-1, :-1], wider[-1, :-1], wider[-1, -1] = first, first_bias, 1
-    return wider, np.concatenate([second, second_bias[:, None, :]], axis=1)
