@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, InputError, MissingPartError
 from edgefleet.package import npz_bytes, read_npz
+from edgefleet.signature import Signature, Tensor, parse_signature
 from edgefleet.skops_nodes import check_nodes
 from edgefleet.skops_types import TRUSTED_TYPES
-from trainer.importers.signature import Description, Signature, Tensor, parse_signature, plain
+from trainer.importers.signature import Description, plain
 from trainer.importers.tensors import Outputs, in_pieces, open_sides, real_values, texts
 
 Run = Callable[[NDArray[np.float32], Signature], Outputs]
