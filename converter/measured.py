@@ -1,4 +1,4 @@
-"""What every measurement of a variant does alike, whatever runs it: rows in, answers out, costs by name. Next: `parity.py`, `to_c/running.py`."""
+"""What every measurement of a variant does alike, whatever runs it: rows in, answers out, costs. Next: `parity.py`, `to_c/running.py`."""
 
 from pathlib import Path
 from typing import Any

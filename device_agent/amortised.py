@@ -18,6 +18,8 @@ from edgefleet.errors import ArtifactError
 MAX_VALUES: Final = 64 * 1024 * 1024
 # What float32 leaves of the margin, relative; more is given to the players once more.
 _ROUNDED: Final = 1e-6
+# Means of at most so many standard deviations leave float32 enough digits.
+_NEAR: Final = 16.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class _Column:
     bars: NDArray[np.float64]
 
     @classmethod
-    def of(cls, own: Matrix, second: Matrix, bias: Matrix, rest: NDArray[np.float64], base: float, bars: NDArray[np.float64]) -> "_Column":
+    def of(
+        cls, own: Matrix, second: Matrix, bias: NDArray[np.float64], rest: NDArray[np.float64], base: float, bars: NDArray[np.float64]
+    ) -> "_Column":
         """With a second layer [H, P] whose outputs leave no rest of their own: what each unit adds is taken back in the players' shares.
 
         Its last two rows belong to a unit that is always 1, the biases, and to one that holds what own terms leave of the margin.
@@ -69,23 +73,30 @@ class AmortisedExplainer:
         first, second = array_of(arrays, "first", 2).astype(np.float32), array_of(arrays, "second", 3).astype(np.float32)
         biases = array_of(arrays, "first_bias", 1).astype(np.float32), array_of(arrays, "second_bias", 2).astype(np.float32)
         self._check(columns, first, second, biases, (base, error, rest, own, limit))
-        self._high = np.asarray(limit / self._rate, np.float32)
-        self._low = -self._high
-        # Scales go into the weights: rows are only centred and cut.
+        # Scales go into the weights, and means into the biases where that costs no digits: rows are only cut.
         scales = np.append(self._rate, np.ones(len(self._codes), np.float32))
-        self._first = np.concatenate([first * scales[:, None], np.zeros((len(first), 2), np.float32)], axis=1)
+        self._owner = self._players[np.concatenate([self._numbers, self._coded]) % len(names)]
+        own, weights, middle = own * scales, first * scales[:, None], np.zeros(len(scales))
+        self._centred = bool((np.abs(self._mean) * self._rate > _NEAR).any())
+        if not self._centred:
+            middle[: len(self._mean)] = self._mean
+        reach = limit / self._rate.astype(np.float64)
+        self._filled = middle[: len(reach)].astype(np.float32)
+        self._high, self._low = (np.asarray(middle[: len(reach)] + end, np.float32) for end in (reach, -reach))
+        self._first = np.concatenate([weights, np.zeros((len(weights), 2), np.float32)], axis=1)
+        below = biases[0] - middle @ weights
         # relu(h + b) = max(h, -b) + b: the biases are lower ends of the units, and constants behind them.
-        self._floor = np.concatenate([-biases[0], np.array([1, -np.inf], np.float32)])
-        biases = biases[0], biases[1] + np.einsum("h,khp->kp", biases[0], second)
+        self._floor = np.concatenate([-below, [1, -np.inf]]).astype(np.float32)
+        constant = biases[1] + np.einsum("h,khp->kp", below, second)
+        constant -= [np.bincount(self._owner, own[k] * middle, second.shape[2]) for k in range(columns)]
         self._may_be_missing = bool(len(self._missing))
         self._all_numbers = bool(np.array_equal(self._numbers, np.arange(self._size)))
-        self._owner = self._players[np.concatenate([self._numbers, self._coded]) % len(names)]
         self._alone = bool(np.array_equal(self._owner, np.arange(second.shape[2])))
         counts = np.bincount(self._players)
         self._ones = np.ones(len(counts))
         self._share_of_input = None if len(counts) == len(names) else (1 / counts)[self._players]
         bars = error[:, self._players] / counts[self._players]
-        self._columns = [_Column.of(own[k] * scales, second[k], biases[1][k], rest[k], float(base[k]), bars[k]) for k in range(columns)]
+        self._columns = [_Column.of(own[k], second[k], constant[k], rest[k], float(base[k]), bars[k]) for k in range(columns)]
 
     def explain(self, row: Matrix, index: int | None, margin: float, margins: Margins) -> Explanation:
         """Explain one row; `margins` is not needed."""
@@ -115,11 +126,11 @@ class AmortisedExplainer:
         return Explanation(base, contributions, self._names, "amortised", column.bars, gap)
 
     def _encoded(self, row: Matrix, missing: bool) -> Matrix:
-        """[E] the numbers without their mean, cut; then the flags."""
-        numbers: Matrix = (row if self._all_numbers else row.take(self._numbers)) - self._mean
+        """[E] the numbers, centred where they must be, cut; then the flags."""
+        numbers = row if self._all_numbers else row.take(self._numbers)
+        numbers = np.minimum(numbers - self._mean if self._centred else numbers, self._high)
         if missing:
-            numbers[np.isnan(numbers)] = 0.0
-        np.minimum(numbers, self._high, out=numbers)
+            numbers = np.where(np.isnan(numbers), self._filled, numbers)
         np.maximum(numbers, self._low, out=numbers)
         if not len(self._codes):
             return numbers
