@@ -94,11 +94,11 @@ def load_skops(content: bytes, name: str) -> Any:
     if len(content) > MAX_MODEL_BYTES:
         raise ArtifactError(f"{name}: {len(content)} bytes exceed the limit of {MAX_MODEL_BYTES}; train a smaller model")
     check_archive(content, name, ".skops")
-    check_nodes(content, name)
     try:
         unknown = sorted(set(sio.get_untrusted_types(data=content)) - set(TRUSTED_TYPES))
         if unknown:
             raise ArtifactError(f"{name} holds the type {unknown[0]!r}, which is not loaded; train with a listed model")
+        check_nodes(content, name)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a file of another scikit-learn version only warns, and may then answer wrongly
             return sio.loads(content, trusted=list(TRUSTED_TYPES))

@@ -67,9 +67,9 @@ def _open_skops(path: Path) -> tuple[Description, Run]:
 
     content = path.read_bytes()
     check_archive(content, path.name, ".skops")
-    check_nodes(content, path.name)
     if unknown := sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES)):
         raise InputError(f"{path.name} holds the type {unknown[0]!r}, which is not opened; build the model of scikit-learn's own parts")
+    check_nodes(content, path.name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a file of another scikit-learn version only warns, and may then answer wrongly
         model: Any = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
