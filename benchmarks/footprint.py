@@ -1,11 +1,11 @@
 """What an agent takes on a device: megabytes installed, time to import, memory idle and scoring, beside the bare runtime.
 
 Each runtime gets an environment of its own, installed as a device installs it. Memory is the resident size of a process: of Python alone,
-of the runtime with one graph that has answered, of an open scorer, and of a whole agent (MQTT connected, HTTP off) after it scored.
+of the runtime with one graph that has answered, of an open scorer, and of a whole agent (MQTT connected, HTTP off) after it scored, in a
+program and as a command.
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -15,79 +15,24 @@ import tempfile
 import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from benchmarks.device_memory import measure
 from benchmarks.figures import Figure, show
 from benchmarks.scorer_graphs import FEATURES, lite_network_graph, network_graph, write_bundle
-from benchmarks.soak_server import Server, connected, enroll, mosquitto
+from edgefleet.bundle import Bundle
 from edgefleet.manifest import Runtime
-from edgefleet.ports import free_port
 
 ROOT: Final = Path(__file__).parents[1]
 HIDDEN: Final = (64, 32)
 ROWS: Final = 20_000
 IMPORTS: Final = 9
 MB: Final = 1e6
-# The agent beside the bare runtime: its own code, cryptography, the broker's client, a bound ring, statistics, the spool.
+# The agent beside the bare runtime: its own code, OpenSSL, the broker's client, a bound ring, statistics, the spool.
 MORE_MEMORY_LIMIT_MB: Final = 25.0
 RUNTIMES: Final[tuple[tuple[str, Runtime, str], ...]] = (("onnx", "onnxruntime", "ONNX Runtime"), ("tflite", "litert", "LiteRT"))
-
-_RSS: Final = """
-import os
-from pathlib import Path
-def rss():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-"""
-_BARE: Final = {
-    "onnxruntime": """
-import sys, numpy as np, onnxruntime
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = options.inter_op_num_threads = 1
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-session.run(None, {session.get_inputs()[0].name: np.zeros((1, 20), np.float32)})
-print(rss())
-""",
-    "litert": """
-import sys, numpy as np
-from ai_edge_litert.interpreter import Interpreter
-interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
-interpreter.allocate_tensors()
-interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.zeros((1, 20), np.float32))
-interpreter.invoke()
-print(rss())
-""",
-}
-_SCORER: Final = """
-import sys
-from device_agent import Scorer
-scorer = Scorer.open(sys.argv[1])
-idle = rss()
-for i in range(int(sys.argv[2])):
-    scorer.score([float(i % 7)] * 20)
-print(idle, rss())
-"""
-_AGENT: Final = """
-import sys, threading
-from pathlib import Path
-from device_agent.agent import Agent
-from device_agent.config import AgentConfig
-from device_agent.scorer import Scorer
-agent = Agent(AgentConfig(dir=Path(sys.argv[1]), heartbeat_s=1.0))
-agent._models.install(Scorer.open(sys.argv[2]))
-agent.start()
-for _ in range(1000):
-    if agent._link.connected:
-        break
-    threading.Event().wait(0.02)
-assert agent._link.connected
-idle = rss()
-for i in range(int(sys.argv[3])):
-    agent.score([float(i % 7)] * 20)
-print(idle, rss())
-agent.close()
-"""
 
 
 def main() -> None:
@@ -118,8 +63,6 @@ def _measure(folder: Path, extra: str, runtime: Runtime) -> Iterator[Figure]:
     x = np.random.default_rng(0).normal(size=(512, FEATURES)).astype(np.float32)
     graph = network_graph(HIDDEN) if runtime == "onnxruntime" else lite_network_graph(HIDDEN)
     bundle = write_bundle(folder / "bundle", graph, x, runtime=runtime)
-    file = folder / f"graph.{'onnx' if runtime == 'onnxruntime' else 'tflite'}"
-    file.write_bytes(graph)
     python = _install(folder / "device", extra)
     whole, own, module = _sizes(folder / "device", "onnxruntime" if runtime == "onnxruntime" else "ai_edge_litert")
     yield Figure("installed, all of it", whole / MB, "MB", None, 1)
@@ -128,19 +71,17 @@ def _measure(folder: Path, extra: str, runtime: Runtime) -> Iterator[Figure]:
     empty, scorer, agent = (_seconds(python, line) for line in ("pass", "import device_agent.scorer", "import device_agent.agent"))
     yield Figure("import of the scorer", 1e3 * (scorer - empty), "ms", None, IMPORTS)
     yield Figure("import of the agent", 1e3 * (agent - empty), "ms", None, IMPORTS)
-    nothing = _asked(python, "print(rss())")[0]
-    floor = _asked(python, _BARE[runtime], str(file))[0]
-    idle, scoring = _asked(python, _SCORER, str(bundle), str(ROWS))
-    port = free_port()
-    with mosquitto(folder, port), connected(Server(), port):
-        resting, working = _asked(python, _AGENT, str(enroll(folder / "identity", port)), str(bundle), str(ROWS))
-    yield Figure("memory: Python alone", nothing / MB, "MB", None, 1)
-    yield Figure("memory: the bare runtime, one answer", floor / MB, "MB", None, 1)
-    yield Figure("memory: a scorer, opened", idle / MB, "MB", None, 1)
-    yield Figure("memory: a scorer, scoring", scoring / MB, "MB", None, ROWS)
-    yield Figure("memory: the agent, connected", resting / MB, "MB", None, 1)
-    yield Figure("memory: the agent, scoring", working / MB, "MB", None, ROWS)
-    yield Figure("memory: the agent beyond the bare runtime", (working - floor) / MB, "MB", MORE_MEMORY_LIMIT_MB, ROWS)
+    found = measure(python, folder, Bundle.open(bundle), ROWS, _environment())
+    yield Figure("memory: Python alone", found.python / MB, "MB", None, 1)
+    yield Figure("memory: the bare runtime, one answer", found.runtime / MB, "MB", None, 1)
+    yield Figure("memory: a scorer, opened", found.scorer / MB, "MB", None, 1)
+    yield Figure("memory: a scorer, scoring", found.scoring / MB, "MB", None, ROWS)
+    yield Figure("memory: a scorer beyond the bare runtime", (found.scoring - found.runtime) / MB, "MB", None, ROWS)
+    yield Figure("memory: the agent, connected", found.agent / MB, "MB", None, 1)
+    yield Figure("memory: the agent, scoring", found.agent_scoring / MB, "MB", None, ROWS)
+    yield Figure("memory: `edgefleet agent run`, scoring", found.command / MB, "MB", None, ROWS)
+    beyond = max(found.agent_scoring, found.command) - found.runtime
+    yield Figure("memory: the larger of both beyond the bare runtime", beyond / MB, "MB", MORE_MEMORY_LIMIT_MB, ROWS)
 
 
 def _install(folder: Path, extra: str) -> Path:
@@ -178,13 +119,6 @@ def _seconds(python: Path, line: str) -> float:
         if turn:
             taken.append(after.children_user + after.children_system - before.children_user - before.children_system)
     return statistics.median(taken)
-
-
-def _asked(python: Path, program: str, *arguments: str) -> list[int]:
-    command = [str(python), "-c", _RSS + program, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=python.parent, env=_environment(), timeout=300)
-    answer: list[Any] = json.loads(f"[{','.join(done.stdout.split()[-2:])}]")
-    return [int(value) for value in answer]
 
 
 def _environment() -> dict[str, str]:

@@ -5,6 +5,7 @@ import os
 import pwd
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,14 @@ from typing import Any, Final
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from device_agent.update.disk import Disk
+from device_agent.update.store import Store
+from edgefleet.bundle import MANIFEST_NAME, Bundle
+from edgefleet.desired import DesiredModel, DesiredPayload, TrialPolicy, sign_desired
 from edgefleet.messages import Acked, Telemetry, WindowBody, decode, encode
 from edgefleet.signing import SigningKey
 
-DEVICE, PROJECT = "soak-1", "benchmark"
+DEVICE, FLEET, PROJECT = "soak-1", "soak", "benchmark"
 LISTEN_S: Final = 30.0
 
 
@@ -28,6 +33,7 @@ class Server:
         rejected: Rows refused, in all windows.
         doubles: Records that came again.
         bytes: Payload bytes received.
+        kinds: Records stored, by kind.
     """
 
     def __init__(self) -> None:
@@ -35,6 +41,7 @@ class Server:
         self._upto: dict[int, int] = {}
         self._lock = threading.Lock()
         self.answered = self.rejected = self.records = self.doubles = self.bytes = 0
+        self.kinds: Counter[str] = Counter()
 
     def store(self, content: bytes) -> Acked:
         """Take one record; what is to be said back."""
@@ -47,6 +54,7 @@ class Server:
                 self.doubles += 1
             else:
                 self.records += 1
+                self.kinds[record.kind] += 1
                 mine.add(record.seq)
                 if record.kind == "window":
                     body = decode(WindowBody, record.body)
@@ -105,7 +113,7 @@ def enroll(folder: Path, port: int) -> Path:
     identity = {
         "format_version": 1,
         "device_id": DEVICE,
-        "fleet": "soak",
+        "fleet": FLEET,
         "project": PROJECT,
         "director_key": SigningKey.load_or_create(folder.parent / "director.key").public.hex,
         "server_url": "http://127.0.0.1:9",  # nothing is fetched: the model is installed by hand
@@ -114,3 +122,21 @@ def enroll(folder: Path, port: int) -> Path:
     }
     (folder / "identity.json").write_text(json.dumps(identity))
     return folder
+
+
+def commit(folder: Path, bundle: Bundle, variant: str) -> None:
+    """Let a bundle be what runs in an identity folder, as after an update: its slot, and the document by which the director wants it."""
+    store = Store(folder, Disk())
+    for name in bundle.manifest.variant_files(variant):
+        _keep(store, bundle.manifest.files[name].sha256, bundle.locate(name))
+    _keep(store, bundle.digest, bundle.locate(MANIFEST_NAME))
+    store.write_slot(bundle.digest, bundle.manifest, variant)
+    store.point("active", bundle.digest)
+    model = DesiredModel(bundle_digest=bundle.digest, release="r", release_counter=1, rollout="o", nonce="n", trial=TrialPolicy())
+    payload = DesiredPayload(format_version=1, fleet=FLEET, device=DEVICE, epoch=1, counter=1, issued_at=1, models={PROJECT: model})
+    (folder / "desired").write_bytes(encode(sign_desired(payload, SigningKey.load_or_create(folder.parent / "director.key"))))
+
+
+def _keep(store: Store, digest: str, file: Path) -> None:
+    store.make_room_for(digest)
+    store.blob_path(digest).write_bytes(file.read_bytes())

@@ -11,15 +11,11 @@ import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from device_agent.config import AgentConfig, load_identity
 from device_agent.connection import Link
-from device_agent.doors.agent_http import http_door
 from device_agent.doors.answering import Answering, Row
-from device_agent.doors.http.door import HttpDoor
-from device_agent.doors.mqtt.door import MqttDoor
-from device_agent.doors.mqtt.settings import resolve
 from device_agent.doors.split import Key
 from device_agent.doors.stream import POLL_S, SensorFile
 from device_agent.reports import Reports
@@ -31,6 +27,10 @@ from device_agent.update.outside import Outside
 from device_agent.update.selftest import SelftestResult, run_in_child
 from device_agent.update.updater import Updater
 from edgefleet.errors import EdgefleetError
+
+if TYPE_CHECKING:  # most devices open no door, and each is a megabyte of code
+    from device_agent.doors.http.door import HttpDoor
+    from device_agent.doors.mqtt.door import MqttDoor
 
 LOG = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ class Agent:
         self._reports.watch(self._updater, self._stopped_threads)
         self._reports.doors = self._door_counts
         self._sensor: SensorFile | None = None
-        self._mqtt = None if config.mqtt is None else MqttDoor(resolve(config.mqtt, self._identity), self)
-        self._http: HttpDoor | None = None if config.http is None else http_door(self, config.http, self._updater, self._reports)
+        self._mqtt = self._mqtt_door()
+        self._http = self._http_door()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -173,6 +173,21 @@ class Agent:
     def folder(self) -> Path:
         """The identity folder."""
         return self._config.dir
+
+    def _mqtt_door(self) -> "MqttDoor | None":
+        if self._config.mqtt is None:
+            return None
+        from device_agent.doors.mqtt.door import MqttDoor
+        from device_agent.doors.mqtt.settings import resolve
+
+        return MqttDoor(resolve(self._config.mqtt, self._identity), self)
+
+    def _http_door(self) -> "HttpDoor | None":
+        if self._config.http is None:
+            return None
+        from device_agent.doors.agent_http import http_door
+
+        return http_door(self, self._config.http, self._updater, self._reports)
 
     def _spawn(self, name: str, once: Callable[[], None]) -> None:
         thread = threading.Thread(target=self._forever, args=(name, once), name=name, daemon=True)

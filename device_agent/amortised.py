@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.explanation import Explanation, Margins, Matrix, array_of, column_of
-from device_agent.sampled import players_of
 from edgefleet.errors import ArtifactError
+from edgefleet.players import by_segment, players_of, rows_back
 
 MAX_VALUES: Final = 64 * 1024 * 1024
 # What float32 leaves of the margin, relative; more is given to the players once more.
@@ -49,7 +49,8 @@ class AmortisedExplainer:
     """phi = relu(e(x) W1 + b1) W2 + b2 + own terms, e(x) the encoded raw row; an own term is linear in what is encoded of the player.
 
     e(x) = numbers (x - mean) / scale, cut to +-`limit`, missing as 0; then for each (column, code) of `codes` whether the column holds it
-    (a category, or NaN for missing). A window [T, F] is encoded value by value, its inputs are players with all their T values.
+    (a category, or NaN for missing). A window [T, F] is encoded value by value; its players are channels with all their T values, or, where
+    the file's players are [T, F], channels in time segments, whose contributions are added up for the channel.
     The rest that the network leaves, margin - base - sum(phi), is given to the players in proportion to the variance of their errors:
     the least change in units of what is uncertain anyway.
 
@@ -63,6 +64,10 @@ class AmortisedExplainer:
         self._size = int(array_of(arrays, "values", 0))
         if not len(names) <= self._size <= MAX_VALUES or self._size % len(names):
             raise ArtifactError(f"explainer: made for rows of {self._size} values, the model has {len(names)} inputs; convert again")
+        in_segments = self._players.ndim == 2
+        if in_segments and self._players.size != self._size:
+            raise ArtifactError(f"explainer: made for rows of {self._size} values, its players are of {self._players.size}; convert again")
+        self.segment_rows_back = rows_back(self._players[:, 0] // len(names)) if in_segments else ()
         self._numbers, self._coded = self._places(arrays, "numbers"), self._places(arrays, "coded")
         self._codes = array_of(arrays, "codes", 1).astype(np.float32)
         self._missing = np.flatnonzero(np.isnan(self._codes))
@@ -75,7 +80,7 @@ class AmortisedExplainer:
         self._check(columns, first, second, biases, (base, error, rest, own, limit))
         # Scales go into the weights, and means into the biases where that costs no digits: rows are only cut.
         scales = np.append(self._rate, np.ones(len(self._codes), np.float32))
-        self._owner = self._players[np.concatenate([self._numbers, self._coded]) % len(names)]
+        self._owner = self._players.ravel()[np.concatenate([self._numbers, self._coded]) % self._players.size]
         own, weights, middle = own * scales, first * scales[:, None], np.zeros(len(scales))
         self._centred = bool((np.abs(self._mean) * self._rate > _NEAR).any())
         if not self._centred:
@@ -92,10 +97,10 @@ class AmortisedExplainer:
         self._may_be_missing = bool(len(self._missing))
         self._all_numbers = bool(np.array_equal(self._numbers, np.arange(self._size)))
         self._alone = bool(np.array_equal(self._owner, np.arange(second.shape[2])))
-        counts = np.bincount(self._players)
+        counts = np.bincount(self._players.ravel())
         self._ones = np.ones(len(counts))
-        self._share_of_input = None if len(counts) == len(names) else (1 / counts)[self._players]
-        bars = error[:, self._players] / counts[self._players]
+        self._share_of_input = None if in_segments or len(counts) == len(names) else (1 / counts)[self._players]
+        bars = error if in_segments else error[:, self._players] / counts[self._players]
         self._columns = [_Column.of(own[k], second[k], constant[k], rest[k], float(base[k]), bars[k]) for k in range(columns)]
 
     def explain(self, row: Matrix, index: int | None, margin: float, margins: Margins) -> Explanation:
@@ -122,6 +127,9 @@ class AmortisedExplainer:
         if abs(gap) > _ROUNDED * (1 + abs(moved)):  # large terms that cancel in float32
             foretold += gap * column.rest
             gap = moved - float(foretold.dot(self._ones))
+        if self.segment_rows_back:
+            segments = by_segment(foretold, len(self._names))
+            return Explanation(base, segments.sum(axis=0), self._names, "amortised", column.bars, gap, segments, self.segment_rows_back)
         contributions = foretold if self._share_of_input is None else foretold[self._players] * self._share_of_input
         return Explanation(base, contributions, self._names, "amortised", column.bars, gap)
 
@@ -157,7 +165,8 @@ class AmortisedExplainer:
             and second.shape == (columns, hidden, players)
             and base.shape == (columns,)
             and own.shape == (columns, encoded)
-            and {biases[1].shape, error.shape, rest.shape} == {(columns, players)}
+            and biases[1].shape == rest.shape == (columns, players)
+            and error.shape == (columns, players if self._players.ndim == 1 else len(self._names))
         )
         if not fits:
             raise ArtifactError(f"explainer: its arrays do not fit {len(self._names)} inputs and {columns} margins; convert again")

@@ -7,9 +7,9 @@ that it knows, of the processor and of a memory budget. Whatever is skipped is s
 from collections.abc import Sequence
 from typing import Final
 
-from device_agent.abilities import Abilities
+from device_agent.abilities import Abilities, onnx_is_old
 from device_agent.ring import DEFAULT_SLOTS, MAX_RING_BYTES
-from device_agent.runtime import RUNTIMES
+from device_agent.runtime import RUNTIMES, loads
 from edgefleet.errors import ArtifactError, ConfigError, MissingPartError
 from edgefleet.manifest import Manifest, Variant
 
@@ -44,7 +44,18 @@ def choose_variant(
         ConfigError: The variant asked for, or every variant, is C source or needs more memory than there is.
         MissingPartError: None of the runtimes that the bundle needs is installed (or allowed).
     """
-    device = abilities or (Abilities.here(runtimes) if name is None else Abilities.installed(runtimes))
+    if abilities is not None:
+        return _choose(manifest, name, abilities, memory_bytes)
+    device = Abilities.here(runtimes, manifest.variants) if name is None else Abilities.installed(runtimes)
+    variant, because = _choose(manifest, name, device, memory_bytes)
+    if not loads(variant.runtime):  # a broken installation, which is none; what else is there may do
+        return choose_variant(manifest, name, runtimes, memory_bytes=memory_bytes)
+    if name is None and device.onnx_opset is None and variant.runtime == "onnxruntime" and onnx_is_old():
+        return _choose(manifest, None, Abilities.here(runtimes), memory_bytes)
+    return variant, because
+
+
+def _choose(manifest: Manifest, name: str | None, device: Abilities, memory_bytes: int | None) -> tuple[Variant, str]:
     if name is not None:
         variant = manifest.variant(name)
         _check_wanted(manifest, variant, device, memory_bytes)

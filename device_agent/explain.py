@@ -9,11 +9,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from device_agent.amortised import AmortisedExplainer
 from device_agent.explanation import Explainer, Explanation
-from device_agent.linear import LinearExplainer
-from device_agent.sampled import SampledExplainer
-from device_agent.treeshap import TreeExplainer
 from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError
 from edgefleet.package import read_npz
@@ -39,13 +35,22 @@ def open_explainer(content: bytes, method: str, names: tuple[str, ...], columns:
     found = str(arrays.get("method", ""))
     if found != method:
         raise ArtifactError(f"explainer: its method is {found[:40]!r}, the manifest says {method!r}; convert the package again")
+    # A device needs one of them.
     if method == "linear":
+        from device_agent.linear import LinearExplainer
+
         return LinearExplainer(arrays, names, columns)
     if method == "treeshap":
+        from device_agent.treeshap import TreeExplainer
+
         return TreeExplainer(arrays, names, columns)
     if method == "amortised":
+        from device_agent.amortised import AmortisedExplainer
+
         return AmortisedExplainer(arrays, names, columns)
     if method == "sampled":
+        from device_agent.sampled import SampledExplainer
+
         return SampledExplainer(arrays.get("background"), names, players=arrays.get("players"))
     raise ArtifactError(f"explainer: method {method!r} is unknown, this agent knows linear, treeshap, amortised and sampled; upgrade it")
 

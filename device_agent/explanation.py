@@ -3,14 +3,17 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError
 from edgefleet.manifest import Input
-from edgefleet.steps import Steps
+from edgefleet.players import by_segment, rows_back, segment_of_rows, segments_for, strongest_when
+
+if TYPE_CHECKING:  # only explanations clean rows on a device
+    from edgefleet.steps import Steps
 
 Matrix = NDArray[np.float32]
 Margins = Callable[[Matrix], Matrix]
@@ -27,6 +30,9 @@ class Explanation:
         method: `linear`, `treeshap`, `amortised` or `sampled`.
         error: [F] half-width of the 95 % interval of each contribution: zeros when exact, None when too few samples tell.
         gap: margin - base - sum(contributions): what the contributions do not account for.
+        segments: [S, F] of a window in time segments, the oldest first: what each segment of each input contributed; they add up to the
+            contributions. None where nobody can say it: single rows, one segment, or columns that derive from several rows of the window.
+        segment_rows_back: (oldest, newest) row of each segment, counted back from the window's newest row, which is 0.
     """
 
     base: float
@@ -35,6 +41,8 @@ class Explanation:
     method: str
     error: NDArray[np.float64] | None
     gap: float
+    segments: NDArray[np.float64] | None = None
+    segment_rows_back: tuple[tuple[int, int], ...] = ()
 
     def top(self, k: int = 3) -> list[tuple[str, float]]:
         """The k inputs that moved the margin most, strongest first."""
@@ -42,6 +50,9 @@ class Explanation:
 
     def as_text(self, inputs: Sequence[Input], row: NDArray[np.float32], label: str | None, k: int = 3) -> str:
         """What a person is told: "vibration_rms 8.1 mm/s pushed towards failure by +1.9; ...".
+
+        Of a window in time segments also when: "... by +1.9, strongest 16-31 rows ago", the segment that moved the margin most in the
+        direction in which the input did.
 
         Args:
             inputs: The manifest's inputs.
@@ -58,11 +69,11 @@ class Explanation:
                 effect = f"{'raised' if moved > 0 else 'lowered'} the answer by {moved:+.2g}"
             else:
                 effect = f"pushed {'towards' if moved > 0 else 'away from'} {label} by {moved:+.2g}"
-            parts.append(f"{self.names[i]} {said_value(inputs[i], float(row[i]))} {effect}")
+            parts.append(f"{self.names[i]} {said_value(inputs[i], float(row[i]))} {effect}{self._when(i)}")
         return "; ".join(parts) if parts else "no input moved the answer"
 
     def as_plain(self, inputs: Sequence[Input], row: NDArray[np.float32], k: int = 3) -> list[dict[str, Any]]:
-        """The k strongest inputs as plain values for JSON: input, value, contribution, and error where it is known.
+        """The k strongest inputs as plain values for JSON: input, value, contribution, and error and segments where they are known.
 
         Args:
             inputs: The manifest's inputs.
@@ -78,8 +89,22 @@ class Explanation:
             entry: dict[str, Any] = {"input": self.names[i], "value": shown, "contribution": round(float(self.contributions[i]), 6)}
             if self.error is not None:
                 entry["error"] = round(float(self.error[i]), 6)
+            if self.segments is not None:
+                entry["segments"] = self.plain_segments(i)
             found.append(entry)
         return found
+
+    def plain_segments(self, i: int) -> list[dict[str, Any]]:
+        """Of input i, the oldest segment first: `rows_back` [oldest, newest] (0 is the window's newest row) and `contribution`."""
+        if self.segments is None:
+            return []
+        moved = zip(self.segment_rows_back, self.segments[:, i].tolist(), strict=True)
+        return [{"rows_back": list(rows), "contribution": round(value, 6)} for rows, value in moved]
+
+    def _when(self, i: int) -> str:
+        if self.segments is None:
+            return ""
+        return f", {strongest_when(self.segments[:, i].tolist(), self.segment_rows_back)}"
 
     def _strongest(self, k: int) -> list[int]:
         return [int(i) for i in np.argsort(-np.abs(self.contributions), kind="stable")[:k]]
@@ -106,6 +131,11 @@ def said_value(column: Input, value: float) -> str:
 class Explainer(Protocol):
     """Explains one row that was scored."""
 
+    @property
+    def segment_rows_back(self) -> tuple[tuple[int, int], ...]:
+        """As in each `Explanation`; empty where there are no segments."""
+        ...
+
     def explain(self, row: Matrix, index: int | None, margin: float, margins: Margins) -> Explanation:
         """Explain.
 
@@ -125,18 +155,26 @@ class Cleaning:
     Attributes:
         steps: Lists of cleaning steps, each reading what the one before gives; none where the model takes raw rows.
         sources: [C] for every cleaned value the raw input that it derives from; contributions are summed by it.
+        inputs: Raw inputs F.
+        players: [C] the same as `sources`, of windows whose cleaned values are each of one row: segment x F + input.
+        segment_rows_back: As in `Explanation`; empty without segments.
     """
 
-    steps: tuple[Steps, ...]
+    steps: tuple["Steps", ...]
     sources: NDArray[np.intp]
+    inputs: int
+    players: NDArray[np.intp]
+    segment_rows_back: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, arrays: dict[str, NDArray[Any]], inputs: int) -> "Cleaning":
-        """From the arrays `steps_0`, `steps_1` (the bytes of their JSON) of an explainer file.
+        """From the arrays `steps_0`, `steps_1` (the bytes of their JSON) and `rows` of an explainer file.
 
         Raises:
             ArtifactError: Damaged, or made for another number of inputs.
         """
+        from edgefleet.steps import Steps
+
         steps: list[Steps] = []
         sources, width = np.arange(inputs), inputs
         for name in ("steps_0", "steps_1"):
@@ -152,7 +190,31 @@ class Cleaning:
             sources = (sources if len(steps) == 0 else sources[-one.input_shape[-1] :])[np.array(one.sources, np.intp)]
             steps.append(one)
             width = one.output_shape[-1]
-        return cls(tuple(steps), sources)
+        if "rows" not in arrays:
+            return cls(tuple(steps), sources, inputs, sources)
+        window = steps[0].input_shape[0] if steps and len(steps[0].input_shape) == 2 else 0
+        rows = array_of(arrays, "rows", 1)
+        if rows.shape != sources.shape or rows.dtype.kind != "i" or not ((rows >= 0) & (rows < window)).all():
+            raise ArtifactError(
+                f"explainer: its {len(rows)} rows do not fit {len(sources)} cleaned values of windows of {window} rows; convert again"
+            )
+        cut = segments_for(window, inputs)
+        if cut == 1:
+            return cls(tuple(steps), sources, inputs, sources)
+        segment = segment_of_rows(window, cut)
+        return cls(tuple(steps), sources, inputs, segment[rows] * inputs + sources, rows_back(segment))
+
+    @property
+    def player_count(self) -> int:
+        """Inputs, or segments x inputs."""
+        return self.inputs * max(1, len(self.segment_rows_back))
+
+    def shown(self, by_player: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """([F] contributions, [S, F] segments or None) of what the players [P] moved."""
+        if not self.segment_rows_back:
+            return by_player, None
+        segments = by_segment(by_player, self.inputs)
+        return segments.sum(axis=0), segments
 
     def run(self, row: Matrix) -> Matrix:
         """[C] cleaned values of one row, in row-major order."""

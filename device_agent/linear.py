@@ -17,6 +17,7 @@ class LinearExplainer:
 
     def __init__(self, arrays: dict[str, NDArray[Any]], names: tuple[str, ...], columns: int) -> None:
         self._names, self._cleaning = names, Cleaning.of(arrays, len(names))
+        self.segment_rows_back = self._cleaning.segment_rows_back
         weight, mean, base = array_of(arrays, "weight", 2), array_of(arrays, "mean", 1), array_of(arrays, "base", 1)
         cleaned = len(self._cleaning.sources)
         if weight.shape != (cleaned, columns) or mean.shape != (cleaned,) or base.shape != (columns,):
@@ -31,7 +32,9 @@ class LinearExplainer:
         """Explain one row; `margins` is not needed."""
         column, sign = column_of(index, len(self._base))
         moved = sign * self._weight[:, column] * (self._cleaning.run(row) - self._mean)
-        contributions = np.asarray(np.bincount(self._cleaning.sources, moved, len(self._names)), np.float64)
+        by_player = np.asarray(np.bincount(self._cleaning.players, moved, self._cleaning.player_count), np.float64)
+        contributions, segments = self._cleaning.shown(by_player)
         base = sign * float(self._base[column])
         gap = margin - base - float(contributions.sum())
-        return Explanation(base, contributions, self._names, "linear", np.zeros(len(contributions)), gap)
+        exact = np.zeros(len(contributions))
+        return Explanation(base, contributions, self._names, "linear", exact, gap, segments, self.segment_rows_back)

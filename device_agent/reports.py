@@ -293,7 +293,7 @@ class Reports:
 
     def _payload_order(self) -> PayloadOrder | None:
         payload = self._the_updater().director.payload
-        return None if payload is None else payload.sampling
+        return None if payload is None else payload.sampling_at(now_us())
 
     def _the_updater(self) -> Updater:
         assert self._updater is not None  # noqa: S101  # `watch` is called before any thread starts

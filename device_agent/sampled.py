@@ -4,14 +4,15 @@ Reference:
     Mitchell, Cooper, Frank, Holmes (2022), Sampling Permutations for Shapley Value Estimation, JMLR 23, section 3 (antithetic pairs).
 """
 
-import hashlib
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.explanation import Explanation, Margins, Matrix, column_of
+from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError
+from edgefleet.players import by_segment, players_of, rows_back
 
 DEFAULT_PAIRS: Final = 4
 MIN_PAIRS_FOR_ERROR: Final = 4
@@ -32,10 +33,11 @@ class SampledExplainer:
 
     Args:
         background: [B, F] or, for windows, [B, T, F] float, B at most 16.
-        names: Of the F inputs; in a window, an input is one player with all its T values.
+        names: Of the F inputs.
         pairs: Pairs of a permutation and its reverse.
         players: [F] player of each input, 0 .. P - 1: inputs of one player (a patch of an image) enter a coalition together and share its
-            contribution evenly. None: each is its own.
+            contribution evenly; an input of a window is one player with all its T values. [T, F] player of each value of a window in time
+            segments, see `edgefleet.players`. None: each input is its own.
         budget: Most evaluations.
 
     Raises:
@@ -55,7 +57,13 @@ class SampledExplainer:
         if not 1 <= len(background) <= MAX_BACKGROUND_ROWS:
             raise ArtifactError(f"explainer: {len(background)} background rows, expected 1 to {MAX_BACKGROUND_ROWS}; convert again")
         self._names, self._players = names, players_of(players, len(names))
-        self._sizes = np.bincount(self._players)
+        if self._players.ndim == 2 and background.shape[1:] != self._players.shape:
+            raise ArtifactError(
+                f"explainer: its players are of windows {list(self._players.shape)}, its background rows {list(background.shape[1:])}; "
+                "convert again"
+            )
+        self.segment_rows_back = rows_back(self._players[:, 0] // len(names)) if self._players.ndim == 2 else ()
+        self._sizes = np.bincount(self._players.ravel())
         walk = 2 * max(1, len(self._sizes) - 1)
         if walk > budget:
             raise ArtifactError(f"explainer: {len(self._sizes)} players need {walk} evaluations, the budget is {budget}; group the inputs")
@@ -75,23 +83,27 @@ class SampledExplainer:
         steps = np.zeros((len(orders), count))
         np.put_along_axis(steps, orders, np.diff(along, axis=1), axis=1)
         pairs = (steps[0::2] + steps[1::2]) / 2
-        contributions = self._shared(pairs.mean(axis=0))
+        segments = None
+        if self.segment_rows_back:
+            parts = by_segment(pairs, len(self._names))
+            segments, shown = parts.mean(axis=0), parts.sum(axis=1)
+            contributions: NDArray[np.float64] = segments.sum(axis=0)
+        else:
+            shown = (pairs / self._sizes)[:, self._players]
+            contributions = shown.mean(axis=0)
         error = None
         if self._pairs >= MIN_PAIRS_FOR_ERROR:
-            error = self._shared(_t_quantile(self._pairs - 1) * pairs.std(axis=0, ddof=1) / np.sqrt(self._pairs))
+            error = _t_quantile(self._pairs - 1) * shown.std(axis=0, ddof=1) / np.sqrt(self._pairs)
         gap = margin - float(base) - float(contributions.sum())
-        return Explanation(float(base), contributions, self._names, "sampled", error, gap)
-
-    def _shared(self, by_player: NDArray[np.float64]) -> NDArray[np.float64]:
-        shares: NDArray[np.float64] = (by_player / self._sizes)[self._players]
-        return shares
+        return Explanation(float(base), contributions, self._names, "sampled", error, gap, segments, self.segment_rows_back)
 
     def _values(self, row: Matrix, masks: NDArray[np.bool_], index: int | None, margins: Margins) -> NDArray[np.float64]:
         """Mean margin of the predicted class per coalition: the row's values inside, each background row's outside."""
         count = len(self._background)
         per_chunk = max(1, _CHUNK_BYTES // (4 * row.size * count))
-        # A window's rows all follow the one mask of its inputs.
-        masks = masks[:, self._players].reshape(len(masks), 1, *(1,) * (row.ndim - 1), -1)
+        masks = masks[:, self._players]
+        # A window's rows all follow the one mask of its inputs, unless it is cut into segments.
+        masks = masks.reshape(len(masks), 1, *(1,) * (row.ndim - self._players.ndim), *self._players.shape)
         values = np.empty(len(masks))
         for start in range(0, len(masks), per_chunk):
             mask = masks[start : start + per_chunk]
@@ -102,22 +114,9 @@ class SampledExplainer:
         return values
 
 
-def players_of(players: NDArray[Any] | None, inputs: int) -> NDArray[np.intp]:
-    """[F] the player of each input.
-
-    Raises:
-        ArtifactError: Not one number per input, or the numbers do not run from 0 without holes.
-    """
-    if players is None:
-        return np.arange(inputs)
-    if players.shape != (inputs,) or players.dtype.kind != "i" or not np.array_equal(np.unique(players), np.arange(players.max() + 1)):
-        raise ArtifactError(f"explainer: its players do not fit {inputs} inputs; convert again")
-    return players.astype(np.intp)
-
-
 def _antithetic_orders(row: Matrix, players: int, pairs: int) -> NDArray[np.intp]:
     """[2 x pairs, P] permutations, each followed by its reverse."""
-    seed = int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:8], "little")
+    seed = int.from_bytes(bytes.fromhex(sha256_hex(row.tobytes())[:16]), "little")
     rng = np.random.Generator(np.random.PCG64(seed))
     orders = [rng.permutation(players) for _ in range(pairs)]
     return np.array([order for pair in orders for order in (pair, pair[::-1])], np.intp)

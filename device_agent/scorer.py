@@ -126,6 +126,11 @@ class Scorer:
         """Whether the variant carries what an explanation needs."""
         return self._explainer is not None
 
+    @property
+    def segment_rows_back(self) -> tuple[tuple[int, int], ...]:
+        """Time segments in which a window is explained; see `Explanation`. Empty where there are none."""
+        return () if self._explainer is None else self._explainer.segment_rows_back
+
     def score(self, row: Row, explain: bool = False) -> Score:
         """Score one row, or one window of rows where the manifest says `window_rows`.
 

@@ -34,6 +34,7 @@ class TreeExplainer:
 
     def __init__(self, arrays: dict[str, NDArray[Any]], names: tuple[str, ...], columns: int) -> None:
         self._names, self._cleaning = names, Cleaning.of(arrays, len(names))
+        self.segment_rows_back = self._cleaning.segment_rows_back
         cleaned = len(self._cleaning.sources)
         base, depths = array_of(arrays, "base", 1), array_of(arrays, "depths", 1)
         if int(array_of(arrays, "features", 0)) != cleaned or base.shape != (columns,) or not np.isfinite(base).all():
@@ -48,7 +49,7 @@ class TreeExplainer:
         self._categories, sets = _category_sets(arrays)
         leaves = [_Leaves.of(arrays, int(depth), cleaned, columns, sets) for depth in depths]
         self._blocks = [
-            [_Block(part, column, self._cleaning.sources) for found in leaves for part in found.moving(column)] for column in range(columns)
+            [_Block(part, column, self._cleaning.players) for found in leaves for part in found.moving(column)] for column in range(columns)
         ]
         self._scratch = np.empty((3, _BLOCK_SLOTS), np.float32)
         self._lock = threading.Lock()  # around the scratch: a row is explained by one thread at a time
@@ -61,14 +62,15 @@ class TreeExplainer:
         absent = np.isnan(cleaned)
         missing = absent if absent.any() else None
         codes = None if self._categories is None else _codes(cleaned, self._categories)
-        contributions = np.zeros(len(self._names))
+        by_player = np.zeros(self._cleaning.player_count)
         with self._lock:
             for block in self._blocks[column]:
-                contributions += block.contributions(cleaned, missing, codes, self._scratch, len(contributions))
-        contributions *= sign
+                by_player += block.contributions(cleaned, missing, codes, self._scratch, len(by_player))
+        contributions, segments = self._cleaning.shown(sign * by_player)
         base = sign * float(self._base[column])
         gap = margin - base - float(contributions.sum())
-        return Explanation(base, contributions, self._names, "treeshap", np.zeros(len(contributions)), gap)
+        exact = np.zeros(len(contributions))
+        return Explanation(base, contributions, self._names, "treeshap", exact, gap, segments, self.segment_rows_back)
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,10 @@ class _Leaves:
 class _Block:
     """Some leaves for one column of the margin, turned to [D, leaves] so that products run along whole rows."""
 
-    def __init__(self, leaves: _Leaves, column: int, sources: NDArray[np.intp]) -> None:
+    def __init__(self, leaves: _Leaves, column: int, players: NDArray[np.intp]) -> None:
         self._feat, self._missing = np.ascontiguousarray(leaves.feat.T), np.ascontiguousarray(leaves.missing.T)
         self._lo, self._hi, self._z = (np.ascontiguousarray(array.T) for array in (leaves.lo, leaves.hi, leaves.z))
-        self._raw = sources[self._feat.ravel()]
+        self._players = players[self._feat.ravel()]
         depth, self._count = self._feat.shape
         nodes, weights = np.polynomial.legendre.leggauss((depth + 1) // 2)
         self._times = [np.float32(node) for node in (nodes + 1) / 2]
@@ -140,9 +142,9 @@ class _Block:
             self._which = category[self._where]
 
     def contributions(
-        self, row: Matrix, absent: NDArray[np.bool_] | None, codes: NDArray[np.intp] | None, scratch: Matrix, inputs: int
+        self, row: Matrix, absent: NDArray[np.bool_] | None, codes: NDArray[np.intp] | None, scratch: Matrix, players: int
     ) -> NDArray[np.float64]:
-        """[inputs] what these leaves give each raw input."""
+        """[players] what these leaves give each player."""
         size, shape, z = self._feat.size, self._feat.shape, self._z
         buffers: list[Matrix] = [scratch[i, :size].reshape(shape) for i in range(3)]
         moved, factors, weight = buffers
@@ -165,7 +167,7 @@ class _Block:
             np.divide(product, factors, out=factors)
             np.add(weight, factors, out=weight)
         np.multiply(weight, moved, out=weight)
-        return np.asarray(np.bincount(self._raw, weight.ravel(), inputs), np.float64)
+        return np.asarray(np.bincount(self._players, weight.ravel(), players), np.float64)
 
 
 def _category_sets(arrays: dict[str, NDArray[Any]]) -> tuple[Matrix | None, NDArray[np.bool_] | None]:

@@ -150,9 +150,35 @@ class FleetClient:
             if len(page) < 1000:
                 return found
 
-    def device(self, device_id: str) -> Json:
-        """One device."""
-        return cast(Json, self._call("GET", f"/devices/{quote(device_id, safe='')}"))
+    def device(self, device_id: str, hours: int | None = None) -> Json:
+        """One device, with what it observed in the last hours (24 when not given)."""
+        return cast(Json, self._call("GET", f"/devices/{quote(device_id, safe='')}" + (f"?hours={hours}" if hours is not None else "")))
+
+    def observed(self, project: str, hours: int | None = None) -> Json:
+        """What all devices of a project observed in the last hours (24 when not given)."""
+        filters = {"project": project} | ({"hours": str(hours)} if hours is not None else {})
+        return cast(Json, self._call("GET", f"/observed?{urlencode(filters)}"))
+
+    def sampling(self) -> list[Json]:
+        """Orders about rows that may leave devices."""
+        return cast(list[Json], self._call("GET", "/sampling"))
+
+    def order_sampling(self, whom: Json, order: Json) -> list[Json]:
+        """Allow devices to send rows.
+
+        Args:
+            whom: {"device_ids": [...]} or {"project": ..., "selection": {label: value}}.
+            order: rows_per_hour, until_at (ISO 8601 with a time zone), redact, bytes_per_day.
+        """
+        return cast(list[Json], self._call("POST", "/sampling", {**whom, **order}))
+
+    def stop_sampling(self, whom: Json) -> list[str]:
+        """Take the orders of devices back; the devices that had one."""
+        return cast(list[str], self._call("POST", "/sampling/stop", whom)["stopped"])
+
+    def samples(self, device_id: str, limit: int = 100) -> list[Json]:
+        """Rows that came from a device as they came in there, newest first."""
+        return cast(list[Json], self._call("GET", f"/devices/{quote(device_id, safe='')}/samples?limit={limit}"))
 
     def drift(self, project: str | None = None) -> Json | None:
         """Drift of a project."""

@@ -59,11 +59,14 @@ class PayloadOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         rows_per_hour: Rows sent at most.
         redact: Names of inputs that never leave the device.
         bytes_per_day: Bytes of sampled rows at most.
+        until: Microseconds UTC from which on the order is over, by the device's clock, so that it also ends where no server is heard;
+            0 is no end.
     """
 
     rows_per_hour: float
     redact: list[str] = []
     bytes_per_day: int = 1_000_000
+    until: int = 0
 
 
 # Without its defaults the document is what agents read that know no sampling: they refuse documents with fields that they do not know.
@@ -78,6 +81,11 @@ class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     issued_at: int
     models: dict[str, DesiredModel]
     sampling: PayloadOrder | None = None
+
+    def sampling_at(self, at: int) -> PayloadOrder | None:
+        """The order about rows that holds at `at`, microseconds UTC; None: nothing may leave."""
+        order = self.sampling
+        return None if order is None or 0 < order.until <= at else order
 
 
 class Acceptance(Enum):

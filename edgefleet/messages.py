@@ -168,7 +168,8 @@ class WindowBody(_Message, array_like=True, frozen=True, kw_only=True):
 class ExplanationBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of an `explanation` record; contributions are margin units for the predicted class, in the order of the manifest's inputs.
 
-    `row` is empty unless the operator and the device's own configuration both allow payload to leave the device.
+    `row` is empty unless the operator and the device's own configuration both allow payload to leave the device. `segments` [S][F] are the
+    contributions of a window's time segments, the oldest first, cut as `edgefleet.players.segment_of_rows` does; empty without segments.
     """
 
     bundle_digest: str
@@ -181,6 +182,7 @@ class ExplanationBody(_Message, array_like=True, frozen=True, kw_only=True):
     error: list[float] | None = None
     gap: float = 0.0
     row: list[float] = []
+    segments: list[list[float]] = []
 
 
 class PayloadBody(_Message, array_like=True, frozen=True, kw_only=True):

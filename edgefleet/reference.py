@@ -19,7 +19,6 @@ from edgefleet.errors import ArtifactError, InputError
 from edgefleet.manifest import Input
 from edgefleet.package import npz_bytes, read_npz
 from edgefleet.sketch import SKETCH_ARRAYS, Sketch
-from edgefleet.sketch_building import build_sketch
 
 __all__ = [
     "BELOW",
@@ -216,6 +215,8 @@ def build_reference(
     )
     starts = range(0, len(x) - block_rows + 1, block_rows) if block_starts is None else block_starts
     blocks = np.stack([count_cells(x[s : s + block_rows], bare) for s in starts]) if len(starts) else bare.blocks
+    from edgefleet.sketch_building import build_sketch  # a trainer's work
+
     sketch = build_sketch(x, np.flatnonzero(~category), mean, scale, starts, block_rows, shape)
     return Reference.from_bytes(replace(bare, counts=count_cells(x, bare), blocks=blocks, sketch=sketch).to_bytes())
 

@@ -5,10 +5,8 @@ The director key signs desired state; each device signs its attestations. A key 
 
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from edgefleet.digests import sha256_hex
+from edgefleet.ed25519 import KEY_BYTES, ed25519, generate
 from edgefleet.errors import ArtifactError
 from edgefleet.files import write_durably
 
@@ -17,42 +15,49 @@ class PublicKey:
     """A verifying key; equality and identity are its 32 raw bytes."""
 
     def __init__(self, hex_bytes: str) -> None:
-        try:
-            raw = bytes.fromhex(hex_bytes)
-            self._key = Ed25519PublicKey.from_public_bytes(raw)
-        except ValueError as err:
-            raise ArtifactError(f"public key {hex_bytes[:80]!r} is not 32 bytes in hex") from err
+        raw = _key_bytes(hex_bytes)
+        if raw is None:
+            raise ArtifactError(f"public key {hex_bytes[:80]!r} is not {KEY_BYTES} bytes in hex")
+        self._raw = raw
         self.hex = raw.hex()
         self.keyid = sha256_hex(raw)
 
     def verifies(self, signature: bytes, payload: bytes) -> bool:
         """Whether `signature` was made by this key over exactly these bytes."""
-        try:
-            self._key.verify(signature, payload)
-        except InvalidSignature:
-            return False
-        return True
+        return ed25519().verify(self._raw, signature, payload)
 
 
 class SigningKey:
     """A private key that lives in one file, readable by its owner only."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-        self.public = PublicKey(key.public_key().public_bytes_raw().hex())
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self.public = PublicKey(ed25519().public_of(raw).hex())
 
     @classmethod
     def load_or_create(cls, path: Path) -> "SigningKey":
-        """Read the key at `path`, or make one there (mode 0600)."""
+        """Read the key at `path`, or make one there (mode 0600).
+
+        Raises:
+            ArtifactError: What is there is no key.
+        """
         if path.exists():
-            try:
-                return cls(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip())))
-            except ValueError as err:
-                raise ArtifactError(f"{path}: not an Ed25519 private key of 32 bytes in hex; restore it from a backup") from err
-        key = Ed25519PrivateKey.generate()
-        write_durably(path, key.private_bytes_raw().hex().encode() + b"\n", mode=0o600)
-        return cls(key)
+            raw = _key_bytes(path.read_text(errors="replace").strip())
+            if raw is None:
+                raise ArtifactError(f"{path}: not an Ed25519 private key of {KEY_BYTES} bytes in hex; restore it from a backup")
+            return cls(raw)
+        raw = generate()
+        write_durably(path, raw.hex().encode() + b"\n", mode=0o600)
+        return cls(raw)
 
     def sign(self, payload: bytes) -> bytes:
         """64 bytes over exactly these bytes."""
-        return self._key.sign(payload)
+        return ed25519().sign(self._raw, payload)
+
+
+def _key_bytes(text: str) -> bytes | None:
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return raw if len(raw) == KEY_BYTES else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from fleet_server.read_observed import LoadView, Observed, SamplingView
 from fleet_server.read_registry import RegistryNote
 
 # One word per state of a device in a rollout: has not begun; pending = began, no outcome yet; ok = committed, attested, soaked;
@@ -236,6 +237,7 @@ class DriftView:
     devices: list[DriftDevice]
     histograms: list[tuple[str, Histogram]]
     as_of: datetime | None
+    observed: Observed
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ class ExplanationView:
 
     Attributes:
         shape: Shape of the row's tensor; a heat map is drawn when it has two dimensions.
+        segments: [S][F] contributions of a window's time segments, the oldest first; empty where there are none.
     """
 
     device_id: str
@@ -259,6 +262,7 @@ class ExplanationView:
     contributions: list[float]
     error: list[float] | None
     shape: list[int]
+    segments: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -270,6 +274,9 @@ class DeviceView:
     drift: DriftDevice | None
     histograms: list[Histogram]
     explanation: ExplanationView | None
+    load: LoadView | None
+    observed: Observed
+    sampling: SamplingView | None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.explain.encoding import LIMIT, encoding_for
-from converter.explain.shapley import Floats, Margins, Matrix, ShapleyValues, evaluations, shapley_values
+from converter.explain.shapley import Floats, Margins, Matrix, ShapleyValues, channel_sums, evaluations, shapley_values
 from converter.explain.student import fit
 from edgefleet.manifest import Input
 from edgefleet.package import npz_bytes
@@ -70,7 +70,7 @@ def amortise(
         held_out: Rows to measure on; the first `HELD_OUT_ROWS` are looked at.
         background: At most 16 rows; the base is their mean margin.
         inputs: Schema.
-        players: [F] player of each input.
+        players: [F] player of each input, or [T, F] of each value of a window in segments.
         seed: Of everything random.
         hidden: Most units of the student; fewer for many inputs, see `MAX_WEIGHTS`.
         training_rows: Rows mixed from `rows`; fewer, but at least `LEAST_TRAINING_ROWS`, where one row costs many evaluations.
@@ -79,7 +79,7 @@ def amortise(
     count = int(players.max()) + 1
     cost = evaluations(count, len(background))
     wanted = int(np.clip(evaluations_at_most // cost, LEAST_TRAINING_ROWS, max(training_rows, LEAST_TRAINING_ROWS)))
-    mixed = _mixed(rows, wanted, np.random.Generator(np.random.PCG64(seed)))
+    mixed = _mixed(rows, players, wanted, np.random.Generator(np.random.PCG64(seed)))
     labels = shapley_values(margins, mixed, background, players, 1, seed + 1)
     encoding = encoding_for(mixed, inputs)
     columns = len(labels.base)
@@ -111,10 +111,11 @@ def amortise(
         "background": background.astype(np.float32),
         "reference_evaluations": np.array(min(evaluations_at_most // 2, GATE_EVALUATIONS), np.int64),
         "own": _own(student.own.reshape(-1, count, columns), encoding.owners(players)),
-        "error": _covering(np.abs(corrected - reference.values)).T,
+        # Of what is shown: of channels where the players are segments of them.
+        "error": _covering(np.abs(channel_sums(corrected, players) - reference.shown.values)).T,
         "rest": rest.T,
     }
-    if count < len(players):
+    if players.ndim == 2 or count < len(players):
         arrays["players"] = players.astype(np.int64)
     return Amortised(npz_bytes(arrays), corrected, reference)
 
@@ -133,16 +134,16 @@ def reference_values(
     return shapley_values(margins, rows, background, players, pairs, seed)
 
 
-def _mixed(rows: Matrix, count: int, rng: np.random.Generator) -> Matrix:
-    """Half of them as they are, half with up to half of their inputs from another row; inputs of a window as whole channels.
+def _mixed(rows: Matrix, players: NDArray[np.intp], count: int, rng: np.random.Generator) -> Matrix:
+    """Half of them as they are, half with up to half of their players from another row: patches, channels or segments as wholes.
 
     Rows as they are serve inputs that depend on each other (128 gas sensors: cosine .993 without mixing, .967 with all rows mixed), mixed
     ones serve rare combinations (adult: .993 without, .997 with).
     """
     one, other = rows[rng.integers(len(rows), size=count)], rows[rng.integers(len(rows), size=count)]
     share = rng.random((count, 1)) * _SWAPPED_AT_MOST * (rng.random((count, 1)) < _MIXED)
-    swapped = rng.random((count, rows.shape[-1])) < share
-    return np.where(swapped.reshape(count, *(1,) * (rows.ndim - 2), -1), other, one)
+    swapped = (rng.random((count, int(players.max()) + 1)) < share)[:, players]
+    return np.where(swapped.reshape(count, *(1,) * (rows.ndim - 1 - players.ndim), *players.shape), other, one)
 
 
 def _own(weights: Matrix, owner: NDArray[np.intp]) -> Matrix:

@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 from converter.cores import Core, Trees
 from converter.explain.amortised import LABEL_EVALUATIONS, LEAST_TRAINING_ROWS, Amortised, amortise
 from converter.explain.asking import Asked, margins_of_graph
-from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, agreement, measured_rows
+from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, agreement, measured_rows, of_segments
 from converter.explain.halved import halved
 from converter.explain.linear import compile_linear, is_linear
 from converter.explain.player_groups import players_for
-from converter.explain.shapley import Margins, Matrix, evaluations
+from converter.explain.shapley import Margins, Matrix, channel_sums, evaluations
 from converter.explain.treeshap import MAX_SLOTS, NOTED_SLOTS, compile_leaves, treeshap_bytes
 from converter.explain.treeshap_onnx import treeshap_to_onnx
 from edgefleet.errors import VerdictError
 from edgefleet.manifest import ExplainMethod, Runtime
 from edgefleet.package import ModelPackage, npz_bytes
+from edgefleet.players import segments_for
 from edgefleet.steps import Steps
 
 Method = Literal["auto", "linear", "treeshap", "amortised", "sampled"]
@@ -32,6 +33,8 @@ Method = Literal["auto", "linear", "treeshap", "amortised", "sampled"]
 BACKGROUND_ROWS: Final = 16
 # Multiplications that the labels of a student may cost: seconds of a processor.
 STUDENT_PRODUCTS: Final = 3e10
+# Time segments of a window that is not explained exactly: each one more costs evaluations, and is told apart less surely.
+APPROXIMATE_SEGMENTS: Final = 4
 # What the device's sampler may ask of the model for one row.
 SAMPLED_EVALUATIONS: Final = 65_536
 
@@ -66,6 +69,7 @@ def explainer_for(
         core: The model as plain arrays, None where it has no such form.
         package: With its cleaning steps and rows.
         method: `auto` is exact where it can be, else a student that points well enough, else sampling; other names ask for just that.
+            A student of windows tells as many time segments as it points at as well as contributions must.
         margins: The float model on raw rows, [n, F] or [n, T, F] to [n, K]; without it there is no student.
         products: Multiplications that one of these rows costs: a costly model gets fewer rows to learn from, or no student.
 
@@ -194,7 +198,7 @@ def _without_exact(package: ModelPackage, margins: Margins | None, products: flo
         student, figures = _amortised(package, margins, products)
     except VerdictError as err:
         return _noted(_sampled(package), (*notes, f"Explained by sampling: {err}"))
-    if figures["cosine_low"] < LEAST_COSINE or figures["top3_low"] < LEAST_TOP3:
+    if not _points_well(figures):
         said = (
             f"Explained by sampling: a student's cosine to the Shapley values is at least {figures['cosine_low']:.3f} "
             f"(limit {LEAST_COSINE:g}), its top 3 overlap {figures['top3_low']:.2f} (limit {LEAST_TOP3:g})."
@@ -213,47 +217,71 @@ def _amortised(package: ModelPackage, margins: Margins | None, products: float) 
     background, rows, held_out = _background(package), _training_rows(package), measured_rows(package.rows("parity").x)
     if len(rows) < 20 or len(held_out) < 10:
         raise VerdictError(f"a student needs 20 calibration and 20 parity rows, the package has {len(rows)} and {2 * len(held_out)}")
-    players = _players(package)
-    if len(set(players.tolist())) < 2:
-        raise VerdictError("a model of one input needs no student: sampling is exact")
-    cost = evaluations(len(set(players.tolist())), len(background)) * products
-    if cost * LEAST_TRAINING_ROWS > 10 * STUDENT_PRODUCTS:
-        raise VerdictError(
-            f"a student would cost {cost * LEAST_TRAINING_ROWS:.1g} multiplications, the limit is {10 * STUDENT_PRODUCTS:.1g}"
-        )
     asked = int(min(LABEL_EVALUATIONS, STUDENT_PRODUCTS / products))
-    made = amortise(margins, rows, held_out, background, package.inputs(), players, evaluations_at_most=asked)
-    figures = _figures(made, len(package.index.classes), margins, held_out)
+    segments = APPROXIMATE_SEGMENTS
+    while True:
+        players = _players_in_reach(package, segments, len(background) * products)
+        if int(players.max()) < 1:
+            raise VerdictError("a model of one input needs no student: sampling is exact")
+        made = amortise(margins, rows, held_out, background, package.inputs(), players, evaluations_at_most=asked)
+        figures = _figures(made, players, len(package.index.classes), margins, held_out)
+        segments = (int(players.max()) + 1) // len(package.inputs())
+        # The angle alone: where most segments did nothing, any of them may stand among the three strongest.
+        if players.ndim == 1 or (_points_well(figures) and figures["segment_cosine_low"] >= LEAST_COSINE):
+            break
+        segments //= 2  # whole channels in the end
     note = (
         f"Explained by a student of the Shapley values: cosine {figures['cosine']:.3f}, top 3 overlap {figures['top3']:.2f}, R2 "
         f"{figures['r2']:.3f} on {figures['rows']:.0f} held-out rows of the float model."
     )
+    if players.ndim == 2:
+        note = f"{note[:-1]}; of its {segments} time segments, cosine {figures['segment_cosine']:.3f}."
     return Explained(made.content, "amortised", notes=(note,), figures=figures), figures
 
 
-def _figures(made: Amortised, classes: int, margins: Margins, held_out: Matrix) -> dict[str, float]:
-    """Agreement on the predicted class's margin."""
-    values, reference = made.values, made.reference.values
-    if values.shape[2] == 1 or classes == 0:
-        return agreement(values[:, :, 0], reference[:, :, 0])
-    whole = np.asarray(margins(held_out[: len(values)]), np.float64)
-    rows, best = np.arange(len(values)), whole.argmax(axis=1)
-    return agreement(values[rows, :, best], reference[rows, :, best])
+def _points_well(figures: dict[str, float]) -> bool:
+    return figures["cosine_low"] >= LEAST_COSINE and figures["top3_low"] >= LEAST_TOP3
+
+
+def _figures(made: Amortised, players: NDArray[np.intp], classes: int, margins: Margins, held_out: Matrix) -> dict[str, float]:
+    """Agreement on the predicted class's margin; of windows in segments also theirs."""
+    values, reference = made.values, made.reference
+    rows, best = np.arange(len(values)), np.zeros(len(values), np.intp)
+    if values.shape[2] > 1 and classes > 0:
+        best = np.asarray(margins(held_out[: len(values)]), np.float64).argmax(axis=1)
+    figures = agreement(channel_sums(values, players)[rows, :, best], reference.shown.values[rows, :, best])
+    if players.ndim == 2:
+        figures |= of_segments(agreement(values[rows, :, best], reference.values[rows, :, best]))
+    return figures
 
 
 def _sampled(package: ModelPackage) -> Explained:
-    background, players = _background(package), _players(package)
+    background, players = _background(package), _players(package, APPROXIMATE_SEGMENTS)
     count = int(players.max()) + 1
     if evaluations(count, 1) > SAMPLED_EVALUATIONS:
         raise VerdictError(f"sampling {count} inputs asks the model more than {SAMPLED_EVALUATIONS} times; declare fewer inputs")
     arrays: dict[str, NDArray[Any]] = {"method": np.array("sampled"), "background": background}
-    if count < len(players):
+    if players.ndim == 2 or count < len(players):
         arrays["players"] = players.astype(np.int64)
     return Explained(npz_bytes(arrays), "sampled")
 
 
-def _players(package: ModelPackage) -> NDArray[np.intp]:
-    return players_for(package.index.shape, len(package.inputs()), package.index.window_rows)
+def _players(package: ModelPackage, segments_at_most: int) -> NDArray[np.intp]:
+    index, inputs = package.index, len(package.inputs())
+    return players_for(index.shape, inputs, index.window_rows, min(segments_at_most, segments_for(index.window_rows, inputs)))
+
+
+def _players_in_reach(package: ModelPackage, segments: int, products: float) -> NDArray[np.intp]:
+    """At most so many time segments of a window, fewer where labels would cost too much; `products` are those of one coalition."""
+    most = 10 * STUDENT_PRODUCTS
+    while True:
+        players = _players(package, segments)
+        cost = evaluations(int(players.max()) + 1, 1) * products * LEAST_TRAINING_ROWS
+        if cost <= most:
+            return players
+        if segments <= 1:
+            raise VerdictError(f"a student would cost {cost:.1g} multiplications, the limit is {most:.1g}")
+        segments //= 2
 
 
 def _background(package: ModelPackage) -> Matrix:

@@ -34,8 +34,8 @@ class Encoding:
     codes: Matrix
 
     def owners(self, players: NDArray[np.intp]) -> NDArray[np.intp]:
-        """[E] player of each encoded value; `players` [F] of each input."""
-        found: NDArray[np.intp] = players[np.concatenate([self.numbers, self.coded]) % len(players)]
+        """[E] player of each encoded value; `players` [F] of each input, or [T, F] of each value of a window."""
+        found: NDArray[np.intp] = players.ravel()[np.concatenate([self.numbers, self.coded]) % players.size]
         return found
 
     def encode(self, rows: Matrix) -> Matrix:

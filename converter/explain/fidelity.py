@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.explain.amortised import reference_values
-from converter.explain.shapley import Floats, Matrix
+from converter.explain.shapley import Floats, Matrix, ShapleyValues
 from edgefleet.errors import ArtifactError, RowRejected
 from edgefleet.intervals import Z_ONE_SIDED
 from edgefleet.package import read_npz
+from edgefleet.players import players_of
 
 if TYPE_CHECKING:
     from device_agent.scorer import Scorer
@@ -39,14 +40,16 @@ class Reference:
     """A long run through the variant, of the predicted class.
 
     Attributes:
-        values: [n, P] contribution of each player: an input, or a patch of an image's inputs.
+        values: [n, P] contribution of each player that contributions can be summed to: an input, or a patch of an image's inputs.
         error: [n, P] their standard errors.
         players: [F] player of each input.
+        segments: [n, S x F] contribution of each time segment of each input of a window, the oldest segment first; None without.
     """
 
     values: Floats
     error: Floats
     players: NDArray[np.intp]
+    segments: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -164,11 +167,19 @@ def reference_of(scorer: "Scorer", rows: Matrix, seed: int = 17) -> Reference:
     wanted = ("background", "reference_evaluations")
     arrays = read_npz(scorer.bundle.read(scorer.variant.explainer or ""), wanted, "explainer", optional=("players",))
     background, at_most = arrays["background"], int(arrays["reference_evaluations"])
-    players = arrays.get("players", np.arange(background.shape[-1])).astype(np.intp)
+    players = players_of(arrays.get("players"), background.shape[-1])
     found = reference_values(lambda x: scorer.score_batch(x).margins, rows, background, players, seed, at_most)
     column, sign = _columns_of(scorer, rows, found.values.shape[2])
     picked = np.arange(len(rows))
-    return Reference(found.values[picked, :, column] * sign[:, None], found.error[picked, :, column], players)
+
+    def of_predicted(of: ShapleyValues) -> Floats:
+        values: Floats = of.values[picked, :, column] * sign[:, None]
+        return values
+
+    error = found.shown.error[picked, :, column]
+    if players.ndim == 1:
+        return Reference(of_predicted(found), error, players)
+    return Reference(of_predicted(found.shown), error, np.arange(players.shape[1]), of_predicted(found))
 
 
 def fidelity(scorer: "Scorer", rows: Matrix, reference: Reference) -> dict[str, float]:
@@ -182,10 +193,11 @@ def fidelity(scorer: "Scorer", rows: Matrix, reference: Reference) -> dict[str, 
     Returns:
         `cosine` and `top3` (means over rows: angle, and share of the three strongest inputs that are the reference's), `cosine_low` and
         `top3_low` (lower ends of their one-sided 95 % intervals), `r2` over all, `covered` (share of contributions inside their error
-        bars), `reference_error` (standard error of the reference relative to its size) and `rows`.
+        bars), `reference_error` (standard error of the reference relative to its size) and `rows`. Of windows in time segments also the
+        figures of `of_segments`.
     """
-    found, wanted, inside, errors = [], [], [], []
-    for row, want, error in zip(rows, reference.values, reference.error, strict=True):
+    found, wanted, inside, errors, parts, wanted_parts = [], [], [], [], [], []
+    for i, (row, want, error) in enumerate(zip(rows, reference.values, reference.error, strict=True)):
         try:
             explanation = scorer.score(row, explain=True).explanation
         except RowRejected:
@@ -198,10 +210,19 @@ def fidelity(scorer: "Scorer", rows: Matrix, reference: Reference) -> dict[str, 
         wanted.append(want)
         errors.append(error)
         inside.append(np.abs(got - want) <= bar + 1e-12)
-    return agreement(np.array(found), np.array(wanted)) | {
+        if reference.segments is not None and explanation.segments is not None:
+            parts.append(explanation.segments.ravel())
+            wanted_parts.append(reference.segments[i])
+    figures = agreement(np.array(found), np.array(wanted)) | {
         "covered": float(np.mean(inside)) if inside else 0.0,
         "reference_error": _relative(np.array(errors), np.array(wanted)),
     }
+    return figures | (of_segments(agreement(np.array(parts), np.array(wanted_parts))) if parts else {})
+
+
+def of_segments(figures: dict[str, float]) -> dict[str, float]:
+    """Figures of time segments under names of their own: `segment_cosine`, `segment_top3`, their lower ends, and `segment_r2`."""
+    return {f"segment_{name}": value for name, value in figures.items() if name != "rows"}
 
 
 def agreement(found: Floats, wanted: Floats) -> dict[str, float]:

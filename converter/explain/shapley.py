@@ -5,11 +5,13 @@ keeps the pairs apart, so that the standard error is known.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgefleet.players import by_segment
 
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -27,11 +29,18 @@ class ShapleyValues:
         values: [n, P, K].
         error: [n, P, K] standard error, NaN from a single pair.
         base: [K] mean margin of the background rows.
+        channels: The same of whole channels [n, F, K], where the players are time segments of them; else None.
     """
 
     values: Floats
     error: Floats
     base: Floats
+    channels: "ShapleyValues | None" = None
+
+    @property
+    def shown(self) -> "ShapleyValues":
+        """What an explanation shows as its contributions: channels where there are segments, else the players."""
+        return self if self.channels is None else self.channels
 
 
 def shapley_values(margins: Margins, rows: Matrix, background: Matrix, players: NDArray[np.intp], pairs: int, seed: int) -> ShapleyValues:
@@ -41,7 +50,7 @@ def shapley_values(margins: Margins, rows: Matrix, background: Matrix, players: 
         margins: The model. Rows outside a coalition take the background rows' values, and the margins are averaged over these.
         rows: [n, F] or [n, T, F].
         background: [B, ...] of the same shape.
-        players: [F] player of each input, 0 .. P - 1.
+        players: [F] player of each input, 0 .. P - 1, or [T, F] of each value of a window in segments, see `edgefleet.players`.
         pairs: Pairs of a permutation and its reverse, at least 1.
         seed: Of the permutations.
 
@@ -50,7 +59,9 @@ def shapley_values(margins: Margins, rows: Matrix, background: Matrix, players: 
     """
     count = int(players.max()) + 1
     base, whole = _asked(margins, background).mean(axis=0), _asked(margins, rows)
-    total, squares = np.zeros((len(rows), count, len(base))), np.zeros((len(rows), count, len(base)))
+    sums = [_Sums(np.zeros((len(rows), count, len(base))))]
+    if players.ndim == 2:
+        sums.append(_Sums(np.zeros((len(rows), players.shape[1], len(base)))))
     rng = np.random.Generator(np.random.PCG64(seed))
     at_once = max(1, _CHUNK_VALUES // (max(1, count - 1) * background.size))
     for _ in range(pairs):
@@ -61,12 +72,37 @@ def shapley_values(margins: Margins, rows: Matrix, background: Matrix, players: 
             forth = _walk(margins, rows[part], background, players, orders[part], ends)
             back = _walk(margins, rows[part], background, players, orders[part, ::-1], ends)
             pair = (forth + back) / 2
-            total[part] += pair
-            squares[part] += pair**2
-    mean = total / pairs
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.maximum(squares / pairs - mean**2, 0) * pairs / (pairs - 1) if pairs > 1 else np.full_like(mean, np.nan)
-    return ShapleyValues(mean, np.sqrt(spread / pairs), base)
+            for one, values in zip(sums, (pair, channel_sums(pair, players)), strict=False):
+                one.add(part, values)
+    shown = [ShapleyValues(*one.mean_and_error(pairs), base) for one in sums]
+    return replace(shown[0], channels=shown[1] if len(shown) > 1 else None)
+
+
+def channel_sums(values: Floats, players: NDArray[np.intp]) -> Floats:
+    """[n, F, K] of the players' values [n, P, K], where the players are segments of a window; else the values themselves."""
+    if players.ndim == 1:
+        return values
+    sums: Floats = by_segment(values.swapaxes(1, 2), players.shape[1]).sum(axis=2).swapaxes(1, 2)
+    return sums
+
+
+class _Sums:
+    """Sums over pairs, like `start`, which is zero."""
+
+    def __init__(self, start: Floats) -> None:
+        self._total, self._squares = start, np.zeros_like(start)
+
+    def add(self, part: slice, pair: Floats) -> None:
+        self._total[part] += pair
+        self._squares[part] += pair**2
+
+    def mean_and_error(self, pairs: int) -> tuple[Floats, Floats]:
+        """Mean, and its standard error."""
+        mean = self._total / pairs
+        if pairs == 1:
+            return mean, np.full_like(mean, np.nan)
+        spread = np.maximum(self._squares / pairs - mean**2, 0) * pairs / (pairs - 1)
+        return mean, np.sqrt(spread / pairs)
 
 
 def evaluations(players: int, background: int) -> int:
@@ -81,8 +117,8 @@ def _walk(
     n, count = orders.shape
     rank = np.argsort(orders, axis=1)
     inside = (rank[:, None, :] < np.arange(1, count)[None, :, None])[:, :, players]
-    # [n, P - 1, 1 (background), 1 (window's rows) .., F]
-    mask = inside.reshape(n, count - 1, 1, *(1,) * (rows.ndim - 2), -1)
+    # [n, P - 1, 1 (background), F], of windows [n, P - 1, 1, 1 or T, F]
+    mask = inside.reshape(n, count - 1, 1, *(1,) * (rows.ndim - 1 - players.ndim), *players.shape)
     mixed = np.where(mask, rows[:, None, None], background)
     inner = _asked(margins, mixed.reshape(-1, *rows.shape[1:])).reshape(n, count - 1, len(background), -1).mean(axis=2)
     base, whole = ends

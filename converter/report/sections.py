@@ -88,6 +88,7 @@ def slices(found: Outcome) -> Html:
 
 def fidelity(found: Outcome) -> Html:
     """How true the explanations are, measured with the device's explainer on each variant."""
+    in_segments = any("segment_cosine_low" in ((report.cost and report.cost.fidelity) or {}) for report in found.reports)
     rows = []
     for report in found.reports:
         cost = report.cost
@@ -102,6 +103,7 @@ def fidelity(found: Outcome) -> Html:
                 cost.explain_gap,
                 figures.get("cosine_low"),
                 figures.get("top3_low"),
+                *((figures.get("segment_cosine_low"),) if in_segments else ()),
                 figures.get("r2"),
                 figures.get("covered"),
                 figures.get("rows"),
@@ -114,12 +116,13 @@ def fidelity(found: Outcome) -> Html:
         "Gap of the sum",
         "Cosine, at least",
         "Top 3 shared, at least",
+        *(("Cosine of time segments, at least",) if in_segments else ()),
         "R²",
         "Inside the bars",
         "Rows",
     )
     words = note("Methods that are exact, or show their own error bars, are judged by the gap alone; bounds are one-sided, 95 %.")
-    return join(table(header, rows, numbers=range(3, 9)), words) if rows else EMPTY
+    return join(table(header, rows, numbers=range(3, len(header))), words) if rows else EMPTY
 
 
 def calibration(found: Outcome) -> Html:

@@ -4,7 +4,6 @@ A key's place is one of 1024, uniform over keys; a share of k/1024 takes the pla
 smaller one, another salt deals anew, and nothing has to be remembered.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -22,6 +21,8 @@ def place(salt: str, key: bytes) -> int:
     >>> place("autumn", b"machine-7"), place("autumn", b"machine-7"), place("winter", b"machine-7")
     (862, 862, 949)
     """
+    import hashlib  # with it comes OpenSSL, 4 MB: only where two models share the rows
+
     digest = hashlib.blake2b(key, digest_size=8, key=salt.encode()).digest()
     return int.from_bytes(digest, "big") % STEPS  # exact: a power of two divides the digest's range
 

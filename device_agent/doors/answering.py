@@ -19,7 +19,7 @@ from device_agent.scorer import BatchScores, Score, Scorer
 from device_agent.telemetry.windows import Window
 from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, RowRejected
 
-if TYPE_CHECKING:  # a trial knows its signed policy, and with it 7 MB of cryptography that a door without a fleet does not need
+if TYPE_CHECKING:  # a trial knows its signed policy, which a door without a fleet does not need
     from device_agent.update.trial import Trial
 
 LOG = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """The sensor door: follows a file to which somebody else appends one JSON row per line.
 
 Starts at the end unless told otherwise; a file that was truncated or replaced is read from its start; a line waits for its newline.
-Bounds: 256 KiB per look, 1 MB per line. When idle a look costs one `stat`.
+Bounds: 64 KiB per look, 1 MB per line. When idle a look costs one `stat`.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 
 from edgefleet.errors import RowRejected
 
-READ_BYTES: Final = 262_144
+READ_BYTES: Final = 65_536
 MAX_LINE_BYTES: Final = 1_000_000
 POLL_S: Final = 0.03
 

@@ -10,6 +10,7 @@ A session is not safe for threads; `device_agent.scorer` holds the lock. Read `o
 
 import functools
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -21,6 +22,8 @@ from edgefleet.quiet import quiet_load
 
 RUNTIMES: Final = ("onnxruntime", "litert")
 _MODULES: Final = {"onnxruntime": "onnx", "litert": "tflite"}
+_PACKAGES: Final = {"onnxruntime": ("onnxruntime",), "litert": ("ai_edge_litert", "tflite_runtime")}
+_broken: Final[set[str]] = set()
 MAX_ERROR_CHARACTERS: Final = 200
 
 Matrix = NDArray[np.float32]
@@ -63,10 +66,24 @@ class Session(Protocol):
         ...
 
 
-@functools.cache
 def available_runtimes() -> list[str]:
-    """Names of the runtimes that import on this machine, in the order of `RUNTIMES`; imports them on the first call."""
-    return [name for name in RUNTIMES if _imports(name)]
+    """Names of the runtimes that are installed here, in the order of `RUNTIMES`, without those that `loads` found to be broken.
+
+    None is imported: each takes 10 to 20 MB, and a device needs one.
+    """
+    return [name for name in RUNTIMES if _is_installed(name) and name not in _broken]
+
+
+@functools.cache
+def loads(name: str) -> bool:
+    """Whether an installed runtime can be imported; that is done here."""
+    try:
+        with quiet_load():
+            importlib.import_module(f"device_agent.runtime.{_MODULES[name]}")
+    except Exception:  # a broken installation raises anything (ImportError, OSError of a library, AttributeError); to us it is absent
+        _broken.add(name)
+        return False
+    return True
 
 
 def open_runtime(runtime: str, graph: bytes) -> Session:
@@ -82,7 +99,7 @@ def open_runtime(runtime: str, graph: bytes) -> Session:
     """
     if runtime not in RUNTIMES:
         raise ArtifactError(f"runtime {runtime!r} is unknown; this agent knows {', '.join(RUNTIMES)}; upgrade it")
-    if runtime not in available_runtimes():
+    if runtime not in available_runtimes() or not loads(runtime):
         extra = "onnx" if runtime == "onnxruntime" else "tflite"
         raise MissingPartError(f"the runtime {runtime} is not installed: pip install 'edgefleet[{extra}]'")
     if runtime == "onnxruntime":
@@ -106,13 +123,9 @@ def row_shape(shape: Sequence[object], what: str) -> tuple[int, ...]:
     return sizes
 
 
-def _imports(name: str) -> bool:
-    try:
-        with quiet_load():
-            importlib.import_module(f"device_agent.runtime.{_MODULES[name]}")
-    except Exception:  # a broken installation raises anything (ImportError, OSError of a library, AttributeError); to us it is absent
-        return False
-    return True
+@functools.cache
+def _is_installed(name: str) -> bool:
+    return any(importlib.util.find_spec(package) is not None for package in _PACKAGES[name])
 
 
 def load_error(runtime: str, graph: bytes, err: Exception) -> ArtifactError:

@@ -83,5 +83,6 @@ class Samples:
             method=explanation.method,
             error=None if explanation.error is None else np.asarray(explanation.error, float).tolist(),
             gap=float(explanation.gap),
+            segments=[] if explanation.segments is None else explanation.segments.tolist(),
         )
         self._put("explanation", score.digest, at, at, encode(body))

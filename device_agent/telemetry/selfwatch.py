@@ -3,7 +3,6 @@
 Costs a few reads of /proc and /sys, about 0.1 ms a look. What cannot be known is None, never a guess.
 """
 
-import importlib.metadata
 import math
 import os
 import platform
@@ -61,6 +60,8 @@ def disk_free_bytes(folder: Path) -> int | None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the runtimes that are installed."""
+    import importlib.metadata  # a megabyte, which doors that only ask for `own_cost` do not need
+
     found = {"python": platform.python_version()}
     for name in _RUNTIMES:
         try:

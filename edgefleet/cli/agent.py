@@ -10,22 +10,27 @@ from typing import Any
 import click
 
 from edgefleet.cli.agent_mqtt import mqtt_options, mqtt_settings
-from edgefleet.cli.agent_score import score_rows
-from edgefleet.cli.agent_serve import http_options, http_settings, serve_bundle
-from edgefleet.cli.main import print_json
+from edgefleet.cli.agent_serve import http_options, http_settings
+from edgefleet.cli.main import LazyGroup, print_json
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-@click.group()
+# A process that runs for months does not hold the options of its sisters.
+_COMMANDS = {
+    "run": ("edgefleet.cli.agent", "run_agent", "Run until SIGTERM or Ctrl-C; logs go to stderr."),
+    "score": ("edgefleet.cli.agent_score", "score_rows", "Score rows of a file, of stdin, or of a watched folder."),
+    "serve": ("edgefleet.cli.agent_serve", "serve_bundle", "Score a bundle over HTTP until SIGTERM or Ctrl-C."),
+    "status": ("edgefleet.cli.agent", "status", "Show what the agent on this machine does."),
+}
+
+
+@click.group(cls=LazyGroup, table=_COMMANDS)
 def agent() -> None:
     """Run the device agent, score rows, or show its state."""
 
 
-agent.add_command(serve_bundle)
-
-
-@agent.command("run")
+@click.command("run")
 @click.option("--dir", "folder", type=_FOLDER, required=True, help="Identity folder that `edgefleet enroll` wrote.")
 @click.option(
     "--runtime", "runtimes", type=click.Choice(["onnxruntime", "litert"]), multiple=True, help="Use only this runtime; may be repeated."
@@ -91,6 +96,7 @@ def run_agent(
 ) -> None:
     """Run until SIGTERM or Ctrl-C; logs go to stderr. Exit code 0 after a clean stop."""
     from device_agent.agent import Agent
+    from device_agent.allocator import use_one_arena
     from device_agent.config import AgentConfig
     from device_agent.telemetry.payload import PayloadSettings
 
@@ -111,16 +117,14 @@ def run_agent(
         trial_cpu_fraction=trial_cpu_fraction,
         http=http_settings(doors),
     )
+    use_one_arena()
     running = Agent(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: running.stop())
     running.run()
 
 
-agent.add_command(score_rows)
-
-
-@agent.command("status")
+@click.command("status")
 @click.option("--dir", "folder", type=_FOLDER, required=True, help="Identity folder of the agent.")
 @click.option("--check", is_flag=True, help="Exit code 0 when the agent is well, 1 when not: for a container's health check.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")

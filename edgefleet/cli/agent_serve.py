@@ -62,11 +62,13 @@ def serve_bundle(folder: Path, variant: str | None, **options: Any) -> None:
 
     The address is printed once requests are answered. Exit code 0 after a clean stop.
     """
+    from device_agent.allocator import use_one_arena
     from device_agent.doors.answering import Answering
     from device_agent.doors.http.door import HttpDoor
     from device_agent.scorer import Scorer
 
     logging.getLogger("device_agent").setLevel(min(logging.INFO, logging.getLogger().level))
+    use_one_arena()
     settings = http_settings(options)
     assert settings is not None  # noqa: S101  # the port is required here
     stop = threading.Event()

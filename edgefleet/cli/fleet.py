@@ -1,4 +1,4 @@
-"""`edgefleet push|enroll|devices|rollout|drift`: what people do with a fleet, through the server's API and nothing else."""
+"""`edgefleet push|enroll|rollout|drift`: what people do with a fleet, through the server's API and nothing else."""
 
 import tomllib
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-def _server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--server, --token-file, --json, the same everywhere; no option takes the token itself."""
     options = (
         click.option("--server", envvar="EDGEFLEET_SERVER", default="http://127.0.0.1:8080", show_default=True, help="URL of the server."),
@@ -29,7 +29,8 @@ def _server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _client(server: str, token_file: Path | None) -> FleetClient:
+def client_of(server: str, token_file: Path | None) -> FleetClient:
+    """The client that the options ask for."""
     return FleetClient(server, token_from_environment(token_file))
 
 
@@ -37,10 +38,10 @@ def _client(server: str, token_file: Path | None) -> FleetClient:
 @click.argument("bundle_dir", type=_FOLDER)
 @click.option("--version", required=True, help="Name of the release, for example 1.4.0.")
 @click.option("--note", default="", help="A sentence for people.")
-@_server_options
+@server_options
 def push(bundle_dir: Path, version: str, note: str, server: str, token_file: Path | None, as_json: bool) -> None:
     """Send a bundle to the fleet server as a release; pushing the same one again changes nothing."""
-    release = _client(server, token_file).push(bundle_dir, version, note)
+    release = client_of(server, token_file).push(bundle_dir, version, note)
     if as_json:
         print_json(release)
     else:
@@ -52,12 +53,12 @@ def push(bundle_dir: Path, version: str, note: str, server: str, token_file: Pat
 @click.option("--project", required=True, help="What it will run.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="For selections; may be given often.")
 @click.option("--dir", "folder", type=_FOLDER, required=True, help="Identity folder to write; its key stays there.")
-@_server_options
+@server_options
 def enroll(
     device_id: str, project: str, labels: tuple[str, ...], folder: Path, server: str, token_file: Path | None, as_json: bool
 ) -> None:
     """Enrol a device and write its identity folder (identity.json and device.key, readable by their owner only)."""
-    enrolled = _client(server, token_file).enroll_into(folder, device_id, _pairs(labels), project=project)
+    enrolled = client_of(server, token_file).enroll_into(folder, device_id, label_pairs(labels), project=project)
     if as_json:
         print_json(enrolled)
     else:
@@ -65,35 +66,11 @@ def enroll(
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["list"]), default="list")
-@click.option("--project", default=None, help="Only of this project.")
-@click.option("--label", default=None, metavar="KEY=VALUE", help="Only with this label.")
-@_server_options
-def devices(what: str, project: str | None, label: str | None, server: str, token_file: Path | None, as_json: bool) -> None:
-    """List the devices and what they run."""
-    del what
-    filters = {key: value for key, value in (("project", project), ("label", label)) if value is not None}
-    rows = _client(server, token_file).devices(**filters)
-    if as_json:
-        print_json(rows)
-        return
-    header = ("device", "runs", "should run", "state", "last heard", "rows", "p50 ms", "why")
-    print(table(header, [_device_line(row) for row in rows]))
-
-
-def _device_line(row: Json) -> tuple[object, ...]:
-    seen = (row["last_seen_at"] or "never")[:19].replace("T", " ")
-    state = row["state"] if row["connected"] else f"{row['state']}, away"
-    runs, wanted = row["running_release"] or row["running_digest"][:12], row["desired_release"]
-    return row["device_id"], runs or "-", wanted or "-", state, seen, row["rows_total"], row["latency_p50_ms"], row["why"]
-
-
-@click.command()
 @click.option("--project", default=None, help="Which; the first one with an alarm when not given.")
-@_server_options
+@server_options
 def drift(project: str | None, server: str, token_file: Path | None, as_json: bool) -> None:
     """Show drift by device and input."""
-    view = _client(server, token_file).drift(project)
+    view = client_of(server, token_file).drift(project)
     if as_json:
         print_json(view)
         return
@@ -119,19 +96,19 @@ def rollout() -> None:
 @click.option("--release", "release_id", required=True, help="Id that push printed.")
 @click.option("--policy", "policy_file", type=_FILE, required=True, help="Policy file (TOML).")
 @click.option("--select", "labels", multiple=True, metavar="KEY=VALUE", help="Only devices with this label; all of them must fit.")
-@_server_options
+@server_options
 def create(release_id: str, policy_file: Path, labels: tuple[str, ...], server: str, token_file: Path | None, as_json: bool) -> None:
     """Plan a rollout; it waits for `rollout start`."""
-    view = _client(server, token_file).create_rollout(release_id, read_policy(policy_file), _pairs(labels))
+    view = client_of(server, token_file).create_rollout(release_id, read_policy(policy_file), label_pairs(labels))
     _show(view, as_json)
 
 
 @rollout.command("status")
 @click.argument("rollout_id", required=False)
-@_server_options
+@server_options
 def status(rollout_id: str | None, server: str, token_file: Path | None, as_json: bool) -> None:
     """One rollout with its waves, or the list of all."""
-    client = _client(server, token_file)
+    client = client_of(server, token_file)
     if rollout_id is not None:
         _show(client.rollout(rollout_id), as_json)
         return
@@ -153,9 +130,9 @@ def _action(name: str, summary: str) -> click.Command:
     @click.argument("rollout_id")
     @click.option("--reason", default="", help="Why; it stands in the log.")
     @click.option("--version", type=int, default=None, help="Refuse if the rollout has changed since this version.")
-    @_server_options
+    @server_options
     def act(rollout_id: str, reason: str, version: int | None, server: str, token_file: Path | None, as_json: bool) -> None:
-        _show(_client(server, token_file).action(rollout_id, name, version, reason), as_json)
+        _show(client_of(server, token_file).action(rollout_id, name, version, reason), as_json)
 
     return act
 
@@ -200,7 +177,12 @@ def read_policy(path: Path) -> Json:
         raise ConfigError(f"{path}: no policy can be read from it: {err}") from err
 
 
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+def label_pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE texts as labels.
+
+    Raises:
+        InputError: One that is not of this form.
+    """
     pairs: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")

@@ -27,34 +27,47 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "push": ("edgefleet.cli.fleet", "push", "Send a bundle to the fleet server as a release."),
     "serve": ("edgefleet.cli.serve", "serve", "Run the fleet server: API, page, ingest and scheduler."),
     "enroll": ("edgefleet.cli.fleet", "enroll", "Enrol a device and write its identity folder."),
-    "devices": ("edgefleet.cli.fleet", "devices", "List the devices and what they run."),
+    "devices": ("edgefleet.cli.devices", "devices", "List devices, show one, say which rows may leave them."),
     "rollout": ("edgefleet.cli.fleet", "rollout", "Start, watch and steer rollouts."),
     "drift": ("edgefleet.cli.fleet", "drift", "Show drift by device and input."),
     "agent": ("edgefleet.cli.agent", "agent", "Run the device agent, score rows, or show its state."),
 }
 
 
-class _LazyGroup(click.Group):
+class LazyGroup(click.Group):
+    """Commands that are imported only when they run.
+
+    Args:
+        table: By name the module, its attribute, and one line of help.
+    """
+
+    def __init__(self, *arguments: Any, table: dict[str, tuple[str, str, str]], **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._table = table
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        """Names, in the table's order."""
+        return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        """Import one."""
+        if cmd_name not in self._table:
             return None
-        module_name, attribute, _ = COMMANDS[cmd_name]
+        module_name, attribute, _ = self._table[cmd_name]
         try:
             command = getattr(importlib.import_module(module_name), attribute)
         except ModuleNotFoundError as err:
             raise _missing(cmd_name, err) from err
-        assert isinstance(command, click.Command)  # noqa: S101  # a wrong entry in COMMANDS is a programming error
+        assert isinstance(command, click.Command)  # noqa: S101  # a wrong entry in the table is a programming error
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The lines of help, without importing anything."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, entry[2]) for name, entry in self._table.items()])
 
 
-@click.group(cls=_LazyGroup)
+@click.group(cls=LazyGroup, table=COMMANDS)
 @click.version_option(__version__, prog_name="edgefleet")
 @click.option("--verbose", is_flag=True, help="Log every step to stderr.")
 def edgefleet(verbose: bool) -> None:

@@ -13,8 +13,6 @@ from typing import Final
 from edgefleet.bundle import Bundle
 from edgefleet.errors import ArtifactError
 from edgefleet.graphs.allowed import LITERT, NAMES, ONNX
-from edgefleet.graphs.onnx_file import onnx_operators
-from edgefleet.graphs.tflite_file import tflite_operators
 from edgefleet.manifest import Manifest, Runtime, Variant
 
 __all__ = ["SUFFIXES", "check_bundle", "check_declared", "check_graph", "graph_files"]
@@ -34,11 +32,16 @@ def check_graph(graph: bytes, runtime: Runtime, file: str) -> list[str]:
     Raises:
         ArtifactError: Damaged, an operator that is not on the list, a loop without a bound, or data outside the file.
     """
+    # Whoever only scores needs the list, not the readers.
     if runtime == "onnxruntime":
+        from edgefleet.graphs.onnx_file import onnx_operators
+
         found = onnx_operators(graph, file)
         refused = sorted(f"{domain}.{name}" if domain else name for domain, name in found - ONNX)
         names = {name for _, name in found}
     else:
+        from edgefleet.graphs.tflite_file import tflite_operators
+
         names = set(tflite_operators(graph, file))
         refused = sorted(names - LITERT)
     if refused:

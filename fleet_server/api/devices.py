@@ -5,8 +5,9 @@ from flask import Blueprint, Response, request
 
 from edgefleet.errors import InputError
 from fleet_server import queries, usecases
-from fleet_server.api.wire import MAX_LIMIT, Body, number, parse, reply
+from fleet_server.api.wire import MAX_HOURS, MAX_LIMIT, Body, number, parse, reply
 from fleet_server.auth import require_actor, requires, services_of_request
+from fleet_server.queries.observed import PERIOD_HOURS
 
 API = Blueprint("api-devices", __name__)
 
@@ -55,9 +56,10 @@ def list_devices() -> Response:
 @API.get("/devices/<device_id>")
 @requires("viewer")
 def get_device(device_id: str) -> Response:
-    """One device with its log, drift and newest explanation."""
+    """One device with its log, drift, newest explanation, load, and what it observed in the last ?hours= (24)."""
     services = services_of_request()
-    return reply(queries.device(services.db, device_id, services.clock()))
+    hours = number("hours", PERIOD_HOURS, 1, MAX_HOURS)
+    return reply(queries.device(services.db, device_id, services.clock(), hours))
 
 
 def _label(text: str | None) -> tuple[str, str] | None:

@@ -3,8 +3,9 @@
 from flask import Blueprint, Response, request
 
 from fleet_server import queries
-from fleet_server.api.wire import MAX_LIMIT, number, reply
+from fleet_server.api.wire import MAX_HOURS, MAX_LIMIT, number, reply
 from fleet_server.auth import requires, services_of_request
+from fleet_server.queries.observed import PERIOD_HOURS
 
 API = Blueprint("api-observations", __name__)
 
@@ -23,6 +24,22 @@ def drift() -> Response:
     """Drift of ?project= (or of the first project); null when there is no project."""
     services = services_of_request()
     return reply(queries.drift(services.db, request.args.get("project"), services.clock(), services.config.drift_policy))
+
+
+@API.get("/observed")
+@requires("viewer")
+def observed() -> Response:
+    """Comparisons, shares and explanations in sums, of ?device= or of all devices of ?project=, in the last ?hours= (24)."""
+    services = services_of_request()
+    return reply(
+        queries.observed(
+            services.db,
+            services.clock(),
+            project=request.args.get("project"),
+            device_id=request.args.get("device"),
+            hours=number("hours", PERIOD_HOURS, 1, MAX_HOURS),
+        )
+    )
 
 
 @API.get("/explanations")

@@ -16,6 +16,7 @@ PROBLEM: Final = "application/problem+json"
 JSON: Final = "application/json"
 API_PATHS: Final = ("/api/", "/healthz")
 MAX_LIMIT: Final = 1_000
+MAX_HOURS: Final = 8_760
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from edgefleet.errors import EdgefleetError, InputError
 from edgefleet.messages import AttestationBody, EventBody, ExplanationBody, PayloadBody, Telemetry, decode
+from edgefleet.players import MAX_SEGMENTS
 from edgefleet.topics import device_topic
 from fleet_server.ingest import attestation, windows
 from fleet_server.ingest.fleet_facts import FleetFacts
@@ -113,6 +114,11 @@ def _use_explanation(connection: sa.Connection, facts: FleetFacts, record: Recor
         expected = "no release of that bundle" if release is None else f"{release.features} inputs"
         raise InputError(
             f"explanation of bundle {body.bundle_digest[:12]} with {len(body.contributions)} contributions: there is {expected}"
+        )
+    if len(body.segments) > MAX_SEGMENTS or any(len(moved) != release.features for moved in body.segments):
+        raise InputError(
+            f"explanation of bundle {body.bundle_digest[:12]} with {len(body.segments)} time segments, some of another length than "
+            f"{release.features}: expected at most {MAX_SEGMENTS} of one number for each input"
         )
     moment = _moment(record.message.end_at)
     journal.explanation(connection, record.device_id, record.message.project, body.bundle_digest, moment, record.message.body)

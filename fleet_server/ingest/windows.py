@@ -11,15 +11,16 @@ import sqlalchemy as sa
 
 from edgefleet import latency
 from edgefleet.errors import InputError
-from edgefleet.messages import AttributionSums, Telemetry, WindowBody, decode
+from edgefleet.messages import Telemetry, WindowBody, decode
 from edgefleet.reference import BINS
 from edgefleet.statistics import InputStatistics
+from fleet_server.ingest import comparisons
+from fleet_server.ingest.comparisons import MAX_ROWS
 from fleet_server.ingest.fleet_facts import FleetFacts, ReleaseFacts
 from fleet_server.store import members, statistics
 from fleet_server.store import totals as running_totals
 
 LATENCY_BUCKETS: Final = 40
-MAX_ROWS: Final = 100_000_000
 
 
 @dataclass
@@ -91,22 +92,10 @@ def _check(device_id: str, body: WindowBody, counted: InputStatistics, release: 
         raise InputError(
             f"window of {device_id}: {len(body.latency_eighths)} numbers are no latency histogram of {latency.BUCKETS} buckets"
         )
-    _check_attribution(device_id, body.attribution, release)
+    comparisons.check(device_id, body, release)
     lengths = (len(body.classes), len(body.scores))
     # Regression and anomaly models have no classes and no score bins.
     if lengths[0] not in (0, release.classes) or lengths[1] not in (0, BINS) or len(body.latency_us) > LATENCY_BUCKETS:
         raise InputError(
             f"window of {device_id}: {lengths[0]} classes, {lengths[1]} score bins, {len(body.latency_us)} latency buckets do not fit"
-        )
-
-
-def _check_attribution(device_id: str, sums: AttributionSums | None, release: ReleaseFacts) -> None:
-    if sums is None:
-        return
-    if not (0 <= sums.rows <= MAX_ROWS and 0 <= sums.skipped <= MAX_ROWS):
-        raise InputError(f"window of {device_id}: {sums.rows} rows explained, {sums.skipped} skipped: outside 0 to {MAX_ROWS}")
-    lengths = {len(sums.total), len(sums.absolute)}
-    if lengths != {release.features if sums.rows else 0} or not np.isfinite([*sums.total, *sums.absolute]).all():
-        raise InputError(
-            f"window of {device_id}: attribution sums {sorted(lengths)} do not fit {release.features} inputs, or are not finite"
         )

@@ -18,6 +18,7 @@ from fleet_server.page.charts.cells import member_table, mini_waves, wave_cells
 from fleet_server.page.charts.contributions import contributions, sums
 from fleet_server.page.charts.histogram import histogram
 from fleet_server.page.charts.lines import evidence, field_bar
+from fleet_server.page.charts.observed import agreement, class_shares, clock_words, percent, share_bar
 from fleet_server.page.live import Feed
 from fleet_server.page.source import Source
 from fleet_server.page.views import create_views
@@ -49,6 +50,7 @@ def create_page(app: Flask, source: Source, *, max_viewers: int = 32, clock: Cal
         states.rollout_counts,
         states.drifting_features,
         states.moved_inputs,
+        states.worst_states,
         member_table,
         mini_waves,
         wave_cells,
@@ -57,6 +59,11 @@ def create_page(app: Flask, source: Source, *, max_viewers: int = 32, clock: Cal
         histogram,
         evidence,
         field_bar,
+        agreement,
+        class_shares,
+        clock_words,
+        percent,
+        share_bar,
     ):
         app.jinja_env.globals[function.__name__] = function
     app.jinja_env.globals.update(

@@ -112,3 +112,13 @@ def drifting_features(devices: Sequence[DriftDevice], most: int) -> tuple[list[s
             best[feature.feature] = max(best.get(feature.feature, 0.0), feature.evidence)
     ranked = sorted(best, key=lambda name: (-best[name], name))
     return ranked[:most], len(best)
+
+
+def worst_states(devices: Sequence[DriftDevice]) -> dict[str, str]:
+    """The gravest drift state of each input on any device; a device with too few data says nothing where another has enough."""
+    order = ("alarm", "watching", "quiet", "too-few")
+    worst: dict[str, str] = {}
+    for device in devices:
+        for found in device.features:
+            worst[found.feature] = min(worst.get(found.feature, order[-1]), found.state, key=order.index)
+    return worst

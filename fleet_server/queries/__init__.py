@@ -12,10 +12,12 @@ from fleet_server.queries.drift import drift
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.queries.events import events, recent_events
 from fleet_server.queries.explanations import explanations
+from fleet_server.queries.observed import observed
 from fleet_server.queries.overview import overview
 from fleet_server.queries.projects import projects
 from fleet_server.queries.releases import release, releases
 from fleet_server.queries.rollouts import rollout, rollouts
+from fleet_server.queries.sampling import sampled_rows, sampling
 
 __all__ = [
     "NotFoundError",
@@ -26,6 +28,7 @@ __all__ = [
     "events",
     "explanations",
     "newest_change",
+    "observed",
     "overview",
     "projects",
     "recent_events",
@@ -33,4 +36,6 @@ __all__ = [
     "releases",
     "rollout",
     "rollouts",
+    "sampled_rows",
+    "sampling",
 ]

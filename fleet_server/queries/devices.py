@@ -13,7 +13,9 @@ from fleet_server.queries.errors import NotFoundError
 from fleet_server.queries.events import of_device as events_of_device
 from fleet_server.queries.explanations import newest as newest_explanations
 from fleet_server.queries.latency import quantile_ms, stored
+from fleet_server.queries.observed import PERIOD_HOURS, load_of, within
 from fleet_server.queries.releases import versions
+from fleet_server.queries.sampling import of_device as sampling_of_device
 from fleet_server.read_models import DeviceRow, DeviceView
 from fleet_server.store import Database
 from fleet_server.store import devices as device_rows
@@ -65,13 +67,12 @@ def devices(
         return to_rows(connection, query)
 
 
-def device(db: Database, device_id: str, now: datetime) -> DeviceView:
-    """One device with its log, drift and newest explanation.
+def device(db: Database, device_id: str, now: datetime, hours: int = PERIOD_HOURS) -> DeviceView:
+    """One device with its log, drift, newest explanation, load, and what it observed in the last hours.
 
     Raises:
         NotFoundError: There is none of that id.
     """
-    del now
     with db.read() as connection:
         rows = to_rows(connection, _query().where(DEVICE.c.device_id == device_id))
         if not rows:
@@ -85,6 +86,9 @@ def device(db: Database, device_id: str, now: datetime) -> DeviceView:
             drift=found[0] if found is not None else None,
             histograms=found[1] if found is not None else [],
             explanation=explained[0] if explained else None,
+            load=load_of(connection, device_id),
+            observed=within(connection, now, project, device_id, hours),
+            sampling=sampling_of_device(connection, device_id, now),
         )
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from fleet_server.drift import DriftPolicy
 from fleet_server.queries.histograms import draw
+from fleet_server.queries.observed import within
 from fleet_server.read_models import DriftDevice, DriftView, FeatureDrift, Histogram
 from fleet_server.store import Database, devices, drift_rows, references, statistics
 from fleet_server.store.drift_rows import Alarm, Reading
@@ -28,10 +29,9 @@ def drift(db: Database, project: str | None, now: datetime, policy: DriftPolicy 
         now: Aware UTC.
         policy: For the alarm limit that is shown; the default's when None.
     """
-    del now
     with db.read() as connection:
         chosen = project if project is not None else _first_project(connection)
-        return None if chosen is None else _view(connection, chosen, (policy or DriftPolicy()).alarm)
+        return None if chosen is None else _view(connection, chosen, (policy or DriftPolicy()).alarm, now)
 
 
 def of_device(connection: sa.Connection, project: str, device_id: str) -> tuple[DriftDevice, list[Histogram]] | None:
@@ -55,7 +55,7 @@ def _newest(project: str) -> sa.Select[Any]:
     return sa.select(DRIFT_STATE).where(DRIFT_STATE.c.project == project).order_by(DRIFT_STATE.c.round_at.desc(), DRIFT_STATE.c.device_id)
 
 
-def _view(connection: sa.Connection, project: str, limit: float) -> DriftView:
+def _view(connection: sa.Connection, project: str, limit: float, now: datetime) -> DriftView:
     labels = devices.labels_of(connection)
     alarms = drift_rows.open_alarms(connection, project)
     found: dict[str, tuple[DriftDevice, list[Histogram]]] = {}
@@ -73,6 +73,7 @@ def _view(connection: sa.Connection, project: str, limit: float) -> DriftView:
         devices=[device for device, _ in ranked],
         histograms=[(device.device_id, one) for device, drawn in ranked for one in drawn],
         as_of=as_of,
+        observed=within(connection, now, project, None),
     )
 
 

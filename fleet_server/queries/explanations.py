@@ -56,4 +56,5 @@ def _view(device_id: str, version: str, at: int, body: ExplanationBody, manifest
         contributions=body.contributions,
         error=body.error,
         shape=manifest.shape,
+        segments=body.segments,
     )

@@ -10,6 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from fleet_server.drift_rounds import run_rounds
+from fleet_server.sampling import end_orders
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
 from fleet_server.services import Services
@@ -72,6 +73,10 @@ class Scheduler:
             looked += 1
         return looked
 
+    def end_sampling(self) -> None:
+        """Take back the orders about rows whose time is over."""
+        end_orders(self._services)
+
     def tidy(self) -> None:
         """Forget telemetry that is older than the operator wants it kept, and changes that no page follows any more."""
         horizon = self._services.now_us() - int(self._services.config.telemetry_days * DAY_US)
@@ -87,7 +92,7 @@ class Scheduler:
         rounds = _Every(self._services.config.drift_round_s, lambda: run_rounds(self._services))
         tidying = _Every(TIDY_S, self.tidy)
         while not self._stopping.is_set():
-            for task in (self.decide_due, rounds.run_if_due, tidying.run_if_due):
+            for task in (self.decide_due, self.end_sampling, rounds.run_if_due, tidying.run_if_due):
                 self._survive(task)
             self._services.wake.wait(min(poll_s, rounds.left_s()))
             self._services.wake.clear()

@@ -12,7 +12,7 @@ from edgefleet.desired import DesiredModel, DesiredPayload, TrialPolicy, sign_de
 from edgefleet.messages import encode
 from edgefleet.signing import SigningKey
 from edgefleet.topics import device_topic
-from fleet_server.store import outbox
+from fleet_server.store import outbox, sampling_orders
 from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DESIRED, DEVICE, RELEASE, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -57,13 +57,18 @@ def assign(connection: sa.Connection, director: Director, device_id: str, projec
     Returns:
         The new counter.
     """
-    where = DEVICE.c.device_id == device_id
-    connection.execute(sa.update(DEVICE).where(where).values(desired_counter=DEVICE.c.desired_counter + 1))
-    counter = int(connection.scalar(sa.select(DEVICE.c.desired_counter).where(where)) or 0)
+    counter = _next_counter(connection, device_id)
     if wish is None:
         connection.execute(sa.delete(ASSIGNMENT).where(ASSIGNMENT.c.device_id == device_id, ASSIGNMENT.c.project == project))
     else:
         insert_or_update(connection, ASSIGNMENT, [_assignment(connection, device_id, project, wish, counter, at)])
+    _issue(connection, director, device_id, counter, at)
+    return counter
+
+
+def issue_again(connection: sa.Connection, director: Director, device_id: str, at: int) -> int:
+    """Sign and queue a device's desired state under a new counter, because something beside its models has changed; the new counter."""
+    counter = _next_counter(connection, device_id)
     _issue(connection, director, device_id, counter, at)
     return counter
 
@@ -84,6 +89,12 @@ def desired_after(connection: sa.Connection, device_id: str, limit: int) -> list
     """(device, signed message) of the devices after `device_id`, in order: for publishing everything again, piece by piece."""
     query = sa.select(DESIRED.c.device_id, DESIRED.c.message).where(DESIRED.c.device_id > device_id)
     return [(row.device_id, row.message) for row in connection.execute(query.order_by(DESIRED.c.device_id).limit(limit))]
+
+
+def _next_counter(connection: sa.Connection, device_id: str) -> int:
+    where = DEVICE.c.device_id == device_id
+    connection.execute(sa.update(DEVICE).where(where).values(desired_counter=DEVICE.c.desired_counter + 1))
+    return int(connection.scalar(sa.select(DEVICE.c.desired_counter).where(where)) or 0)
 
 
 def _assignment(connection: sa.Connection, device_id: str, project: str, wish: Wish, counter: int, at: int) -> dict[str, Any]:
@@ -119,8 +130,16 @@ def _issue(connection: sa.Connection, director: Director, device_id: str, counte
         )
         for row in connection.execute(query)
     }
+    order = sampling_orders.in_force(connection, at, [device_id]).get(device_id)
     payload = DesiredPayload(
-        format_version=1, fleet=director.fleet, device=device_id, epoch=EPOCH, counter=counter, issued_at=at, models=models
+        format_version=1,
+        fleet=director.fleet,
+        device=device_id,
+        epoch=EPOCH,
+        counter=counter,
+        issued_at=at,
+        models=models,
+        sampling=None if order is None else order.order,
     )
     message = encode(sign_desired(payload, director.key))
     row = {"device_id": device_id, "epoch": EPOCH, "counter": counter, "message": message, "issued_at": at}

@@ -10,6 +10,7 @@ from fleet_server.store.tables_field import (
     ATTESTATION,
     DEAD_LETTER,
     DEVICE_FACT,
+    DEVICE_LOAD,
     DRIFT_ALARM,
     DRIFT_STATE,
     REPORTED,
@@ -32,6 +33,7 @@ from fleet_server.store.tables_plan import (
     RELEASE,
     ROLLOUT,
     ROLLOUT_MEMBER,
+    SAMPLING_ORDER,
 )
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "DEVICE_EVENT",
     "DEVICE_FACT",
     "DEVICE_LABEL",
+    "DEVICE_LOAD",
     "DEVICE_SEEN",
     "DRIFT_ALARM",
     "DRIFT_STATE",
@@ -59,6 +62,7 @@ __all__ = [
     "REPORTED",
     "ROLLOUT",
     "ROLLOUT_MEMBER",
+    "SAMPLING_ORDER",
     "SESSION",
     "STATISTICS",
     "TALLY",

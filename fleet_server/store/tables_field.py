@@ -33,6 +33,20 @@ DEVICE_FACT: Final = sa.Table(
     sa.Column("agent_version", sa.String(64), nullable=False),
 )
 
+# What a device watches about itself, from its last heartbeat that told it; what it cannot know is NULL.
+DEVICE_LOAD: Final = sa.Table(
+    "device_load",
+    METADATA,
+    device_key(),
+    sa.Column("heard_at", Micros, nullable=False),
+    sa.Column("cpu_permille", sa.BigInteger, nullable=False),
+    sa.Column("rss_bytes", sa.BigInteger, nullable=False),
+    sa.Column("disk_free_bytes", sa.BigInteger),
+    sa.Column("temperature_c", sa.Float),
+    sa.Column("clock_offset_ms", sa.BigInteger),
+    sa.Column("clock_jumps", sa.BigInteger, nullable=False),
+)
+
 TELEMETRY: Final = sa.Table(
     "telemetry",
     METADATA,

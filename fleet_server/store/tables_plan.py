@@ -141,6 +141,19 @@ DESIRED: Final = sa.Table(
     sa.Column("issued_at", Micros, nullable=False),
 )
 
+# The operator's word that a device may send rows as they came in; the device's own configuration must allow it as well.
+SAMPLING_ORDER: Final = sa.Table(
+    "sampling_order",
+    METADATA,
+    device_key(),
+    sa.Column("rows_per_hour", sa.Float, nullable=False),
+    sa.Column("redact", sa.Text, nullable=False),
+    sa.Column("bytes_per_day", sa.BigInteger, nullable=False),
+    sa.Column("until", Micros, nullable=False),
+    sa.Column("ordered_at", Micros, nullable=False),
+    sa.Column("ordered_by", sa.String(120), nullable=False),
+)
+
 # What was registered in MLflow last, and why the release that is in service now could not be: two facts, either may be missing.
 REGISTERED_CHAMPION: Final = sa.Table(
     "registered_champion",

@@ -96,3 +96,53 @@ def test_refusals_are_one_line_with_the_documented_exit_code(server: ServerProce
         assert words in result.stderr
         assert result.stderr.count("\n") == 1
         assert result.stdout == ""
+
+
+@pytest.mark.slow
+def test_rows_are_allowed_shown_and_forbidden_by_commands(server: ServerProcess, tmp_path: Path) -> None:
+    document(server, "enroll", "--device", "press-8", "--project", "digits", "--label", "site=south", "--dir", str(tmp_path / "d"))
+
+    before = run(server, "devices", "show", "press-8")
+    (ordered,) = document(server, "devices", "sampling", "--project", "digits", "--select", "site=south", "--rate", "12.5", "--until", "2h")
+    listed = run(server, "devices", "sampling")
+    after = run(server, "devices", "show", "press-8")
+    samples = run(server, "devices", "samples", "press-8")
+    stopped = run(server, "devices", "sampling", "press-8", "--off")
+    again = run(server, "devices", "sampling", "press-8", "--off")
+
+    assert "load: not told yet" in before.stdout
+    assert "rows that may leave it: none; 0 rows arrived" in before.stdout
+    assert (ordered["device_id"], ordered["rows_per_hour"], ordered["redact"], ordered["ordered_by"]) == ("press-8", 12.5, [], "admin")
+    assert "press-8" in listed.stdout
+    assert "12.5 an hour until" in after.stdout
+    assert samples.stdout.split()[:4] == ["arrived", "release", "answer", "score"]
+    assert stopped.stdout == "No row may leave press-8 any more.\n"
+    assert again.stdout == "None of these devices had an order; nothing was changed.\n"
+    assert document(server, "devices", "sampling") == []
+    assert document(server, "devices", "show", "press-8", "--hours", "3")["observed"]["windows"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--rate", "5"), 2, "name devices"),
+        (("press-7",), 2, "either --rate or --off"),
+        (("press-7", "--rate", "5", "--off"), 2, "either --rate or --off"),
+        (("press-7", "--select", "a=b", "--project", "p", "--rate", "5"), 2, "either devices, or --project"),
+        (("--select", "a=b", "--rate", "5"), 2, "--project and --select"),
+        (("nobody", "--rate", "5"), 3, "'nobody' does not exist"),
+        (("press-7", "--rate", "5", "--until", "soon"), 3, "'soon' is not understood"),
+        (("press-7", "--rate", "5", "--until", "2026-03-01T12:00"), 3, "no time zone"),
+        (("press-7", "--rate", "5", "--until", "40d"), 3, "at most 31 days"),
+        (("press-7", "--rate", "4000"), 3, "at most 3600"),
+    ],
+)
+def test_an_order_that_is_not_clear_is_refused_and_changes_nothing(
+    server: ServerProcess, words: tuple[str, ...], code: int, said: str
+) -> None:
+    refused = run(server, "devices", "sampling", *words)
+
+    assert (refused.returncode, refused.stdout) == (code, "")
+    assert said in refused.stderr
+    assert document(server, "devices", "sampling") == []

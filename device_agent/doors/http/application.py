@@ -4,7 +4,6 @@ Routes are a table. What a client sends never raises: what is wrong with it beco
 fails in here a 500 that is logged. Errors have the form of the protocol that was asked: `{"error": ...}`, or MLflow's for `/invocations`.
 """
 
-import hmac
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,8 +18,6 @@ from device_agent.doors.http.exchange import RETRY, Refused, Request, Response, 
 from device_agent.doors.http.explaining import SUFFIX, explain
 from device_agent.doors.http.inference import infer
 from device_agent.doors.http.metrics import METRICS, metrics_text
-from device_agent.doors.http.openapi import openapi
-from device_agent.doors.http.page import render_page
 from device_agent.doors.http.rows import Models, running_model
 from device_agent.doors.http.settings import Limits
 
@@ -170,6 +167,8 @@ class Application:
         if origin is not None and urlsplit(origin).netloc != host:
             raise Refused(403, f"a page of {origin[:80]!r} may not use this device", "unknown")
         if self._token is not None and route not in _OPEN:
+            import hmac
+
             given = headers.get("authorization", "").encode("latin-1", "replace")
             if not hmac.compare_digest(given, b"Bearer " + self._token):
                 raise Refused(401, "send the header Authorization: Bearer TOKEN", "unknown", (("WWW-Authenticate", "Bearer"),))
@@ -188,9 +187,13 @@ class Application:
         return Response(200, text.encode(), METRICS)
 
     def _openapi(self, _: Request) -> Response:
+        from device_agent.doors.http.openapi import openapi
+
         return json_response(openapi(self._models.in_service, self._surroundings.version(), self._limits, self._token is not None))
 
     def _page(self, _: Request) -> Response:
+        from device_agent.doors.http.page import render_page
+
         uptime_s = time.monotonic() - self._started
         facts = self._surroundings.about()
         page = render_page(self.counters.now(), self._models.in_service, self._surroundings.version(), facts, uptime_s)

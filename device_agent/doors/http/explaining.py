@@ -25,10 +25,12 @@ def explainer_outputs(scorer: Scorer) -> tuple[Output, ...]:
     """What an explainer answers.
 
     `contributions` are in the order of the model's inputs, in margin units; base + sum(contributions) + gap = margin of the label.
-    `error` is the half-width of the 95 % interval of each, 0 when exact, NaN when too few samples tell.
+    `error` is the half-width of the 95 % interval of each, 0 when exact, NaN when too few samples tell. `segments` are there for windows in
+    time segments, the oldest first; which rows each covers stands in the metadata's `segment_rows_back`.
     """
-    features = len(scorer.bundle.manifest.inputs)
+    features = (len(scorer.bundle.manifest.inputs),)
     found = [Output("contributions", "FP64", features), Output("base", "FP64"), Output("gap", "FP64"), Output("error", "FP64", features)]
+    found += [Output("segments", "FP64", (len(scorer.segment_rows_back), *features))] if scorer.segment_rows_back else []
     found += [Output("label", "BYTES")] if scorer.decision.labels else []
     return (*found, Output("score", "FP32"), Output("margin", "FP32"))
 
@@ -82,5 +84,5 @@ def _column(scores: list[Score], output: Output) -> Any:
         return [getattr(score, output.name) for score in scores]
     told = [score.explanation for score in scores if score.explanation is not None]
     if output.name == "error":
-        return np.array([np.full(output.width, np.nan) if one.error is None else one.error for one in told], np.float64)
+        return np.array([np.full(output.shape, np.nan) if one.error is None else one.error for one in told], np.float64)
     return np.array([getattr(one, output.name) for one in told], np.float64)

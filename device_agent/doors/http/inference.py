@@ -184,7 +184,7 @@ def respond(asked: InferRequest, model: str, version: str, wanted: Sequence[Outp
     outs, parts = [], []
     for output in wanted:
         values = columns.get(output.name, ())
-        shape = [len(values), output.width] if output.width else [len(values)]
+        shape = [len(values), *output.shape]
         if binary.get(output.name, default):
             raw = encode_binary(values, output.datatype)
             parts.append(raw)

@@ -37,6 +37,7 @@ def model_metadata(scorer: Scorer, version: str, explainer: bool) -> dict[str, A
             "variant": scorer.variant.name,
             "columns": [column.name for column in manifest.inputs],
             "classes": manifest.classes,
+            **({"segment_rows_back": scorer.segment_rows_back} if explainer and scorer.segment_rows_back else {}),
         },
     }
 
@@ -71,4 +72,4 @@ def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _output(output: Output) -> dict[str, Any]:
-    return {"name": output.name, "datatype": output.datatype, "shape": [-1, output.width] if output.width else [-1]}
+    return {"name": output.name, "datatype": output.datatype, "shape": [-1, *output.shape]}

@@ -45,11 +45,11 @@ class Models(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One column of answers: name, data type of the protocol, and width of a row's part (0 = one value without a dimension of its own)."""
+    """One column of answers: name, data type of the protocol, and shape of a row's part (empty = one value without a dimension)."""
 
     name: str
     datatype: Datatype
-    width: int = 0
+    shape: tuple[int, ...] = ()
 
 
 ERROR: Final = Output("error", "BYTES")
@@ -71,7 +71,7 @@ def _outputs_of(scorer: Scorer) -> tuple[Output, ...]:
     found = [Output("label", "BYTES")] if decision.labels else []
     found += [Output("score", "FP32"), Output("margin", "FP32")]
     if decision.classes:
-        found.append(Output("probabilities", "FP32", len(decision.classes)))
+        found.append(Output("probabilities", "FP32", (len(decision.classes),)))
     if note is not None and scorer.variant.runtime in note.files:
         found.append(Output("outlier", "BOOL"))
     return tuple(found)

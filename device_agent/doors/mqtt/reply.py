@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from device_agent.doors.mqtt.request import MAX_PAYLOAD_BYTES, Encoding
+from device_agent.explanation import Explanation
 from device_agent.score import BatchScores, Score
 from edgefleet.errors import ArtifactError, RowRejected
 
@@ -30,7 +31,7 @@ def of_score(score: Score, names: list[str] | None) -> Reply:
     if names and score.probabilities is not None:
         found["probabilities"] = dict(zip(names, map(_number, score.probabilities.tolist()), strict=True))
     if score.explanation is not None:
-        found["explanation"] = [{"input": name, "contribution": _number(moved)} for name, moved in score.explanation.top(TOP)]
+        found["explanation"] = _explanation(score.explanation)
     return found
 
 
@@ -87,6 +88,17 @@ def _outlier(score: Score) -> bool | None:
         return score.outlier
     except ArtifactError:  # the detector's failure hurts no answer
         return None
+
+
+def _explanation(explanation: Explanation) -> list[Reply]:
+    """The strongest inputs; of a window in time segments also when each moved the margin."""
+    found: list[Reply] = []
+    for name, moved in explanation.top(TOP):
+        entry: Reply = {"input": name, "contribution": _number(moved)}
+        if explanation.segments is not None:
+            entry["segments"] = explanation.plain_segments(explanation.names.index(name))
+        found.append(entry)
+    return found
 
 
 def _number(value: float) -> float | None:

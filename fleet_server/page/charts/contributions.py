@@ -8,6 +8,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from edgefleet.players import rows_back, segment_of_rows, strongest_when
 from fleet_server.page.charts import Chart, path, picture, point, rect, table
 from fleet_server.page.figures import signed
 from fleet_server.read_models import ExplanationView
@@ -24,7 +25,8 @@ def contributions(explanation: ExplanationView) -> Chart:
     sides = [side for side in explanation.shape if side > 1]
     fits = len(sides) == 2 and sides[0] * sides[1] == len(explanation.contributions) and max(sides) <= MAX_SIDE
     says = spoken(explanation)
-    ranked = sorted(zip(explanation.names, explanation.contributions, strict=False), key=lambda pair: -abs(pair[1]))
+    named = [name + when for name, when in zip(explanation.names, _when(explanation), strict=True)]
+    ranked = sorted(zip(named, explanation.contributions, strict=False), key=lambda pair: -abs(pair[1]))
     rows, left_out = table([(name, signed(value)) for name, value in ranked])
     svg = _map(explanation.contributions, sides[0], sides[1], says) if fits else _bars(ranked[:MAX_BARS], says)
     return Chart(svg, says, ("Input", "Contribution"), rows, left_out)
@@ -50,6 +52,15 @@ def sums(explanation: ExplanationView) -> str:
         exact = "error unknown"
     added = f"Base {signed(explanation.base)}, sum {signed(total)} = margin {signed(explanation.margin)}{gap}."
     return f"{added} Method {explanation.method}, {exact}, margin units."
+
+
+def _when(explanation: ExplanationView) -> list[str]:
+    """Of each input of a window in time segments, which rows did most of what it did; else nothing."""
+    segments = explanation.segments
+    if not segments or not explanation.shape or len(segments) > explanation.shape[0]:
+        return [""] * len(explanation.names)
+    back = rows_back(segment_of_rows(explanation.shape[0], len(segments)))
+    return [f", {strongest_when(moved, back)}" for moved in zip(*segments, strict=True)]
 
 
 def _map(values: list[float], rows: int, columns: int, says: str) -> Markup:

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from converter.budgets import Limits
@@ -62,8 +63,6 @@ def test_without_budgets_there_is_no_table_of_them() -> None:
 
 
 def test_rows_that_do_not_tell_the_metric_are_said_to_be_so() -> None:
-    from dataclasses import replace
-
     unknown = report("onnx-fp32", 9_000, replace(compared(), overall=None, value=None, value_original=None), cost(0.02))
 
     assert re.search(r"onnx-fp32 .* - +unknown", outcome_text(outcome([unknown], Limits())))
@@ -120,6 +119,22 @@ def test_the_report_holds_budgets_calibration_rows_mixed_precision_fidelity_and_
     assert "pass onnx-fp32 amortised 1e\u22126 0.985 0.910 0.970 0.940 100" in " ".join(plain(conversion_page(full_story())).split())
 
 
+def test_the_report_shows_how_well_time_segments_are_told_where_there_are_some() -> None:
+    story = full_story()
+    reports = [
+        replace(one, cost=replace(one.cost, fidelity=one.cost.fidelity | {"segment_cosine_low": 0.957}))
+        if one.cost is not None and one.cost.fidelity is not None
+        else one
+        for one in story.outcome.reports
+    ]
+
+    said = " ".join(plain(conversion_page(replace(story, outcome=replace(story.outcome, reports=reports)))).split())
+
+    assert "Cosine of time segments" not in " ".join(plain(conversion_page(story)).split())
+    assert "Cosine of time segments, at least" in said
+    assert "pass onnx-fp32 amortised 1e\u22126 0.985 0.910 0.957 0.970 0.940 100" in said
+
+
 def test_a_report_without_a_variant_left_says_that_no_bundle_was_written() -> None:
     said = plain(conversion_page(refused_story()))
 
@@ -129,8 +144,6 @@ def test_a_report_without_a_variant_left_says_that_no_bundle_was_written() -> No
 
 def test_text_from_outside_cannot_become_markup() -> None:
     found = outcome([not_converted("onnx-fp32", "<script>alert(1)</script>")], Limits(), notes=["<img src=x>"])
-    from dataclasses import replace
-
     page = conversion_page(replace(full_story(), outcome=found, project="<b>p</b>", command="convert '<i>'"))
 
     assert "<script>" not in page

@@ -130,6 +130,7 @@ def test_the_command_watches_until_sigterm_and_survives_kill_9(bundle: Path, inb
         with subprocess.Popen(asked, env=environment(), stderr=log) as first:
             answers = arrive("a.csv", 10)
             eventually("answers of a.csv", answers.exists)
+            eventually("journal of a.csv", lambda: json.loads(journal(answers))["state"] == "done")
             first.kill()
         late = arrive("b.csv", 20)
         with subprocess.Popen(asked, env=environment(), stderr=log, stdout=subprocess.PIPE) as second:

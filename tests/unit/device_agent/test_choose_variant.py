@@ -1,16 +1,20 @@
 """Which variant a device runs: the first that fits it, with a reason for each that was skipped."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from device_agent import Scorer
-from device_agent.abilities import Abilities, _whole_products
+from device_agent.abilities import Abilities, _whole_products, onnx_is_old
 from device_agent.choose import choose_variant, memory_needed
 from edgefleet.bundle import Bundle
 from edgefleet.errors import ArtifactError, ConfigError, MissingPartError
-from edgefleet.manifest import FileEntry, Manifest, OutlierNote
+from edgefleet.graphs.allowed import NAMES
+from edgefleet.manifest import FileEntry, Manifest, OutlierNote, manifest_bytes
 from tests.unit.device_agent.bundles import forest_bundle, logistic_bundle
 
 BOTH = ("onnxruntime", "litert")
@@ -107,6 +111,58 @@ def test_the_budget_is_kept_when_a_bundle_is_opened(tmp_path: Path) -> None:
         Scorer.open(made.folder, memory_bytes=1000)
     with Scorer.open(made.folder, memory_bytes=50_000_000) as scorer:
         assert scorer.variant.name == "onnx-fp32"
+
+
+CHOICE = """
+import sys
+from pathlib import Path
+from device_agent.choose import choose_variant
+from device_agent.runtime import available_runtimes
+from edgefleet.manifest import parse_manifest
+before = available_runtimes()
+variant, because = choose_variant(parse_manifest(Path(sys.argv[1]).read_bytes()))
+imported = [name for name in ("onnxruntime", "ai_edge_litert") if name in sys.modules]
+print(variant.name, before, available_runtimes(), imported, because, sep="|")
+"""
+
+
+def choice_of(tmp_path: Path, given: Manifest) -> list[str]:
+    """What a process of its own chooses: name, runtimes before and after, those that it imported, why; modules in `tmp_path` come first."""
+    (tmp_path / "given.json").write_bytes(manifest_bytes(given))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[3]}"}
+    command = [sys.executable, "-c", CHOICE, str(tmp_path / "given.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=True)
+    return done.stdout.strip().split("|")
+
+
+def test_choosing_imports_the_runtime_of_the_chosen_variant_and_no_other(manifest: Manifest, tmp_path: Path) -> None:
+    given = of(manifest, {"name": "a", "operators": ["Gemm"], "opset": 17}, {"name": "b", "runtime": "litert"})
+    name, before, after, imported, _ = choice_of(tmp_path, given)
+    assert (name, before, after, imported) == ("a", str(list(BOTH)), str(list(BOTH)), "['onnxruntime']")
+
+
+def test_a_runtime_that_is_installed_but_broken_is_passed_over(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("raise OSError('libstdc++.so.6: version not found')")
+    given = of(manifest, {"name": "a", "operators": ["Gemm"], "opset": 17}, {"name": "b", "runtime": "litert"})
+    name, before, after, _, because = choice_of(tmp_path, given)
+    assert (name, before, after) == ("b", str(list(BOTH)), "['litert']")
+    assert because.endswith("(litert); skipped: a (it needs the runtime onnxruntime)")
+
+
+def test_onnxruntime_is_asked_what_it_knows_only_where_that_is_in_doubt(manifest: Manifest) -> None:
+    plain = of(manifest, {"name": "a", "operators": ["Gemm"], "opset": 21}, {"name": "b", "runtime": "litert"}).variants
+    newer, foreign = of(manifest, {"name": "a", "opset": 22}).variants, of(manifest, {"name": "a", "operators": ["Inverse"]}).variants
+    assert Abilities.here(variants=plain).onnx_opset is None
+    assert Abilities.here(variants=newer).onnx_opset is not None
+    assert Abilities.here(variants=foreign).onnx_operators is not None
+    assert not onnx_is_old()
+
+
+def test_what_is_not_asked_is_what_this_onnxruntime_knows() -> None:
+    known = Abilities.here().onnx_operators
+    assert known is not None
+    assert NAMES["onnxruntime"] <= known
 
 
 def test_this_device_knows_what_the_converter_writes() -> None:

@@ -34,6 +34,7 @@ from fleet_server.read_models import (
     WaveMember,
     WaveView,
 )
+from fleet_server.read_observed import AttributionView, InputAttribution, LoadView, Observed, SamplingView, ShadowView, ShareView
 from fleet_server.read_registry import RegistryNote
 
 NOW = datetime(2026, 11, 23, 14, 32, 6, tzinfo=UTC)
@@ -260,6 +261,67 @@ def drift_device(number: int) -> DriftDevice:
     )
 
 
+def observed(device_id: str | None = None, **changes: Any) -> Observed:
+    weights = sorted(((2.4 * math.exp(-i / 3), name) for i, name in enumerate(NAMES)), reverse=True)
+    whole = sum(weight for weight, _ in weights)
+    inputs = [InputAttribution(name, weight, weight * math.cos(i), weight / whole) for i, (weight, name) in enumerate(weights)]
+    view = Observed(
+        project="digits",
+        device_id=device_id,
+        since_at=ago(86_400),
+        until_at=NOW,
+        windows=24,
+        complete=True,
+        attribution=[AttributionView("1", D1, 1204, 36, inputs, 1 if device_id else 7, ago(40))],
+    )
+    return replace(view, **changes)
+
+
+def compared() -> ShadowView:
+    return ShadowView("1", D1, "2", D2, 1240, 1180, 1141, 2, 6, 0, 52, 1141 / 1186, 1180, -0.0127, 0.081, 1, ago(3))
+
+
+def shares() -> list[ShareView]:
+    return [
+        ShareView("1", D1, 90.0, 4510, 12, 0.912, [("0", 451), ("1", 2255), ("2", 1804)], 0.41, 1, ago(3)),
+        ShareView("2", D2, 10.0, 498, 1, 0.934, [("0", 48), ("1", 250), ("2", 200)], 0.38, 1, ago(3)),
+    ]
+
+
+def load(number: int) -> LoadView:
+    known = number % 2 == 0
+    return LoadView(
+        cpu_percent=3.2 * number,
+        rss_bytes=74_000_000,
+        disk_free_bytes=11_800_000_000 if known else None,
+        temperature_c=51.3 if known else None,
+        clock_offset_ms=-42 if known else None,
+        clock_jumps=1 if known else 0,
+        heard_at=ago(4),
+    )
+
+
+def order(device_id: str) -> SamplingView:
+    return SamplingView(device_id, 60.0, ["pixel_0_0", "pixel_0_1"], 1_000_000, NOW + timedelta(hours=5), ago(7000), "operator-2")
+
+
+def device_view(row: DeviceRow, log: list[EventView]) -> DeviceView:
+    """Device 6 has everything there is, the others what most have."""
+    number = int(row.device_id[-2:]) if row.device_id[-2:].isdigit() else 1
+    values = [histogram(f"pixel_0_{i}", 3 if number == 6 and i < 2 else 0.1 * i) for i in range(6)]
+    more: dict[str, Any] = {"shadow": [compared()], "shares": shares(), "sampled_rows": 12} if number == 6 else {}
+    return DeviceView(
+        device=row,
+        events=log,
+        drift=drift_device(number),
+        histograms=values if row.rows_total else [],
+        explanation=explanation() if number == 6 else None,
+        load=load(number) if row.rows_total else None,
+        observed=observed(row.device_id, **more) if row.rows_total else observed(row.device_id, windows=0, attribution=[]),
+        sampling=order(row.device_id) if number == 6 else None,
+    )
+
+
 def drift_view() -> DriftView:
     return DriftView(
         "digits",
@@ -269,6 +331,7 @@ def drift_view() -> DriftView:
         [drift_device(i) for i in (6, 2, 7, 5, 4, 3, 1, 8)],
         [("camera-06", histogram("pixel_0_0", 3)), ("camera-06", histogram("pixel_0_1", 2)), ("camera-06", histogram("pixel_0_2", -1.5))],
         ago(3),
+        observed(),
     )
 
 
@@ -352,11 +415,7 @@ class InventedSource:
     def device(self, device_id: str, now: datetime) -> DeviceView:
         for row in self.device_rows:
             if row.device_id == device_id:
-                number = int(device_id[-2:]) if device_id[-2:].isdigit() else 1
-                values = [histogram(f"pixel_0_{i}", 3 if number == 6 and i < 2 else 0.1 * i) for i in range(6)]
-                return DeviceView(
-                    row, self.log, drift_device(number), values if row.rows_total else [], explanation() if number == 6 else None
-                )
+                return device_view(row, self.log)
         raise NotFoundError("device", device_id)
 
     def drift(self, project: str | None, now: datetime) -> DriftView | None:

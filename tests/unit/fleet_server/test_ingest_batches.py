@@ -12,7 +12,17 @@ import pytest
 import sqlalchemy as sa
 
 from edgefleet import latency
-from edgefleet.messages import MAX_MESSAGE_BYTES, AttributionSums, PayloadBody, Reported, Telemetry, WindowBody, decode, encode
+from edgefleet.messages import (
+    MAX_MESSAGE_BYTES,
+    AttributionSums,
+    ExplanationBody,
+    PayloadBody,
+    Reported,
+    Telemetry,
+    WindowBody,
+    decode,
+    encode,
+)
 from edgefleet.shadow_counts import ShadowCounts
 from edgefleet.signing import SigningKey
 from fleet_server import queries, usecases
@@ -302,6 +312,26 @@ def test_explanations_are_shown_newest_first_and_bounded(world: World, device: S
     assert views[0].label == "class 24"
     assert views[0].names == ["f0", "f1", "f2"]
     assert views[0].base + sum(views[0].contributions) == pytest.approx(views[0].margin)
+
+
+@pytest.mark.parametrize(("segments", "shown"), [([], 1), ([[0.5] * 3, [0.0] * 3], 1), ([[0.5] * 3, [0.0] * 2], 0), ([[0.1] * 3] * 9, 0)])
+def test_time_segments_of_an_explanation_are_shown_or_the_record_is_set_aside(
+    world: World, device: SimulatedDevice, bundle: MadeBundle, segments: list[list[float]], shown: int
+) -> None:
+    body = ExplanationBody(
+        bundle_digest=bundle.digest,
+        label="a",
+        score=0.9,
+        margin=1.7,
+        base=0.2,
+        contributions=[0.5] * 3,
+        method="sampled",
+        segments=segments,
+    )
+
+    world.receive(device.telemetry("explanation", encode(body)))
+
+    assert [view.segments for view in queries.explanations(world.services.db)] == [segments] * shown
 
 
 def test_latency_and_rejected_rows_are_those_of_the_windows(world: World, device: SimulatedDevice, bundle: MadeBundle) -> None:

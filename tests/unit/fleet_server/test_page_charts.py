@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from dataclasses import replace
 from datetime import timedelta
 from xml.etree import ElementTree
 
@@ -137,3 +138,16 @@ def test_a_silent_device_is_not_called_unknown_and_a_failed_one_stays_failed() -
     assert (states.device_shape(gone), states.device_word(gone)) == ("silent", "silent")
     assert states.device_shape(values.device_row(1, connected=False, state="rolled-back")) == "failed"
     assert states.device_shape(values.device_row(1, state="committed", attested_digest=values.D2)) == "pending"
+
+
+def test_numbers_of_a_window_say_when_each_input_moved_the_answer() -> None:
+    view = values.explanation(
+        names=["flow", "vibration"], contributions=[0.25, -1.0], error=None, shape=[8, 2], segments=[[0.25, -0.75], [0.0, -0.25]]
+    )
+
+    rows = contributions(view).rows
+
+    assert [row[0] for row in rows] == ["vibration, strongest 4-7 rows ago", "flow, strongest 4-7 rows ago"]
+    assert [row[0] for row in contributions(replace(view, segments=[])).rows] == ["vibration", "flow"]
+    # More segments than rows: written by nobody that we know; the contributions still stand.
+    assert [row[0] for row in contributions(replace(view, segments=[[0.0, 0.0]] * 9)).rows] == ["vibration", "flow"]

@@ -229,7 +229,7 @@ def upgrade() -> None:
         ["device_id", "project"],
         unique=True,
         sqlite_where=sa.text("active = 1"),
-        postgresql_where=sa.text("active = 1"),
+        postgresql_where=sa.text("active = true"),
     )
     op.create_table(
         "session",
@@ -248,7 +248,7 @@ def downgrade() -> None:
         "uq_rollout_member_one_active",
         table_name="rollout_member",
         sqlite_where=sa.text("active = 1"),
-        postgresql_where=sa.text("active = 1"),
+        postgresql_where=sa.text("active = true"),
     )
     op.drop_index("ix_rollout_member_device", table_name="rollout_member")
     op.drop_table("rollout_member")
