@@ -99,8 +99,11 @@ def trees(rows: int) -> list[Figure]:
     ]
 
 
-def shape(name: str, rows: int, pool: ProcessPoolExecutor) -> list[Figure]:
-    """One shape: ratios of medians first, then errors relative to the largest contribution, then the file's size."""
+def shape(name: str, rows: int, pool: ProcessPoolExecutor | None = None) -> list[Figure]:
+    """One shape: ratios of medians first, then errors relative to the largest contribution, then the file's size.
+
+    With a `pool` (see `explain_lite.writer`) the third ratio is that of the TFLite graph.
+    """
     import onnxruntime
 
     kind, settings, features, classes = SHAPES[name]
@@ -115,8 +118,9 @@ def shape(name: str, rows: int, pool: ProcessPoolExecutor) -> list[Figure]:
         "shap": lambda row: reference.shap_values(row[None], check_additivity=False),
         "arrays": lambda row: explainer.explain(row, index, 0.0, _no_model).contributions,
         "graph": lambda row: session.run(["contributions"], {"inputs": row[None]})[0],
-        "TFLite graph": explained_by(graph_of(pool, compiled, features)),
     }
+    if pool is not None:
+        ways["TFLite graph"] = explained_by(graph_of(pool, compiled, features))
     taken: dict[str, list[float]] = {way: [] for way in ways}
     errors = {way: 0.0 for way in ways if way != "shap"}
     for row in x[:rows]:
@@ -132,8 +136,7 @@ def shape(name: str, rows: int, pool: ProcessPoolExecutor) -> list[Figure]:
     median = {way: statistics.median(values) for way, values in taken.items()}
     return [
         Figure(f"{name}: arrays / shap", median["arrays"] / median["shap"], "ratio", ARRAYS_WORST, rows),
-        Figure(f"{name}: graph / shap", median["graph"] / median["shap"], "ratio", None, rows),
-        Figure(f"{name}: TFLite graph / shap", median["TFLite graph"] / median["shap"], "ratio", None, rows),
+        *(Figure(f"{name}: {way} / shap", median[way] / median["shap"], "ratio", None, rows) for way in ways if way.endswith("graph")),
         Figure(f"{name}: arrays", median["arrays"], "ms", None, rows),
         *(Figure(f"{name}: error of {way}", error * 1e6, "1e-6", RELATIVE_ERROR * 1e6, rows) for way, error in errors.items()),
         Figure(f"{name}: file", len(content) / 1e3, "kB", None, 1),
