@@ -16,7 +16,7 @@ from edgefleet.errors import ArtifactError
 from edgefleet.players import by_segment, players_of, rows_back
 
 MAX_VALUES: Final = 64 * 1024 * 1024
-# What float32 leaves of the margin, relative; more is given to the players once more.
+# What float32 leaves of the margin, relative; more is given to all players in their shares once more.
 _ROUNDED: Final = 1e-6
 # Means of at most so many standard deviations leave float32 enough digits.
 _NEAR: Final = 16.0
@@ -24,13 +24,17 @@ _NEAR: Final = 16.0
 
 @dataclass(frozen=True)
 class _Column:
-    """What one column of the margin needs: own terms [E], second layer [H + 2, P], shares of the rest [P], base, bars [F]."""
+    """What one column of the margin needs: own terms [E], second layer [H + 2, P], shares of the rest [P], base, bars [F].
+
+    `least_sure` is the player with the largest share.
+    """
 
     own: Matrix
     second: Matrix
     rest: NDArray[np.float64]
     base: float
     bars: NDArray[np.float64]
+    least_sure: int
 
     @classmethod
     def of(
@@ -42,7 +46,7 @@ class _Column:
         """
         whole = np.concatenate([second, bias[None]]).astype(np.float64)
         balanced = whole - whole.sum(axis=1, keepdims=True) * rest
-        return cls(own, np.concatenate([balanced, rest[None]]).astype(np.float32), rest, base, bars)
+        return cls(own, np.concatenate([balanced, rest[None]]).astype(np.float32), rest, base, bars, int(rest.argmax()))
 
 
 class AmortisedExplainer:
@@ -127,6 +131,11 @@ class AmortisedExplainer:
         if abs(gap) > _ROUNDED * (1 + abs(moved)):  # large terms that cancel in float32
             foretold += gap * column.rest
             gap = moved - float(foretold.dot(self._ones))
+        # What rounding left goes to the player that is least sure anyway.
+        before = float(foretold[column.least_sure])
+        after = before + gap
+        foretold[column.least_sure] = after
+        gap -= after - before
         if self.segment_rows_back:
             segments = by_segment(foretold, len(self._names))
             return Explanation(base, segments.sum(axis=0), self._names, "amortised", column.bars, gap, segments, self.segment_rows_back)
