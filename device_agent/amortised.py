@@ -17,7 +17,7 @@ from edgefleet.players import by_segment, players_of, rows_back
 
 MAX_VALUES: Final = 64 * 1024 * 1024
 # What float32 leaves of the margin, relative; more is given to all players in their shares once more.
-_ROUNDED: Final = 1e-6
+_ROUNDED: Final = 1e-5
 # Means of at most so many standard deviations leave float32 enough digits.
 _NEAR: Final = 16.0
 
