@@ -16,7 +16,7 @@ from edgefleet.errors import ArtifactError
 from edgefleet.players import by_segment, players_of, rows_back
 
 MAX_VALUES: Final = 64 * 1024 * 1024
-# What float32 leaves of the margin, relative; more is given to all players in their shares once more.
+# What float32 leaves of usual margins; more is given to all players in their shares once more.
 _ROUNDED: Final = 1e-5
 # Means of at most so many standard deviations leave float32 enough digits.
 _NEAR: Final = 16.0
@@ -112,23 +112,24 @@ class AmortisedExplainer:
         place, sign = column_of(index, len(self._columns))
         column = self._columns[place]
         encoded = self._encoded(row.ravel(), self._may_be_missing)
-        hidden = encoded.dot(self._first)
-        if math.isnan(hidden[-1]):  # products with zeros: a value is missing that never was while learning
+        owned = float(encoded.dot(column.own))
+        if math.isnan(owned):  # a value is missing that never was while learning
             encoded = self._encoded(row.ravel(), True)
-            hidden = encoded.dot(self._first)
+            owned = float(encoded.dot(column.own))
+        hidden = encoded.dot(self._first)
         np.maximum(hidden, self._floor, out=hidden)
         base = sign * column.base
         moved = margin - base
-        # A product takes half the time of a sum.
-        hidden[-1] = sign * moved - float(encoded.dot(column.own))
+        hidden[-1] = sign * moved - owned
         encoded *= column.own
         players = encoded if self._alone else np.bincount(self._owner, encoded, len(column.rest))
         players += hidden.dot(column.second)
         foretold = players.astype(np.float64)
         if sign < 0:
             np.negative(foretold, out=foretold)
+        # A product with ones takes half the time of a sum.
         gap = moved - float(foretold.dot(self._ones))
-        if abs(gap) > _ROUNDED * (1 + abs(moved)):  # large terms that cancel in float32
+        if abs(gap) > _ROUNDED:  # large terms that cancel in float32
             foretold += gap * column.rest
             gap = moved - float(foretold.dot(self._ones))
         # What rounding left goes to the player that is least sure anyway.
