@@ -17,7 +17,7 @@ from edgefleet.players import by_segment, players_of, rows_back
 
 MAX_VALUES: Final = 64 * 1024 * 1024
 # What float32 leaves of usual margins; more is given to all players in their shares once more.
-_ROUNDED: Final = 1e-5
+_ROUNDED: Final = 1e-4
 # Means of at most so many standard deviations leave float32 enough digits.
 _NEAR: Final = 16.0
 
@@ -100,6 +100,8 @@ class AmortisedExplainer:
         constant -= [np.bincount(self._owner, own[k] * middle, second.shape[2]) for k in range(columns)]
         self._may_be_missing = bool(len(self._missing))
         self._all_numbers = bool(np.array_equal(self._numbers, np.arange(self._size)))
+        # The usual row of measured values needs nothing else.
+        self._only_cut = self._all_numbers and not (self._centred or self._may_be_missing or len(self._codes))
         self._alone = bool(np.array_equal(self._owner, np.arange(second.shape[2])))
         counts = np.bincount(self._players.ravel())
         self._ones = np.ones(len(counts))
@@ -111,7 +113,11 @@ class AmortisedExplainer:
         """Explain one row; `margins` is not needed."""
         place, sign = column_of(index, len(self._columns))
         column = self._columns[place]
-        encoded = self._encoded(row.ravel(), self._may_be_missing)
+        if self._only_cut:
+            encoded = np.minimum(row if row.ndim == 1 else row.ravel(), self._high)
+            np.maximum(encoded, self._low, out=encoded)
+        else:
+            encoded = self._encoded(row.ravel(), self._may_be_missing)
         owned = float(encoded.dot(column.own))
         if math.isnan(owned):  # a value is missing that never was while learning
             encoded = self._encoded(row.ravel(), True)
