@@ -93,6 +93,8 @@ def explain(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, lis
         for runtime, graph in graphs_made.items():
             check_graph(graph, runtime, f"the explainer's graph for {runtime}")
     except ArtifactError as err:
+        if plan.explain != "auto":
+            raise VerdictError(f"[explain] method {plan.explain!r}: {err}") from err
         return None, [f"Not explained: {err}"], str(err)
     method = msgspec.convert(done["method"], Explained)
     own = {target: Explainer(Path(path).read_bytes(), method) for target, path in done["own"].items()}
@@ -107,7 +109,8 @@ def further(plan: Plan, explainer: Explainer | None) -> tuple[Outlier | None, Ex
     try:
         detector = detector_of(plan.package)
     except EdgefleetError as err:
-        outlier = Outlier({}, "", float("inf"), str(err)[:300])
+        # The manifest is JSON, which knows no infinity; without a graph nothing is compared with the threshold.
+        outlier = Outlier({}, "", 0.0, str(err)[:300])
     if detector is not None:
         tasks += [Task(plan.job(name, Path(name).suffix), writer) for runtime, (name, writer) in _OUTLIERS.items() if runtime in runtimes]
     explaining = _explaining_graphs(plan, explainer)

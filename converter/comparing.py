@@ -228,20 +228,24 @@ class _SquaredError:
     target: Floats
     original: Floats
     variant: Floats
+    spread: float
 
     def value(self, values: Floats) -> float | None:
         return float(np.sqrt(np.square(values[:, 0] - self.target).mean())) if len(values) else None
 
     def drop(self, name: str, rows: Flags) -> Drop | None:
-        """Relative increase of the root mean square error, by the delta method on the paired mean squared errors."""
+        """Relative increase of the root mean square error, by the delta method on the paired mean squared errors.
+
+        None where the original is right to the last bits of float32: what is relative to those says nothing.
+        """
         before, after = np.square(self.original - self.target)[rows], np.square(self.variant - self.target)[rows]
         n, base = len(before), float(before.mean()) if len(before) else 0.0
-        if n < 2 or base <= 0:
+        if n < 2 or base <= (TIE_MARGIN_FP32 * self.spread) ** 2:
             return None
         ratio = float(after.mean()) / base
         error = float((after - ratio * before).std(ddof=1)) / (base * math.sqrt(n))
         value = math.sqrt(ratio) - 1
-        half = error / (2 * math.sqrt(ratio)) if ratio > 0 else math.inf
+        half = error / (2 * math.sqrt(ratio)) if ratio > 0 else 0.0  # no error in any row leaves nothing uncertain
         shown = (value - Z_TWO_SIDED * half, value + Z_TWO_SIDED * half)
         return Drop(name, n, value, value - Z_ONE_SIDED * half, value + Z_ONE_SIDED * half, shown)
 
@@ -277,5 +281,5 @@ def _metric(truth: Truth, answered: Flags, theirs: Floats, single: Floats) -> _A
         decide = _decider(truth)
         return _Accuracy(label, decide(theirs) == label, decide(single) == label, decide)
     if truth.task == "regression":
-        return _SquaredError(label.astype(np.float64), theirs[:, 0], single[:, 0])
+        return _SquaredError(label.astype(np.float64), theirs[:, 0], single[:, 0], truth.spread)
     return _Area(label == 1, theirs[:, 0], single[:, 0])

@@ -277,11 +277,15 @@ def host() -> dict[str, Any]:
 
 
 def _measured(reports: list[VariantReport]) -> dict[str, Any]:
-    costs = {report.name: _finite(report.cost.__dict__) for report in reports if report.cost is not None and report.kept}
+    costs = {report.name: finite(report.cost.__dict__) for report in reports if report.cost is not None and report.kept}
     now = datetime.now(UTC).replace(microsecond=0).isoformat()
     return {"format_version": 1, "host": host(), "measured_at": now, "variants": costs}
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """The figures with None for an infinite one (an explanation that could not be run), which JSON does not know."""
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+def finite(value: Any) -> Any:
+    """Plain values with None for NaN and infinities (an explanation that could not be run), which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from converter.budgets import Limits
-from converter.conversion import VariantReport
+from converter.conversion import VariantReport, finite
 from converter.pareto import Point, Proposal, front, propose
 from converter.profiles import PROFILES
 from edgefleet.intervals import wilson
@@ -66,9 +66,9 @@ def _point(report: VariantReport, explained: bool) -> Point | None:
 
 
 def as_document(found: Outcome) -> dict[str, Any]:
-    """Everything as one JSON document's part: `variants`, `front`, `proposals`, `profile`, `host`."""
+    """Everything as one JSON document's part: `variants`, `front`, `proposals`, `profile`, `host`; None for a number that is not finite."""
     profile = found.limits.profile
-    return {
+    document: dict[str, Any] = finite({
         "variants": [_variant(report, found) for report in found.reports],
         "front": list(found.front),
         "proposals": [
@@ -84,7 +84,8 @@ def as_document(found: Outcome) -> dict[str, Any]:
         ],
         "profile": None if profile is None else asdict(profile),
         "host": dict(found.host),
-    }
+    })  # fmt: skip
+    return document
 
 
 def _variant(report: VariantReport, outcome: Outcome) -> dict[str, Any]:

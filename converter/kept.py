@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from converter.targets import Job, Made, answer
+from converter.to_c.compiler import compiler_seen
 from converter.workshop import CACHED, Run, read_graph, run_writer
 from edgefleet.caching import StepCache
 from edgefleet.digests import sha256_file
@@ -22,9 +23,9 @@ _FILE: Final = "file in the folder"
 class Kept:
     """Runs children, or takes what the same code made of the same package before.
 
-    What a writer made is kept under the digest of its code, its libraries' versions, the package, the job and the graph that it started
-    from; what another child answered under that of its code, the package and what else it is told to depend on. A failure is not kept: it
-    is tried again.
+    What a writer made is kept under the digest of its code, its libraries' versions, the package, the job, the graph that it started from
+    and, of C source, the compiler that measured it; what another child answered under that of its code, the package and what else it is
+    told to depend on. A failure is not kept: it is tried again.
     """
 
     def __init__(self, folder: Path, run: Run = run_writer) -> None:
@@ -42,6 +43,8 @@ class Kept:
             "calibration_rows": job.calibration_rows,
             "keep_float": job.keep_float,
             "explain": job.explain,
+            # What C source takes is asked of the compiler at hand.
+            "compiler": compiler_seen() if job.target == "c" else "",
         }
         step = self._cache.run(f"convert {job.target}", lambda: self._made(writer, document), inputs=inputs, code=[writer])
         Path(job.result).write_bytes(step.files["graph"])

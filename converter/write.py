@@ -151,7 +151,9 @@ def _outlier(outlier: Outlier | None, runtimes: set[Runtime]) -> tuple[OutlierNo
 
 
 def write_bundle(folder: Path, files: dict[str, bytes], measured: dict[str, Any] | None = None) -> Bundle:
-    """Write a bundle so that `folder` holds the old one, or the whole of this one.
+    """Write a bundle so that `folder` holds the old one, or the whole of this one, never a part.
+
+    Killed between the two renames of a replacement it holds neither: the old one then lies beside it in `.NAME.old.*`; write again.
 
     Args:
         folder: Where. An older bundle there is replaced; anything else is not touched.

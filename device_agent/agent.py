@@ -56,6 +56,13 @@ class Agent:
         self._disk = disk or Disk()
         self._identity = load_identity(config.dir)
         self._lock = FolderLock(config.dir / "lock")
+        try:
+            self._wire(config)
+        except BaseException:
+            self._lock.release()  # else this process could not try again, with another port for example
+            raise
+
+    def _wire(self, config: AgentConfig) -> None:
         boot = secrets.randbits(63)
         self._stop = threading.Event()
         self._models = Answering(config.trial_cpu_fraction)
@@ -95,8 +102,8 @@ class Agent:
 
     def run(self) -> None:
         """Start, and return when `stop` was called and everything is put away."""
-        self.start()
         try:
+            self.start()
             self._stop.wait()
         finally:
             self.close()

@@ -154,7 +154,7 @@ class RowChecks:
                     self.parse(row, self._scratch_slot)
                     matrix[i] = self._scratch[0]
                 except RowRejected as err:
-                    rejected[i] = err
+                    rejected[i] = err.kept()
         if rejected:
             matrix[list(rejected)] = np.nan
         return matrix, rejected

@@ -107,6 +107,8 @@ def problems(health: Health, now_us: int) -> list[str]:
     age_s = (now_us - health.at) / 1e6
     if age_s > STALE_AFTER_S:
         found.append(f"the last sign of life is {age_s:.0f} s old (limit {STALE_AFTER_S:.0f} s)")
+    elif age_s < -STALE_AFTER_S:  # the clock was set back, and an agent that lives has written since
+        found.append(f"the last sign of life is {-age_s:.0f} s in the future (limit {STALE_AFTER_S:.0f} s)")
     if not _alive(health.pid):
         found.append(f"process {health.pid} is gone")
     found += [f"its part {name!r} stopped" for name in health.stopped_threads]

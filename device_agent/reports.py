@@ -123,8 +123,7 @@ class Reports:
         self._close_windows(now)
         self._keep(now)  # what the spool could not take
         self._quietly(self._spool.sync)
-        if self._link.connected:
-            self._sending.send(now)
+        self._publish(now)
         self._write_health(now)
 
     def reported(self) -> Reported:
@@ -177,7 +176,7 @@ class Reports:
             stopped_threads=self._stopped_threads(),
             storage_problem=updater.storage_problem,
             **self._watch.facts(),
-            rows_not_kept=self._models.rows_in_window if running else 0,
+            rows_not_kept=self._open.rows_not_kept + (self._models.rows_in_window if running else 0),
             rows_lost=self._rows_lost,
             explained=self.samples.explaining.explained,
             explanations_skipped=self.samples.explaining.skipped,
@@ -271,11 +270,12 @@ class Reports:
         self._quietly(lambda: write_health(self._config.dir, self.health(), self._disk))
 
     def _attest(self, now: float) -> None:
-        body = self._attester.due(now) if self._attester is not None else None
-        if body is not None:
-            at = now_us()
-            if self._put("attestation", body.model_digest, at, at, encode(body)) and self._attester is not None:
+        if self._attester is not None and (body := self._attester.due(now)) is not None:
+            try:  # what the disk refuses now is no loss: it is made again
+                self._spool.offer("attestation", self._identity.project, body.model_digest, at := now_us(), at, encode(body))
                 self._attester.done()
+            except EdgefleetError as err:
+                LOG.warning("the attestation waits: %s", err)
 
     def _put(self, kind: TelemetryKind, model_digest: str, start_at: int, end_at: int, body: bytes) -> bool:
         try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from device_agent.decision import NO_CLASS, NORMAL, STRANGE, Decision
 from device_agent.detector import Detector
 from device_agent.explanation import Explanation
-from edgefleet.errors import RowRejected
+from edgefleet.errors import ArtifactError, RowRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,14 @@ class Score:
 
     def __repr__(self) -> str:
         return f"Score({self.status}, label={self.label!r}, score={self.score:.6g}, margin={self.margin:.6g}, digest={self.digest[:12]!r})"
+
+
+def outlier_if_known(score: Score) -> bool | None:
+    """`Score.outlier`, None also where the detector fails on the row: that hurts no answer."""
+    try:
+        return score.outlier
+    except ArtifactError:
+        return None
 
 
 class BatchScores:

@@ -277,4 +277,9 @@ class Scorer:
     def _locked_margins(self, rows: Matrix) -> Matrix:
         """Margins of rows that are no traffic: they enter no statistics."""
         with self._lock:
-            return self._runtime.run(rows)[0]
+            if not self._runs:
+                raise ConfigError(CLOSED)
+            try:
+                return self._runtime.run(rows)[0]
+            except Exception as err:  # a runtime raises kinds of its own
+                raise ArtifactError(f"model {self.digest[:12]} failed on rows of an explanation: {str(err)[:200]}") from err

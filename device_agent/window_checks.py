@@ -76,7 +76,7 @@ class WindowChecks:
                 self.parse(window, self._scratch_slot)
                 matrix[i] = self._ring[self._scratch_slot]
             except RowRejected as err:
-                rejected[i] = err
+                rejected[i] = err.kept()
         return matrix, rejected
 
     def admit_rows(self, matrix: Matrix) -> tuple[Matrix, dict[int, RowRejected]]:

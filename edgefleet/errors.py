@@ -64,6 +64,11 @@ class RowRejected(InputError):
         what = f"input {feature!r}" if feature is not None else "the row"
         super().__init__(f"{what}: {str(value)[:80]!s} is not accepted ({reason}); expected {limit}")
 
+    def kept(self) -> "RowRejected":
+        """This refusal, to be kept as a result: without the frames that it came through, which would keep their rows in memory too."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
+
 
 def without_values(err: EdgefleetError) -> str:
     """An error's text for reports that leave the device: of a refused row the input and the reason, not the value, which is payload."""

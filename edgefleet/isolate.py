@@ -1,8 +1,9 @@
 """One piece of work in a child process with limits: foreign code that crashes, hangs or prints takes nothing else with it.
 
-`python -m edgefleet.isolate MODULE:FUNCTION JOB RESULT MEMORY_BYTES` is the child's side.
+`python -m edgefleet.isolate MODULE:FUNCTION JOB RESULT MEMORY_BYTES PARENT` is the child's side.
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -18,6 +19,8 @@ from edgefleet.errors import EdgefleetError, VerdictError
 
 MAX_REASON: Final = 300
 _MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
+_TAIL_BYTES: Final = 4000
+_PR_SET_PDEATHSIG: Final = 1
 # Address space, not memory in use: TensorFlow reserves about 4 GiB on two cores and more with each core.
 DEFAULT_MEMORY_BYTES: Final = 16 * 1024**3
 
@@ -53,6 +56,7 @@ def run_isolated(function: str, job: dict[str, Any], *, timeout_s: float, memory
             str(folder / "job.json"),
             str(folder / "result.json"),
             str(memory_bytes),
+            str(os.getpid()),
         ]
         with (folder / "log").open("wb") as log:
             try:
@@ -76,8 +80,8 @@ def _result(folder: Path, code: int) -> dict[str, Any]:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         raise ChildFailed(f"crashed: ended by signal {name}")
     try:
-        content = (folder / "result.json").read_bytes()[: _MAX_RESULT_BYTES + 1]
-        answer = json.loads(content)
+        with (folder / "result.json").open("rb") as stream:
+            answer = json.loads(stream.read(_MAX_RESULT_BYTES + 1))
     except (OSError, ValueError) as err:
         raise ChildFailed(f"ended with code {code} and no result: {_tail(folder / 'log')}") from err
     if not isinstance(answer, dict) or "error" in answer:
@@ -86,12 +90,24 @@ def _result(folder: Path, code: int) -> dict[str, Any]:
 
 
 def _tail(path: Path) -> str:
-    text = path.read_bytes()[-4000:].decode("utf-8", "replace").strip()
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))  # a child may have printed gigabytes
+        text = stream.read(_TAIL_BYTES).decode("utf-8", "replace").strip()
     return " ".join(text.split())[-MAX_REASON // 2 :]
 
 
+def _die_with(parent: int) -> None:
+    """A parent that is killed cannot end its children, and a hostile model may run for ever: the kernel ends them then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before
+        sys.exit(1)
+
+
 def _child(function: str, job: str, result: str, memory_bytes: int) -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    present = resource.getrlimit(resource.RLIMIT_AS)[1]  # one that is lower may be raised by nobody but root
+    allowed = memory_bytes if present == resource.RLIM_INFINITY else min(memory_bytes, present)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     module, _, name = function.partition(":")
     try:
@@ -105,4 +121,5 @@ def _child(function: str, job: str, result: str, memory_bytes: int) -> int:
 
 
 if __name__ == "__main__":
+    _die_with(int(sys.argv[5]))
     sys.exit(_child(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))

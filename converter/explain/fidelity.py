@@ -126,8 +126,9 @@ def graph_difference(scorer: "Scorer", rows: Matrix) -> float | None:
         wanted = score.explanation.contributions
         size = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
         for found in (alone[i], answered[i]):
-            worst = max(worst, float(np.abs(sign * found[:, column] - wanted).max()) / size)
-        if abs(sign * float(base[column]) - score.explanation.base) > MAX_DIFFERENCE * max(1.0, abs(score.explanation.base)):
+            # numpy's: NaN stays, where max() would drop it.
+            worst = float(np.maximum(worst, np.abs(sign * found[:, column] - wanted).max() / size))
+        if not abs(sign * float(base[column]) - score.explanation.base) <= MAX_DIFFERENCE * max(1.0, abs(score.explanation.base)):
             return float("inf")
     return worst
 
@@ -154,7 +155,7 @@ def additivity_gap(scorer: "Scorer", rows: Sequence[NDArray[np.float32]]) -> flo
         score = scorer.score(row, explain=True)
         if score.explanation is None:
             return float("inf")
-        worst = max(worst, abs(score.explanation.gap) / max(1.0, abs(score.margin)))
+        worst = float(np.maximum(worst, abs(score.explanation.gap) / max(1.0, abs(score.margin))))
     return worst
 
 

@@ -56,8 +56,11 @@ def open_onnx(content: bytes, signature: Signature) -> OnnxFile:
         model = load_from_string(content)
     except Exception as err:  # protobuf raises its own
         raise ArtifactError(f"an ONNX file of {len(content)} bytes is damaged: {str(err)[:200]}; import it again") from err
-    _check_inside(model)
-    model = _lifted(_without_functions(model))
+    _check_operators(model)
+    model = _without_functions(model)
+    # Behind that, because a function may hold constants too.
+    _check_constants(model)
+    model = _lifted(model)
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
@@ -112,9 +115,7 @@ def tensors_of(graph: Any) -> Iterator[Any]:
                 yield from tensors_of(inner)
 
 
-def _check_inside(model: Any) -> None:
-    from onnx import TensorProto
-
+def _check_operators(model: Any) -> None:
     graphs = [model.graph, *model.functions]
     for node in (node for graph in graphs for node in nodes_of(graph)):
         if node.domain not in _DOMAINS and not any((f.domain, f.name) == (node.domain, node.op_type) for f in model.functions):
@@ -122,6 +123,11 @@ def _check_inside(model: Any) -> None:
                 f"the graph needs the operator {node.domain[:60]}.{node.op_type[:60]}, which is not built into ONNX Runtime; "
                 "export it with standard operators"
             )
+
+
+def _check_constants(model: Any) -> None:
+    from onnx import TensorProto
+
     outside = next((t.name for t in tensors_of(model.graph) if t.data_location == TensorProto.EXTERNAL), None)
     if outside is not None:
         raise VerdictError(f"the graph keeps {outside[:60]!r} in a file beside it; save it as one file: onnx.save(onnx.load(PATH), NEW)")

@@ -194,7 +194,8 @@ def _finished(graph: Nodes, file: OnnxFile, shape: list[int], widths: dict[str, 
 
     ends = [tensor(name, width) for name, width in widths.items()]
     written = helper.make_graph(graph.nodes, "edgefleet", [tensor("inputs", *shape)], ends, graph.constants)
-    domains = sorted({node.domain.removeprefix("ai.onnx") if node.domain == "ai.onnx" else node.domain for node in graph.nodes} | {""})
+    # Those of loops and branches too.
+    domains = sorted({"" if node.domain == "ai.onnx" else node.domain for node in nodes_of(written)} | {""})
     versions = {"" if entry.domain == "ai.onnx" else entry.domain: int(entry.version) for entry in file.model.opset_import}
     opsets = [helper.make_opsetid(domain, versions.get(domain, 1)) for domain in domains]
     version = IR_VERSION if versions[""] <= _NEWEST_OF_OLD_IR else max(IR_VERSION, int(file.model.ir_version))

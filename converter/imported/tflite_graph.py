@@ -37,7 +37,8 @@ def wrapped_tflite(package: ModelPackage) -> bytes:
     signature = graph_signature(package)
     file = open_tflite(package.read(package.index.model), signature)
     sides = row_sides(signature, int(np.prod(package.steps().output_shape)))
-    front, tail = _front(package, signature, sides), _tail(package, signature, file)
+    front = _front(package, signature, sides)
+    tail = _tail(package, signature, file, sides if front is None else [int(np.prod(sides))])
 
     def assembled(opening: Opening) -> bytes:
         return _assembled(file, package, front, tail, opening)
@@ -80,8 +81,8 @@ def _front(package: ModelPackage, signature: Signature, sides: list[int]) -> byt
     return piece_of(front, {"inputs": steps.input_shape})
 
 
-def _tail(package: ModelPackage, signature: Signature, file: LiteFile) -> bytes:
-    """The file's output (`raw`), what its last softmax or sigmoid reads (`end`) and the row (`rows`) to our outputs."""
+def _tail(package: ModelPackage, signature: Signature, file: LiteFile, row: list[int]) -> bytes:
+    """The file's output (`raw`), what its last softmax or sigmoid reads (`end`) and the row (`rows`, of shape `row`) to our outputs."""
     import tensorflow as tf
 
     index, meaning = package.index, signature.meaning
@@ -89,12 +90,12 @@ def _tail(package: ModelPackage, signature: Signature, file: LiteFile) -> bytes:
     values = int(np.prod(package.steps().output_shape))
     columns = columns_of(signature, classes, values)
     takes = {"raw": _sides(file, file.raw)} | ({"end": _sides(file, file.end)} if file.end >= 0 else {})
-    takes |= {"rows": (values,)} if meaning == "reconstruction" else {}
+    takes |= {"rows": tuple(row)} if meaning == "reconstruction" else {}
 
     def tail(**given: Any) -> dict[str, Any]:
         raw = tf.reshape(given["raw"], (-1, columns))
         if meaning == "reconstruction":
-            return {"margin": tf.reduce_mean(tf.square(raw - given["rows"]), axis=1, keepdims=True)}
+            return {"margin": tf.reduce_mean(tf.square(raw - tf.reshape(given["rows"], (-1, columns))), axis=1, keepdims=True)}
         if meaning in ("value", "score"):
             return {"margin": raw * np.float32(signature.sign)}
         answers = _classified(raw, given.get("end"), columns)

@@ -1,5 +1,6 @@
 """The C compiler of this machine: found, run with limits, its complaints made one line."""
 
+import math
 import os
 import resource
 import shlex
@@ -51,6 +52,17 @@ def find_compiler() -> list[str]:
     raise VerdictError(f"no C compiler found (looked for {looked}): the C variant cannot be proven here; install gcc or clang")
 
 
+def compiler_seen() -> str:
+    """Which compiler `find_compiler` would take, for what is kept of its work; "" for none."""
+    try:
+        command = find_compiler()
+    except VerdictError:
+        return ""
+    program = Path(shutil.which(command[0]) or command[0]).resolve()
+    found = program.stat()
+    return f"{shlex.join(command)} {program} {found.st_size} {found.st_mtime_ns}"
+
+
 def compile_c(compiler: Sequence[str], folder: Path, arguments: Sequence[str], flags: Sequence[str] = FLAGS) -> None:
     """Compile in a folder.
 
@@ -79,6 +91,9 @@ def run_limited(
                 # Not before the start: code between fork and exec of a process with threads may hang.
                 resource.prlimit(child.pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
                 resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (_MAX_OUTPUT_BYTES, _MAX_OUTPUT_BYTES))
+                # Ends it also when nobody is left who waits for it.
+                cpu_s = math.ceil(timeout_s) + 1
+                resource.prlimit(child.pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
             except ProcessLookupError:
                 pass  # ended already
             try:

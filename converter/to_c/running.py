@@ -139,11 +139,12 @@ def explanation_figures(program: "Program", package: ModelPackage, x: NDArray[np
         rows = np.flatnonzero(column == k)
         base, found = program.explanations(x[rows], k)
         gaps = np.abs(margin[rows, k] - base - found.sum(axis=1)) / np.maximum(1.0, np.abs(margin[rows, k]))
-        gap = max(gap, float(gaps.max()))
+        # numpy's: NaN stays, where max() would drop it.
+        gap = float(np.maximum(gap, gaps.max()))
         some = rows[:_COMPARED_ROWS]
         wanted = exact.contributions(x[some])[:, :, k]
         size = np.maximum(np.abs(wanted).max(axis=1), np.finfo(np.float32).tiny)
-        difference = max(difference, float((np.abs(found[: len(some)] - wanted).max(axis=1) / size).max()))
+        difference = float(np.maximum(difference, (np.abs(found[: len(some)] - wanted).max(axis=1) / size).max()))
     return {"explain_gap": gap, "explain_difference": difference}
 
 

@@ -227,5 +227,5 @@ def _explaining(described: Described, explanation: Explanation) -> list[str]:
 
 def without_explanation(header: str) -> str:
     """model.h of a model whose explanation is left out, whatever it is compiled with."""
-    upper = header.partition("#define ")[2].partition("_MODEL_H")[0]
-    return header.replace(f"#define {upper}_MODEL_H\n", f"#define {upper}_MODEL_H\n#define {upper}_{WITHOUT}\n", 1)
+    # The greedy name: a project may be called `my_model_house`.
+    return re.sub(r"^#define (\w+)_MODEL_H$", rf"\g<0>\n#define \1_{WITHOUT}", header, count=1, flags=re.MULTILINE)

@@ -291,10 +291,10 @@ class Answering:
         scorer.close()
 
     def _stop_shadow(self) -> bool:
-        shadow = self._shadow
-        stopped = shadow is None or shadow.stop()
+        stopped = (shadow := self._shadow) is None or shadow.stop()
         with self._lock:
             if isinstance(shadow, Shadow):
+                stopped = stopped and shadow.stop()  # again: rows may have come since, and are shed now that none can
                 self._windows.compared(shadow.comparison.take())
             self._shadow = None if stopped else shadow
         return stopped

@@ -19,7 +19,7 @@ from device_agent.telemetry.spool import Spool, Stored
 from device_agent.telemetry.windows import Window
 from device_agent.update.disk import Disk
 from device_agent.update.journal import frame, read_frames
-from edgefleet.errors import EdgefleetError
+from edgefleet.errors import EdgefleetError, StorageError
 from edgefleet.messages import MAX_MESSAGE_BYTES, WindowBody, decode, encode
 
 SNAPSHOT_NAME: Final = "open-window"
@@ -52,7 +52,7 @@ class OpenWindow:
         disk: Where all writing goes through.
 
     Attributes:
-        recovered: Windows of an earlier start that were found in the file and put into the spool.
+        recovered: Windows of an earlier start that were found in the file.
         lost: Windows that were given up because the disk refused them for too long.
     """
 
@@ -67,6 +67,11 @@ class OpenWindow:
     def rows(self) -> int:
         """Rows held, answered or refused."""
         return sum(window.body.answered + sum(window.body.rejected.values()) for window in self._held)
+
+    @property
+    def rows_not_kept(self) -> int:
+        """Rows held that no file has, because the disk refused them."""
+        return 0 if self._kept else self.rows
 
     def add(self, windows: Sequence[Window]) -> None:
         """Merge pieces into what is held."""
@@ -105,8 +110,15 @@ class OpenWindow:
         Raises:
             StorageError: As above.
         """
+        count = len(self._held)
         while self._held:
-            put(self._held[0])
+            try:
+                put(self._held[0])
+            except StorageError:
+                if len(self._held) < count:
+                    # The others are gone from here, and may be acknowledged before this one is: the file must not bring them again.
+                    self._forget()
+                raise
             self._held.pop(0)
             self._kept = False
         self._forget()
@@ -115,7 +127,7 @@ class OpenWindow:
         """Put the windows of an earlier start into the spool; to be called before anything else of this start is put there or sent.
 
         Raises:
-            StorageError: The disk refuses; the file stays for the next start.
+            StorageError: The disk refuses; what it did not take is held as if it were of this start.
         """
         snapshot = self._read() or _Snapshot(SNAPSHOT_VERSION, self._boot, 0, [])
         for piece in snapshot.pieces:
@@ -126,9 +138,9 @@ class OpenWindow:
             except EdgefleetError:
                 self.lost += 1
                 continue
-            put(Window(start_at=piece.start_at, end_at=piece.end_at, model_digest=piece.model_digest, body=body))
+            self._held.append(Window(start_at=piece.start_at, end_at=piece.end_at, model_digest=piece.model_digest, body=body))
             self.recovered += 1
-        self._forget()
+        self.close(put)
 
     def _forget(self) -> None:
         """Remove the file. The spool first: a power cut must find the window in one of the two, and an acknowledged one in neither."""

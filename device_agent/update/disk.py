@@ -166,5 +166,7 @@ class FolderLock:
             os.write(self._handle, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Let the next agent in."""
-        os.close(self._handle)
+        """Let the next agent in; a second time does nothing, for the number may be another file's by then."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)

@@ -148,7 +148,7 @@ class StepCache:
                         break
                 os.close(handle)
         except OSError as err:
-            raise StorageError(f"{self.folder}: the cache folder cannot be used: {err.strerror}") from err
+            raise StorageError(f"{self.folder}: the cache folder cannot be used: {err.strerror}; make it writable") from err
         try:
             yield
         finally:

@@ -83,12 +83,12 @@ def size(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    r"""Seconds for people.
+    r"""Seconds for people; absent where nobody knows them.
 
-    >>> [duration(v) for v in (6.1e-05, 0.0042, 12.34, 6720)]
-    ['61\xa0µs', '4.20\xa0ms', '12.3\xa0s', '1\xa0h 52\xa0min']
+    >>> [duration(v) for v in (6.1e-05, 0.0042, 12.34, 6720, float("inf"))]
+    ['61\xa0µs', '4.20\xa0ms', '12.3\xa0s', '1\xa0h 52\xa0min', '–']
     """
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return ABSENT
     if seconds < 0.001:
         return f"{number(round(seconds * 1e6, 6))}{_NO_BREAK}µs"

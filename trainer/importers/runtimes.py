@@ -137,15 +137,21 @@ def _onnx_type(text: str) -> str:
 
 
 def _onnx_classes(path: Path) -> list[str] | None:
-    """The class names in a graph that scikit-learn's converter made, where the `onnx` package is there to read it."""
+    """The class names in a graph that scikit-learn's converter made, where the `onnx` package is there to read it.
+
+    Of a graph that answers dictionaries (ZipMap) in the order of their keys, in which `tensors.in_pieces` reads them.
+    """
     try:
         import onnx
     except ModuleNotFoundError:
         return None
-    for node in onnx.load(path, load_external_data=False).graph.node:
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    for node in sorted(nodes, key=lambda node: node.op_type != "ZipMap"):
         for attribute in node.attribute:
             if attribute.name.startswith("classlabels_") and (attribute.strings or attribute.ints):
-                return [value.decode() for value in attribute.strings] or [str(value) for value in attribute.ints]
+                keys = list(attribute.strings) or list(attribute.ints)
+                keys = sorted(keys) if node.op_type == "ZipMap" else keys
+                return [key.decode() if isinstance(key, bytes) else str(key) for key in keys]
     return None
 
 

@@ -5,6 +5,7 @@ a run that was killed goes on where its journal stands, and the result has the b
 in their place and never end the run; an input that cannot be read as a whole (no header, not Parquet) does, before the first row.
 It refuses to guess: formats come from the name or an option, and a column that is missing is an error, not a missing value.
 
-Read `run.py` next: source -> answerer -> sink -> journal. `text.py` and `parquet.py` are sources and sinks, `answers.py` asks the scorer,
-`windows.py` makes windows of single rows, `folder.py` watches a directory, `oip.py` takes requests of the Open Inference Protocol as lines.
+Read `run.py` next: source -> answerer -> sink -> journal. `text.py` and `parquet.py` are sources, `sinks.py` and `parquet_sink.py` sinks,
+`answers.py` asks the scorer, `windows.py` makes windows of single rows, `folder.py` watches a directory, `oip.py` takes requests of the
+Open Inference Protocol as lines.
 """

@@ -12,7 +12,7 @@ from device_agent.batching import RUNTIME_FAILED
 from device_agent.checks import RowChecks
 from device_agent.doors.batch.rows import BadRow, Chunk, Tally
 from device_agent.doors.batch.windows import Windows
-from device_agent.score import BatchScores
+from device_agent.score import BatchScores, outlier_if_known
 from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, RowRejected
 
@@ -173,7 +173,7 @@ class RowAnswerer:
                 continue
             answers.label[i], answers.score[i], answers.margin[i] = score.label, score.score, score.margin
             answers.probabilities[i] = score.probabilities
-            answers.outlier[i] = score.outlier
+            answers.outlier[i] = outlier_if_known(score)
             explanation = score.explanation
             assert explanation is not None  # noqa: S101 - it was asked for
             label = score.label if self._task == "classification" else None

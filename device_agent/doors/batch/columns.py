@@ -48,8 +48,7 @@ class Columns:
         Raises:
             RowRejected: Another number of cells than names (`count`), or no number where one stands (`type`).
         """
-        if len(cells) != len(self.names):
-            raise RowRejected(None, f"{len(cells)} cells", f"{len(self.names)} cells, as many as the header has names", "count")
+        self.check_count(cells)
         if self._numeric:
             try:
                 numbers: list[object] = [float(cells[place]) for place in self._places]
@@ -60,6 +59,11 @@ class Columns:
                 if "_" not in "".join(cells) and self._missing.isdisjoint(cells):
                     return numbers
         return [self._value(column, cells[place]) for column, place in zip(self._inputs, self._places, strict=True)]
+
+    def check_count(self, cells: Sequence[str]) -> None:
+        """Raise RowRejected for another number of cells than names."""
+        if len(cells) != len(self.names):
+            raise RowRejected(None, f"{len(cells)} cells", f"{len(self.names)} cells, as many as the header has names", "count")
 
     def group(self, cells: Sequence[str]) -> str:
         """What the row belongs to."""

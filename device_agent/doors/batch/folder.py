@@ -16,6 +16,7 @@ from device_agent.doors.batch.journal import Journal, journal_of, read_journal
 from device_agent.doors.batch.planning import SUFFIXES, Places, Wishes, plan_run
 from device_agent.doors.batch.rows import Position, Tally
 from device_agent.doors.batch.run import run
+from device_agent.doors.batch.sinks import OutputBusy
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError, InputError
 
@@ -124,6 +125,9 @@ class WatchedFolder:
 
             resume = same and journal is not None and journal.options == plan.options
             outcome = run(plan, resume, said)
+        except OutputBusy as err:
+            LOG.info("%s: %s", path.name, err)
+            return False
         except (InputError, ConfigError) as err:
             if not path.exists():
                 return True

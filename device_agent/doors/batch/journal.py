@@ -97,7 +97,7 @@ def read_journal(path: Path) -> Journal | None:
         journal = msgspec.json.decode(content, type=Journal)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as err:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as err:
         raise InputError(f"{path}: the journal cannot be read: {str(err)[:200]}; start anew without --resume") from err
     if journal.format_version != FORMAT_VERSION:
         raise InputError(

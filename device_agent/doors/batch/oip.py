@@ -18,6 +18,7 @@ from device_agent.doors.batch.lines import Line
 from device_agent.doors.batch.rows import BadRow, Chunk, Tally
 from device_agent.doors.batch.text import NdjsonSource
 from device_agent.doors.batch.windows import Windows
+from device_agent.doors.stream import ParsedRow
 from device_agent.score import BatchScores
 from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, RowRejected
@@ -41,11 +42,11 @@ class LineAnswer:
 class OipSource(NdjsonSource):
     """Lines of requests."""
 
-    def _parse(self, line: Line) -> tuple[Any, str, float]:
-        request, group, time = super()._parse(line)
+    def _row(self, line: Line) -> ParsedRow:
+        request = super()._row(line)
         if not isinstance(request, dict) or not isinstance(request.get("inputs"), list) or not request["inputs"]:
             raise RowRejected(None, str(request)[:80], "a JSON object with a list 'inputs' of tensors", "type")
-        return request, group, time
+        return request
 
 
 class LocalLines:
@@ -161,6 +162,8 @@ def _by_column(named: dict[str, NDArray[Any]], names: list[str], window_rows: in
     if unknown := [name for name in named if name not in names]:
         raise RowRejected(unknown[0], "a tensor", f"the tensor {MATRIX!r}, or one tensor for each of the {len(names)} inputs", "count")
     n = len(next(iter(named.values())))
+    if n * window_rows * len(names) > MAX_VALUES:  # those of columns that were not sent are made here
+        raise RowRejected(None, f"{n} rows of {window_rows * len(names)} values", f"at most {MAX_VALUES} values; send fewer rows", "count")
     shape = (n,) if window_rows == 1 else (n, window_rows)
     columns = []
     for name in names:
@@ -197,7 +200,7 @@ def _values(tensor: Any) -> tuple[str, NDArray[Any]]:
 
 def _shape(name: str, shape: Any) -> list[int]:
     sizes = shape if isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape) else []
-    if 1 <= len(sizes) <= _MAX_RANK and math.prod(sizes) <= MAX_VALUES:
+    if 1 <= len(sizes) <= _MAX_RANK and math.prod(max(size, 1) for size in sizes) <= MAX_VALUES:
         return sizes
     raise RowRejected(name, f"shape {str(shape)[:60]}", f"a list of 1 to {_MAX_RANK} sizes, of at most {MAX_VALUES} values", "count")
 

@@ -14,7 +14,8 @@ from device_agent.doors.batch.answers import RowAnswerer
 from device_agent.doors.batch.columns import check_aside
 from device_agent.doors.batch.journal import journal_of
 from device_agent.doors.batch.oip import LocalLines, OipSource, as_lines, is_request
-from device_agent.doors.batch.parquet import ParquetSink, ParquetSource, place_parquet, pyarrow_modules
+from device_agent.doors.batch.parquet import ParquetSource, pyarrow_modules
+from device_agent.doors.batch.parquet_sink import ParquetSink, place_parquet
 from device_agent.doors.batch.remote import RemoteLines
 from device_agent.doors.batch.render import BAD_COLUMNS, Columns, as_csv, as_ndjson, bad_csv, bad_ndjson, csv_line
 from device_agent.doors.batch.rows import BadRow, Position, Source, chunk_rows
@@ -182,10 +183,10 @@ def _plan(
         open_sink = lambda _: sink  # noqa: E731 - one of three ways to open an output
     elif written == "parquet" and columns is not None:
         pyarrow_modules()
-        open_sink = partial(ParquetSink, output, columns)
+        open_sink = partial(ParquetSink, output, columns, receipt=journal_of(output))
         place.append(partial(place_parquet, output))
     else:
-        open_sink = partial(TextSink, output, render, head)
+        open_sink = partial(TextSink, output, render, head, receipt=journal_of(output))
         place.append(partial(place_text, output))
     return Plan(
         answerer=answerer,

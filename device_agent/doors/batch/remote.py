@@ -5,6 +5,7 @@ A connection that breaks and a server that sheds load (503) are tried again; a s
 
 import http.client
 import json
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class RemoteLines:
             raise ConfigError(f"--url {url[:80]}: {err}") from err
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"--url {url[:80]} is no address; expected http://HOST:PORT or https://HOST:PORT")
+        if "@" in parts.netloc:
+            raise ConfigError("--url: a password in a URL can be seen by everybody on the machine; use --token-file FILE")
         self.url = url.rstrip("/")
         self._base, self._pause = parts.path.rstrip("/"), pause
         self._connection: http.client.HTTPConnection
@@ -81,8 +84,7 @@ class RemoteLines:
             answer = refusal(chunk, request, err, rows, "inference error")
             answer.response["error"]["msg"] = f"{self.url} answered {code}: {text}"
             return answer
-        errors = [text for output in response["outputs"] if output.get("name") == "error" for text in output.get("data", []) if text]
-        flags = [flag for output in response["outputs"] if output.get("name") == "outlier" for flag in output.get("data", [])]
+        errors, flags = [text for text in _values_of(response, "error") if text][:rows], _values_of(response, "outlier")
         tally = Tally(rows, rows - len(errors), 0, {"server": len(errors)} if errors else {}, sum(flag is True for flag in flags))
         told = response.get("parameters")
         response["parameters"] = {**(told if isinstance(told, dict) else {}), **place_of(chunk)}
@@ -130,9 +132,21 @@ class RemoteLines:
         return answer.status, content
 
 
+def _values_of(response: dict[str, Any], name: str) -> list[Any]:
+    """Values of an output, [] where a server gives none of that name or form."""
+    named = [output for output in response["outputs"] if isinstance(output, dict) and output.get("name") == name]
+    return [value for output in named if isinstance(found := output.get("data"), list) for value in found]
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
 def _document(content: bytes) -> dict[str, Any]:
+    """A server's answer; what some of them write for numbers that there are not is null, as in ours."""
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
     except (ValueError, RecursionError):
         return {"error": content[:200].decode(errors="replace")}
     return value if isinstance(value, dict) else {"list": value}

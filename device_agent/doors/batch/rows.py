@@ -13,6 +13,8 @@ from edgefleet.errors import RowRejected
 CHUNK_ROWS: Final = 1024
 # Wide rows and windows get smaller chunks.
 MAX_CHUNK_BYTES: Final = 16 * 1024 * 1024
+# Lines that are far too long for a row too: a value takes ten times the bytes of its text.
+MAX_CHUNK_TEXT_BYTES: Final = 4 * 1024 * 1024
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):

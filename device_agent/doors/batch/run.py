@@ -96,7 +96,7 @@ def run(plan: Plan, resume: bool = False, said: Said | None = None) -> Outcome:
     Raises:
         InputError: The input cannot be read as a whole, or is another than the one that was begun.
         StorageError: The disk refuses; the same run can be resumed.
-        ConfigError: Another process writes this output.
+        OutputBusy: Another process writes this output.
     """
     journal = _begin(plan, resume)
     at_first = journal.position.rows
@@ -121,7 +121,6 @@ def _begin(plan: Plan, resume: bool) -> Journal:
     if plan.journal is None or plan.output is None:
         return fresh
     if not resume:
-        plan.journal.unlink(missing_ok=True)
         return fresh
     found = read_journal(plan.journal)
     if found is None:

@@ -15,6 +15,10 @@ from edgefleet.files import sync_folder
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+class OutputBusy(ConfigError):
+    """Another process writes this output: later it may be free, or done."""
+
+
 class Sink(Protocol):
     """One output."""
 
@@ -75,19 +79,21 @@ class TextSink:
         render: Text of a chunk.
         head: Text before the first chunk.
         whole: Bytes of an earlier run to go on from; the rest is cut. 0 = start anew.
+        receipt: Journal of an earlier run, None for none: it is removed before bytes that it speaks of are.
 
     Raises:
-        ConfigError: Another process writes it.
+        OutputBusy: Another process writes it; nothing was changed.
         InputError: The partial file has lost bytes that its journal promises.
         StorageError: It cannot be written.
     """
 
-    def __init__(self, path: Path, render: Callable[[Any], bytes], head: bytes = b"", whole: int = 0) -> None:
+    def __init__(
+        self, path: Path, render: Callable[[Any], bytes], head: bytes = b"", whole: int = 0, *, receipt: Path | None = None
+    ) -> None:
         self._path, self._partial, self._render = path, partial_of(path), render
-        with writing(self._partial):
-            self._handle = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._handle = held(self._partial, os.O_RDWR | os.O_CREAT)
         try:
-            self._open(head, whole)
+            self._open(head, whole, receipt)
         except BaseException:
             os.close(self._handle)
             raise
@@ -123,20 +129,35 @@ class TextSink:
         """Close the file."""
         os.close(self._handle)
 
-    def _open(self, head: bytes, whole: int) -> None:
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise ConfigError(f"{self._partial}: another process writes it; wait for it, or name another --output") from err
+    def _open(self, head: bytes, whole: int, receipt: Path | None) -> None:
         size = os.fstat(self._handle).st_size
         if size < whole:
             raise InputError(f"{self._partial} has {size} bytes, its journal says {whole}; start anew without --resume")
         with writing(self._partial):
+            if whole == 0 and receipt is not None:
+                receipt.unlink(missing_ok=True)
             os.ftruncate(self._handle, whole)
             os.lseek(self._handle, whole, os.SEEK_SET)
         self._whole = whole
         if whole == 0:
             self.append(head)
+
+
+def held(path: Path, flags: int) -> int:
+    """An open file or folder that no other process holds like this until it is closed.
+
+    Raises:
+        OutputBusy: Another one does.
+        StorageError: It cannot be opened.
+    """
+    with writing(path):
+        handle = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        os.close(handle)
+        raise OutputBusy(f"{path}: another process writes it; wait for it, or name another --output") from err
+    return handle
 
 
 def partial_of(path: Path) -> Path:

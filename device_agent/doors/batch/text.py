@@ -8,8 +8,8 @@ from typing import Any, BinaryIO, Final
 
 from device_agent.doors.batch.columns import Columns, check_header, seconds_of
 from device_agent.doors.batch.lines import BoundedLines, Line
-from device_agent.doors.batch.rows import Chunk, Position
-from device_agent.doors.stream import parse_line
+from device_agent.doors.batch.rows import MAX_CHUNK_TEXT_BYTES, Chunk, Position
+from device_agent.doors.stream import ParsedRow, parse_line
 from edgefleet.errors import InputError, RowRejected
 from edgefleet.manifest import Input
 
@@ -65,14 +65,15 @@ class TextSource:
     def chunks(self) -> Iterator[Chunk]:
         """Its rows, in chunks."""
         done, chunk = self._start.rows, self._empty(self._start.rows)
+        begun_at = self._lines.offset
         while (line := self._lines.take()) is not None:
             if isinstance(line.content, bytes) and not line.content.strip():
                 continue
             self._add(line, chunk)
-            if len(chunk.rows) == self._per_chunk:
+            if len(chunk.rows) == self._per_chunk or self._lines.offset - begun_at >= MAX_CHUNK_TEXT_BYTES:
                 done += len(chunk.rows)
                 yield self._ended(chunk, done)
-                chunk = self._empty(done)
+                chunk, begun_at = self._empty(done), self._lines.offset
         if len(chunk.rows):
             yield self._ended(chunk, done + len(chunk.rows))
 
@@ -96,12 +97,7 @@ class TextSource:
         return Chunk(done + 1, [], Position())
 
     def _add(self, line: Line, chunk: Chunk) -> None:
-        group, time = "", 0.0
-        row: Any
-        try:
-            row, group, time = self._parse(line)
-        except RowRejected as err:
-            row = err
+        row, group, time = self._parse(line)
         chunk.rows.append(row)  # type: ignore[union-attr]  # ours are lists
         chunk.lines.append(line.number)
         if self._reading.group is not None:
@@ -110,7 +106,10 @@ class TextSource:
             chunk.times.append(time)
 
     def _parse(self, line: Line) -> tuple[Any, str, float]:
-        """Row, group and time of a line (and of those after it that belong to it)."""
+        """Row, group and time of a line (and of those after it that belong to it); of a line that is no row its refusal.
+
+        The group of a refused row is told where the line tells it, because the windows of that group end there.
+        """
         raise NotImplementedError
 
 
@@ -118,6 +117,18 @@ class NdjsonSource(TextSource):
     """One JSON array or object a line, without header."""
 
     def _parse(self, line: Line) -> tuple[Any, str, float]:
+        group, time = "", 0.0
+        try:
+            row = self._row(line)
+            if self._reading.group is not None:
+                group = str(_taken(row, self._reading.group))[:120]
+            if self._reading.time is not None:
+                time = seconds_of(_taken(row, self._reading.time), self._reading.time)
+        except RowRejected as err:
+            return err.kept(), group, time
+        return row, group, time
+
+    def _row(self, line: Line) -> ParsedRow:
         if isinstance(line.content, RowRejected):
             raise line.content
         content = line.content.removeprefix(_BOM) if line.number == 1 else line.content
@@ -125,16 +136,7 @@ class NdjsonSource(TextSource):
             content.decode()
         except UnicodeDecodeError as err:
             raise _no_text(err) from err
-        row = parse_line(content.rstrip(b"\r\n"))
-        group, time = "", 0.0
-        for name in (self._reading.group, self._reading.time):
-            if name is not None and (not isinstance(row, dict) or name not in row):
-                raise RowRejected(name, "nothing", f"a JSON object that has {name!r}", "missing")
-        if self._reading.group is not None:
-            group = str(row.pop(self._reading.group))[:120]  # type: ignore[arg-type]  # a dict, see above
-        if self._reading.time is not None:
-            time = seconds_of(row.pop(self._reading.time), self._reading.time)  # type: ignore[arg-type]
-        return row, group, time
+        return parse_line(content.rstrip(b"\r\n"))
 
 
 class CsvSource(TextSource):
@@ -165,9 +167,14 @@ class CsvSource(TextSource):
         self.columns = Columns(names, reading.inputs, reading.group, reading.time, reading.missing)
 
     def _parse(self, line: Line) -> tuple[Any, str, float]:
-        cells = self._cells(line)
-        row = self.columns.row(cells)
-        return row, self.columns.group(cells), self.columns.time(cells)
+        group = ""
+        try:
+            cells = self._cells(line)
+            self.columns.check_count(cells)
+            group = self.columns.group(cells)
+            return self.columns.row(cells), group, self.columns.time(cells)
+        except RowRejected as err:
+            return err.kept(), group, 0.0
 
     def _cells(self, line: Line) -> list[str]:
         text = self._text(line)
@@ -215,6 +222,13 @@ class CsvSource(TextSource):
             return content.decode()
         except UnicodeDecodeError as err:
             raise _no_text(err) from err
+
+
+def _taken(row: ParsedRow, name: str) -> object:
+    """The value of a name, which is no input, out of a row."""
+    if not isinstance(row, dict) or name not in row:
+        raise RowRejected(name, "nothing", f"a JSON object that has {name!r}", "missing")
+    return row.pop(name)
 
 
 def _no_text(err: UnicodeDecodeError) -> RowRejected:

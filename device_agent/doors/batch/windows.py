@@ -1,7 +1,8 @@
 """Single rows on their way to a model of windows: each group (machine) has its own last rows, and a gap empties them.
 
 A window is T consecutive good rows of one group. A refused row is a gap as silence is: what follows it waits for T rows again, because no
-answer may stand on rows that did not follow each other. Memory: 8 x T x F bytes a group, 16 MiB in all.
+answer may stand on rows that did not follow each other. A line that cannot be read tells no group, and ends no window.
+Memory: 8 x T x F bytes a group, 16 MiB in all.
 """
 
 import base64

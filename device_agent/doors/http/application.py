@@ -30,7 +30,7 @@ INVOCATIONS: Final = "invocations"
 SCORING: Final = frozenset({INFER, EXPLAIN, INVOCATIONS})
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # Answered without a token: an orchestrator's probes have none.
-_OPEN: Final = frozenset({"live", "ready"})
+_OPEN: Final = frozenset({"/v2/health/live", "/v2/health/ready", "/ping", "/health"})
 _PAGE_HEADERS: Final = (
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"),
     ("X-Content-Type-Options", "nosniff"),
@@ -92,10 +92,11 @@ class Application:
     def __call__(self, request: Request) -> Response:
         """Answer one request; raises nothing for what a client sends."""
         tally: Tally | None = None
-        route, start = "unknown", time.perf_counter()
+        path = request.path if request.path == "/" else request.path.rstrip("/")
+        route, start = INVOCATIONS if path == "/invocations" else "unknown", time.perf_counter()
         try:
-            route, answer = self._route(request)
-            self._admit(request, route)
+            self._admit(request, path)  # first: what there is and what not is nobody's matter who may not ask
+            route, answer = self._route(request, path)
             if route in SCORING:
                 tally = Tally()
             response = answer(tally)
@@ -120,8 +121,7 @@ class Application:
             self.counters.add("unread", refusal.status)
         return error_response(refusal.status, str(refusal), refusal.headers)
 
-    def _route(self, request: Request) -> tuple[str, Callable[[Tally | None], Response]]:
-        path = request.path if request.path == "/" else request.path.rstrip("/")
+    def _route(self, request: Request, path: str) -> tuple[str, Callable[[Tally | None], Response]]:
         if (fixed := self._fixed.get(path)) is not None:
             method, route, call = fixed
             _check_method(request.method, method)
@@ -158,15 +158,15 @@ class Application:
             return "metadata", lambda _: json_response(known)
         raise _missing(path)
 
-    def _admit(self, request: Request, route: str) -> None:
+    def _admit(self, request: Request, path: str) -> None:
         headers = request.headers
         host = headers.get("host", "")
         if self._local_only and _host_name(host) not in _LOCAL_NAMES:
             raise Refused(421, f"the host {host[:80]!r} is not this machine; ask for localhost", "unknown")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _origin_host(origin) != host:
             raise Refused(403, f"a page of {origin[:80]!r} may not use this device", "unknown")
-        if self._token is not None and route not in _OPEN:
+        if self._token is not None and path not in _OPEN:
             import hmac
 
             given = headers.get("authorization", "").encode("latin-1", "replace")
@@ -209,6 +209,13 @@ def _check_method(method: str, allowed: str) -> None:
 
 def _missing(path: str) -> Refused:
     return Refused(404, f"there is no {path[:200]!r} here; see /openapi.json", "unknown")
+
+
+def _origin_host(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 @lru_cache(64)

@@ -25,22 +25,29 @@ def takes_matrix(manifest: Manifest) -> bool:
     return all(column.name != MATRIX for column in manifest.inputs)
 
 
-def rows_of(scorer: Scorer, tensors: Mapping[str, Values]) -> Rows:
+def check_size(rows: int, values: int, elements: int) -> None:
+    """Refuse rows of so many values each that are more than `elements` values together."""
+    if rows * values > elements:
+        raise Refused(413, f"{rows} rows of {values} values exceed the limit of {elements} values; send fewer rows at once", "elements")
+
+
+def rows_of(scorer: Scorer, tensors: Mapping[str, Values], elements: int) -> Rows:
     """Rows for `Scorer.score_batch`.
 
     Args:
         scorer: The model they are for.
         tensors: Either `inputs` [n, F] (windows: [n, T, F]; images also in their own shape), or per column one [n] or [n, 1] ([n, T]).
+        elements: Values of all rows at most, those of columns included that were not sent.
 
     Raises:
-        Refused: Other names or shapes.
+        Refused: Other names or shapes, or too many values.
     """
     manifest = scorer.bundle.manifest
     if takes_matrix(manifest) and MATRIX in tensors:
         if len(tensors) > 1:
             raise Refused(400, f"send either one tensor {MATRIX!r} or one tensor per column, not {len(tensors)} tensors", "shape")
         return _matrix(manifest, tensors[MATRIX])
-    return _columns(manifest, tensors)
+    return _columns(manifest, tensors, elements)
 
 
 def _matrix(manifest: Manifest, values: Values) -> Values:
@@ -55,12 +62,13 @@ def _matrix(manifest: Manifest, values: Values) -> Values:
     return values
 
 
-def _columns(manifest: Manifest, tensors: Mapping[str, Values]) -> Rows:
+def _columns(manifest: Manifest, tensors: Mapping[str, Values], elements: int) -> Rows:
     names = [column.name for column in manifest.inputs]
     if unknown := [name for name in tensors if name not in set(names)]:
         some = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
         raise bad(unknown[0], f"the model has no such input; it takes {MATRIX!r} (all columns) or one tensor for each of {some}", "shape")
     n = len(next(iter(tensors.values())))
+    check_size(n, manifest.window_rows * len(names), elements)
     shape = (n,) if manifest.window_rows == 1 else (n, manifest.window_rows)
     found = {name: _column(name, values, shape) for name, values in tensors.items()}
     if all(values.dtype != object for values in found.values()):

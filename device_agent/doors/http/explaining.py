@@ -48,7 +48,7 @@ def explain(models: Models, version: str, request: Request, limits: Limits, tall
         if not scorer.can_explain:
             raise Refused(404, f"variant {scorer.variant.name} carries no explainer; convert the package with an explanation", "no-model")
         wanted = wanted_outputs(asked.outputs, explainer_outputs(scorer), 0)
-        rows = rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements))
+        rows = rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements), limits.elements)
         if len(rows) > limits.explained_rows:
             raise Refused(413, f"{len(rows)} rows to explain exceed the limit of {limits.explained_rows} a request", "elements")
         return scorer, wanted, _explained(models, scorer, rows, tally, limits.work_s)

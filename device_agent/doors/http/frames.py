@@ -9,11 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
+from device_agent.doors.http.columns import check_size
 from device_agent.doors.http.exchange import Refused
 from device_agent.doors.http.foreign_json import with_json_literals
 from edgefleet.manifest import Input, Manifest
 
 FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
+# Commas and brackets of the form itself, names of a frame's columns included.
+_AROUND: Final = 70_000
 # What pandas reads as a missing value, as far as people write it.
 _MISSING: Final = frozenset({"", "na", "nan", "n/a", "null", "none"})
 
@@ -24,6 +27,7 @@ def rows_of_json(body: bytes, manifest: Manifest, elements: int) -> list[Any]:
     Raises:
         Refused: Not one of the four forms, or beyond `elements` values.
     """
+    _check_marks(body, manifest, elements)
     document = _parsed(body)
     if not isinstance(document, dict):
         raise _bad(f"the body is a JSON {type(document).__name__}, expected an object with one of {', '.join(FORMS)}")
@@ -41,7 +45,7 @@ def rows_of_json(body: bytes, manifest: Manifest, elements: int) -> list[Any]:
         hint = "" if windows else "; rows without names go into dataframe_split, with or without columns"
         raise _bad(f"{found[0]} is not a list of {kind}{hint}")
     values = manifest.window_rows * len(manifest.inputs) if windows else len(manifest.inputs)
-    _check_size(len(value), values, elements)
+    check_size(len(value), values, elements)
     return value
 
 
@@ -53,6 +57,7 @@ def rows_of_csv(body: bytes, manifest: Manifest, elements: int) -> list[Any]:
     """
     if manifest.window_rows != 1:
         raise _bad(f"CSV has no form for windows of {manifest.window_rows} rows; send JSON with instances")
+    _check_marks(body, manifest, elements)
     try:
         reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
         lines = [line for line in reader if line]
@@ -63,7 +68,7 @@ def rows_of_csv(body: bytes, manifest: Manifest, elements: int) -> list[Any]:
     if not lines:
         raise _bad("the body is empty, expected CSV with a header line")
     order = _order(lines[0], manifest)
-    _check_size(len(lines) - 1, len(manifest.inputs), elements)
+    check_size(len(lines) - 1, len(manifest.inputs), elements)
     rows = []
     for number, line in enumerate(lines[1:]):
         if len(line) != len(lines[0]):
@@ -89,7 +94,7 @@ def _of_split(value: Any, manifest: Manifest, elements: int) -> list[Any]:
     content = value.get("data") if isinstance(value, dict) else None
     if not isinstance(content, list) or not all(isinstance(row, list) for row in content):
         raise _bad("dataframe_split needs data: a list of rows, each a list of values")
-    _check_size(len(content), len(manifest.inputs), elements)
+    check_size(len(content), len(manifest.inputs), elements)
     index = value.get("index", content)
     if not isinstance(index, list) or len(index) != len(content):
         raise _bad(f"dataframe_split.index is not a list of {len(content)} values, one a row")
@@ -120,7 +125,7 @@ def _of_columns(value: Mapping[str, Any], manifest: Manifest, elements: int) -> 
     for name, one in columns.items():
         if len(one) != n:
             raise _bad(f"column {name[:80]!r} has {len(one)} values, {first[:80]!r} has {n}")
-    _check_size(n, len(manifest.inputs), elements)
+    check_size(n, len(manifest.inputs), elements)
     filled = list(columns.values())
     missing = [None] * n
     return [list(row) for row in zip(*(missing if at < 0 else filled[at] for at in order), strict=True)]
@@ -151,9 +156,11 @@ def _cell(text: str, column: Input) -> Any:
         return text  # the scorer refuses it by the input's name
 
 
-def _check_size(rows: int, values: int, elements: int) -> None:
-    if rows * values > elements:
-        raise Refused(413, f"{rows} rows of {values} values exceed the limit of {elements} values; send fewer rows at once", "elements")
+def _check_marks(body: bytes, manifest: Manifest, elements: int) -> None:
+    """Bound a body before it is parsed: of rows within the limit it cannot have so many commas or brackets."""
+    rows = elements if manifest.window_rows == 1 else 2 * elements
+    if body.count(b",") > 2 * elements + _AROUND or body.count(b"[") + body.count(b"{") > rows + _AROUND:
+        raise Refused(413, f"the body holds more than the limit of {elements} values; send fewer rows at once", "elements")
 
 
 def _bad(text: str) -> Refused:

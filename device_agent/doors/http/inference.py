@@ -17,19 +17,22 @@ from device_agent.doors.http.exchange import JSON, Refused, Request, Response
 from device_agent.doors.http.foreign_json import with_json_literals
 from device_agent.doors.http.rows import ERROR, Answers, Models, Output, answer_rows, outputs_of, retry_swapped, running_model
 from device_agent.doors.http.settings import Limits
-from device_agent.doors.http.tensors import Tensor, Values, bad, check_shape, decode, encode_binary, numbers
+from device_agent.doors.http.tensors import Tensor, Values, bad, check_shape, decode, encode_binary, numbers, read_parameters
 from device_agent.scorer import Scorer
 
 MAX_TENSORS: Final = 65_536
+MAX_OUTPUTS: Final = 64
 MAX_ID_CHARACTERS: Final = 1024
 _FLOATS: Final = ("FP32", "FP64")
+# A number and its comma are shorter, whoever writes them.
+_SHORT_BYTES: Final = 64
 
 
 class Asked(msgspec.Struct):
     """An output that the request names."""
 
     name: str
-    parameters: dict[str, Any] | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
 
 
 class InferRequest(msgspec.Struct):
@@ -37,7 +40,7 @@ class InferRequest(msgspec.Struct):
 
     inputs: list[Tensor]
     id: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
     outputs: list[Asked] | None = None
 
 
@@ -71,7 +74,7 @@ def infer(models: Models, version: str, request: Request, limits: Limits, tally:
     def attempt() -> tuple[Scorer, list[Output], Answers | None]:
         scorer = running_model(models)
         wanted = wanted_outputs(asked.outputs, (*outputs_of(scorer), ERROR), 1)
-        rows = _single_row(scorer, asked.inputs) or rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements))
+        rows = _single_row(scorer, asked.inputs) or rows_of(scorer, read_tensors(asked.inputs, tail, limits.elements), limits.elements)
         if len(rows) == 0:
             tally.offered = 0
             return scorer, wanted, None
@@ -109,6 +112,10 @@ def read_request(request: Request, limit: int) -> tuple[InferRequest, memoryview
         raise Refused(413, f"{len(asked.inputs)} inputs exceed the limit of {MAX_TENSORS}", "elements")
     if asked.id is not None and len(asked.id) > MAX_ID_CHARACTERS:
         raise Refused(400, f"an id of {len(asked.id)} characters exceeds the limit of {MAX_ID_CHARACTERS}", "malformed")
+    if len(asked.outputs or ()) > MAX_OUTPUTS:
+        raise Refused(400, f"{len(asked.outputs or ())} outputs exceed the limit of {MAX_OUTPUTS}", "malformed")
+    for one in (asked, *(asked.outputs or ())):
+        read_parameters(one.parameters)  # what is wrong with them is said before rows are scored
     return asked, memoryview(body)[length:]
 
 
@@ -179,8 +186,8 @@ def wanted_outputs(asked: Sequence[Asked] | None, offered: Sequence[Output], hid
 
 def respond(asked: InferRequest, model: str, version: str, wanted: Sequence[Output], columns: Mapping[str, Any]) -> Response:
     """The response; an absent column is an empty tensor."""
-    default = (asked.parameters or {}).get("binary_data_output") is True
-    binary = {one.name: (one.parameters or {}).get("binary_data", default) is True for one in asked.outputs or ()}
+    default = read_parameters(asked.parameters).get("binary_data_output") is True
+    binary = {one.name: read_parameters(one.parameters).get("binary_data", default) is True for one in asked.outputs or ()}
     outs, parts = [], []
     for output in wanted:
         values = columns.get(output.name, ())
@@ -206,10 +213,13 @@ def _single_row(scorer: Scorer, inputs: Sequence[Tensor]) -> list[Any] | None:
     """The quick way of the most frequent request: one row of numbers in JSON. None for every other, and for what is wrong with it."""
     tensor, features = inputs[0], len(scorer.bundle.manifest.inputs)
     quick = len(inputs) == 1 and tensor.shape == [1, features] and tensor.name == MATRIX
-    if not quick or tensor.datatype not in _FLOATS or tensor.parameters or scorer.bundle.manifest.window_rows != 1:
+    if not quick or tensor.datatype not in _FLOATS or bytes(tensor.parameters) or scorer.bundle.manifest.window_rows != 1:
+        return None
+    raw = bytes(tensor.data)
+    if len(raw) > features * _SHORT_BYTES:
         return None
     try:
-        row = numbers(bytes(tensor.data))
+        row = numbers(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return [row] if len(row) == features else None

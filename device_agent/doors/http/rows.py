@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from device_agent.doors.answering import ModelSwapped
 from device_agent.doors.http.counters import SHED, Tally
 from device_agent.doors.http.exchange import RETRY, Refused
-from device_agent.score import BatchScores, Score
+from device_agent.score import BatchScores, Score, outlier_if_known
 from device_agent.scorer import Scorer
 from edgefleet.errors import ArtifactError, ConfigError, InputError, RowRejected
 
@@ -116,7 +116,7 @@ class OneAnswer:
             found = score.probabilities
             return [[]] if found is None else found[np.newaxis]
         if name == "outlier":
-            return [_is_outlier(score)]
+            return [bool(outlier_if_known(score))]
         return [""]
 
 
@@ -221,13 +221,6 @@ def _chunks(models: Models, rows: Rows, tally: Tally, work_s: float, made_for: S
             tally.reject(err.reason)
         done.append(chunk)
     return done
-
-
-def _is_outlier(score: Score) -> bool:
-    try:
-        return bool(score.outlier)
-    except ArtifactError:
-        return False  # as in a batch: a detector that fails hurts no answer
 
 
 def _outliers(chunk: BatchScores) -> NDArray[np.bool_]:

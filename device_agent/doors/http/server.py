@@ -144,13 +144,18 @@ class HttpServer:
 
     def _take(self, sock: socket.socket) -> None:
         if not self._make_room():
-            self._shed(sock)
+            self._shed(sock, f"all {self._limits.connections} connections are taken")
             return
         connection = Connection(sock, self._application, self._limits, self._budget, self._tls)
         thread = threading.Thread(target=self._serve, args=(connection,), name="http-connection", daemon=True)
         with self._lock:
             self._connections[connection] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads; a place that is never left would be lost for good
+            with self._lock:
+                self._connections.pop(connection, None)
+            self._shed(sock, "the system gives no more threads")
 
     def _make_room(self) -> bool:
         with self._lock:
@@ -174,9 +179,8 @@ class HttpServer:
             with self._lock:
                 self._connections.pop(connection, None)
 
-    def _shed(self, sock: socket.socket) -> None:
-        text = f"all {self._limits.connections} connections are taken; try again"
-        response = self._application.refuse_unread(Refused(503, text, SHED, RETRY), scoring=True)
+    def _shed(self, sock: socket.socket, why: str) -> None:
+        response = self._application.refuse_unread(Refused(503, f"{why}; try again", SHED, RETRY), scoring=True)
         if self._tls is not None or len(self._lingering) >= MAX_LINGERING:
             sock.close()  # an answer in plain text would be no TLS
             return

@@ -9,7 +9,7 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one door; memory is about `bodies_bytes` for requests, and as much again while they are decoded.
+    """Bounds of one door; memory is about `bodies_bytes` for requests, and while one is decoded up to ten times its body.
 
     Attributes:
         connections: Open at once, and threads; the longest idle one makes room, else the newcomer is answered 503.

@@ -31,17 +31,36 @@ DTYPES: Final = {
     "BYTES": "O",
 }
 MAX_RANK: Final = 4
+MAX_PARAMETERS_BYTES: Final = 65_536
+_parameters = msgspec.json.Decoder(dict[str, Any] | None)
 Values = NDArray[Any]
 
 
 class Tensor(msgspec.Struct):
-    """One input of a request; `data` is read when its shape is known to be within the limits."""
+    """One input of a request; `data` is read when its shape is known to be within the limits, `parameters` by `read_parameters`."""
 
     name: str
     shape: list[int]
     datatype: str
     data: msgspec.Raw = msgspec.Raw()
-    parameters: dict[str, Any] | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
+
+
+def read_parameters(raw: msgspec.Raw) -> dict[str, Any]:
+    """Parameters of a request, a tensor or an output, bounded before they are parsed; {} where there are none.
+
+    Raises:
+        Refused: No object, or a long one.
+    """
+    text = bytes(raw)
+    if not text:
+        return {}
+    if len(text) > MAX_PARAMETERS_BYTES:
+        raise Refused(413, f"parameters of {len(text)} bytes exceed the limit of {MAX_PARAMETERS_BYTES}", "malformed")
+    try:
+        return _parameters.decode(text) or {}
+    except (msgspec.DecodeError, ValueError, RecursionError) as err:
+        raise Refused(400, f"parameters {text[:40]!r} cannot be read: {str(err)[:160]}", "malformed") from err
 
 
 def check_shape(tensor: Tensor, elements: int) -> int:
@@ -57,12 +76,10 @@ def check_shape(tensor: Tensor, elements: int) -> int:
         raise bad(tensor.name, f"its shape has {len(shape)} dimensions, expected 1 to {MAX_RANK}")
     if min(shape) < 0:
         raise bad(tensor.name, f"its shape {shape} has a negative dimension")
-    count = math.prod(shape)
-    if count > elements:
-        raise Refused(
-            413, f"input {tensor.name[:80]!r}: {count} values exceed the limit of {elements}; send fewer rows at once", "elements"
-        )
-    return count
+    # An empty tensor has a size too: its other dimensions would be allocated.
+    if (size := math.prod(max(side, 1) for side in shape)) > elements:
+        raise Refused(413, f"input {tensor.name[:80]!r}: {size} values exceed the limit of {elements}; send fewer rows at once", "elements")
+    return math.prod(shape)
 
 
 def decode(tensor: Tensor, count: int, tail: memoryview) -> tuple[Values, int]:
@@ -71,7 +88,7 @@ def decode(tensor: Tensor, count: int, tail: memoryview) -> tuple[Values, int]:
     Raises:
         Refused: Data that do not fit data type and shape.
     """
-    size = (tensor.parameters or {}).get("binary_data_size")
+    size = read_parameters(tensor.parameters).get("binary_data_size")
     if size is not None:
         if type(size) is not int or not 0 <= size <= len(tail):
             raise bad(tensor.name, f"binary_data_size {str(size)[:40]} is not within the {len(tail)} bytes that are left of the body")
@@ -136,6 +153,9 @@ def _texts(name: str, raw: memoryview, count: int) -> list[str]:
 
 def _from_json(tensor: Tensor, count: int, raw: bytes) -> Values:
     kind = np.dtype(DTYPES[tensor.datatype]).kind
+    # Before they are parsed, because a parsed value takes up to 16 times the bytes of its text.
+    if kind != "O" and (told := raw.count(b",") + 1) > max(count, 1):
+        raise bad(tensor.name, f"data hold {told} values or more, its shape {tensor.shape} says {count}")
     nested = raw[1:].lstrip()[:1] == b"["
     try:
         values = _json_values(raw, kind, len(tensor.shape) if nested else 1)

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any, Final, Protocol
 
 from device_agent.batching import RUNTIME_FAILED
+from device_agent.doors.answering import ModelSwapped
 from device_agent.doors.mqtt.connection import Arrival, DoorConnection
 from device_agent.doors.mqtt.counts import Counting, Counts
 from device_agent.doors.mqtt.reply import CONTENT_TYPES, Reply, encode, failure, of_batch, of_refusal, of_score
@@ -27,6 +28,7 @@ LOG = logging.getLogger(__name__)
 MAX_WAITING: Final = 256
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 MAX_WAIT_S: Final = 30.0
+MAX_SWAPS: Final = 8
 LOOK_S: Final = 1.0
 JOIN_S: Final = 10.0
 SHED: Final = "shed"
@@ -155,14 +157,18 @@ class MqttDoor:
         if arrival.retained:
             self._reject(arrival, RowRejected(None, "a retained message", "messages that are not retained: they would come again", "type"))
             return
-        scorer = self._models.in_service
-        depth = 1 if scorer is None or scorer.bundle.manifest.window_rows == 1 else 2
-        try:
-            request = read_request(arrival.payload, encoding_of(arrival.payload, arrival.content_type), depth)
-        except RowRejected as err:
-            self._reject(arrival, err)
-            return
-        self._answer(arrival, request, scorer)
+        for _ in range(MAX_SWAPS):
+            scorer = self._models.in_service
+            depth = 1 if scorer is None or scorer.bundle.manifest.window_rows == 1 else 2
+            try:
+                request = read_request(arrival.payload, encoding_of(arrival.payload, arrival.content_type), depth)
+            except RowRejected as err:
+                self._reject(arrival, err)
+                return
+            with contextlib.suppress(ModelSwapped):  # its classes are not those that the answer would name
+                self._answer(arrival, request, scorer)
+                return
+        self._shed(arrival, "swapped", f"the model was swapped {MAX_SWAPS} times meanwhile; ask again")
 
     def _answer(self, arrival: Arrival, request: Request, scorer: Scorer | None) -> None:
         rows = len(request.rows) if request.batch else 1
@@ -170,18 +176,19 @@ class MqttDoor:
         names = list(scorer.bundle.manifest.classes) if scorer is not None and request.probabilities else None
         try:
             if request.batch:
-                scores = self._models.score_batch(request.rows, key=request.key)
+                scores = self._models.score_batch(request.rows, made_for=scorer, key=request.key)
                 reasons: dict[str, int] = {}
                 for refusal in scores.rejected.values():
                     reasons[refusal.reason] = reasons.get(refusal.reason, 0) + 1
                 refused = len(scores.rejected)
-                self._counting.message(scored=rows - refused, rejected=reasons)
                 sums = {"status": "ok", "digest": scores.digest, "offered": rows, "scored": rows - refused, "rejected": refused}
-                self._reply(arrival, more | sums | {"answers": of_batch(scores, names)})
+                reply = more | sums | {"answers": of_batch(scores, names)}
+                self._counting.message(scored=rows - refused, rejected=reasons)
             else:
-                score = self._models.score(request.rows, explain=request.explain, key=request.key)
+                score = self._models.score(request.rows, explain=request.explain, made_for=scorer, key=request.key)
+                reply = more | of_score(score, names)
                 self._counting.message(scored=1)
-                self._reply(arrival, more | of_score(score, names))
+            self._reply(arrival, reply)
         except RowRejected as err:
             self._reject(arrival, err, more)
         except ConfigError as err:

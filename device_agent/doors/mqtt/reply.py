@@ -8,8 +8,8 @@ import msgspec
 
 from device_agent.doors.mqtt.request import MAX_PAYLOAD_BYTES, Encoding
 from device_agent.explanation import Explanation
-from device_agent.score import BatchScores, Score
-from edgefleet.errors import ArtifactError, RowRejected
+from device_agent.score import BatchScores, Score, outlier_if_known
+from edgefleet.errors import RowRejected
 
 CONTENT_TYPES: Final[dict[Encoding, str]] = {"json": "application/json", "msgpack": "application/msgpack"}
 TOP: Final = 3
@@ -25,7 +25,7 @@ def of_score(score: Score, names: list[str] | None) -> Reply:
         "label": score.label,
         "score": _number(score.score),
         "margin": _number(score.margin),
-        "outlier": _outlier(score),
+        "outlier": outlier_if_known(score),
         "digest": score.digest,
     }
     if names and score.probabilities is not None:
@@ -81,13 +81,6 @@ def _encoded(reply: Reply, encoding: Encoding) -> bytes:
     if encoding == "msgpack":
         return msgspec.msgpack.encode(reply)
     return json.dumps(reply, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _outlier(score: Score) -> bool | None:
-    try:
-        return score.outlier
-    except ArtifactError:  # the detector's failure hurts no answer
-        return None
 
 
 def _explanation(explanation: Explanation) -> list[Reply]:

@@ -44,6 +44,7 @@ def _layers(*shape: int, batch: int | None = None, **sizes: Any) -> bytes:
         "conv": tf.keras.layers.Conv1D,
         "flatten": tf.keras.layers.Flatten,
         "lstm": tf.keras.layers.LSTM,
+        "shape": tf.keras.layers.Reshape,
     }
     stack = [kinds[name.rstrip("0123456789")](*arguments) for name, arguments in sizes.items()]
     return _plain(tf.keras.Sequential([tf.keras.layers.Input(shape, batch_size=batch), *stack]))
@@ -101,6 +102,7 @@ _MADE: Final[dict[str, Callable[[], bytes]]] = {
     "value": lambda: _layers(FEATURES, dense1=(8, "tanh"), dense2=(1,)),
     "autoencoder": lambda: _layers(FEATURES, dense1=(2, "relu"), dense2=(FEATURES,)),
     "window": lambda: _layers(4, FEATURES, conv=(8, 2), flatten=(), dense=(3, "softmax")),
+    "window-autoencoder": lambda: _layers(4, FEATURES, flatten=(), dense1=(3, "relu"), dense2=(4 * FEATURES,), shape=((4, FEATURES),)),
     "recurrent": lambda: _layers(4, FEATURES, batch=1, lstm=(4,), dense=(3,)),
     "one-row": lambda: _function("float32", lambda tf, x: tf.matmul(tf.reshape(x, (1, FEATURES)), _weights()), [1, 2, 3, 1]),
     "whole-numbers": lambda: _function("int32", lambda tf, x: tf.cast(x, tf.float32), [1, FEATURES]),

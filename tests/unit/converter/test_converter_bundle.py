@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -21,6 +23,7 @@ from converter.cores.reading import core_of
 from converter.explain.treeshap import compile_leaves
 from converter.explain.treeshap_onnx import treeshap_to_onnx
 from converter.gates import Limits
+from converter.parity import latencies_ms
 from converter.planning import Plan
 from converter.recipes import RECIPES
 from converter.workshop import Graph
@@ -31,8 +34,8 @@ from edgefleet.cli.convert import convert as convert_command
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, ConfigError, MissingPartError, VerdictError
 from edgefleet.manifest import Override
-from edgefleet.package import ModelPackage, read_npz
-from tests.unit.converter.converter_packages import INPUTS, PARITY, digits, fitted, package, tree_package
+from edgefleet.package import ModelPackage, read_npz, write_package
+from tests.unit.converter.converter_packages import INPUTS, PARITY, candidate_package, digits, fitted, package, tree_package
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -115,14 +118,29 @@ def test_the_manifest_names_how_a_variant_is_explained_and_by_which_files(made: 
     assert {"explain-onnx-fp32.npz", "explain-onnx-fp32.onnx"} <= set(Bundle.open(made).manifest.variant_files("onnx-fp32"))
 
 
-def test_a_graph_that_explains_otherwise_stays_out_and_the_arrays_go_in(forest: ModelPackage, tmp_path: Path) -> None:
+def without_numbers(graph: bytes) -> bytes:
+    """The same with NaN as every constant float."""
+    import onnx
+
+    model = onnx.load_from_string(graph)
+    for constant in model.graph.initializer:
+        if constant.data_type == onnx.TensorProto.FLOAT:
+            nothing = np.full(list(constant.dims), np.nan, np.float32)
+            constant.CopyFrom(onnx.numpy_helper.from_array(nothing, constant.name))
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("changed", [lambda graph: graph, without_numbers], ids=["a tree less", "no numbers"])
+def test_a_graph_that_explains_otherwise_stays_out_and_the_arrays_go_in(
+    forest: ModelPackage, tmp_path: Path, changed: Callable[[bytes], bytes]
+) -> None:
     plan = plan_of(forest, ["onnx-fp32"], tmp_path / "work")
     built = build(plan)
     assert built.explainer is not None
     core = core_of(forest)
     wrong = Trees(replace(core.head.ensemble, trees=core.head.ensemble.trees[:-1]))  # type: ignore[union-attr]  # a forest
     graph = treeshap_to_onnx(compile_leaves(wrong.ensemble), len(forest.inputs()), forest.steps())
-    built = replace(built, explainer=replace(built.explainer, graphs={"onnxruntime": graph}))
+    built = replace(built, explainer=replace(built.explainer, graphs={"onnxruntime": changed(graph)}))
 
     done = prove(plan, built, tmp_path / "bundle", Limits())
 
@@ -423,3 +441,23 @@ def test_bundle_show_and_verify(made: Path, tmp_path: Path) -> None:
 
     assert isinstance(result.exception, ArtifactError)
     assert result.exception.exit_code == 3
+
+
+def test_a_variant_that_is_slower_than_the_time_for_timing_is_timed_all_the_same(made: Path, forest: ModelPackage) -> None:
+    with Scorer.open(made, "onnx-fp32") as scorer:
+        found = latencies_ms(scorer, forest.rows("parity").x, deadline_s=0.0)
+
+    assert len(found) == 1
+    assert np.isfinite(found).all()
+
+
+def test_a_detector_that_cannot_be_read_is_a_reason_and_no_error(tmp_path: Path) -> None:
+    plain = candidate_package(tmp_path / "plain", "logistic", "classification", 2)
+    files = {name: plain.read(name) for name in plain.index.files} | {"outlier.json": b'{"method": "mahalanobis"}'}
+    package = write_package(tmp_path / "package", msgspec.structs.replace(plain.index, outlier="outlier.npz", files={}), files)
+
+    bundle = convert(package, ["onnx-fp32"], tmp_path / "bundle")
+
+    note = bundle.manifest.outlier
+    assert note is not None
+    assert (note.files, "missing required field `threshold`" in note.reason) == ({}, True)

@@ -16,11 +16,12 @@ from sklearn.ensemble import (
 from converter.cores import Core, Dense, Layers
 from converter.cores.reading import core_of_estimator
 from converter.explain.exact import exact_of
+from converter.explain.fidelity import judge_fidelity
 from converter.to_c import source as c_source
 from converter.to_c.compiler import run_limited
 from converter.to_c.explanation import Explanation
 from converter.to_c.make import make
-from converter.to_c.running import Program, measure
+from converter.to_c.running import Program, explanation_figures, measure
 from converter.to_c.selftest import Golden, write_selftest
 from converter.to_c.source import Described, without_explanation, write_model
 from device_agent.explain import open_explainer
@@ -254,3 +255,28 @@ def test_a_wrong_explanation_is_told_apart_from_a_wrong_answer_and_can_be_left_o
     assert good.returncode == 0
     assert "explain_gap" not in proven(tmp_path, package)
     assert c_source.WITHOUT in (folder / "model.h").read_text()
+
+
+def test_an_explanation_that_is_no_number_is_no_small_difference(tmp_path: Path) -> None:
+    package = candidate_package(tmp_path / "package", "forest", "classification", 3)
+    converted(tmp_path, package)
+    code = (tmp_path / "c/model.c").read_text()
+    broken = code.replace("column, base, contributions);\n  for", "column, base, contributions);\n  contributions[0] = NAN;\n  for")
+    (tmp_path / "c/model.c").write_text(broken)
+    (tmp_path / "built").mkdir()
+
+    figures = explanation_figures(Program.compile(tmp_path / "c", tmp_path / "built"), package, package.rows("parity").x)
+
+    assert broken != code
+    assert [gate.ok for gate in judge_fidelity(figures["explain_gap"], None, figures["explain_difference"])] == [False, False]
+
+
+@pytest.mark.parametrize("project", ["pump", "pump_model_house", "MODEL_H", "a-b 7"])
+def test_an_explanation_can_be_left_out_whatever_the_project_is_called(project: str) -> None:
+    fitted, x = trained(GradientBoostingClassifier(n_estimators=1, random_state=0))
+    core = core_of_estimator(fitted, "boosting")
+    described = Described(project, "0" * 64, ["a", "b", "c"])
+
+    header = without_explanation(write_model(core, Steps.identity((5,)), described, Explanation(exact_of(core, x, 5))).header)
+
+    assert f"_MODEL_H\n#define {described.name.upper()}_{c_source.WITHOUT}\n" in header

@@ -108,3 +108,23 @@ def test_golden_labels_are_judged_by_the_threshold_that_the_device_uses() -> Non
     variant = np.array([[0.65, 0.35], [0.45, 0.55]])
 
     assert golden_failures(known, Answers(variant, variant), 0.2)[1] == 1
+
+
+def test_a_slice_that_the_original_answers_to_its_last_bits_has_no_relative_error_to_compare() -> None:
+    rng = np.random.default_rng(4)
+    target = np.concatenate([np.zeros(100), rng.normal(10, 3, 300)])
+    values = np.concatenate([np.full(100, 1e-12), target[100:] + rng.normal(0, 1, 300)])
+    variant = values + rng.normal(0, 1e-3, 400)
+
+    result = of_values("regression", values, variant, target, ["dry"] * 100 + ["wet"] * 300)
+
+    assert [drop.name for drop in result.slices] == ["wet"]
+
+
+def test_a_variant_that_happens_to_be_exactly_right_has_lost_all_error_and_finite_bounds() -> None:
+    target = np.random.default_rng(0).normal(0, 1, 50)
+
+    result = of_values("regression", target + 0.25, target, target)
+
+    assert result.overall is not None
+    assert (result.overall.value, result.overall.low, result.overall.high) == (-1.0, -1.0, -1.0)

@@ -189,3 +189,30 @@ def test_half_precision_needs_rows_enough_to_show_its_agreement() -> None:
     assert verdicts(judge(half, found(n=600, max_error=1e-3), GOLDEN, COST, 1000, Limits()))["C1"] == "pass"
     assert verdicts(judge(half, found(n=300, max_error=1e-3), GOLDEN, COST, 1000, Limits()))["C1"] == "inconclusive"
     assert verdicts(judge(half, found(n=600, max_error=6e-3), GOLDEN, COST, 1000, Limits()))["C2"] == "fail"
+
+
+def regression(*slices: Drop, n: int = 400) -> Comparison:
+    overall = Drop("all rows", n, 0.001, -0.002, 0.004, (-0.003, 0.005))
+    return Comparison(
+        task="regression", n=n, refused=0, agreed=n, outside_ties=n, agreed_outside_ties=n, max_error=0.05, mean_error=4e-3,
+        metric="rmse", value=1.001, value_original=1.0, overall=overall, slices=list(slices),
+    )  # fmt: skip
+
+
+def test_integer_values_near_the_originals_do_not_hide_a_slice_whose_error_grows() -> None:
+    grows = Drop("cold", 200, 0.20, 0.15, 0.25, (0.14, 0.26))
+    gates = judge(INT8, regression(grows, Drop("hot", 200, 0.0, -0.001, 0.001, (-0.001, 0.001))), GOLDEN, COST, 1000, Limits())
+
+    (slices,) = (gate for gate in gates if gate.gate == "C4")
+    assert (slices.verdict, slices.value) == ("fail", 0.20)
+    assert "worst slice 'cold'" in slices.sentence
+
+
+def test_the_slice_that_is_named_is_the_one_that_fails() -> None:
+    few = Drop("few rows", 3, 0.30, -0.50, 1.10, (-0.60, 1.20))
+    shown = Drop("many rows", 300, 0.10, 0.06, 0.14, (0.05, 0.15))
+    gates = judge(INT8, regression(few, shown), GOLDEN, COST, 1000, Limits())
+
+    (slices,) = (gate for gate in gates if gate.gate == "C4")
+    assert slices.verdict == "fail"
+    assert (slices.value, slices.n) == (0.10, 300)

@@ -122,6 +122,26 @@ def test_a_graph_that_takes_doubles_is_given_doubles(tmp_path: Path) -> None:
     assert np.array_equal(margin, (x.astype(np.float64) @ weights).astype(np.float32))
 
 
+def test_an_operator_of_another_domain_may_stand_in_a_branch_alone(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    def branch(name: str, scale: float) -> Any:
+        node = helper.make_node("Scaler", ["inputs"], [name], domain="ai.onnx.ml", offset=[0.0] * FEATURES, scale=[scale] * FEATURES)
+        return helper.make_graph([node], f"{name} graph", [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+
+    nodes = [
+        helper.make_node("If", ["always"], ["scaled"], then_branch=branch("a", 2.0), else_branch=branch("b", 3.0)),
+        helper.make_node("ReduceMean", ["scaled"], ["answer"], axes=[1], keepdims=1),
+    ]
+    content = model(nodes, {"always": np.array(True)}, ["N", FEATURES], {"answer": ["N", 1]}, domains=["ai.onnx.ml"])
+    x = rows()
+    package = imported_package(tmp_path / "package", content, "onnx", x, "regression")
+
+    margin, _ = OnnxSession(wrapped_onnx(package)).run(x)
+
+    assert np.allclose(margin[:, 0], 2 * x.mean(axis=1), rtol=0, atol=1e-6)
+
+
 def test_a_graph_for_one_row_takes_many_where_they_are_answered_as_alone(tmp_path: Path) -> None:
     x = rows()
     package = imported_package(tmp_path / "package", one_row_image(), "onnx", x, classes=4)
@@ -202,6 +222,19 @@ def with_external(content: bytes) -> bytes:
     return bytes(changed.SerializeToString())
 
 
+def with_external_in_a_function() -> bytes:
+    import onnx
+    from onnx import helper
+
+    constant = onnx.load_from_string(with_external(dense())).graph.initializer[0]
+    body = [helper.make_node("Constant", [], ["w"], value=constant), helper.make_node("MatMul", ["x", "w"], ["y"])]
+    function = helper.make_function("own", "F", ["x"], ["y"], body, [helper.make_opsetid("", 17)])
+    node = helper.make_node("F", ["inputs"], ["answer"], domain="own")
+    whole = onnx.load_from_string(model([node], {}, ["N", FEATURES], {"answer": ["N", 3]}, domains=["own"]))
+    whole.functions.append(function)
+    return bytes(whole.SerializeToString())
+
+
 def custom_operator() -> bytes:
     from onnx import helper
 
@@ -226,6 +259,7 @@ def whole_numbers() -> bytes:
     ("content", "words"),
     [
         (lambda: with_external(dense()), r"keeps 'w' in a file beside it; save it as one file"),
+        (with_external_in_a_function, r"keeps 'w' in a file beside it; save it as one file"),
         (custom_operator, r"the operator org\.elsewhere\.Wizardry, which is not built into ONNX Runtime"),
         (a_sequence, r"the output 'answer' is a sequence_type, not a tensor"),
         (whole_numbers, r"takes int64, devices give float32"),

@@ -41,11 +41,12 @@ WRAPPED: dict[str, tuple[Any, int, str]] = {
     "value": ("regression", 0, "tflite-fp32"),
     "autoencoder": ("anomaly", 0, "tflite-fp32"),
     "window": ("classification", 3, "tflite-fp32"),
+    "window-autoencoder": ("anomaly", 0, "tflite-fp32"),
     "one-row": ("classification", 3, "tflite-fp32"),
     "recurrent": ("classification", 3, "tflite-fp32"),
 }
 QUICK = ("softmax", "int8-ends", "one-row")
-WINDOWS = ("window", "recurrent")
+WINDOWS = ("window", "window-autoencoder", "recurrent")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """A child that crashes, hangs, prints or floods takes nothing with it."""
 
+import os
+import select
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -74,3 +78,21 @@ def test_a_child_beyond_its_memory_limit_fails_alone() -> None:
 def test_a_child_that_leaves_without_a_result_is_a_failure() -> None:
     with pytest.raises(ChildFailed, match="ended with code 7 and no result"):
         run_isolated("child_work:leave", {}, timeout_s=30)
+
+
+def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    work = "import os, time\n\ndef hang(job):\n    os.write(job['said'], f'{os.getpid()}\\n'.encode())\n    time.sleep(60)\n"
+    (tmp_path / "child_work.py").write_text(work.replace("job['said']", "os.open(job['said'], os.O_WRONLY)"))
+    said = tmp_path / "said"
+    os.mkfifo(said)
+    call = f"from edgefleet.isolate import run_isolated; run_isolated('child_work:hang', {{'said': {str(said)!r}}}, timeout_s=60)"
+    parent = subprocess.Popen([sys.executable, "-c", call], cwd=Path(__file__).parents[3])
+    with said.open() as stream:
+        child = os.pidfd_open(int(stream.readline()))
+
+        parent.kill()
+        parent.wait(20)
+
+    # Readable once the process has ended, whoever is to take note of it.
+    assert select.select([child], [], [], 20)[0]
+    os.close(child)

@@ -69,3 +69,32 @@ def test_an_answer_that_tells_a_failure_is_tried_again(folders: Path) -> None:
 
     assert child.asked == 2
     assert [(answer["failed"], before) for answer, before in said] == [({"onnx-fp32": "crashed"}, False)] * 2
+
+
+class Writer:
+    """Writes C source, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, writer: str, document: dict[str, Any]) -> dict[str, Any]:
+        self.asked += 1
+        Path(document["result"]).write_text("int x;")
+        return {"facts": {"asked": self.asked}}
+
+
+def test_c_source_is_measured_anew_when_another_compiler_is_there(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer()
+    kept = Kept(folders / "cache", writer)
+    document = {**job(folders, "one"), "target": "c", "result": str(folders / "one" / "model.c")}
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(folders / "two"))
+    kept("converter.to_c.make:make", document)
+    compiler = folders / "two" / "gcc"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+
+    found = [kept("converter.to_c.make:make", document) for _ in range(2)]
+
+    assert writer.asked == 2
+    assert [(said["facts"]["asked"], said.get("cached", False)) for said in found] == [(2, False), (2, True)]

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -184,3 +185,16 @@ def test_the_report_lies_beside_the_bundle_and_is_one_file(tmp_path: Path) -> No
 
     assert path == tmp_path / "pump-bundle-report.html"
     assert not re.search(r'(?:src|href)="(?!#|data:)', path.read_text("utf-8"))
+
+
+def test_times_that_nobody_knows_are_null_in_the_document_and_a_dash_in_the_tables() -> None:
+    never = cost(math.inf)
+    limits = Limits(latency_p95_ms=1.0)
+    found = outcome([report("onnx-fp32", 15_633, compared(), never, limits)], limits)
+
+    document = json.loads(json.dumps(as_document(found), allow_nan=False))
+
+    (variant,) = document["variants"]
+    assert (variant["latency_p50_ms"], variant["budgets"][0]["value"], variant["budgets"][0]["verdict"]) == (None, None, "fail")
+    assert re.search(r"\nonnx-fp32 +15\.6 kB +- +- +- ", outcome_text(found))
+    assert "infinity" not in plain(conversion_page(replace(full_story(), outcome=found))).lower()

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
+from device_agent.health import problems
 from device_agent.telemetry.payload import PayloadSettings
 from device_agent.telemetry.spool import Spool
 from device_agent.update.disk import Disk
@@ -242,3 +244,39 @@ def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: W
     assert len(seen) == 1
     assert seen[0] == answered >= 300
     assert world.events("window-rows-lost") == []
+
+
+def test_an_attestation_that_the_disk_refuses_is_made_again_and_counts_as_no_loss(world: World) -> None:
+    full = [False]
+
+    def before(operation: str, path: Path) -> None:
+        if full[0] and path.suffix == ".seg":
+            raise OSError(28, "No space left on device")
+
+    running = Agent(AgentConfig(dir=world.enrolled.folder, heartbeat_s=0.3, selftest_timeout_s=60.0), Disk(before))
+    running.start()
+    try:
+        world.want()
+        commit(world, running)
+        eventually("the first", lambda: world.fleet.telemetry("attestation"))
+        dropped, attester = running._spool.dropped, running._reports._attester
+        assert attester is not None
+        full[0] = True
+        for _ in range(2):
+            attester._next_s = 0.0  # due at once
+            eventually("another try", lambda: attester._next_s > 0.0)
+        assert running._spool.dropped == dropped
+        full[0] = False
+        attester._next_s = 0.0
+        eventually("it is told once there is room", lambda: len(world.fleet.telemetry("attestation")) == 2)
+    finally:
+        running.close()
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(0.0, []), (-60.0, ["60 s old"]), (3600.0, ["3600 s in the future"])])
+def test_a_sign_of_life_is_stale_also_when_the_clock_was_set_back_since(ahead_s: float, said: list[str], world: World) -> None:
+    now_us = 1_800_000_000_000_000
+    with agent(world) as running:
+        health = msgspec.structs.replace(running._reports.health(), at=now_us + round(ahead_s * 1e6), stopped_threads=[])
+
+    assert [words in problem for words, problem in zip(said, problems(health, now_us), strict=True)] == [True] * len(said)

@@ -192,3 +192,16 @@ def test_after_a_stop_the_device_says_offline_and_the_next_start_scores_at_once(
     assert world.agent.running_digest == bundle.digest
     assert world.agent.score([0.1] * 5).label in {"low", "mid", "high"}
     eventually("online", lambda: world.fleet.presence() == "online")
+
+
+def test_a_stop_tells_the_last_state_too(world: World) -> None:
+    first = world.bundle(1)
+    world.want(first.digest)
+    world.wait_for_state("committed", first.digest)
+    second = world.bundle(2)
+    world.want(second.digest, TrialPolicy(soak_s=0.0, soak_rows=10**6, timeout_s=600.0, agreement_rows=10, min_agreement=0.0))
+    world.wait_for_state("trial", second.digest)
+
+    world.agent.close()
+
+    eventually("the interrupted attempt is told as such", lambda: world.state() == "verified")

@@ -31,6 +31,17 @@ def test_outliers_are_told_with_and_without_explanation_and_counted(tmp_path: Pa
     assert outcome.tally.outliers == 1
 
 
+@pytest.mark.parametrize("top", [0, 3])
+def test_a_detector_that_fails_on_a_row_hurts_no_answer(tmp_path: Path, top: int) -> None:
+    bundle = outlier_bundle(tmp_path / "bundle", table_graph()).folder
+    (tmp_path / "in.csv").write_text(HEADER + "7,0,0,0,0\n")
+
+    outcome = score(bundle, tmp_path / "in.csv", tmp_path / "out.ndjson", top=top)
+
+    (line,) = lines_of(tmp_path / "out.ndjson")
+    assert (line["status"], line.get("outlier"), outcome.tally.scored) == ("ok", None, 1)
+
+
 def test_a_detector_says_normal_or_strange_with_its_score(tmp_path: Path) -> None:
     bundle = detector_bundle(tmp_path / "bundle", 3.0).folder
     (tmp_path / "in.csv").write_text(HEADER + ZERO + STRANGE)

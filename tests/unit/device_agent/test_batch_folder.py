@@ -1,5 +1,6 @@
 """A watched directory: every complete file is scored once, whatever restarts between."""
 
+import fcntl
 import json
 import shutil
 import signal
@@ -147,3 +148,14 @@ def test_the_command_watches_until_sigterm_and_survives_kill_9(bundle: Path, inb
 
 def journal(answers: Path) -> str:
     return answers.with_name(answers.name + ".journal").read_text()
+
+
+def test_a_file_whose_answers_another_process_writes_is_left_to_it_and_taken_up_when_it_is_gone(bundle: Path, inbox: Path) -> None:
+    (inbox / "a.csv").write_text(csv_text(rows(5)))
+    with (inbox / "a.scores.csv.partial").open("wb") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        watched = look(bundle, inbox)
+
+    assert (watched.files, watched.failed, (inbox / "a.scores.csv.journal").exists()) == (0, 0, False)
+    assert look(bundle, inbox).files == 1
+    assert len(table_of(inbox / "a.scores.csv")) == 5

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from device_agent.doors.batch.rows import Position
+from device_agent.doors.batch.text import CsvSource, NdjsonSource, Reading
 from tests.unit.device_agent.batch_world import HEADER, NAMES, csv_text, environment, ndjson_text, rows
-from tests.unit.device_agent.bundles import logistic_bundle
+from tests.unit.device_agent.bundles import logistic_bundle, numbers
 
 MEASURED = """
 import atexit, sys
@@ -54,6 +56,19 @@ def test_a_million_rows_need_no_more_memory_than_fifty_thousand(tmp_path: Path, 
         write(tmp_path / f"{n}.{kind}", n)
         peaks.append(peak_kb(bundle, tmp_path / f"{n}.{kind}", tmp_path / f"{n}.out.{written}"))
     assert peaks[1] - peaks[0] < MAY_GROW_KB, peaks
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_a_chunk_of_lines_that_are_far_too_long_is_a_short_one(tmp_path: Path, kind: str) -> None:
+    line = "1," * 499_990 + "1"
+    (tmp_path / "in").write_text(
+        (HEADER if kind == "csv" else "") + "".join(f"{line if kind == 'csv' else f'[{line}]'}\n" for _ in range(12))
+    )
+    with (tmp_path / "in").open("rb") as stream:
+        source = (CsvSource if kind == "csv" else NdjsonSource)(stream, Reading(inputs=numbers()), 1024, None, Position())
+        chunks = [(chunk.first, len(chunk.rows), chunk.end.rows) for chunk in source.chunks()]
+
+    assert chunks == [(1, 5, 5), (6, 5, 10), (11, 2, 12)]
 
 
 def test_many_bad_rows_are_answered_and_remembered_by_nobody(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_refused_rows_of_a_request_are_empty_and_named_and_the_others_are_answer
         ('{"inputs": [{"name": "inputs", "shape": [1, 5], "datatype": "FP32"}]}', "a list 'data'"),
         ('{"inputs": [{"name": "other", "shape": [1], "datatype": "FP32", "data": [1]}]}', "one tensor for each of the 5 inputs"),
         ('{"inputs": [{"name": "inputs", "shape": [1000000000, 5], "datatype": "FP32", "data": []}]}', "at most 1000000 values"),
+        ('{"inputs": [{"name": "inputs", "shape": [0, 4611686018427387904], "datatype": "FP32", "data": []}]}', "at most 1000000 values"),
     ],
 )
 def test_a_request_that_is_none_is_answered_with_an_error_and_the_next_one_is_scored(
@@ -108,6 +109,17 @@ def test_a_request_that_is_none_is_answered_with_an_error_and_the_next_one_is_sc
     assert bad["parameters"] == {"batch_index": 1}
     assert first["outputs"] == last["outputs"]
     assert (outcome.tally.scored, outcome.tally.refused) == (2, 1)
+
+
+def test_columns_that_are_not_sent_count_for_the_limit_of_values_too(bundle: Path, tmp_path: Path) -> None:
+    tensor = {"name": "f0", "shape": [200_001], "datatype": "BOOL", "data": [0] * 200_001}
+    source = write(tmp_path / "in.ndjson", {"inputs": [tensor]})
+
+    outcome = score(bundle, source, tmp_path / "out.ndjson", source_format="oip")
+
+    (answer,) = lines_of(tmp_path / "out.ndjson")
+    assert "200001 rows of 5 values is not accepted (count); expected at most 1000000 values" in answer["error"]["msg"]
+    assert outcome.tally.rejected == {"count": 200_001}
 
 
 def test_texts_of_categories_come_as_bytes_tensors(tmp_path: Path) -> None:
@@ -137,10 +149,14 @@ class Door(http.server.BaseHTTPRequestHandler):
     before: Callable[["Door"], bool]
     models: tuple[str, ...] = ("tiny", "tiny.explainer")
     protocol_version = "HTTP/1.1"
+    odd: bytes | None = None  # said in place of an answer
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if type(self).before(self):
+            return
+        if self.odd is not None:
+            self.say(200, self.odd)
             return
         if self.path == "/base/v2/repository/index":
             self.answer(200, [{"name": name, "version": "1", "state": "READY"} for name in self.models])
@@ -159,7 +175,9 @@ class Door(http.server.BaseHTTPRequestHandler):
             self.answer(404, {"error": f"nothing at {self.path}"})
 
     def answer(self, code: int, document: Any) -> None:
-        body = json.dumps(document).encode()
+        self.say(code, json.dumps(document).encode())
+
+    def say(self, code: int, body: bytes) -> None:
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -272,7 +290,33 @@ def test_without_one_model_the_name_is_asked_for(bundle: Path, models: tuple[str
         RemoteLines(url)
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8080", "http://", "http://h:x"])
+@pytest.mark.parametrize(
+    ("outputs", "scored"),
+    [
+        (b'[{"name": "score", "data": [NaN, 1e999, -Infinity]}]', 3),
+        (b'["score", 7, null]', 3),
+        (b'[{"name": "error", "data": 7}, {"name": "outlier", "data": null}]', 3),
+        (b'[{"name": "error", "data": ["a", "b", "c", "d", "e"]}]', 0),
+    ],
+)
+def test_a_server_that_answers_oddly_ends_no_run(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: bytes, scored: int
+) -> None:
+    source = write(tmp_path / "in.ndjson", request(rows(3)))
+    with door(bundle) as url:
+        monkeypatch.setattr(Door, "odd", b'{"outputs": ' + outputs + b"}")
+        remote = RemoteLines(url, "tiny")
+        try:
+            outcome = run(plan_run(remote, Wishes(), Places(source=source, output=tmp_path / "out.ndjson")))
+        finally:
+            remote.close()
+
+    assert (outcome.tally.offered, outcome.tally.scored) == (3, scored)
+    assert b"NaN" not in (tmp_path / "out.ndjson").read_bytes()
+    assert len(lines_of(tmp_path / "out.ndjson")) == 1
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8080", "http://", "http://h:x", "http://user:secret@h"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="--url"):
         RemoteLines(url, "m")

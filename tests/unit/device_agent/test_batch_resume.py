@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from device_agent.doors.batch.journal import journal_of, read_journal
-from device_agent.doors.batch.parquet import PART_ROWS
+from device_agent.doors.batch.parquet_sink import PART_ROWS
 from device_agent.doors.batch.rows import CHUNK_ROWS, Position
 from device_agent.doors.batch.sinks import partial_of
 from edgefleet.errors import ConfigError, InputError
@@ -186,9 +186,10 @@ def test_a_lost_partial_file_and_a_damaged_journal_are_said(bundle: Path, source
     os.truncate(partial_of(output), 10)
     with pytest.raises(InputError, match="has 10 bytes, its journal says"):
         score(bundle, source, output, resume=True)
-    journal_of(output).write_bytes(b"{")
-    with pytest.raises(InputError, match="the journal cannot be read"):
-        score(bundle, source, output, resume=True)
+    for damaged in (b"{", b'{"input_name": "\xff"}'):
+        journal_of(output).write_bytes(damaged)
+        with pytest.raises(InputError, match="the journal cannot be read"):
+            score(bundle, source, output, resume=True)
 
 
 def test_two_processes_cannot_write_one_output(bundle: Path, source: Path, tmp_path: Path) -> None:
@@ -199,6 +200,38 @@ def test_two_processes_cannot_write_one_output(bundle: Path, source: Path, tmp_p
 
     score(bundle, source, tmp_path / "out.csv", said=said)
     assert partial_of(tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_who_comes_too_late_takes_nothing_away_from_the_process_that_writes(
+    bundle: Path, source: Path, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out.{suffix}"
+    score(bundle, source, tmp_path / f"whole.{suffix}")
+    score(bundle, source, output, said=stop_after(1))
+    before = journal_of(output).read_bytes() if suffix == "csv" else None
+
+    def said(_: Position, __: int | None) -> bool:
+        with pytest.raises(ConfigError, match="another process writes it"):
+            score(bundle, source, output)
+        assert before is None or journal_of(output).exists()
+        return False
+
+    score(bundle, source, output, resume=True, said=said)
+    assert output.read_bytes() == (tmp_path / f"whole.{suffix}").read_bytes()
+
+
+def test_a_run_that_begins_anew_forgets_the_receipt_before_it_cuts_the_answers(bundle: Path, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    score(bundle, source, output)
+    kept = output.read_bytes()
+    score(bundle, source, output, said=stop_after(1))
+
+    assert journal_of(output).exists()
+    assert b'"state": "running"' in journal_of(output).read_bytes()
+    assert output.read_bytes() == kept
+    score(bundle, source, output, resume=True)
+    assert output.read_bytes() == kept
 
 
 def test_kill_9_at_any_moment_leaves_what_a_resume_turns_into_the_undisturbed_bytes(bundle: Path, tmp_path: Path) -> None:

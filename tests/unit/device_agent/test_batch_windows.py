@@ -1,5 +1,6 @@
 """Single rows for a model of windows: each row is answered once its window is full, per group, and nothing reaches over a gap."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,25 @@ def test_a_refused_row_and_a_gap_in_time_empty_the_window(bundle: Path, tmp_path
     statuses = [line["status"] for line in lines_of(tmp_path / "out.ndjson")]
     wait = "warming_up"
     assert statuses == [wait, wait, "ok", "ok", wait, wait, "ok", "rejected", wait, wait, wait, "ok"]
+
+
+@pytest.mark.parametrize("wrong", ["value", "time"])
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_a_refused_row_empties_the_window_of_its_own_group_only(bundle: Path, tmp_path: Path, kind: str, wrong: str) -> None:
+    group = ["a", "b"] * 7
+    values: list[dict[str, Any]] = [
+        {**dict(zip(NAMES, row, strict=True)), "machine": group[i], "at": i} for i, row in enumerate(rows(14).tolist())
+    ]
+    values[8]["f0" if wrong == "value" else "at"] = "soon"
+    lines = [json.dumps(one) if kind == "ndjson" else ",".join(map(str, one.values())) for one in values]
+    (tmp_path / f"in.{kind}").write_text("\n".join(lines if kind == "ndjson" else [",".join([*NAMES, "machine", "at"]), *lines]) + "\n")
+
+    score(bundle, tmp_path / f"in.{kind}", tmp_path / "out.ndjson", group="machine", time="at")
+
+    statuses = [line["status"] for line in lines_of(tmp_path / "out.ndjson")]
+    wait = "warming_up"
+    assert statuses[0::2] == [wait, wait, "ok", "ok", "rejected", wait, wait]
+    assert statuses[1::2] == [wait, wait, "ok", "ok", "ok", "ok", "ok"]
 
 
 def test_a_time_that_is_none_refuses_its_row(bundle: Path, tmp_path: Path) -> None:

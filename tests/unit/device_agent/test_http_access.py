@@ -94,6 +94,14 @@ def test_beyond_this_machine_a_row_is_scored_over_tls_with_the_token_only(guarde
     assert guarded.counts().scored == 1
 
 
+def test_without_the_token_nobody_is_told_which_model_is_here(guarded: HttpDoor, secrets: Path) -> None:
+    for path in ("/v2/models/x", "/v2/models/x/infer", "/v2/models/tiny/versions/77", "/nothing", "/invocations/infer"):
+        status, _, body = ask(guarded, secrets, None, path)
+        assert status == 401
+        assert b"tiny" not in body
+        assert ask(guarded, secrets, TOKEN, path)[0] == 404
+
+
 def test_a_client_that_speaks_no_tls_gets_nothing_and_holds_up_nobody(guarded: HttpDoor, secrets: Path) -> None:
     port = int(guarded.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=20) as plain, socket.create_connection(("127.0.0.1", port), timeout=20):

@@ -55,6 +55,9 @@ def tensor(**changes: Any) -> dict[str, Any]:
         ([tensor(shape=[1, 1, 1, 1, 5])], 400, "5 dimensions, expected 1 to 4"),
         ([tensor(shape=[MILLION, MILLION])], 413, "exceed the limit of 1048576"),
         ([tensor(shape=[10**19, 5])], 413, "exceed the limit of 1048576"),
+        ([tensor(shape=[0, 2**62], data=[])], 413, "exceed the limit of 1048576"),
+        ([tensor(data=[0] * 100)], 400, "data hold 100 values or more, its shape [1, 5] says 5"),
+        ([tensor(name="f0", shape=[MILLION], datatype="BOOL", data=[True] * MILLION)], 413, "1048576 rows of 5 values exceed the limit"),
         ([tensor(datatype="FP128")], 400, "'FP128' is not one of BOOL"),
         ([tensor(datatype="INT8", data=[1, 2, 3, 4, 300])], 400, "data do not fit INT8"),
         ([tensor(datatype="INT32", data=[1, 2, 3, 4, 0.5])], 400, "data do not fit INT32"),
@@ -70,6 +73,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
         ([tensor(parameters={"binary_data_size": 20})], 400, "not within the 0 bytes"),
         ([tensor(parameters={"binary_data_size": -1})], 400, "not within the 0 bytes"),
         ([tensor(parameters={"binary_data_size": True})], 400, "not within the 0 bytes"),
+        ([tensor(parameters=5)], 400, "parameters b'5' cannot be read"),
         ([], 400, "no inputs"),
     ],
 )
@@ -239,3 +243,44 @@ def test_too_many_explanations_at_once_are_refused_and_a_bad_row_names_its_numbe
 
     assert (many.status, "257 rows to explain exceed the limit of 256" in many.json["error"]) == (413, True)
     assert (bad.status, "row 1: input 'f0'" in bad.json["error"]) == (400, True)
+
+
+_DATA = b'{"inputs":[{"name":"inputs","datatype":"FP32","shape":[1,5],"data":['
+_ASKED = b'{"inputs":[{"name":"inputs","datatype":"FP32","shape":[1,5],"data":[1,2,3,4,5]}],"parameters":{"a":['
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "part", "tail"),
+    [
+        ("/v2/models/tiny/infer", _DATA, b"0.1,", b"0]}]}"),
+        ("/v2/models/tiny/infer", _ASKED, b"[],", b"0]}}"),
+        ("/v2/models/tiny/infer", _ASKED[:-19] + b'"outputs":[{"name":"score","parameters":{"a":[', b"{},", b"0]}}]}"),
+        ("/invocations", b'{"instances":[', b"[],", b"0]}"),
+        ("/invocations", b'{"instances":[', b"{},", b"0]}"),
+    ],
+)
+def test_a_small_body_that_unpacks_to_millions_of_values_is_refused_before_they_are_parsed(
+    served: World, path: str, head: bytes, part: bytes, tail: bytes
+) -> None:
+    body = head + part * ((8 * MILLION - 100) // len(part)) + tail
+    tracemalloc.start()
+    try:
+        answer = served.ask("POST", path, gzip.compress(body), {"Content-Encoding": "gzip", "Content-Type": "application/json"})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert answer.status in (400, 413)
+    assert peak < 4 * len(body), f"{peak} bytes for a body of {len(body)}"
+
+
+def test_an_origin_that_is_no_address_is_refused(served: World) -> None:
+    assert served.ask("GET", "/v2", headers={"Origin": "http://["}).status == 403
+
+
+@pytest.mark.parametrize(
+    "more", [{"parameters": [1]}, {"outputs": [{"name": "score", "parameters": "x"}]}, {"outputs": [{"name": "score"}] * 65}]
+)
+def test_parameters_and_outputs_that_are_none_are_refused_before_a_row_is_scored(served: World, more: dict[str, Any]) -> None:
+    assert served.infer(tensor(), **more).status == 400
+    assert served.door.counts().scored == 0

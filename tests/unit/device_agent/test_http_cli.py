@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,6 +19,7 @@ from device_agent.config import AgentConfig
 from device_agent.doors.http.settings import HttpSettings
 from device_agent.scorer import Scorer
 from edgefleet.desired import DesiredModel
+from edgefleet.errors import ConfigError
 from tests.unit.device_agent.agent_world import PROJECT, QUICK, enroll, eventually, make_bundle, mosquitto, rows, weights
 from tests.unit.device_agent.http_world import matrix
 
@@ -126,3 +128,16 @@ def test_an_agent_s_door_scores_with_its_model_names_the_release_and_shows_its_s
             assert agent._stopped_threads() == []
         finally:
             agent.close()
+
+
+def test_an_agent_that_could_not_be_made_lets_go_of_its_folder(tmp_path: Path) -> None:
+    enroll(tmp_path / "device")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(ConfigError, match="choose another port"):
+            Agent(AgentConfig(dir=tmp_path / "device", http=HttpSettings(port=taken.getsockname()[1])))
+
+        agent = Agent(AgentConfig(dir=tmp_path / "device", http=HttpSettings(port=0)))
+        agent.close()
+    with (tmp_path / "device" / "identity.json").open() as other:  # which gets the number of a file that the agent has closed
+        agent.close()
+        assert json.load(other)["project"] == PROJECT

@@ -172,6 +172,24 @@ def test_when_all_connections_are_busy_a_newcomer_is_shed_with_retry_after_and_c
         assert (counts.scored, counts.shed >= 1, one.balanced()) == (2, True, True)
 
 
+def test_a_newcomer_without_a_thread_is_shed_and_takes_no_place(forest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "http-connection":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with world(forest, connections=2) as one:
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        for _ in range(3):
+            assert b"the system gives no more threads; try again" in one.raw(LAST)
+        monkeypatch.undo()
+
+        assert one.raw(LAST).startswith(b"HTTP/1.1 200")
+        assert (one.door.counts().shed, one.balanced()) == (3, True)
+
+
 def test_the_connection_that_is_idle_for_longest_makes_room_for_a_newcomer(forest: Path) -> None:
     with world(forest, connections=2) as one, ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=20)) for _ in range(2)]

@@ -15,6 +15,7 @@ from device_agent.doors.mqtt import door as door_module
 from device_agent.doors.mqtt.connection import RECEIVE_MAXIMUM
 from device_agent.doors.mqtt.door import MqttDoor
 from edgefleet.errors import ArtifactError
+from edgefleet.manifest import manifest_bytes
 from edgefleet.ports import free_port
 from tests.unit.device_agent.agent_world import DEVICE, eventually, make_bundle, mosquitto, rows, weights
 from tests.unit.device_agent.mqtt_world import IN, MINE, OUT, Caller, opened, settled
@@ -257,6 +258,36 @@ def test_an_error_of_the_door_itself_is_an_answer_and_not_its_end(world: World) 
         assert caller.ask(ROW)["reason"] == "internal"
         world.models.score = real  # type: ignore[method-assign]
         assert caller.ask(ROW)["status"] == "ok"
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_probabilities_have_the_names_of_the_model_that_answered_when_it_was_swapped_meanwhile(
+    world: World, tmp_path: Path, batch: bool
+) -> None:
+    other = make_bundle(tmp_path / "other", weights(7))
+    (tmp_path / "other" / "manifest.json").write_bytes(
+        manifest_bytes(msgspec.structs.replace(other.manifest, classes=other.manifest.classes[::-1]))
+    )
+    row = rows(1)[0].tolist()
+    with Scorer.open(tmp_path / "other") as scorer:
+        answered = scorer.score(row)
+        assert answered.probabilities is not None
+        expected = dict(zip(scorer.bundle.manifest.classes, answered.probabilities.tolist(), strict=True))
+    name = "score_batch" if batch else "score"
+    real = getattr(world.models, name)
+
+    def swapped(*given: Any, **more: Any) -> Any:
+        setattr(world.models, name, real)
+        world.models.install(Scorer.open(tmp_path / "other"))
+        return real(*given, **more)
+
+    setattr(world.models, name, swapped)
+    with Caller(world.port) as caller:
+        answer = caller.ask({"rows": [row], "probabilities": True} if batch else {"row": row, "probabilities": True})
+
+    one = answer["answers"][0] if batch else answer
+    assert one["probabilities"] == pytest.approx(expected, rel=1e-5)
+    assert (world.door.counts.offered, world.door.counts.scored) == (1, 1)
 
 
 def test_an_explanation_comes_with_a_single_row_that_asks_for_it(world: World) -> None:

@@ -13,7 +13,7 @@ from device_agent.telemetry.spool import Spool
 from device_agent.telemetry.windows import Window
 from device_agent.update.disk import Disk
 from edgefleet.errors import InputError, StorageError
-from edgefleet.messages import AttributionSums, Telemetry, WindowBody, decode, encode
+from edgefleet.messages import Acked, AttributionSums, Telemetry, WindowBody, decode, encode
 from edgefleet.reference import build_reference
 from edgefleet.statistics import InputStatistics
 from tests.unit.device_agent.bundles import forest_bundle, numbers, training_rows
@@ -184,6 +184,42 @@ def test_a_disk_that_refuses_delays_a_window_and_loses_none_of_it(tmp_path: Path
     opened.close(putter(spool))
 
     assert (rows_in(spooled(tmp_path)), spool.dropped, opened.rows) == (21, 0, 0)
+
+
+class Refusing:
+    """Puts windows into a spool as long as they are not of the model that the disk has no room for."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.put, self.model = putter(spool), "other"
+
+    def __call__(self, one: Window) -> None:
+        if one.model_digest == self.model:
+            raise StorageError("the disk is full")
+        self.put(one)
+
+
+@pytest.mark.parametrize("recovering", [False, True])
+def test_of_two_windows_of_which_the_disk_takes_one_neither_is_counted_twice(tmp_path: Path, recovering: bool) -> None:
+    spool = Spool(tmp_path / "spool", 1, 10**6, Disk())
+    opened = OpenWindow(tmp_path, 1, spool, Disk())
+    opened.add([window(10), window(7, model="other")])
+    opened.keep()
+    if recovering:
+        spool = Spool(tmp_path / "spool", 2, 10**6, Disk())
+        opened = OpenWindow(tmp_path, 2, spool, Disk())
+    put = Refusing(spool)
+    with pytest.raises(StorageError, match="the disk is full"):
+        (opened.recover if recovering else opened.close)(put)
+    assert (opened.rows, opened.rows_not_kept, rows_in(spooled(tmp_path))) == (7, 7, 10)
+    assert spool.acknowledge(Acked(stored=[(2 if recovering else 1, spool.last_seq)])) == 1
+
+    killed = Spool(tmp_path / "spool", 3, 10**6, Disk())
+    OpenWindow(tmp_path, 3, killed, Disk()).recover(putter(killed))
+    assert rows_in(spooled(tmp_path)) == 0  # those that were acknowledged do not come again
+
+    put.model = ""
+    opened.close(put)
+    assert (opened.rows, rows_in(spooled(tmp_path))) == (0, 7)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 64, b"noise" * 1000])

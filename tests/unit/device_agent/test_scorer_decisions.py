@@ -14,6 +14,7 @@ from edgefleet.bundle import Bundle
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, ConfigError
 from edgefleet.manifest import Input
+from edgefleet.package import npz_bytes
 from edgefleet.reference import build_reference, score_histogram
 from tests.unit.device_agent.bundles import (
     FEATURES,
@@ -246,3 +247,13 @@ def test_c_source_is_never_chosen_and_says_why_when_asked_for(tmp_path: Path) ->
     (made.folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError, match="nothing that an agent runs, only c"):
         choose_variant(Bundle.open(made.folder).manifest)
+
+
+def test_a_model_that_fails_on_the_rows_of_an_explanation_is_an_artifact_error(tmp_path: Path) -> None:
+    x, _ = training_rows()
+    background = npz_bytes({"method": np.array("sampled"), "background": np.full((4, FEATURES), 7, np.float32)})
+    write_bundle(tmp_path, table_graph(), x, numbers(), [], ("sampled", background))
+    with Scorer.open(tmp_path) as scorer:
+        assert scorer.score([0, 0, 0, 0, 1]).score == 1.0
+        with pytest.raises(ArtifactError, match="failed on rows of an explanation"):
+            scorer.score([0, 0, 0, 0, 1], explain=True)

@@ -1,9 +1,11 @@
 """One scorer among several: threads, forked children, and a swap of bundles under load."""
 
+import gc
 import json
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +172,30 @@ def test_a_closed_scorer_refuses_rows_and_batches_and_still_gives_its_window(tmp
         with pytest.raises(ConfigError, match="the scorer is closed"):
             call()
     assert scorer.take_window() is not None
+
+
+def test_margins_asked_of_a_scorer_that_was_closed_meanwhile_are_a_config_error(tmp_path: Path) -> None:
+    scorer = Scorer.open(forest_bundle(tmp_path).folder)
+    scorer.close()
+
+    with pytest.raises(ConfigError, match="the scorer is closed"):
+        scorer._locked_margins(np.zeros((1, 5), np.float32))
+
+
+class Weighed(list[object]):
+    """A row that can be asked for without being held."""
+
+
+def test_a_refusal_of_a_batch_keeps_no_row_in_memory(tmp_path: Path) -> None:
+    row = Weighed(["x"] * 5)
+    there = weakref.ref(row)
+    gc.disable()
+    try:
+        with Scorer.open(forest_bundle(tmp_path).folder) as scorer:
+            scores = scorer.score_batch([row])
+        del row
+        assert there() is None
+    finally:
+        gc.enable()
+
+    assert scores.rejected[0].reason == "type"

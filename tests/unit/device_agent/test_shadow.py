@@ -37,6 +37,23 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.models.close()
 
 
+def test_rows_that_come_while_the_candidate_stops_are_shed_and_counted(world: World) -> None:
+    world.begin()
+    shadow = world.models._shadow
+    assert isinstance(shadow, shadow_module.Shadow)
+    with world.models._lock:  # the trial's end has to wait for it once its thread is gone
+        ending = threading.Thread(target=world.models.end_trial)
+        ending.start()
+        shadow._thread.join(30.0)
+        for row in rows(5).tolist():
+            world.models.score(row)
+    ending.join(30.0)
+
+    (window,) = world.models.take_windows(1)
+    assert window.body.shadow is not None
+    assert (window.body.shadow.offered, window.body.shadow.shed, world.trial.shed) == (5, 5, 5)
+
+
 def test_the_counts_are_those_of_scoring_both_models_one_after_the_other(world: World) -> None:
     x = rows(300)
     with Scorer.open(world.a) as ours, Scorer.open(world.b) as theirs:

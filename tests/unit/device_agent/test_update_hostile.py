@@ -187,6 +187,23 @@ def test_the_limits_hold() -> None:
     assert done.returncode == -signal.SIGXCPU
 
 
+_LIMITED_BEFORE = """
+import resource
+from device_agent.update.limits import limit_process
+
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+resource.setrlimit(resource.RLIMIT_CPU, (500, 500))
+limit_process(cpu_s=1000, memory_bytes=8 << 30)
+print(resource.getrlimit(resource.RLIMIT_AS), resource.getrlimit(resource.RLIMIT_CPU))
+"""
+
+
+def test_a_limit_of_the_service_manager_is_not_raised_and_does_not_convict_the_model() -> None:
+    done = subprocess.run([sys.executable, "-c", _LIMITED_BEFORE], capture_output=True, text=True, timeout=60)
+
+    assert (done.stdout, done.stderr) == ("(3221225472, 3221225472) (500, 500)\n", "")
+
+
 def test_a_hostile_bundle_in_a_folder_is_refused_in_a_child_too(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle", weights(1), graph=hostile("endless loop"), explain=False)
 

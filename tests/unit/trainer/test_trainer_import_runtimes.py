@@ -147,6 +147,29 @@ def test_an_onnx_classifier_with_text_classes_answers_its_probabilities(converte
     assert np.allclose(answers, fitted.predict_proba(X), rtol=0, atol=1e-6)
 
 
+def test_a_dictionary_a_row_names_the_classes_in_the_order_in_which_it_is_read(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["shares"], axis=1),
+        helper.make_node("ZipMap", ["shares"], ["answer"], domain="ai.onnx.ml", classlabels_strings=["wet", "dry"]),
+    ]
+    one_row = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    ends = (
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_value_info("answer", helper.make_sequence_type_proto(one_row))],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(helper.make_graph(nodes, "g", *ends), opset_imports=opsets, ir_version=8).SerializeToString())
+
+    description, run = open_file("onnx", path)
+    answers = run(np.array([[5, 0]], np.float32), Signature(kind="onnx", inputs=description.inputs, columns=["a", "b"]))["answer"]
+
+    assert description.classes is not None
+    assert description.classes[int(answers.argmax())] == "wet"
+
+
 def test_an_onnx_regression_answers_its_value(converted: Callable[..., tuple[Any, Path]]) -> None:
     from sklearn.linear_model import Ridge
 
