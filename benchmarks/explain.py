@@ -1,8 +1,8 @@
 """What an explanation costs and how true it is: `python -m benchmarks.explain [--data FOLDER] [--json]`.
 
-Trees: exact contributions of one row, as arrays (`device_agent.treeshap`) and as an ONNX graph, beside shap's compiled TreeExplainer with
-its explainer already built, over nine shapes of models; interleaved, medians. Students: how well they point on rows never seen, and what
-they cost beside one answer of the network that they explain: of the device's scorer, and of the bare runtime.
+Trees: exact contributions of one row, as arrays (`device_agent.treeshap`), as an ONNX and as a TFLite graph, beside shap's compiled
+TreeExplainer with its explainer already built, over nine shapes of models; interleaved, medians. Students: how well they point on rows
+never seen, and what they cost beside one answer of the network that they explain: of the device's scorer, and of the bare runtime.
 """
 
 import argparse
@@ -11,12 +11,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.explain_lite import explained_by, graph_of, writer
 from benchmarks.figures import Figure, show
 from benchmarks.scorer_graphs import write_bundle
 from converter.cores.reading import core_of_estimator
@@ -80,22 +82,28 @@ def students_of(data: Path | None) -> list[str]:
 
 def trees(rows: int) -> list[Figure]:
     """Every shape, then the medians."""
-    figures, arrays, graphs = [], [], []
-    for name in SHAPES:
-        found = shape(name, rows)
-        figures += found
-        arrays.append(found[0].value)
-        graphs.append(found[1].value)
+    figures: list[Figure] = []
+    ratios: list[list[float]] = []
+    with writer() as pool:
+        for name in SHAPES:
+            found = shape(name, rows, pool)
+            figures += found
+            ratios.append([figure.value for figure in found[:3]])
+    arrays, graphs, lites = (statistics.median(values) for values in zip(*ratios, strict=True))
     n = len(SHAPES)
     return [
         *figures,
-        Figure("arrays / shap, median of the shapes", statistics.median(arrays), "ratio", ARRAYS_MEDIAN, n),
-        Figure("graph / shap, median of the shapes", statistics.median(graphs), "ratio", GRAPH_MEDIAN, n),
+        Figure("arrays / shap, median of the shapes", arrays, "ratio", ARRAYS_MEDIAN, n),
+        Figure("graph / shap, median of the shapes", graphs, "ratio", GRAPH_MEDIAN, n),
+        Figure("TFLite graph / shap, median of the shapes", lites, "ratio", GRAPH_MEDIAN, n),
     ]
 
 
-def shape(name: str, rows: int) -> list[Figure]:
-    """One shape: ratios of medians first, then errors relative to the largest contribution, then the file's size."""
+def shape(name: str, rows: int, pool: ProcessPoolExecutor | None = None) -> list[Figure]:
+    """One shape: ratios of medians first, then errors relative to the largest contribution, then the file's size.
+
+    With a `pool` (see `explain_lite.writer`) the third ratio is that of the TFLite graph.
+    """
     import onnxruntime
 
     kind, settings, features, classes = SHAPES[name]
@@ -111,8 +119,10 @@ def shape(name: str, rows: int) -> list[Figure]:
         "arrays": lambda row: explainer.explain(row, index, 0.0, _no_model).contributions,
         "graph": lambda row: session.run(["contributions"], {"inputs": row[None]})[0],
     }
+    if pool is not None:
+        ways["TFLite graph"] = explained_by(graph_of(pool, compiled, features))
     taken: dict[str, list[float]] = {way: [] for way in ways}
-    errors = {"arrays": 0.0, "graph": 0.0}
+    errors = {way: 0.0 for way in ways if way != "shap"}
     for row in x[:rows]:
         said = {}
         for way, ask in ways.items():
@@ -126,7 +136,7 @@ def shape(name: str, rows: int) -> list[Figure]:
     median = {way: statistics.median(values) for way, values in taken.items()}
     return [
         Figure(f"{name}: arrays / shap", median["arrays"] / median["shap"], "ratio", ARRAYS_WORST, rows),
-        Figure(f"{name}: graph / shap", median["graph"] / median["shap"], "ratio", None, rows),
+        *(Figure(f"{name}: {way} / shap", median[way] / median["shap"], "ratio", None, rows) for way in ways if way.endswith("graph")),
         Figure(f"{name}: arrays", median["arrays"], "ms", None, rows),
         *(Figure(f"{name}: error of {way}", error * 1e6, "1e-6", RELATIVE_ERROR * 1e6, rows) for way, error in errors.items()),
         Figure(f"{name}: file", len(content) / 1e3, "kB", None, 1),

@@ -57,7 +57,7 @@ def _dense(units: int, layers: int) -> Network:
 
 
 SHORT: Final = (CONV2D, WINDOW, _dense(32, 2), _dense(256, 3))
-FULL: Final = (CONV2D, WINDOW, _dense(16, 1), _dense(32, 2), _dense(64, 2), _dense(96, 2), _dense(192, 2), _dense(256, 3), _dense(512, 2))
+FULL: Final = (CONV2D, WINDOW, _dense(16, 1), _dense(32, 2), _dense(96, 2), _dense(256, 3), _dense(512, 2))
 
 
 def network_figures(full: bool) -> Iterator[Figure]:

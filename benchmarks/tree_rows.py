@@ -47,17 +47,24 @@ def rows_figures(rows: int) -> Iterator[Figure]:
 
 
 def figures_of(name: str, kind: str, rows: int) -> list[Figure]:
-    """One model and kind of rows: our count, then skl2onnx's, or that it refuses."""
+    """One model and kind of rows: our count, then skl2onnx's, or that it refuses. Rows are made and answered `_AT_ONCE` at a time."""
     model, what = _fitted(name, kind), f"{name}, {kind}"
     core = pipeline_core(model, _NUMBERS + len(_CATEGORIES))
     assert isinstance(core.head, Trees)  # noqa: S101  # every model here is one of trees
-    x = hard_rows(core.head.ensemble, rows, 1) if kind == "on thresholds" else table(rows, seed=1, missing=_missing(kind))[0]
-    ours = Figure(f"{what}: rows off", float(_off(model, core_to_onnx(core), x)), "rows", 0.0, rows)
+    asked = [_opened(core_to_onnx(core))]
     try:
-        theirs = Figure(f"{what}: rows off by skl2onnx", float(_off(model, _skl2onnx(model), x)), "rows", None, rows)
+        asked.append(_opened(_skl2onnx(model)))
     except Exception:  # it raises anything, with texts of up to 50,000 lines
         theirs = Figure(f"{what}: refused by skl2onnx", 1.0, "", None, rows)
-    return [ours, theirs]
+    off = np.zeros(len(asked), np.int64)
+    for part, at in enumerate(range(0, rows, _AT_ONCE), start=1):
+        count = min(_AT_ONCE, rows - at)
+        x = hard_rows(core.head.ensemble, count, part) if kind == "on thresholds" else table(count, part, _missing(kind))[0]
+        wanted = model.predict_proba(x.astype(np.float64))
+        off += [rows_off(wanted, ask(x)).off for ask in asked]
+    if len(asked) > 1:
+        theirs = Figure(f"{what}: rows off by skl2onnx", float(off[1]), "rows", None, rows)
+    return [Figure(f"{what}: rows off", float(off[0]), "rows", 0.0, rows), theirs]
 
 
 def _missing(kind: str) -> float:
@@ -103,14 +110,15 @@ def _skl2onnx(model: Any) -> bytes:
     return bytes(graph.SerializeToString())
 
 
-def _off(model: Any, graph: bytes, x: Matrix) -> int:
+def _opened(graph: bytes) -> Callable[[Matrix], NDArray[Any]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
-    off = 0
-    for at in range(0, len(x), _AT_ONCE):
-        part = x[at : at + _AT_ONCE]
-        (said,) = session.run(["probabilities"], {taken.name: part})
-        off += rows_off(model.predict_proba(part.astype(np.float64)), said).off
-    return off
+
+    def probabilities(x: Matrix) -> NDArray[Any]:
+        (said,) = session.run(["probabilities"], {taken.name: x})
+        found: NDArray[Any] = said
+        return found
+
+    return probabilities

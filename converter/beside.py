@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from converter.explain.halved import GRAPHS, HALVED
 from converter.isolate import ChildFailed
 from converter.outlier import detector_of
 from converter.planning import Plan
@@ -36,12 +37,18 @@ class Explainer:
         method: How it explains.
         graphs: The same as a graph, by runtime.
         reasons: Why a runtime has no graph although the method is exact.
+        own: By target: what explains a variant that holds other numbers than the float model.
     """
 
     content: bytes
     method: Explained
     graphs: dict[Runtime, bytes] = field(default_factory=dict)
     reasons: dict[Runtime, str] = field(default_factory=dict)
+    own: dict[str, "Explainer"] = field(default_factory=dict)
+
+    def of(self, target: str) -> "Explainer":
+        """What explains the variant of a target."""
+        return self.own.get(target, self)
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,10 @@ def explain(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, lis
         "graph": str(Path(plan.job(source, RECIPES[source].suffix).result)) if source else "",
         "runtime": RECIPES[source].runtime if source else "",
         "folder": str(folder),
+        "halved": [target for target in HALVED if target in graphs],
     }
     inputs = {"method": plan.explain, "graph": sha256_hex(graphs[source].content) if source else "", "runtime": job["runtime"]}
+    inputs["halved"] = job["halved"]
     plan.progress("explanation", "started")
     try:
         done, how = plan.child("explanation", "converter.explain.building:make", job, inputs)
@@ -88,7 +97,8 @@ def explain(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, lis
             raise VerdictError(f"[explain] method {plan.explain!r}: {err}") from err
         return None, [f"Not explained: {err}"], str(err)
     method = msgspec.convert(done["method"], Explained)
-    return Explainer(Path(done["file"]).read_bytes(), method, graphs_made, dict(done["reasons"])), list(done["notes"]), ""
+    own = {target: Explainer(Path(path).read_bytes(), method) for target, path in done["own"].items()}
+    return Explainer(Path(done["file"]).read_bytes(), method, graphs_made, dict(done["reasons"]), own), list(done["notes"]), ""
 
 
 def further(plan: Plan, explainer: Explainer | None) -> tuple[Outlier | None, Explainer | None]:
@@ -103,17 +113,30 @@ def further(plan: Plan, explainer: Explainer | None) -> tuple[Outlier | None, Ex
         outlier = Outlier({}, "", 0.0, str(err)[:300])
     if detector is not None:
         tasks += [Task(plan.job(name, Path(name).suffix), writer) for runtime, (name, writer) in _OUTLIERS.items() if runtime in runtimes]
-    explains = explainer is not None and explainer.method == "treeshap" and "litert" in runtimes
-    if explains:
-        tasks.append(Task(plan.job(_EXPLAIN_TFLITE, ".tflite"), "converter.to_tflite.make:make_explanation"))
+    explaining = _explaining_graphs(plan, explainer)
+    tasks += [Task(plan.job(name, ".tflite"), "converter.to_tflite.make:make_explanation") for name in explaining]
     graphs, failed = make_all(tasks, {}, plan.progress, plan.kept)
     if detector is not None:
         found = {runtime: (name, graphs[name].content) for runtime, (name, _) in _OUTLIERS.items() if name in graphs}
         reasons = [f"{runtime}: {failed[name]}" for runtime, (name, _) in _OUTLIERS.items() if name in failed]
         outlier = Outlier(found, detector.notes.method, detector.notes.threshold, "; ".join(reasons))
-    if explains and explainer is not None:
-        if _EXPLAIN_TFLITE in graphs:
-            explainer = replace(explainer, graphs={**explainer.graphs, "litert": graphs[_EXPLAIN_TFLITE].content})
-        else:
-            explainer = replace(explainer, reasons={**explainer.reasons, "litert": failed[_EXPLAIN_TFLITE]})
+    if explainer is not None:
+        for name, target in explaining.items():
+            one = _with_graph(explainer.of(target), graphs.get(name), failed.get(name, ""))
+            own = target in explainer.own
+            explainer = replace(explainer, own={**explainer.own, target: one}) if own else replace(one, own=explainer.own)
     return outlier, explainer
+
+
+def _explaining_graphs(plan: Plan, explainer: Explainer | None) -> dict[str, str]:
+    """Explanations that LiteRT shall run, by name, each with a target that it explains."""
+    if explainer is None or explainer.method != "treeshap":
+        return {}
+    targets = [recipe.target for recipe in plan.recipes if recipe.runtime == "litert"]
+    return {GRAPHS.get(target, _EXPLAIN_TFLITE) if target in explainer.own else _EXPLAIN_TFLITE: target for target in targets}
+
+
+def _with_graph(explainer: Explainer, graph: Graph | None, reason: str) -> Explainer:
+    if graph is None:
+        return replace(explainer, reasons={**explainer.reasons, "litert": reason})
+    return replace(explainer, graphs={**explainer.graphs, "litert": graph.content})

@@ -41,13 +41,18 @@ def outcome(
     explained: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     host: Mapping[str, Any] | None = None,
+    explain: bool = False,
 ) -> Outcome:
-    """Front and proposals from the reports; see `Outcome` for the arguments."""
-    points = [point for report in reports if report.kept and (point := _point(report)) is not None]
-    return Outcome(reports, front(points), propose(points), limits, explained or {}, notes, host or {})
+    """Front and proposals from the reports; see `Outcome` for the arguments.
+
+    With `explain`, when the project asks for explanations, explained variants are proposed where one of them fits.
+    """
+    known = explained or {}
+    points = [point for report in reports if report.kept and (point := _point(report, report.name in known)) is not None]
+    return Outcome(reports, front(points), propose(points, explain), limits, known, notes, host or {})
 
 
-def _point(report: VariantReport) -> Point | None:
+def _point(report: VariantReport, explained: bool) -> Point | None:
     taken, found = report.taken, report.found
     if taken is None or found is None:
         return None
@@ -55,8 +60,9 @@ def _point(report: VariantReport) -> Point | None:
     loss = math.nan if found.overall is None else max(0.0, found.overall.value)
     cost = taken.cost
     return Point(
-        report.name, report.runtime, report.size_bytes, cost.latency_p50_ms, loss, found.max_error, cost.memory_peak_bytes, estimates
-    )
+        report.name, report.runtime, report.size_bytes, cost.latency_p50_ms, loss, found.max_error, cost.memory_peak_bytes, estimates,
+        explained,
+    )  # fmt: skip
 
 
 def as_document(found: Outcome) -> dict[str, Any]:
@@ -70,6 +76,7 @@ def as_document(found: Outcome) -> dict[str, Any]:
                 "class": proposal.device_class.name,
                 "variant": proposal.variant,
                 "reason": proposal.reason,
+                "explained": proposal.explained,
                 "profile": proposal.device_class.profile,
                 "estimate": None if proposal.estimate is None else asdict(proposal.estimate),
             }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage, npz_bytes, read_npz
+from edgefleet.skops_nodes import check_nodes
 from edgefleet.skops_types import TRUSTED_TYPES
 from edgefleet.steps import Steps
 
@@ -97,6 +98,7 @@ def load_skops(content: bytes, name: str) -> Any:
         unknown = sorted(set(sio.get_untrusted_types(data=content)) - set(TRUSTED_TYPES))
         if unknown:
             raise ArtifactError(f"{name} holds the type {unknown[0]!r}, which is not loaded; train with a listed model")
+        check_nodes(content, name)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a file of another scikit-learn version only warns, and may then answer wrongly
             return sio.loads(content, trusted=list(TRUSTED_TYPES))

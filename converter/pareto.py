@@ -27,6 +27,7 @@ class Point:
         error: Largest error of an answer: decides between variants that are equal in everything else.
         memory_bytes: Peak of a process that scores on the measuring machine.
         estimates: By name of a device profile; without those that cannot run it.
+        explained: Whether the bundle explains its answers.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Point:
     error: float
     memory_bytes: int
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    explained: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class Proposal:
         variant: Name of the variant, None where none can run or fits.
         reason: One sentence.
         estimate: Of the variant on the class's profile, or None.
+        explained: Whether the variant's answers are explained.
     """
 
     device_class: DeviceClass
     variant: str | None
     reason: str
     estimate: Estimate | None = None
+    explained: bool = False
 
 
 def front(points: Sequence[Point]) -> list[str]:
@@ -85,12 +89,12 @@ def _known(loss: float) -> float:
     return 0.0 if math.isnan(loss) else loss
 
 
-def propose(points: Sequence[Point]) -> list[Proposal]:
-    """The best variant for each class of devices."""
-    return [_proposal(device_class, points) for device_class in CLASSES.values()]
+def propose(points: Sequence[Point], explain: bool = False) -> list[Proposal]:
+    """The best variant for each class of devices; with `explain` the best explained one, where one of those fits."""
+    return [_proposal(device_class, points, explain) for device_class in CLASSES.values()]
 
 
-def _proposal(device_class: DeviceClass, points: Sequence[Point]) -> Proposal:
+def _proposal(device_class: DeviceClass, points: Sequence[Point], explain: bool) -> Proposal:
     there = [point for point in points if device_class.profile in point.estimates]
     needed = " or ".join(_RUNTIMES[runtime] for runtime in device_class.runtimes)
     if not there:
@@ -99,18 +103,39 @@ def _proposal(device_class: DeviceClass, points: Sequence[Point]) -> Proposal:
     if not fitting:
         misfits = "; ".join(f"{point.name}: {point.estimates[device_class.profile].misfit}" for point in there)
         return Proposal(device_class, None, f"none fits, as estimated: {misfits}")
-    left, steps = fitting, []
+    explained = [point for point in fitting if point.explained]
+    left = explained if explain and explained else fitting
+    chosen, steps = _chosen(device_class, left)
+    kind = "one" if len(left) == len(fitting) else "explained one"
+    if len(left) == 1:
+        reason = f"the only {kind} for {needed}" + ("" if len(there) == 1 else " and fits")
+    else:
+        listed = f"{len(left)}" if kind == "one" else f"{len(left)} explained ones"
+        reason = f"of {listed} for {needed}: {', then '.join(steps) or 'all are alike, the first'}"
+    reason += _about_explanation(device_class, chosen, fitting, explain)
+    return Proposal(device_class, chosen.name, reason, chosen.estimates[device_class.profile], chosen.explained)
+
+
+def _chosen(device_class: DeviceClass, left: list[Point]) -> tuple[Point, list[str]]:
+    """The best by the class's aims, and what decided."""
+    steps = []
     for aim, factor in device_class.aims:
         kept = _best(left, aim, factor)
         if len(kept) < len(left):
             steps.append(_said(aim, factor, kept, left))
         left = kept
-    chosen = left[0]
-    if len(fitting) == 1:
-        reason = f"the only one for {needed}" + ("" if len(there) == 1 else " and fits")
-    else:
-        reason = f"of {len(fitting)} for {needed}: {', then '.join(steps) or 'all are alike, the first'}"
-    return Proposal(device_class, chosen.name, reason, chosen.estimates[device_class.profile])
+    return left[0], steps
+
+
+def _about_explanation(device_class: DeviceClass, chosen: Point, fitting: list[Point], explain: bool) -> str:
+    """What choosing costs: the explanation, or what would be better without one; empty where it costs nothing."""
+    explained = [point for point in fitting if point.explained]
+    if not chosen.explained:
+        if explained:
+            return f"; it is not explained, the best that is: {_chosen(device_class, explained)[0].name}"
+        return "; no variant that fits is explained" if explain else ""
+    without = _chosen(device_class, fitting)[0]
+    return "" if without.name == chosen.name else f"; if nothing were to be explained: {without.name}"
 
 
 _RUNTIMES: Final[dict[Runtime, str]] = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "c": "compiled C"}

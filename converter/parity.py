@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.comparing import Answers
-from edgefleet.package import npz_bytes, read_npz
+from converter.measured import answers_file, costs, row_sets
+from edgefleet.package import read_npz
 
 _BATCH_ROWS: Final = 64
 _WARM_UP_ROWS: Final = 50
@@ -64,33 +65,20 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     from device_agent.scorer import Scorer
 
-    sets = {name: read_npz(Path(path).read_bytes(), ("x",), name)["x"] for name, path in job["rows"].items()}
+    sets = row_sets(job)
     scorer = Scorer.open(job["bundle"], job["variant"])
     try:
         parity = sets["parity"]
         scorer.score_batch(parity[:1])
         cold_start_ms = (time.perf_counter() - began) * 1e3
-        paths = {}
-        for name, x in sets.items():
-            paths[name] = str(Path(job["folder"]) / f"{job['variant']}-{name}.npz")
-            Path(paths[name]).write_bytes(npz_bytes({"single": _one_by_one(scorer, x), "batch": _in_batches(scorer, x)}))
+        paths = {name: answers_file(job, name, _one_by_one(scorer, x), _in_batches(scorer, x)) for name, x in sets.items()}
         taken_ms = latencies_ms(scorer, parity)
         batch_row_ms = _batch_row_ms(scorer, parity)
         memory_peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         explained = _explained(scorer, parity)
     finally:
         scorer.close()
-    p50, p95, p99 = (float(np.quantile(taken_ms, q)) for q in (0.5, 0.95, 0.99))
-    return {
-        "answers": paths,
-        "latency_p50_ms": p50,
-        "latency_p95_ms": p95,
-        "latency_p99_ms": p99,
-        "batch_row_ms": batch_row_ms,
-        "cold_start_ms": cold_start_ms,
-        "memory_peak_bytes": memory_peak_bytes,
-        **explained,
-    }
+    return {"answers": paths, **costs(taken_ms, batch_row_ms, cold_start_ms, memory_peak_bytes), **explained}
 
 
 def read_answers(path: Path) -> Answers:

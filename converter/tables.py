@@ -116,12 +116,13 @@ def _proposals(found: Outcome) -> str:
             [
                 proposal.device_class.title,
                 proposal.variant or "none",
+                "-" if proposal.variant is None else "yes" if proposal.explained else "no",
                 "-" if estimated is None else f"~{_ms(estimated.latency_p95_ms)}",
                 "-" if estimated is None else f"~{bytes_text(estimated.memory_bytes)}",
                 proposal.device_class.profile,
             ]
         )
-    listed = table(["device class", "take", "p95 ms (estimate)", "memory (estimate)", "estimated for"], rows)
+    listed = table(["device class", "take", "explained", "p95 ms (estimate)", "memory (estimate)", "estimated for"], rows)
     return "\n".join([listed, *(_wrapped(f"{proposal.device_class.title}: {proposal.reason}") for proposal in found.proposals)])
 
 

@@ -127,9 +127,9 @@ def _explained(recipe: Recipe, graph: Graph, content: Content) -> tuple[_Explain
             header = without_explanation(graph.files[HEADER].decode()).encode()
             return _Explained(reason=_FAILED), {HEADER: header}
         return _Explained(recipe.file, graph.made.explained), {}
-    explainer = content.built.explainer
-    if explainer is None:
+    if content.built.explainer is None:
         return _Explained(reason=content.built.unexplained), {}
+    explainer = content.built.explainer.of(recipe.target)
     if failed:
         return _Explained(reason=_FAILED), {}
     name = f"explain-{recipe.target}.npz"

@@ -1,18 +1,24 @@
-"""Types that a skops file may hold beside skops' own list of safe ones: parts of scikit-learn that hold numbers and run no code."""
+"""Types that a skops file may hold beside skops' own list of safe ones: parts of scikit-learn that hold numbers and run no code.
+
+The list alone would be too wide: skops asks whether a name is on it, not what a file does with the name. Read `skops_nodes.py` next.
+"""
 
 from typing import Final
 
-TRUSTED_TYPES: Final = (
-    # Histogram boosting with sets of categories checks its rows by a `partial` of `check_array`. Building a partial calls nothing, and what
-    # it would call stands under its own name in the file, which must be on a list too.
-    "functools.partial",
-    "numpy.dtype",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.tree._tree.Tree",
-    "sklearn.utils._bunch.Bunch",
-    "sklearn.utils.validation.check_array",
-)
+PARTIAL: Final = "functools.partial"
+CHECK_ARRAY: Final = "sklearn.utils.validation.check_array"
+# Type: the loader that skops saves it with.
+LOADERS: Final = {
+    # Histogram boosting with sets of categories checks its rows by a `partial` of `check_array`.
+    PARTIAL: "PartialNode",
+    "numpy.dtype": "DTypeNode",
+    "sklearn.calibration._CalibratedClassifier": "ObjectNode",
+    "sklearn.calibration._SigmoidCalibration": "ObjectNode",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": "ObjectNode",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer": "ObjectNode",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer": "ObjectNode",
+    "sklearn.tree._tree.Tree": "TreeNode",
+    "sklearn.utils._bunch.Bunch": "DictNode",
+    CHECK_ARRAY: "FunctionNode",
+}
+TRUSTED_TYPES: Final = tuple(LOADERS)

@@ -15,16 +15,15 @@ from edgefleet.errors import ArtifactError, InputError
 from edgefleet.isolate import ChildFailed, run_isolated
 from edgefleet.manifest import Input
 from edgefleet.package import ModelPackage, npz_bytes, read_npz
+from edgefleet.signature import SIGNATURE_NAME, Signature, parse_signature
 from trainer.answers import STRANGE, Answers
 from trainer.candidates.fitted import Predict, Problem
 from trainer.settings import Tables
 
 if TYPE_CHECKING:
-    from trainer.importers.signature import Signature
     from trainer.project import Project
 
 CALIBRATOR_NAME: Final = "calibrator.json"
-SIGNATURE_NAME: Final = "signature.json"
 IN_CHILD: Final = ("onnx", "tflite")
 TIMEOUT_S: Final = 300.0
 MEMORY_BYTES: Final = 16 * 1024**3  # address space; see `edgefleet.isolate`
@@ -149,8 +148,6 @@ def in_child(function: str, job: dict[str, Any], path: Path) -> dict[str, Any]:
 def _model(package: ModelPackage) -> Predict:
     name = package.index.model
     if SIGNATURE_NAME in package.index.files:
-        from trainer.importers.signature import parse_signature
-
         return foreign_predict(package.folder / name, parse_signature(package.read(SIGNATURE_NAME)))
     if Path(name).suffix not in {".skops", ".keras"}:
         raise ArtifactError(f"{package.folder}: {name!r} without {SIGNATURE_NAME} cannot be run; import the model again")

@@ -16,6 +16,7 @@ from edgefleet.manifest import Override, Task
 from edgefleet.package import FORMAT_VERSION, STEPS_NAME, ModelPackage, PackageIndex, write_files
 from edgefleet.package import package_files as _with_index
 from edgefleet.reference import Reference, build_reference
+from edgefleet.signature import SIGNATURE_NAME
 from trainer.answers import Answers
 from trainer.candidates.fitted import Fitted
 from trainer.dataset import DataSet
@@ -36,7 +37,6 @@ CALIBRATION_ROWS: Final = 400
 BACKGROUND_ROWS: Final = 16
 LEAST_OUTLIER_ROWS: Final = 20
 CALIBRATOR_NAME: Final = "calibrator.json"
-SIGNATURE_NAME: Final = "signature.json"
 # What may have a say in a model's bytes or answers; absent ones are left out.
 _ENVIRONMENT: Final = (
     "ai-edge-litert", "keras", "msgspec", "numpy", "onnx", "onnxruntime", "optuna", "pandas", "pyarrow", "scikit-learn", "scipy", "skops",

@@ -27,9 +27,9 @@ GATE_EVALUATIONS: Final = 2_000_000
 HELD_OUT_ROWS: Final = 100
 REFERENCE_PAIRS: Final = 150
 MAX_HIDDEN: Final = 128
-MIN_HIDDEN: Final = 32
+MIN_HIDDEN: Final = 24
 # Weights that one answer multiplies; a student shall not cost more than the small networks that it explains.
-MAX_WEIGHTS: Final = 10_000
+MAX_WEIGHTS: Final = 7_200
 _MIXED: Final = 0.5
 _SWAPPED_AT_MOST: Final = 0.5
 _COVERED: Final = 0.95

@@ -16,6 +16,7 @@ from converter.cores import Core, Trees
 from converter.explain.amortised import LABEL_EVALUATIONS, LEAST_TRAINING_ROWS, Amortised, amortise
 from converter.explain.asking import Asked, margins_of_graph
 from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, agreement, measured_rows, of_segments
+from converter.explain.halved import halved
 from converter.explain.linear import compile_linear, is_linear
 from converter.explain.player_groups import players_for
 from converter.explain.shapley import Margins, Matrix, channel_sums, evaluations
@@ -97,10 +98,12 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     """The child's work.
 
     Args:
-        job: `package` (folder), `method`, `graph` (path of a float graph or ""), `runtime` of it, `folder` (for the results).
+        job: `package` (folder), `method`, `graph` (path of a float graph or ""), `runtime` of it, `folder` (for the results),
+            `halved` (half precision targets that were made; none when left out).
 
     Returns:
-        `file`, `method`, `notes`, `graphs` {runtime: path}, `reasons` {runtime: why none} and `figures`.
+        `file`, `method`, `notes`, `graphs` {runtime: path}, `reasons` {runtime: why none}, `figures`, and `own` {target: path} of exact
+        explainers of variants that hold other numbers than the float model.
 
     Raises:
         VerdictError: See `explainer_for`.
@@ -118,10 +121,26 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     for runtime, content in done.graphs.items():
         graphs[runtime] = str(folder / f"explain-{runtime}")
         (folder / f"explain-{runtime}").write_bytes(content)
+    own = {}
+    for target in job.get("halved", ()):
+        rounded = None if core is None else explainer_of_halved(core, package, done.method, target)
+        if rounded is not None:
+            own[target] = str(folder / f"explain-{target}.npz")
+            Path(own[target]).write_bytes(rounded)
     return {
         "file": str(file), "method": done.method, "notes": list(done.notes), "graphs": graphs, "reasons": done.reasons,
-        "figures": done.figures,
+        "figures": done.figures, "own": own,
     }  # fmt: skip
+
+
+def explainer_of_halved(core: Core, package: ModelPackage, method: ExplainMethod, target: str) -> bytes | None:
+    """The exact explainer file of a half-precision variant; None where the float model's says the same, or where no method is exact."""
+    if method not in ("linear", "treeshap") or (rounded := halved(core, target)) is None:
+        return None
+    steps = _steps(core, package)
+    if isinstance(rounded.head, Trees):
+        return treeshap_bytes(compile_leaves(rounded.head.ensemble, MAX_SLOTS), *steps)
+    return compile_linear(rounded, _training_rows(package), *steps)
 
 
 def _core(package: ModelPackage) -> Core | None:

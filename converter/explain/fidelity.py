@@ -31,6 +31,7 @@ LEAST_TOP3: Final = 0.80
 JUDGED_ROWS: Final = 100
 _LEAST_ROWS: Final = 10
 _GRAPH_ROWS: Final = 20
+_ADDED_UP_ROWS: Final = 50
 _TOP: Final = 3
 
 
@@ -90,7 +91,8 @@ def measure_explanation(scorer: "Scorer", rows: Matrix) -> tuple[float, dict[str
     Returns:
         The relative additivity gap, and for a student its figures.
     """
-    gap = additivity_gap(scorer, list(rows[:3]))
+    exact = scorer.variant.explain_method in ("linear", "treeshap")
+    gap = additivity_gap(scorer, list(rows[: _ADDED_UP_ROWS if exact else 3]))
     if scorer.variant.explain_method != "amortised":
         return gap, None
     judged = judged_rows(rows)[:JUDGED_ROWS]

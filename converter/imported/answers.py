@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from converter.calibrators import calibrate
 from converter.imported.onnx_file import open_onnx
-from converter.imported.signature import Signature, Tensor, columns_of, graph_signature, row_sides
+from converter.imported.signature import columns_of, graph_signature, row_sides
 from converter.imported.tflite_file import keeps_state, open_tflite, scale_of
 from converter.originals import Original
 from edgefleet.errors import VerdictError
 from edgefleet.package import ModelPackage
+from edgefleet.signature import Signature, Tensor
 
 CALIBRATOR_NAME: Final = "calibrator.json"
 _ROWS_AT_ONCE: Final = 256

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from converter.imported.signature import Signature
 from edgefleet.errors import ArtifactError, VerdictError
+from edgefleet.signature import Signature
 
 # Older operators take as attributes what the nodes behind the graph give as inputs.
 LEAST_OPSET: Final = 13

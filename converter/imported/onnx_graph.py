@@ -13,13 +13,14 @@ from converter.calibrators import parse_calibrator
 from converter.cores import Link
 from converter.imported.batches import Opening, first_that_works
 from converter.imported.onnx_file import OnnxFile, nodes_of, open_onnx
-from converter.imported.signature import Signature, columns_of, graph_signature, row_sides
+from converter.imported.signature import columns_of, graph_signature, row_sides
 from converter.to_onnx.canonical import canonical
 from converter.to_onnx.graphs import IR_VERSION, Nodes
 from converter.to_onnx.probabilities import calibrated, pair
 from converter.to_onnx.steps import merge_bytes
 from edgefleet.errors import VerdictError
 from edgefleet.package import ModelPackage
+from edgefleet.signature import Signature
 
 CALIBRATOR_NAME: Final = "calibrator.json"
 _LEAST_SHARE: Final = 1e-12

@@ -1,56 +1,10 @@
-"""How an imported model is called: what signature.json of a package says; the trainer's `importers.signature` writes it."""
+"""The signature of a package with an imported model (`edgefleet.signature`), and how rows and answers of its graph are laid out."""
 
-from typing import Final, Literal
-
-import msgspec
 import numpy as np
 
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage
-
-SIGNATURE_NAME: Final = "signature.json"
-Meaning = Literal["probabilities", "logits", "sigmoid", "logit", "value", "score", "reconstruction"]
-
-
-class Tensor(msgspec.Struct, frozen=True, kw_only=True):
-    """An input of a graph.
-
-    Attributes:
-        name: Its name.
-        shape: Its shape; None where the graph leaves a side open.
-        dtype: numpy's name of its element type; `text` for strings.
-        scale: Of a quantized tensor: real value = scale * (stored - zero_point); 0: not quantized.
-        zero_point: See `scale`.
-    """
-
-    name: str
-    shape: list[int | None] = []
-    dtype: str = "float32"
-    scale: float = 0.0
-    zero_point: int = 0
-
-
-class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """How to call the model.
-
-    Attributes:
-        inputs: Its inputs; a single one takes the whole row.
-        output: Name of the output that is read.
-        meaning: What the output is: `probabilities` [n, classes], `logits` [n, classes], `sigmoid` or `logit` [n] or [n, 1] of the
-            second class, `value`, anomaly `score`, or `reconstruction` of the input (its mean squared error is the score).
-        columns: Input names, in raw column order.
-        categories: Categories of each input, empty for numbers.
-        table: Whether a scikit-learn model wants a table with named columns, and texts where there are categories.
-        sign: -1 where the score is larger for ordinary rows.
-    """
-
-    inputs: list[Tensor] = []
-    output: str = ""
-    meaning: Meaning = "value"
-    columns: list[str] = []
-    categories: list[list[str]] = []
-    table: bool = False
-    sign: float = 1.0
+from edgefleet.signature import SIGNATURE_NAME, Signature, parse_signature
 
 
 def signature_of(package: ModelPackage) -> Signature | None:
@@ -61,10 +15,7 @@ def signature_of(package: ModelPackage) -> Signature | None:
     """
     if SIGNATURE_NAME not in package.index.files:
         return None
-    try:
-        return msgspec.json.decode(package.read(SIGNATURE_NAME), type=Signature)
-    except msgspec.DecodeError as err:
-        raise ArtifactError(f"{SIGNATURE_NAME}: {str(err)[:200]}; import the model again") from err
+    return parse_signature(package.read(SIGNATURE_NAME))
 
 
 def graph_signature(package: ModelPackage) -> Signature:

@@ -6,9 +6,9 @@ Called in a child process only: the file is foreign.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from converter.imported.signature import Signature
 from converter.to_tflite.flat import checked_operators, operator_names, read_model
 from edgefleet.errors import ArtifactError, VerdictError
+from edgefleet.signature import Signature
 
 WEIGHTED: Final = (
     "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL", "UNIDIRECTIONAL_SEQUENCE_LSTM",

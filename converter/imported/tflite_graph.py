@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from converter.calibrators import parse_calibrator
 from converter.imported.batches import Opening, first_that_works
-from converter.imported.signature import Signature, columns_of, graph_signature, row_sides
+from converter.imported.signature import columns_of, graph_signature, row_sides
 from converter.imported.splice import Splice
 from converter.imported.tflite_file import LiteFile, open_tflite
 from converter.to_tflite.flat import operator_names
@@ -22,6 +22,7 @@ from converter.to_tflite.meanings import shares
 from converter.to_tflite.probabilities import calibrated, pair
 from converter.to_tflite.steps import run_in_tensorflow
 from edgefleet.package import ModelPackage
+from edgefleet.signature import Signature
 
 CALIBRATOR_NAME: Final = "calibrator.json"
 

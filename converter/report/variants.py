@@ -21,12 +21,13 @@ def devices(found: Outcome) -> Html:
                 proposal.device_class.title,
                 element("b", text(proposal.variant)) if proposal.variant else "none",
                 why(proposal.reason),
+                found.explained.get(proposal.variant, "no") if proposal.variant else "",
                 "" if estimated is None else f"about {duration(estimated.latency_p95_ms / 1e3)}",
                 "" if estimated is None else f"about {size(estimated.memory_bytes)}" if estimated.memory_bytes is not None else "not known",
                 PROFILES[proposal.device_class.profile].title,
             )
         )
-    return table(("Device class", "Take", "Why", "p95, estimate", "Memory, estimate", "Estimated for"), rows)
+    return table(("Device class", "Take", "Why", "Explained by", "p95, estimate", "Memory, estimate", "Estimated for"), rows)
 
 
 def why(sentence: str) -> Html:

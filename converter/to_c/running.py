@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.cores.reading import core_of
+from converter.measured import answers_file, costs, row_sets
 from converter.to_c.compiler import compile_c, find_compiler, run_limited
 from converter.to_c.explanation import explanation_of
 from converter.to_c.source import WITHOUT
 from edgefleet.errors import ArtifactError, VerdictError
-from edgefleet.package import ModelPackage, npz_bytes, read_npz
+from edgefleet.package import ModelPackage
 
 RUN_TIMEOUT_S: Final = 120.0
 RUN_MEMORY_BYTES: Final = 1 << 30
@@ -96,7 +97,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         VerdictError: No compiler, it refuses, or the program fails.
         ArtifactError: The bundle has not all three files.
     """
-    sets = {name: read_npz(Path(path).read_bytes(), ("x",), name)["x"] for name, path in job["rows"].items()}
+    sets = row_sets(job)
     with tempfile.TemporaryDirectory(prefix="edgefleet-c-") as name:
         program = Program.compile(Path(job["bundle"]) / "c", Path(name))
         explains = program.explained > 0
@@ -110,23 +111,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         paths = {}
         for rows, x in sets.items():
             found = program.answers(x)
-            paths[rows] = str(Path(job["folder"]) / f"{job['variant']}-{rows}.npz")
-            Path(paths[rows]).write_bytes(npz_bytes({"single": found, "batch": found}))
+            paths[rows] = answers_file(job, rows, found, found)
         taken, batch_row_ms, peak = program.cost(sets["parity"])
         explanation: dict[str, Any] = {}
         if program.explained:
             explanation = explanation_figures(program, ModelPackage.open(job["package"]), sets["parity"]) if explains else _WRONG
-    p50, p95, p99 = (float(np.quantile(taken, q)) for q in (0.5, 0.95, 0.99))
-    return {
-        "answers": paths,
-        "latency_p50_ms": p50,
-        "latency_p95_ms": p95,
-        "latency_p99_ms": p99,
-        "batch_row_ms": batch_row_ms,
-        "cold_start_ms": cold_start_ms,
-        "memory_peak_bytes": peak,
-        **explanation,
-    }
+    return {"answers": paths, **costs(taken, batch_row_ms, cold_start_ms, peak), **explanation}
 
 
 _WRONG: Final = {"explain_gap": float("inf"), "explain_difference": float("inf")}

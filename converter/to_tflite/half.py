@@ -16,7 +16,7 @@ from edgefleet.errors import VerdictError
 _WEIGHTS: Final = {"FULLY_CONNECTED": 1, "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "TRANSPOSE_CONV": 1, "CONV_3D": 1, "BATCH_MATMUL": 1}
 _TABLE: Final = {"GATHER": 0}
 # A constant and the operator that widens it take some 130 bytes of their own.
-_LEAST_BYTES: Final = 512
+LEAST_BYTES: Final = 512
 _LARGEST_HALF: Final = 65504.0
 
 
@@ -77,7 +77,7 @@ def _halve(model: Any, subgraph: Any, code: _Widening, tables: frozenset[bytes])
         index = int(operator.inputs[place])
         content = _content(model, subgraph.tensors[index], schema.TensorType.FLOAT32)
         if index not in widened:
-            if len(content) < _LEAST_BYTES or (name in _TABLE and content not in tables):
+            if len(content) < LEAST_BYTES or (name in _TABLE and content not in tables):
                 continue
             widened[index] = _half_tensor(model, subgraph, index, content)
             dequantize = schema.OperatorT()

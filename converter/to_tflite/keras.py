@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.calibrators import calibrate, parse_calibrator
-from converter.imported.signature import Signature, signature_of
+from converter.imported.signature import signature_of
 from converter.originals import Original
 from converter.to_tflite.graph import Answer
 from converter.to_tflite.meanings import imported, own
@@ -21,6 +21,7 @@ from converter.to_tflite.steps import run_in_tensorflow
 from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, VerdictError
 from edgefleet.package import ModelPackage
+from edgefleet.signature import Signature
 from edgefleet.steps import Steps
 
 CALIBRATOR_NAME: Final = "calibrator.json"

@@ -68,12 +68,13 @@ def make_outlier(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_explanation(job: dict[str, Any]) -> dict[str, Any]:
-    """Write the exact explanation of a package's trees as a graph of its own.
+    """Write the exact explanation of a package's trees as a graph of its own; a target's own numbers where its name asks for them.
 
     Raises:
         VerdictError: The model is no sum of trees, or too large; why.
     """
     from converter.cores.reading import core_of
+    from converter.explain.halved import GRAPHS, halved
     from converter.explain.treeshap import MAX_SLOTS, compile_leaves
     from converter.explain.treeshap_tflite import treeshap_in_tensorflow
 
@@ -82,6 +83,10 @@ def make_explanation(job: dict[str, Any]) -> dict[str, Any]:
     core, steps = core_of(package), package.steps()
     if not isinstance(core.head, Trees) or core.head.average_depth is not None:
         raise VerdictError("TreeSHAP is exact for sums of trees, and this model is none")
+    for target, name in GRAPHS.items():
+        if asked.target == name:
+            core = halved(core, target) or core
+    assert isinstance(core.head, Trees)  # noqa: S101  # halving leaves trees trees
     _one_thread()
     both = (steps, *((core.front,) if core.front is not None else ()))
     compiled = compile_leaves(core.head.ensemble, MAX_SLOTS)

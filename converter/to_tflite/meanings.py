@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from converter.imported.signature import SIGNATURE_NAME, Signature
 from converter.to_tflite.graph import Answer
 from converter.to_tflite.probabilities import pair
 from edgefleet.errors import ArtifactError, VerdictError
+from edgefleet.signature import SIGNATURE_NAME, Signature
 
 _LEAST_SHARE: Final = 1e-12
 

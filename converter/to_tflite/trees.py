@@ -1,8 +1,8 @@
 """Trees as TensorFlow operators: all trees of a row step down one level at a time, by looking their nodes up in flat tables.
 
-A node's children stand beside each other, so a step is left[node] + (x > threshold[node]); a leaf points at itself behind a threshold of
-infinity and stays. The file grows with the number of nodes (12 bytes and the leaf's values each), not with 4^depth as a product of path
-matrices does, and comparisons and look-ups are exact: a row reaches the leaf that it reaches in the original.
+A node's children stand beside each other, so a step is left[node] + (x > threshold[node]); a leaf points at itself behind a threshold
+that nothing is above, and stays. The file grows with the number of nodes (12 bytes and the leaf's values each), not with 4^depth as a
+product of path matrices does, and comparisons and look-ups are exact: a row reaches the leaf that it reaches in the original.
 
 Reference: Nakandala et al. (2020), section on tree traversal.
 """
@@ -31,7 +31,8 @@ class Tables:
         roots: [trees] node of each root.
         left: Left child, or the node itself for a leaf; the right child is the next one.
         feature: Column that is compared.
-        threshold: Float32; infinity for a leaf.
+        threshold: Float32; NaN where every number goes left: for a leaf, and for an infinite threshold, which the converter would write
+            as the largest finite number, so that infinity would go right.
         missing_right: Whether a missing value goes right.
         own_set: Number of the node's set of categories; 0: it compares.
         place: [nodes] row of `value` of a leaf.
@@ -134,7 +135,7 @@ def _flat(tree: Tree, number: NDArray[np.int32], column: int | None, first: int,
     return _Part(
         left=np.where(leaf, own, [children.get(node, 0) for node in order]).astype(np.int32),
         feature=np.where(leaf, 0, tree.feature[old]).astype(np.int32),
-        threshold=np.where(leaf, np.float32(np.inf), tree.threshold[old]).astype(np.float32),
+        threshold=np.where(leaf | np.isposinf(tree.threshold[old]), np.float32(np.nan), tree.threshold[old]).astype(np.float32),
         missing_right=~leaf & ~tree.missing_left[old],
         own_set=number[old].astype(np.int32),
         place=np.where(leaf, first_leaf + np.cumsum(leaf) - 1, 0).astype(np.int32),
@@ -185,7 +186,7 @@ def _leaves(tables: Tables, missing: bool, x: Any) -> Any:
         def at(table: NDArray[Any], node: Any = node, level: int = level) -> Any:
             return table[node] if level == 0 else tf.gather(table, node)
 
-        right = tf.greater(value, at(tables.threshold))  # false for a missing value: left
+        right = tf.greater(value, at(tables.threshold))  # false for a missing value and behind a threshold of NaN: left
         if missing:
             right = tf.logical_or(right, tf.logical_and(tf.not_equal(value, value), at(tables.missing_right)))
         if tables.sets.columns:

@@ -65,7 +65,8 @@ def convert(
     from converter.kept import cache_folder
     from converter.profiles import profile_of
 
-    project = declared(opened).limits
+    settings = declared(opened)
+    project = settings.limits
     limits = Limits(
         size_bytes=max_size_bytes or project.size_bytes,
         latency_p95_ms=max_latency_ms or project.latency_p95_ms,
@@ -82,7 +83,7 @@ def convert(
         _tell(opened, found, _written(opened, output), None, again, as_json)
         raise
     explained = {variant.name: variant.explain_method for variant in done.bundle.manifest.variants if variant.explain_method is not None}
-    found = outcome(done.reports, limits, explained, done.notes, host())
+    found = outcome(done.reports, limits, explained, done.notes, host(), explain=settings.explain != "none")
     _tell(opened, found, done.folder, done.bundle.digest, again, as_json)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, MissingPartError
+from edgefleet.skops_nodes import check_nodes
 from trainer.candidates.costs import estimator_cost
 from trainer.candidates.estimators import Scale, build, margin_kind
 from trainer.candidates.fitted import Fitted, Predict, Problem, Progress
@@ -96,6 +97,7 @@ def open_skops(content: bytes, problem: Problem) -> Predict:
     except ImportError as err:
         raise MissingPartError('opening a .skops model needs skops: pip install "edgefleet[train]"') from err
     check_archive(content, MODEL_NAME, "model")
+    check_nodes(content, MODEL_NAME)
     trusted = sorted({kind for kinds in TRUSTED_TYPES.values() for kind in kinds})
     try:
         with warnings.catch_warnings():

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from edgefleet.errors import ConfigError, InputError, VerdictError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage
+from edgefleet.signature import Signature
 from trainer.candidates.fitted import Fitted, Predict
 from trainer.dataset import DataSet
 from trainer.importers.found import Found, find_model
 from trainer.importers.outputs import choose_output, meant
 from trainer.importers.sample import Wish, project_for, task_of
-from trainer.importers.signature import Description, Signature, plain
+from trainer.importers.signature import Description, plain
 from trainer.importers.tensors import row_sides
 from trainer.new_rows import new_rows
 from trainer.opened import IN_CHILD, foreign_predict, in_child, run_in_child

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import InputError
 from edgefleet.manifest import Task
-from trainer.importers.signature import Description, Meaning, Signature
+from edgefleet.signature import Meaning, Signature
+from trainer.importers.signature import Description
 
 SUM_TOLERANCE: Final = 0.02  # rows of int8 softmax outputs sum to 1 within a few steps of 1/256
 _CALIBRATED: Final = "wrap it in sklearn.calibration.CalibratedClassifierCV, or export it with its probabilities"

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from edgefleet.archives import check_archive
 from edgefleet.errors import ArtifactError, InputError, MissingPartError
 from edgefleet.package import npz_bytes, read_npz
+from edgefleet.signature import Signature, Tensor, parse_signature
+from edgefleet.skops_nodes import check_nodes
 from edgefleet.skops_types import TRUSTED_TYPES
-from trainer.importers.signature import Description, Signature, Tensor, parse_signature, plain
+from trainer.importers.signature import Description, plain
 from trainer.importers.tensors import Outputs, in_pieces, open_sides, real_values, texts
 
 Run = Callable[[NDArray[np.float32], Signature], Outputs]
@@ -67,6 +69,7 @@ def _open_skops(path: Path) -> tuple[Description, Run]:
     check_archive(content, path.name, ".skops")
     if unknown := sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES)):
         raise InputError(f"{path.name} holds the type {unknown[0]!r}, which is not opened; build the model of scikit-learn's own parts")
+    check_nodes(content, path.name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a file of another scikit-learn version only warns, and may then answer wrongly
         model: Any = skops.io.loads(content, trusted=list(TRUSTED_TYPES))

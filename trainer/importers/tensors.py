@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import InputError
-from trainer.importers.signature import Signature, Tensor
+from edgefleet.signature import Signature, Tensor
 
 Outputs = dict[str, NDArray[Any]]
 ROWS_AT_A_TIME: Final = 1024

@@ -11,9 +11,10 @@ from edgefleet.digests import canonical_json
 from edgefleet.manifest import Input, Task
 from edgefleet.package import ModelPackage, PackageIndex, Rows, write_package
 from edgefleet.reference import build_reference
+from edgefleet.signature import Signature
 from trainer.importers.outputs import choose_output, meant
 from trainer.importers.runtimes import open_file
-from trainer.importers.signature import Signature, plain
+from trainer.importers.signature import plain
 
 PARITY = 600
 

@@ -104,10 +104,11 @@ def scaled_steps(features: int) -> Steps:
 def make_imported(folder: Path, name: str) -> None:
     import keras
 
+    from edgefleet.signature import Signature
     from trainer.candidates.keras_files import save_keras
     from trainer.importers.outputs import meant
     from trainer.importers.runtimes import open_file
-    from trainer.importers.signature import Signature, plain
+    from trainer.importers.signature import plain
 
     keras.utils.set_random_seed(3)
     layers = keras.layers

@@ -13,12 +13,12 @@ from converter.imported.answers import answers_of_graph
 from converter.imported.looking import look
 from converter.imported.onnx_file import open_onnx
 from converter.imported.onnx_graph import wrapped_onnx
-from converter.imported.signature import Signature, Tensor
 from converter.recipes import possible
 from device_agent.runtime.onnx import OnnxSession
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError, EdgefleetError, VerdictError
 from edgefleet.package import ModelPackage
+from edgefleet.signature import Signature, Tensor
 from edgefleet.steps import Steps, Trace
 from tests.unit.converter.converter_imported import imported_package, write
 from tests.unit.converter.onnx_made_elsewhere import FEATURES, clear_rows, dense, model, one_row_image, rows
@@ -206,7 +206,9 @@ def test_cleaning_steps_and_a_calibrator_stand_in_front_and_behind(tmp_path: Pat
 
 
 def named(**changes: Any) -> Signature:
-    return Signature(**{"inputs": [Tensor(name="inputs", shape=[None, FEATURES])], "output": "answer", "meaning": "logits", **changes})
+    return Signature(
+        **{"kind": "onnx", "inputs": [Tensor(name="inputs", shape=[None, FEATURES])], "output": "answer", "meaning": "logits", **changes}
+    )
 
 
 def with_external(content: bytes) -> bytes:
@@ -277,12 +279,7 @@ def test_what_no_device_could_run_is_refused_by_name(content: Any, words: str) -
     ],
 )
 def test_texts_and_several_inputs_are_refused_before_the_file_is_opened(tmp_path: Path, inputs: list[Tensor], words: str) -> None:
-    import msgspec
-
-    from trainer.importers.signature import Signature as Written
-
-    signature = msgspec.convert({**msgspec.to_builtins(named(inputs=inputs)), "kind": "onnx"}, Written)
-    package = write(tmp_path / "package", dense(), "onnx", rows(), "classification", 3, signature)
+    package = write(tmp_path / "package", dense(), "onnx", rows(), "classification", 3, named(inputs=inputs))
 
     reasons = dict(possible(package))
 

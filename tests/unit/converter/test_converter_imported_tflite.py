@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from converter import convert
 from converter.imported.answers import answers_of_graph
-from converter.imported.signature import Signature, Tensor
 from converter.imported.tflite_file import form_of, open_tflite
 from converter.recipes import possible
 from converter.to_tflite.flat import read_model, write_model
@@ -19,6 +18,7 @@ from device_agent.runtime.tflite import LiteSession
 from device_agent.scorer import Scorer
 from edgefleet.errors import EdgefleetError
 from edgefleet.package import ModelPackage
+from edgefleet.signature import Signature, Tensor
 from edgefleet.steps import Steps, Trace
 from tests.unit.converter.converter_children import call_all, in_child
 from tests.unit.converter.converter_imported import imported_package
@@ -206,7 +206,7 @@ def test_what_no_device_could_run_is_refused_by_name(
     content = elsewhere.files[name]
     model = read_model(content)
     ends = [model.subgraphs[0].tensors[int(i[0])].name.decode() for i in (model.subgraphs[0].inputs, model.subgraphs[0].outputs)]
-    signature = Signature(inputs=[Tensor(name=ends[0], shape=[1, FEATURES])], output=ends[1], meaning="value")
+    signature = Signature(kind="tflite", inputs=[Tensor(name=ends[0], shape=[1, FEATURES])], output=ends[1], meaning="value")
 
     with pytest.raises(EdgefleetError, match=words):
         open_tflite(changed(content), signature)

@@ -7,7 +7,7 @@ import pytest
 
 from converter.budgets import Limits, Taken, budgets
 from converter.estimates import estimate
-from converter.pareto import Point, front, propose
+from converter.pareto import Point, Proposal, front, propose
 from converter.profiles import CLASSES, PROFILES, Profile, profile_of
 from edgefleet.errors import ConfigError
 from edgefleet.manifest import Runtime
@@ -54,6 +54,42 @@ def test_an_unknown_metric_leaves_size_and_latency_to_decide() -> None:
     unknown = float("nan")
 
     assert front([point("good", 100, 1.0, unknown), point("bad", 200, 2.0, unknown)]) == ["good"]
+
+
+def small_board(*points: Point, explain: bool) -> Proposal:
+    (found,) = [proposal for proposal in propose(points, explain) if proposal.device_class.name == "small-board"]
+    return found
+
+
+BEST, EXPLAINED = point("tflite-int8", 4_000, 0.01), replace(point("tflite-fp32", 9_000, 0.01), explained=True)
+
+
+def test_an_explained_variant_is_proposed_where_explanations_are_asked_for_and_the_price_is_said() -> None:
+    found = small_board(BEST, EXPLAINED, explain=True)
+
+    assert (found.variant, found.explained) == ("tflite-fp32", True)
+    assert found.reason == "the only explained one for LiteRT or ONNX Runtime and fits; if nothing were to be explained: tflite-int8"
+
+
+def test_a_proposal_without_explanation_names_the_best_that_has_one() -> None:
+    found = small_board(BEST, EXPLAINED, replace(EXPLAINED, name="large", size_bytes=90_000), explain=False)
+
+    assert (found.variant, found.explained) == ("tflite-int8", False)
+    assert found.reason.endswith("; it is not explained, the best that is: tflite-fp32")
+
+
+def test_where_none_that_fits_is_explained_the_best_is_proposed_and_that_is_said() -> None:
+    too_large = replace(EXPLAINED, estimates={})
+
+    found = small_board(BEST, too_large, explain=True)
+
+    assert (found.variant, found.explained) == ("tflite-int8", False)
+    assert found.reason.endswith("; no variant that fits is explained")
+
+
+def test_nothing_is_said_of_explanations_where_they_cost_nothing() -> None:
+    assert "explained" not in small_board(BEST, explain=False).reason
+    assert "explained" not in small_board(replace(BEST, explained=True), EXPLAINED, explain=True).reason
 
 
 @pytest.mark.parametrize("seed", range(20))

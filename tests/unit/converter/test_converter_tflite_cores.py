@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from converter.cores import Trees
+from converter.cores.reading import core_of
+from converter.cores.running import margins_of
 from converter.originals import Original, answers_of, load_estimator
 from converter.to_tflite.make import why_not_tflite
 from edgefleet.manifest import Task
@@ -152,6 +155,33 @@ def test_values_exactly_on_thresholds_and_beside_them_go_the_same_way(work: Work
     got = lite(work.graph(name), x)["probabilities"]
 
     assert np.abs(got - originals(package, x).probabilities).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_infinite_values_reach_the_leaf_that_they_reach_in_the_original(work: Work, name: str) -> None:
+    package = work.packages[name]
+    core = core_of(package)
+    x = np.random.default_rng(4).normal(0, 1.5, (2000, 6)).astype(np.float32)
+    x[np.random.default_rng(5).random(x.shape) < 0.3] = np.inf
+    x[np.random.default_rng(6).random(x.shape) < 0.3] = -np.inf
+    if "missing" in name:
+        x[np.random.default_rng(7).random(x.shape) < 0.2] = np.nan
+
+    got = lite(work.graph(name), x)["margin"]
+
+    # numpy reads the trees; most estimators of scikit-learn refuse infinity, and histogram boosting says the same.
+    want = margins_of(core, x)
+    assert np.abs(got - want).max() < 1e-6 * max(1.0, float(np.abs(want).max()))
+    if name.startswith("hist_boosting") and core.classes:
+        assert np.abs(originals(package, x).margin - want).max() < 1e-9
+
+
+@pytest.mark.parametrize("name", ["forest-missing", "hist_boosting-missing"])
+def test_models_of_missing_values_have_splits_at_infinity(work: Work, name: str) -> None:
+    head = core_of(work.packages[name]).head
+
+    assert isinstance(head, Trees)
+    assert sum(int(np.isposinf(tree.threshold[tree.left >= 0]).sum()) for tree in head.ensemble.trees) > 0
 
 
 def test_every_operator_is_built_in_and_told(work: Work) -> None:

@@ -225,7 +225,7 @@ def test_trees_too_deep_or_too_large_are_refused_with_their_numbers() -> None:
 def test_children_stand_beside_each_other_and_leaves_point_at_themselves() -> None:
     tables = tables_of(Ensemble([chain(3), chain(1)], np.zeros(1), 1))
 
-    leaf = np.isinf(tables.threshold)
+    leaf = np.isnan(tables.threshold)
     assert tables.roots.tolist() == [0, 7]
     assert (tables.left[leaf] == np.flatnonzero(leaf)).all()
     assert sorted([*tables.left[~leaf].tolist(), *(tables.left[~leaf] + 1).tolist()]) == [1, 2, 3, 4, 5, 6, 8, 9]

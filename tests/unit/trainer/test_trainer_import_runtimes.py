@@ -14,9 +14,10 @@ import skops.io
 from numpy.typing import NDArray
 
 from edgefleet.errors import ArtifactError, InputError
+from edgefleet.signature import Signature, Tensor
 from trainer.importers.outputs import choose_output, meant
 from trainer.importers.runtimes import open_file
-from trainer.importers.signature import Description, Signature, Tensor
+from trainer.importers.signature import Description
 from trainer.opened import foreign_predict, in_child, run_in_child
 
 X = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
