@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def test_the_counts_are_those_of_scoring_both_models_one_after_the_other(world: 
     assert 0 < agreed < 300
     assert counts.difference_mean == pytest.approx(differences.mean(), abs=1e-9)
     assert counts.difference_sd == pytest.approx(differences.std(), abs=1e-9)
+    assert 0.0 < (counts.latency_us(0.5) or 0.0) <= (counts.latency_us(0.95) or 0.0) < 1e6
     pairs = {(i, j): n for i, j, n in counts.confusion}
     assert pairs == {(i, j): n for i in range(3) for j in range(3) if (n := int(((left.index == i) & (right.index == j)).sum()))}
     assert (world.trial.rows, world.trial.both, world.trial.agreed) == (300, 300, agreed)
@@ -113,16 +115,17 @@ def test_a_row_that_the_caller_changes_afterwards_is_compared_as_it_was(world: W
 
 
 class Stuck:
-    """Holds up a scorer's batches until it is let go."""
+    """Holds up a scorer until it is let go."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.entered, self.go, self._batch = threading.Event(), threading.Event(), scorer.score_batch
-        scorer.score_batch = self  # type: ignore[method-assign, assignment]
+        self.entered, self.go = threading.Event(), threading.Event()
+        scorer.score_batch = partial(self._late, scorer.score_batch)  # type: ignore[method-assign]
+        scorer.score = partial(self._late, scorer.score)  # type: ignore[method-assign]
 
-    def __call__(self, given: Any) -> Any:
+    def _late(self, call: Any, given: Any) -> Any:
         self.entered.set()
         self.go.wait(60.0)
-        return self._batch(given)
+        return call(given)
 
 
 def test_a_slow_candidate_costs_the_caller_nothing_and_what_it_missed_is_counted_and_said(world: World) -> None:
