@@ -101,7 +101,7 @@ def soak(rows: int, minutes: float) -> list[Figure]:
         bundle = write_bundle(folder / "bundle", logistic_graph(), x)
         sensor = folder / "sensor.ndjson"
         sensor.touch()
-        doors = {"http": HttpSettings(port=0), "mqtt": MqttOptions(f"mqtt://127.0.0.1:{port}", TOPIC_IN, TOPIC_OUT)}
+        doors: dict[str, Any] = {"http": HttpSettings(port=0), "mqtt": MqttOptions(f"mqtt://127.0.0.1:{port}", TOPIC_IN, TOPIC_OUT)}
         agent = Agent(AgentConfig(dir=enroll(folder / "device", port), sensor=sensor, heartbeat_s=5.0, keep_s=5.0, **doors))
         called, watched = MqttLoad(port, x, BAD_EVERY), FolderLoad(folder, bundle, x, BAD_LINES, BAD_EVERY)
         seen = Seen(agent, called, watched)
