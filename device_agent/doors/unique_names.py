@@ -6,6 +6,7 @@ from typing import Any, Final
 
 # Every name of a member ends so; a text may hold it too, so that there can be more of them than names, never fewer.
 _END_OF_NAME: Final = re.compile(rb'"\s*:')
+_SPACED: Final = (b'" ', b'"\n', b'"\t', b'"\r')
 
 
 class NamedTwice(ValueError):
@@ -41,6 +42,8 @@ def check_names(content: bytes, names: int) -> None:
     Raises:
         NamedTwice: There is one.
     """
+    if content.count(b'":') == names and not any(spaced in content for spaced in _SPACED):
+        return  # the usual case, ten times as quick
     if sum(1 for _ in _END_OF_NAME.finditer(content)) > names:
         read_json(content)
 

@@ -14,7 +14,9 @@ from tests.unit.device_agent.agent_world import make_bundle, weights
 
 pytestmark = [pytest.mark.foreign, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
-ATHERIS = ("atheris==3.0.0", "numpy==2.4.6", "msgspec", "cryptography", "paho-mqtt", "click", "onnxruntime==1.32.0")
+ATHERIS = (
+    "atheris==3.0.0", "numpy==2.4.6", "msgspec==0.22.0", "cryptography==50.0.2", "paho-mqtt==2.2.0", "click==8.5.1", "onnxruntime==1.32.0",
+)  # fmt: skip
 SECONDS = int(os.environ.get("EDGEFLEET_FUZZ_SECONDS", "60"))
 
 
