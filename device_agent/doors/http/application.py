@@ -199,7 +199,7 @@ class Application:
         version, earlier = self._surroundings.version(), self._surroundings.earlier
         if asked == version:
             return self._models, version
-        if earlier is None or asked != earlier.version:
+        if earlier is None or not asked or asked != earlier.version:
             told = " and ".join(self._versions(version))
             raise Refused(404, f"model {name[:80]!r} has version {told}, not {asked[:80]!r}", "unknown")
         return earlier, asked

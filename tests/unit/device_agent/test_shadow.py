@@ -13,7 +13,7 @@ from device_agent import Scorer
 from device_agent.doors import shadow as shadow_module
 from device_agent.doors.answering import Answering
 from device_agent.update.trial import Trial, TrialVerdict
-from edgefleet.errors import ArtifactError, RowRejected
+from edgefleet.errors import ArtifactError, ModelSwapped, RowRejected
 from tests.unit.device_agent.agent_world import QUICK, make_bundle, rows, weights
 
 
@@ -170,6 +170,24 @@ def test_a_batch_larger_than_the_room_is_compared_in_part(world: World) -> None:
     world.models.end_trial()
 
     assert (world.trial.both, world.trial.shed) == (shadow_module.MAX_ROWS, 3000 - shadow_module.MAX_ROWS)
+
+
+def test_a_model_that_only_answers_who_asks_for_it_is_in_no_trial_and_counts_its_own_rows(world: World, tmp_path: Path) -> None:
+    earlier = Scorer.open(make_bundle(tmp_path / "c", weights(3)))
+    world.begin()
+    world.models.keep_earlier(earlier)
+    for row in rows(10).tolist():
+        assert world.models.score(row, made_for=earlier).digest == earlier.digest
+    world.models.score_batch(rows(5), made_for=earlier)
+    world.models.score([0.0] * 5)
+    assert world.models.settle(30.0)
+
+    assert (world.trial.both, world.models.rows) == (1, 16)
+    counted = {window.body.bundle_digest: window.body.answered for window in world.models.take_windows(1)}
+    assert counted == {world.a.digest: 1, earlier.bundle.digest: 15}
+    world.models.install(Scorer.open(world.b))
+    with pytest.raises(ModelSwapped):
+        world.models.score([0.0] * 5, made_for=earlier)
 
 
 def test_a_candidate_that_is_installed_counts_no_row_twice(world: World) -> None:
