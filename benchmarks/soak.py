@@ -89,7 +89,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows at least (default 1000000)")
     parser.add_argument("--minutes", type=float, default=60.0, help="end after this time at the latest (default 60)")
+    parser.add_argument("--process", action="store_true", help="a real `edgefleet agent run`, by the doors that other programs reach")
     options = parser.parse_args()
+    if options.process:
+        from benchmarks.soak_process import soak_process
+
+        show(soak_process(options.rows, options.minutes), options.json)
+        return
     show(soak(options.rows, options.minutes), options.json)
 
 
@@ -112,17 +118,17 @@ def soak(rows: int, minutes: float) -> list[Figure]:
         start = time.monotonic()
         threads = [threading.Thread(target=_call, args=(agent, load, x, i)) for i in range(CALLERS)]
         threads.append(threading.Thread(target=_write, args=(seen, load, x, sensor)))
-        threads.append(threading.Thread(target=_ask, args=(agent, load, x)))
+        threads.append(threading.Thread(target=ask, args=(agent.http_url, load, x)))
         by_mqtt, by_folder = partial(load.offer, "by_mqtt"), partial(load.offer, "by_folder")
         threads.append(threading.Thread(target=called.run, args=(load.ended, by_mqtt, lambda: agent._mqtt and agent._mqtt.connected)))
         threads.append(threading.Thread(target=watched.run, args=(load.ended, by_folder)))
         for thread in threads:
             thread.start()
         _watch(load, threads)
-        _wait(lambda: seen.rows() == load.offered and called.answered == called.sent)
+        wait(lambda: seen.rows() == load.offered and called.answered == called.sent)
         taken_s = time.monotonic() - start
         agent._reports.flush()
-        _wait(lambda: agent._reports.health().spooled == 0)
+        wait(lambda: agent._reports.health().spooled == 0)
         health, rows = agent._reports.health(), seen.rows()
         agent.close()
         called.close()
@@ -152,7 +158,7 @@ class Seen:
         return self._agent._mqtt.counts
 
 
-def _growth(load: Load) -> list[Figure]:
+def growth(load: Load) -> list[Figure]:
     """Slopes of the resident size after the first fifth of the rows."""
     looks = np.array(load.looks).reshape(-1, 3)
     settled = looks[looks[:, 1] >= 0.2 * load.offered]
@@ -190,7 +196,7 @@ def _figures(load: Load, server: Server, health: Any, seen: Seen, rows: int, tak
         Figure("telemetry dropped", health.dropped, "records", 0, server.records),
         Figure("telemetry that came twice", server.doubles, "records", None, server.records),
         Figure("telemetry per 1000 rows", 1000 * server.bytes / n, "bytes", None, server.records),
-        *_growth(load),
+        *growth(load),
         Figure("memory at the end", health.rss_bytes / 1e6, "MB", None, 1),
     ]
 
@@ -205,12 +211,13 @@ def _call(agent: Agent, load: Load, x: Any, number: int) -> None:
         load.offer("by_calls", 1)
 
 
-def _ask(agent: Agent, load: Load, x: Any) -> None:
+def ask(url: str | None, load: Load, x: Any) -> None:
+    """A client of the HTTP door: batches with one bad row, until the end."""
     rows = x[:BAD_EVERY].copy()
     rows[7] = 1e9
     tensor = {"name": "inputs", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()}
     content = json.dumps({"inputs": [tensor]}).encode()
-    where = urlsplit(agent.http_url or "")
+    where = urlsplit(url or "")
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
     while not load.ended():
         connection.request("POST", f"/v2/models/{PROJECT}/infer", content, {"Content-Type": "application/json"})
@@ -246,9 +253,9 @@ def _watch(load: Load, threads: list[threading.Thread]) -> None:
         thread.join()
 
 
-def _wait(there: Any) -> None:
+def wait(there: Any, seconds: float = DRAIN_S) -> None:
     """Wait for the rest to go through; what does not is a figure over its limit."""
-    deadline, pause = time.monotonic() + DRAIN_S, threading.Event()
+    deadline, pause = time.monotonic() + seconds, threading.Event()
     while not there() and time.monotonic() < deadline:
         pause.wait(0.1)
 
