@@ -13,6 +13,7 @@ from tests.properties.test_device_decoders import damaged, edits
 from tests.unit.device_agent.agent_world import make_bundle, weights
 
 TFLITE = Path(__file__).resolve().parents[1] / "faults" / "ends_litert.tflite"
+PLACES = 60
 BRIEF = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
@@ -39,6 +40,16 @@ def good(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Good:
 @pytest.mark.parametrize("target", TARGETS)
 def test_good_bytes_are_taken(device: Device, good: Good, target: str) -> None:
     assert [content[:80] for content in good[target] if not survives(device, target, content)] == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_byte_that_is_no_text_is_taken_or_refused_wherever_it_stands(device: Device, good: Good, target: str) -> None:
+    """The libraries raise another exception for it than for other damage."""
+    for content in good[target]:
+        for place in range(0, len(content), max(len(content) // PLACES, 1)):
+            survives(device, target, content[:place] + b"\x80" + content[place:])
+
+    assert survives(device, target, good[target][0])
 
 
 @pytest.mark.parametrize("target", TARGETS)
