@@ -158,10 +158,10 @@ class Seen:
         return self._agent._mqtt.counts
 
 
-def growth(load: Load) -> list[Figure]:
-    """Slopes of the resident size after the first fifth of the rows."""
+def growth(load: Load, settle_s: float = 0.0) -> list[Figure]:
+    """Slopes of the resident size after the first fifth of the rows and the first `settle_s` seconds."""
     looks = np.array(load.looks).reshape(-1, 3)
-    settled = looks[looks[:, 1] >= 0.2 * load.offered]
+    settled = looks[(looks[:, 1] >= 0.2 * load.offered) & (looks[:, 0] >= looks[0, 0] + settle_s)]
     if load.offered < LEAST_ROWS or len(settled) < LEAST_LOOKS:
         return []
     at_s, offered, rss_bytes = settled.T  # bytes per row are MB per million rows

@@ -38,6 +38,8 @@ ASKERS: Final = 2
 # The status is two seconds old at worst.
 BACKLOG_ROWS: Final = 100_000
 START_S: Final = 60.0
+# Two young processes: windows, spool and allocators fill up within the first minute.
+SETTLE_S: Final = 60.0
 END_S: Final = 60.0
 _EDGEFLEET: Final = (sys.executable, "-m", "edgefleet", "agent")
 
@@ -118,7 +120,7 @@ def _figures(
         Figure("rejected", health.rejected + called.unreadable + refused, "rows", None, n),
         Figure("scored, but in no window that arrived", abs(health.rows - server.answered), "rows", 0, n),
         Figure("telemetry dropped", health.dropped, "records", 0, server.records),
-        *growth(load),
+        *growth(load, SETTLE_S),
         Figure("memory of the agent at the end", memory[0] / 1e6, "MB", None, 1),
         Figure("memory of the folder's watcher at the end", memory[1] / 1e6, "MB", None, 1),
     ]

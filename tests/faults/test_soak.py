@@ -44,7 +44,7 @@ def test_four_minutes_of_full_load_at_every_door_are_accounted_for_and_leave_no_
 @pytest.mark.conversions
 @pytest.mark.timeout(600)
 def test_a_real_agent_process_accounts_for_every_row_of_every_door_and_keeps_its_memory() -> None:
-    figures = soak(10_000_000, 1.0, "--process")
+    figures = soak(100_000_000, 3.0, "--process")
 
     assert min(figures[f"rows by {door}"]["value"] for door in DOORS if door != "call") > 1_000
     assert [name for name, figure in figures.items() if not figure["ok"]] == []
