@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.runtime import open_runtime
 from edgefleet.digests import sha256_hex
 from edgefleet.manifest import FileEntry, Input, Manifest, MlflowNote, Runtime, Tolerance, Variant, manifest_bytes
 from edgefleet.package import npz_bytes
@@ -82,6 +83,13 @@ def lite_network_graph(hidden: Sequence[int]) -> bytes:
     return subprocess.run(command, check=True, capture_output=True, timeout=600).stdout
 
 
+def _golden(graph: bytes, runtime: Runtime, x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Golden rows with the graph's own answers."""
+    margin, probabilities = open_runtime(runtime, graph).run(x)
+    label = probabilities.argmax(axis=1) if probabilities.shape[1] else np.zeros(len(x))
+    return {"x": x, "label": label.astype(np.int64), "probabilities": probabilities, "margin": margin}
+
+
 def write_bundle(
     folder: Path,
     graph: bytes,
@@ -90,14 +98,14 @@ def write_bundle(
     classes: Sequence[str] = ("no", "yes"),
     runtime: Runtime = "onnxruntime",
 ) -> Path:
-    """The least bundle that a scorer opens; numbers of -100 to 100 where no inputs are given."""
+    """The least bundle that a scorer opens and that passes its self-test; numbers of -100 to 100 where no inputs are given."""
     name = "onnx-fp32" if runtime == "onnxruntime" else "tflite-fp32"
     file = f"{name}.{name.split('-')[0]}"
     inputs = list(inputs) or [Input(name=f"f{i}", low=-100.0, high=100.0, range_policy="reject") for i in range(x.shape[1])]
     files = {
         file: graph,
         "reference.npz": build_reference(x, inputs, block_rows=32, classes=len(classes)).to_bytes(),
-        "golden.npz": npz_bytes({"x": x[:8]}),
+        "golden.npz": npz_bytes(_golden(graph, runtime, x[:8])),
     }
     digests = {n: sha256_hex(content) for n, content in files.items()}
     tolerance = Tolerance(max_error=1e-5, tie_margin=1e-5)

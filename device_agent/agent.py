@@ -196,7 +196,7 @@ class Agent:
             return None
         from device_agent.doors.agent_http import http_door
 
-        return http_door(self, self._config.http, self._updater, self._reports)
+        return http_door(self, self._models, self._config.http, self._updater, self._reports)
 
     def _spawn(self, name: str, once: Callable[[], None]) -> None:
         thread = threading.Thread(target=self._forever, args=(name, once), name=name, daemon=True)

@@ -222,20 +222,21 @@ class Reports:
         moved_us = self._clock.look(now_us(), steady_s())
         if moved_us:
             # No window spans a jump: its length would be that of the jump.
-            self._close_windows(time.monotonic())
+            self._close_windows(time.monotonic(), moved_us)
             self.tell("clock-jumped", f"the clock of this device was set by {moved_us / 1e6:+.1f} s; windows go on from there", "")
 
-    def _take_pieces(self) -> None:
-        for window in self._models.take_windows(now_us()):
+    def _take_pieces(self, moved_us: int = 0) -> None:
+        for window in self._models.take_windows(now := now_us()):
             sums = self.samples.explaining.take(window.model_digest)
             body = window.body if sums is None else msgspec.structs.replace(window.body, attribution=sums)
-            self._open.add([dataclasses.replace(window, body=body)])
+            end_at = max(window.start_at, now - moved_us) if moved_us else window.end_at  # by the clock that it began with
+            self._open.add([dataclasses.replace(window, body=body, end_at=end_at)])
         if (running := self._models.running) is not None:
             self.samples.explaining.forget_others(running.digest)
 
-    def _close_windows(self, now: float) -> None:
+    def _close_windows(self, now: float, moved_us: int = 0) -> None:
         self._window_at, self._keep_at = now + self._config.window_s, now + self._config.keep_s
-        self._take_pieces()
+        self._take_pieces(moved_us)
         try:
             self._open.close(self._put_window)
         except StorageError as err:
@@ -264,8 +265,7 @@ class Reports:
 
     def _write_health(self, now: float) -> None:
         self._health_at = now + WRITE_EVERY_S
-        offset_ms = self._clock.offset_ms(now_us(), steady_s())
-        self._watch.look(now, offset_ms, self._clock.jumps)
+        self._watch.look(now, self._clock.offset_ms(now_us(), steady_s()), self._clock.jumps)
         self._quietly(lambda: write_health(self._config.dir, self.health(), self._disk))
 
     def _attest(self, now: float) -> None:

@@ -152,7 +152,7 @@ def bundle_gates(bundle: Bundle) -> list[dict[str, Any]]:
         return []
     try:
         return msgspec.json.decode(bundle.read("gates.json"), type=list[dict[str, Any]])
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise ArtifactError(f"gates.json of bundle {bundle.digest[:12]}: {str(err)[:200]}; convert again") from err
 
 

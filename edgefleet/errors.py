@@ -70,6 +70,10 @@ class RowRejected(InputError):
         return self.with_traceback(None)
 
 
+class ModelSwapped(EdgefleetError):
+    """Rows are in the order of a model that does not answer any more: put them in order again."""
+
+
 def without_values(err: EdgefleetError) -> str:
     """An error's text for reports that leave the device: of a refused row the input and the reason, not the value, which is payload."""
     if isinstance(err, RowRejected):

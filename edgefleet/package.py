@@ -140,7 +140,7 @@ class ModelPackage:
             raise ArtifactError(f"{folder}: no {PACKAGE_NAME}: {err.strerror}; `edgefleet train` makes a package") from err
         try:
             index = msgspec.json.decode(content, type=PackageIndex)
-        except msgspec.DecodeError as err:
+        except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise ArtifactError(f"{folder / PACKAGE_NAME}: {str(err)[:200]}") from err
         if index.format_version != FORMAT_VERSION:
             raise ArtifactError(f"{folder}: package format {index.format_version} is unknown, this program reads {FORMAT_VERSION}")
@@ -183,7 +183,7 @@ class ModelPackage:
         """The feature schema, in column order."""
         try:
             return msgspec.json.decode(self.read("schema.json"), type=list[Input])
-        except msgspec.DecodeError as err:
+        except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise ArtifactError(f"{self.folder}/schema.json: {str(err)[:200]}") from err
 
 

@@ -8,6 +8,10 @@ from collections import Counter
 from typing import Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefleet import latency
 
 # Pairs of answers that are counted by themselves; rows beyond them are in `confusion_rest`.
 MAX_PAIRS: Final = 256
@@ -35,6 +39,8 @@ class ShadowCounts(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
         confusion: (running's answer, shadow's answer, rows), each a number in its own model's list of classes (0 normal, 1 strange of a
             detector); at most MAX_PAIRS, empty for values.
         confusion_rest: Rows of other pairs.
+        latency_eighths: Latencies of the shadow's answers to single rows, as `latency.to_wire` writes them; empty from older devices. Some
+            of the compared rows are asked one by one for it.
     """
 
     running: str
@@ -51,6 +57,7 @@ class ShadowCounts(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     difference_square_sum: float = 0.0
     confusion: list[tuple[int, int, int]] = []
     confusion_rest: int = 0
+    latency_eighths: list[int] = []
 
     def merge(self, other: "ShadowCounts") -> "ShadowCounts":
         """Both together; of the same two models.
@@ -64,10 +71,19 @@ class ShadowCounts(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
         for ours, theirs, rows in (*self.confusion, *other.confusion):
             pairs[ours, theirs] += rows
         kept = bounded_pairs(pairs)
-        names = set(self.__struct_fields__) - {"running", "shadow", "confusion", "confusion_rest"}
+        names = set(self.__struct_fields__) - {"running", "shadow", "confusion", "confusion_rest", "latency_eighths"}
         sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        sums["latency_eighths"] = latency.to_wire(self._latencies() + other._latencies())
         rest = self.confusion_rest + other.confusion_rest + pairs.total() - sum(rows for _, _, rows in kept)
         return ShadowCounts(running=self.running, shadow=self.shadow, confusion=kept, confusion_rest=rest, **sums)
+
+    def latency_us(self, fraction: float) -> float | None:
+        """A quantile of the shadow's latencies in microseconds, None without any; `latency` says how near it is."""
+        return latency.quantile_us(self._latencies(), fraction)
+
+    def _latencies(self) -> NDArray[np.int64]:
+        counts = latency.from_wire(self.latency_eighths)
+        return latency.empty() if counts is None else counts  # what no device writes tells no latency, and hurts no other's counts
 
     @property
     def agreement(self) -> float:

@@ -39,6 +39,7 @@ class ShadowView:
         difference_sd: Standard deviation of the differences (population).
         devices: How many have compared.
         heard_at: When the newest of the windows arrived.
+        latency_p95_ms: What 95 of 100 single rows take the shadow at most, None where its devices do not tell.
     """
 
     running_release: str
@@ -58,6 +59,7 @@ class ShadowView:
     difference_sd: float | None
     devices: int
     heard_at: datetime
+    latency_p95_ms: float | None = None
 
 
 @dataclass(frozen=True)

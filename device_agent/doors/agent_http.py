@@ -1,29 +1,49 @@
-"""The HTTP door of an agent: rows go the agent's way, the version is the release's counter, the page shows the agent's state."""
+"""The HTTP door of an agent: rows go the agent's way, the version is the release's counter, the page shows the agent's state.
 
+The model before the running one stays on the device, and answers who asks for its version: with the network off as well.
+"""
+
+from device_agent.doors.answering import Answering
+from device_agent.doors.earlier import EarlierModel
 from device_agent.doors.http.application import Surroundings
 from device_agent.doors.http.door import HttpDoor
 from device_agent.doors.http.rows import Models
 from device_agent.doors.http.settings import HttpSettings
 from device_agent.reports import Reports
+from device_agent.scorer import Scorer
 from device_agent.update.updater import Updater
 
 UNKNOWN_VERSION = "1"
 
 
-def http_door(models: Models, settings: HttpSettings, updater: Updater, reports: Reports) -> HttpDoor:
+def http_door(agent: Models, models: Answering, settings: HttpSettings, updater: Updater, reports: Reports) -> HttpDoor:
     """The door, listening but not answering yet.
+
+    Args:
+        agent: Takes the rows.
+        models: The models that answer them.
+        settings: Where and for whom.
+        updater: Knows releases, and what lies on the disk.
+        reports: Knows the agent's state.
 
     Raises:
         ConfigError: As `HttpDoor`.
     """
+    store = updater.store
 
     def version() -> str:
-        """Counter of the running model's release, as far as the desired state names it."""
-        running, payload = models.in_service, updater.director.payload
-        for wanted in payload.models.values() if payload is not None and running is not None else ():
-            if running is not None and wanted.bundle_digest == running.bundle.digest:
-                return str(wanted.release_counter)
-        return UNKNOWN_VERSION
+        """Counter of the running model's release, as far as the desired state names it, or it was noted when it came."""
+        running = agent.in_service
+        if running is None:
+            return UNKNOWN_VERSION
+        named = updater.director.release_of(running.bundle.digest)
+        return str(named or store.release_of(running.bundle.digest) or UNKNOWN_VERSION)
+
+    def opened(digest: str) -> Scorer:
+        bundle, variant = store.open_slot(digest)
+        return Scorer.open(bundle, variant.name)
+
+    earlier = EarlierModel(agent, models, lambda: store.pointer("previous"), opened, lambda digest: str(store.release_of(digest) or ""))
 
     def about() -> dict[str, str]:
         health = reports.health()
@@ -40,4 +60,4 @@ def http_door(models: Models, settings: HttpSettings, updater: Updater, reports:
         }
         return {name: value for name, value in facts.items() if value}
 
-    return HttpDoor(models, settings, Surroundings(version, about))
+    return HttpDoor(agent, settings, Surroundings(version, about, earlier))

@@ -17,7 +17,7 @@ from device_agent.doors.shadow import BUDGET_FRACTION, Alone, Shadow
 from device_agent.doors.split import Key, Split
 from device_agent.scorer import BatchScores, Score, Scorer
 from device_agent.telemetry.windows import Window
-from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, RowRejected
+from edgefleet.errors import ArtifactError, ConfigError, InputError, ModelSwapped, RowRejected
 
 if TYPE_CHECKING:  # a trial knows its signed policy, which a door without a fleet does not need
     from device_agent.update.trial import Trial
@@ -27,10 +27,6 @@ LOG = logging.getLogger(__name__)
 Row = Sequence[object] | Mapping[str, object] | NDArray[Any]
 
 
-class ModelSwapped(EdgefleetError):
-    """Rows are in the order of a model that does not answer any more: put them in order again."""
-
-
 class Answering:
     """The running model, perhaps a candidate or a challenger, and counters since the start of the agent.
 
@@ -38,11 +34,11 @@ class Answering:
         shadow_fraction: Share of one core that a candidate may use beside the running model, above 0 and at most 1.
 
     Attributes:
-        running: The committed model, None before the first. This and the next two are for others to read only.
+        running: The committed model, None before the first. This and the next three are for others to read only.
         candidate: The model on trial; `trial` are its counts.
         split: The experiment that is under way.
-        rows: Rows answered.
-        rejected: Rows refused because of their values.
+        earlier: A model that answers only who asks for it (`made_for`), until another one is installed.
+        rows, rejected: Rows answered, and rows refused because of their values.
         unanswered: Rows that came when no model was there, or that the model failed on.
         rows_in_window: Rows that came since the last window was taken.
     """
@@ -54,6 +50,7 @@ class Answering:
         self._changing = threading.RLock()  # models come and go one at a time, without holding up the rows
         self._shadow_fraction = shadow_fraction
         self.running: Scorer | None = None
+        self.earlier: Scorer | None = None
         self.candidate: Scorer | None = None
         self.trial: Trial | None = None
         self._shadow: Shadow | Alone | None = None
@@ -87,7 +84,7 @@ class Answering:
         """
         with self._lock:
             first, split = self._first(1, made_for), self.split
-            if split is not None and split.chooses(key, row):
+            if split is not None and first is not self.earlier and split.chooses(key, row):
                 split.rows += 1
                 try:
                     return self._ask(split.challenger, row, explain)
@@ -101,16 +98,13 @@ class Answering:
                 self._failed(first, 1, err)
                 raise
             finally:
-                if self._shadow is not None:
+                if self._shadow is not None and first is not self.earlier:
                     self._shadow.offer(row, answer)
 
     def score_batch(self, rows: Sequence[Any] | NDArray[Any], made_for: Scorer | None = None, key: Key | None = None) -> BatchScores:
         """Answer many rows with one model.
 
-        Args:
-            rows: As `Scorer.score_batch` takes them.
-            made_for: As in `score`.
-            key: The same, for the batch as a whole.
+        Rows are taken as by `Scorer.score_batch`, `made_for` and `key`, of the batch as a whole, as by `score`.
 
         Raises:
             InputError: An array of another shape or not of numbers; all its rows are counted as rejected.
@@ -118,7 +112,7 @@ class Answering:
         """
         with self._lock:
             first, split = self._first(len(rows), made_for), self.split
-            if split is not None and split.chooses(key, rows):
+            if split is not None and first is not self.earlier and split.chooses(key, rows):
                 split.rows += len(rows)
                 try:
                     return self._ask_batch(split.challenger, rows)
@@ -132,7 +126,7 @@ class Answering:
                 self._failed(first, len(rows), err)
                 raise
             finally:
-                if self._shadow is not None:
+                if self._shadow is not None and first is not self.earlier:
                     self._shadow.offer_batch(rows, answers)
 
     def install(self, scorer: Scorer) -> None:
@@ -154,8 +148,10 @@ class Answering:
                     self.candidate = self.trial = None
                 elif self.candidate is not None and self.trial is not None:
                     self._shadow = Shadow(scorer, self.candidate, self.trial, self._shadow_fraction)
-                if old is not None and old is not scorer:
-                    self._retire(old, None if split is None else STEPS - split.share_1024)
+                for gone, share in ((old, None if split is None else STEPS - split.share_1024), (self.earlier, None)):
+                    if gone is not None and gone is not scorer:
+                        self._retire(gone, share)
+                self.earlier = None
                 if split is not None and split.challenger is scorer:
                     self._windows.close(scorer, split.share_1024)
                 elif split is not None:
@@ -173,13 +169,11 @@ class Answering:
             stopped = self._stop_shadow()
             with self._lock:
                 candidate, self.candidate, self.trial, self._shadow = self.candidate, None, None, None
-            if candidate is None:
-                return
-            if not stopped:
+            if candidate is not None and not stopped:
                 LOG.error("model %s does not come back from a row; it is left alone", candidate.digest[:12])  # closing it would wait
-            elif self.running is None:
+            elif candidate is not None and self.running is None:
                 self._retire(candidate)
-            else:
+            elif candidate is not None:
                 candidate.close()
 
     def settle(self, timeout_s: float) -> bool:
@@ -187,12 +181,7 @@ class Answering:
         return (shadow := self._shadow) is None or shadow.settle(timeout_s)
 
     def begin_split(self, challenger: Scorer, share_1024: int, salt: str) -> Split:
-        """Let another model answer a share of the keys, until `end_split` or until another model is installed.
-
-        Args:
-            challenger: Of the same form as the running model; owned by this object from now on.
-            share_1024: Its share in steps of 1/1024.
-            salt: Name of the experiment.
+        """Let another model, owned by this object from now on, answer a share of the keys until `end_split` or `install`; see `Split`.
 
         Raises:
             ConfigError: No running model, a split under way, models of different forms, or a value out of range.
@@ -226,6 +215,13 @@ class Answering:
                 self.split = None
                 self._retire(split.challenger, split.share_1024)
 
+    def keep_earlier(self, scorer: Scorer) -> None:
+        """Let one more model answer who asks for it, and the one before go; its rows count in windows of its own."""
+        with self._changing, self._lock:
+            if self.earlier is not None:
+                self._retire(self.earlier)
+            self.earlier = scorer
+
     def take_windows(self, now_us: int) -> list[Window]:
         """Close the telemetry windows of the models that answer, and hand out those of models that have gone."""
         with self._lock:
@@ -239,14 +235,16 @@ class Answering:
             stopped = self._stop_shadow()
             with self._lock:
                 challenger = self.split.challenger if self.split is not None else None
-                for scorer in filter(None, (self.candidate if stopped else None, challenger, self.running)):
+                for scorer in filter(None, (self.candidate if stopped else None, challenger, self.earlier, self.running)):
                     scorer.close()
 
     def _first(self, rows: int, made_for: Scorer | None) -> Scorer:
         first = self.in_service
         # A challenger has the running model's inputs, so that rows made for either suit both.
         if made_for is not None and made_for not in (first, self.split and self.split.challenger):
-            raise ModelSwapped("another model was installed meanwhile")
+            if made_for is not self.earlier:
+                raise ModelSwapped("another model was installed meanwhile")
+            first = made_for
         self.rows_in_window += rows
         if first is None:
             self.unanswered += rows
@@ -278,11 +276,12 @@ class Answering:
             self.trial.last_error = str(err)
 
     def _close_open(self, now_us: int | None) -> None:
-        split, answering = self.split, self.in_service
-        if answering is not None:
-            self._windows.close(answering, None if split is None else STEPS - split.share_1024, now_us)
-        if split is not None:
-            self._windows.close(split.challenger, split.share_1024, now_us)
+        split = self.split
+        shares = [(self.in_service, None if split is None else STEPS - split.share_1024), (self.earlier, None)]
+        shares += [] if split is None else [(split.challenger, split.share_1024)]
+        for model, share in shares:
+            if model is not None:
+                self._windows.close(model, share, now_us)
         if isinstance(self._shadow, Shadow):
             self._windows.compared(self._shadow.comparison.take())
 

@@ -1,6 +1,6 @@
 """Counts how a model that only listens compares with the one whose answers count. Pure counting, safe for threads.
 
-Memory: one counter per pair of answers, at most MAX_PAIRS of them; the rest is one number.
+Memory: one counter per pair of answers, at most MAX_PAIRS of them; the rest is one number. Latencies take 2 KB.
 """
 
 import math
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from device_agent.decision import NORMAL, STRANGE
 from device_agent.sameness import Said, same_answer
 from device_agent.score import BatchScores, Score
+from edgefleet import latency
 from edgefleet.manifest import Manifest
 from edgefleet.shadow_counts import MAX_PAIRS, ShadowCounts, bounded_pairs
 
@@ -61,6 +62,7 @@ class Comparison:
         self._pairs: Counter[tuple[int, int]] = Counter()
         self._rest = 0
         self._sum = self._square_sum = 0.0
+        self._latencies = latency.empty()
 
     def add(self, ours: Heard | None, theirs: Heard | None) -> None:
         """Count a row by what both said."""
@@ -77,6 +79,11 @@ class Comparison:
                 self._counts["differences"] += 1
                 self._sum += difference
                 self._square_sum += difference * difference
+
+    def took(self, latency_ms: float) -> None:
+        """Count how long the other model took for a single row."""
+        with self._lock:
+            self._latencies += latency.count_latencies([round(latency_ms * 1e6)])
 
     def shed(self, rows: int) -> None:
         """Count rows that were not compared."""
@@ -97,12 +104,14 @@ class Comparison:
                 difference_square_sum=self._square_sum,
                 confusion=kept,
                 confusion_rest=self._rest,
+                latency_eighths=latency.to_wire(self._latencies),
                 **{name: self._counts[name] for name in _COUNTED},
             )
             self._counts.clear()
             self._pairs.clear()
             self._rest = 0
             self._sum = self._square_sum = 0.0
+            self._latencies = latency.empty()
             return taken
 
     def _confuse(self, ours: Said, theirs: Said) -> None:

@@ -173,6 +173,10 @@ class Shadow:
         self._done += size
 
     def _answers(self, rows: Any) -> list[Heard | None]:
+        """What the candidate says: to the first row alone, because a row's latency in a batch is none, to the others together."""
+        return [self._answer(rows[0]), *(self._answer_batch(rows[1:]) if len(rows) > 1 else ())]
+
+    def _answer_batch(self, rows: Any) -> list[Heard | None]:
         try:
             answers = self._candidate.score_batch(rows)
         except EdgefleetError as err:
@@ -184,7 +188,9 @@ class Shadow:
 
     def _answer(self, row: Any) -> Heard | None:
         try:
-            return heard(self._candidate.score(row))
+            score = self._candidate.score(row)
+            self.comparison.took(score.latency_ms)
+            return heard(score)
         except EdgefleetError as err:
             self._trial.last_error = without_values(err)
             return None

@@ -4,11 +4,11 @@ Starts at the end unless told otherwise; a file that was truncated or replaced i
 Bounds: 64 KiB per look, 1 MB per line. When idle a look costs one `stat`.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from device_agent.doors.unique_names import NamedTwice, read_json
 from edgefleet.errors import RowRejected
 
 READ_BYTES: Final = 65_536
@@ -22,12 +22,14 @@ def parse_line(line: bytes) -> ParsedRow:
     """One row of NDJSON: an array of values or an object by input name.
 
     Raises:
-        RowRejected: Too long, not JSON, or another kind of value.
+        RowRejected: Too long, not JSON, another kind of value, or an input that is named twice.
     """
     if len(line) > MAX_LINE_BYTES:
         raise RowRejected(None, f"a line of {len(line)} bytes", f"at most {MAX_LINE_BYTES} bytes", "count")
     try:
-        value = json.loads(line)
+        value = read_json(line)
+    except NamedTwice as err:
+        raise RowRejected(err.name, "two values", "one value for each name", "count") from err
     except (ValueError, RecursionError) as err:
         raise RowRejected(None, line[:60].decode(errors="replace"), "a JSON array or object per line", "type") from err
     if not isinstance(value, list | dict):

@@ -1,6 +1,7 @@
 """Rows that leave the device: none, unless the operator's signed desired state and the device's own configuration both allow it.
 
-Of the two the lower rate, the lower limit of bytes and all redactions count; each change of either holds for the next row. A row travels by
+Of the two the lower rate, the lower limit of bytes and all redactions count, and the device may name the only inputs that leave at all;
+each change of either holds for the next row. A row travels by
 input name, without the redacted inputs; a text only where the model's input is a category, so that a free text that somebody fed in by
 mistake does not leave. Rows that were refused are never sampled.
 """
@@ -30,11 +31,13 @@ class PayloadSettings:
         rows_per_hour: Rows at most, above 0.
         redact: Names of inputs that never leave.
         bytes_per_day: Bytes of sampled rows at most.
+        only: Names of the only inputs that may leave; empty for all that are not redacted.
     """
 
     rows_per_hour: float
     redact: tuple[str, ...] = ()
     bytes_per_day: int = 1_000_000
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.rows_per_hour <= 3600:
@@ -81,7 +84,8 @@ class PayloadSampling:
             limit = min(settings.bytes_per_day, order.bytes_per_day)
             if now_s - self._day_s >= _DAY_S:
                 self._day_s, self._left = now_s, limit
-            shown = _shown(inputs, row, {*settings.redact, *order.redact})
+            others = {column.name for column in inputs if settings.only and column.name not in settings.only}
+            shown = _shown(inputs, row, {*settings.redact, *order.redact, *others})
             score = answer[1] if math.isfinite(answer[1]) else None
             content = encode(PayloadBody(bundle_digest=bundle_digest, row=shown, label=answer[0], score=score))
             if len(content) > min(self._left, limit):

@@ -45,6 +45,11 @@ class Director:
         """What this device's project should run, None when the document names nothing."""
         return self.payload.models.get(self._identity.project) if self.payload else None
 
+    def release_of(self, bundle_digest: str) -> int | None:
+        """Counter of the release that brings a bundle, None when the document names another."""
+        named = self.payload.models.values() if self.payload is not None else ()
+        return next((model.release_counter for model in named if model.bundle_digest == bundle_digest), None)
+
     def accept(self, message: bytes) -> Acceptance:
         """Verify a message, and remember it durably when it is new.
 

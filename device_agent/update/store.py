@@ -3,6 +3,7 @@
     blobs/sha256/ab/<digest>   immutable, 0444; written as .part-<digest> beside it
     slots/<bundle digest>.json which variant, which blob is which file
     active, previous, trial    one bundle digest each, replaced by rename
+    releases                   release counters of the bundles that ran here: what callers of the HTTP door know them by
 
 `active` alone decides what runs. A blob counts only after its hash was checked and its name was made durable.
 """
@@ -43,6 +44,7 @@ class Store:
 
     def __init__(self, folder: Path, disk: Disk) -> None:
         self.folder, self._disk = folder, disk
+        self._known_releases: dict[str, int] | None = None
 
     def blob_path(self, digest: str) -> Path:
         """Where the blob of that sha256 lies or would lie."""
@@ -170,6 +172,27 @@ class Store:
                 self.point("previous", old)
             self.point("active", bundle_digest)
         self.clear("trial")
+
+    def note_release(self, bundle_digest: str, counter: int | None) -> None:
+        """Remember which release a bundle is, and forget bundles that are gone; None, when nobody says it, changes nothing."""
+        known, here = self._releases(), (self.pointer("active"), self.pointer("previous"))
+        if counter is not None and known.get(bundle_digest) != counter:
+            kept = {digest: other for digest, other in known.items() if digest in here} | {bundle_digest: counter}
+            self._disk.replace(self.folder / "releases", canonical_json(kept))
+            self._known_releases = kept
+
+    def release_of(self, bundle_digest: str) -> int | None:
+        """Counter of the release that a bundle came with, None when it is not remembered."""
+        return self._releases().get(bundle_digest)
+
+    def _releases(self) -> dict[str, int]:
+        if self._known_releases is None:
+            try:
+                with (self.folder / "releases").open("rb") as stream:
+                    self._known_releases = msgspec.json.decode(stream.read(MAX_SLOT_BYTES), type=dict[str, int])
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+                self._known_releases = {}  # a number for callers, no part of what runs
+        return self._known_releases
 
     def sweep(self) -> int:
         """Remove slots, blobs and parts that neither `active` nor `previous` needs; returns how many files went.

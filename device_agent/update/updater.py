@@ -245,6 +245,7 @@ class Updater:
                 raise
             self._step(Event.DAMAGED, reason=f"the committed model cannot be opened: {err}")
             return
+        self.store.note_release(subject, self.director.release_of(subject))
         self.store.commit(subject)
         self._models.install(scorer)
         self._outside.tell("committed", self.progress.reason, subject)

@@ -73,6 +73,9 @@ def agent() -> None:
     help="Time between two snapshots of the open statistics window: the rows that kill -9 may cost.",
 )
 @click.option("--redact", multiple=True, metavar="INPUT", help="An input that never leaves this device; may be repeated.")
+@click.option(
+    "--allow-input", "allow_inputs", multiple=True, metavar="INPUT", help="Only such inputs may leave this device; may be repeated."
+)
 @click.option("--mirror", help="Fetch models from this base URL instead of the server; content is checked by hash.")
 @click.option(
     "--trial-cpu-fraction",
@@ -96,6 +99,7 @@ def run_agent(
     allow_rows_per_hour: float,
     keep_seconds: float,
     redact: tuple[str, ...],
+    allow_inputs: tuple[str, ...],
     mirror: str | None,
     trial_cpu_fraction: float,
     **doors: Any,
@@ -118,7 +122,7 @@ def run_agent(
         explain_every=explain_every,
         explain_cpu_fraction=explain_cpu,
         keep_s=keep_seconds,
-        payload=PayloadSettings(allow_rows_per_hour, redact) if allow_rows_per_hour else None,
+        payload=PayloadSettings(allow_rows_per_hour, redact, only=allow_inputs) if allow_rows_per_hour else None,
         mirror=mirror.rstrip("/") if mirror else None,
         mqtt=mqtt_settings(doors),
         trial_cpu_fraction=trial_cpu_fraction,

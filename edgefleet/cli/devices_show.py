@@ -69,7 +69,8 @@ def _compared(pair: Json) -> str:
     )
     missed = f"{pair['running_failed']} only it, {pair['shadow_failed']} only the running one, {pair['both_failed']} neither"
     offered = f"of {pair['offered']:,} offered {pair['shed']:,} not compared; answered by {missed}"
-    return f"release {names[0]} listens beside {names[1]}: {agreed}{mean}; {offered}"
+    took = "" if pair["latency_p95_ms"] is None else f", a row takes it {pair['latency_p95_ms']:.3g} ms at p95"
+    return f"release {names[0]} listens beside {names[1]}: {agreed}{mean}{took}; {offered}"
 
 
 def _share(arm: Json, now: datetime) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from edgefleet import latency
 from edgefleet.errors import InputError
 from edgefleet.messages import AttributionSums, WindowBody
 from edgefleet.shadow_counts import MAX_PAIRS, ShadowCounts
@@ -54,5 +55,8 @@ def _check_shadow(device_id: str, counts: ShadowCounts) -> None:
             f"window of {device_id}: its comparison does not add up: {counts.offered} rows offered, {counts.compared} compared, "
             f"{counts.agreed} agreed, {sum(missed)} missed"
         )
+    latencies = latency.from_wire(counts.latency_eighths)
+    if latencies is None or int(latencies.sum()) > MAX_ROWS:
+        raise InputError(f"window of {device_id}: {len(counts.latency_eighths)} numbers are no latency histogram of a comparison")
     if not (math.isfinite(counts.difference_sum) and 0 <= counts.difference_square_sum < math.inf):
         raise InputError(f"window of {device_id}: a sum of differences is not finite, or one of squares below 0")

@@ -160,6 +160,7 @@ def _version(names: Mapping[str, ReleaseNames], digest: str) -> str:
 
 
 def _shadow_view(counts: ShadowCounts, heard: _Heard, names: Mapping[str, ReleaseNames]) -> ShadowView:
+    p95_us = counts.latency_us(0.95)
     return ShadowView(
         running_release=_version(names, counts.running),
         running_digest=counts.running,
@@ -178,6 +179,7 @@ def _shadow_view(counts: ShadowCounts, heard: _Heard, names: Mapping[str, Releas
         difference_sd=_known(counts.difference_sd),
         devices=len(heard.devices),
         heard_at=heard.at,
+        latency_p95_ms=None if p95_us is None else p95_us / 1000,
     )
 
 

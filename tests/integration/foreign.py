@@ -79,7 +79,7 @@ def mlflow_server(python: Path, folder: Path, port: int | None = None) -> Iterat
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env, start_new_session=True)
     try:
-        _wait(f"{url}/health", process, folder / "server.log")
+        wait_for(f"{url}/health", process, folder / "server.log")
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # its own session: the server and its workers, nobody else
@@ -90,7 +90,8 @@ def mlflow_server(python: Path, folder: Path, port: int | None = None) -> Iterat
             process.wait(timeout=20)
 
 
-def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until a server of others answers 200 there."""
     deadline = time.monotonic() + _START_S
     while True:
         try:

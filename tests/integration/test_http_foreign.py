@@ -3,10 +3,12 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from device_agent.scorer import Scorer
@@ -22,6 +24,7 @@ MLSERVER = ("mlserver==1.7.1", "onnxruntime==1.32.0")
 KSERVE_CLIENT = ("kserve==0.21.0",)
 SCHEMATHESIS = ("schemathesis==4.32.5",)
 X = rows(7)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,13 @@ def test_mlserver_infer_answers_every_line(folder: Path, bundle: Path, served: W
     # It writes the number of the line into the parameters, and lines in the order in which they were answered.
     found = {a["parameters"]["inference"]["index"] if "inference" in a.get("parameters", {}) else int(a["id"]): a for a in answers}
     assert len(found) == 200
-    assert [{o["name"]: o["data"] for o in found[i]["outputs"]}["label"][0] for i in range(200)] == right
+    outputs = [{o["name"]: o["data"] for o in found[i]["outputs"]} for i in range(200)]
+    assert [one["label"][0] for one in outputs] == right
+    own = [sys.executable, "-m", "edgefleet", "agent", "score", "--bundle", str(bundle), "--format", "oip", str(tmp_path / "in.jsonl")]
+    ours = subprocess.run(own, capture_output=True, text=True, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    said = [{o["name"]: o["data"] for o in json.loads(line)["outputs"]} for line in ours.stdout.splitlines()]
+    assert [one["label"] for one in said] == [one["label"] for one in outputs]
+    assert np.array([one["score"] for one in said], np.float32).tolist() == np.array([one["score"] for one in outputs], np.float32).tolist()
 
 
 def test_invocations_answer_requests_as_the_table_of_mlflow_s_server_says(folder: Path, bundle: Path, served: World) -> None:

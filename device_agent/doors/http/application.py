@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from device_agent.doors.http import invocations, metadata
@@ -38,6 +38,15 @@ _PAGE_HEADERS: Final = (
 )
 
 
+class Earlier(Models, Protocol):
+    """The model before the running one; it may raise an EdgefleetError where it cannot be opened."""
+
+    @property
+    def version(self) -> str:
+        """What callers know it by, "" when there is none."""
+        ...
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What the door is told by whoever runs it.
@@ -45,10 +54,12 @@ class Surroundings:
     Attributes:
         version: Says the release counter of the running model, "1" where nobody knows it.
         about: Facts for the page, name -> text; called for every view of it.
+        earlier: Answers who asks for the version before, or None.
     """
 
     version: Callable[[], str] = lambda: "1"
     about: Callable[[], Mapping[str, str]] = dict
+    earlier: Earlier | None = None
 
 
 class Application:
@@ -135,27 +146,28 @@ class Application:
 
     def _model_route(self, request: Request, path: str) -> tuple[str, Callable[[Tally | None], Response]]:
         name, *rest = path.removeprefix("/v2/models/").split("/")
+        models, version = self._models, self._surroundings.version()
         if self._models.in_service is None and request.method == "POST" and path.endswith("/infer"):
             return INFER, lambda tally: infer(self._models, "", request, self._limits, tally or Tally())  # counted, and refused
-        scorer = running_model(self._models)
-        version = self._surroundings.version()
+        scorer = running_model(models)
         project = scorer.bundle.manifest.project
         explainer = name == project + SUFFIX and scorer.can_explain
         if name != project and not explainer:
             raise Refused(404, f"there is no model {name[:80]!r} here, only {project!r}", "unknown")
         if rest[:1] == ["versions"]:
-            if rest[1:2] != [version]:
-                raise Refused(404, f"model {name!r} has version {version}, not {'/'.join(rest[1:2])[:80]!r}", "unknown")
+            models, version = self._of_version("/".join(rest[1:2]), name)
             rest = rest[2:]
         if rest == ["infer"]:
             _check_method(request.method, "POST")
             call = explain if explainer else infer
             route = EXPLAIN if explainer else INFER
-            return route, lambda tally: call(self._models, version, request, self._limits, tally or Tally())
+            return route, lambda tally: call(models, version, request, self._limits, tally or Tally())
         if rest in ([], ["ready"]):
             _check_method(request.method, "GET")
-            known = {"name": name, "ready": True} if rest else metadata.model_metadata(scorer, version, explainer)
-            return "metadata", lambda _: json_response(known)
+            if rest:
+                return "metadata", lambda _: json_response({"name": name, "ready": True})
+            versions = self._versions(version)
+            return "metadata", lambda _: json_response(metadata.model_metadata(running_model(models), versions, explainer))
         raise _missing(path)
 
     def _admit(self, request: Request, path: str) -> None:
@@ -180,7 +192,23 @@ class Application:
         return json_response({"live": True, "ready": True})
 
     def _index(self, request: Request) -> Response:
-        return json_response(metadata.repository_index(request.body, self._models.in_service, self._surroundings.version()))
+        return json_response(metadata.repository_index(request.body, self._models.in_service, self._versions(self._surroundings.version())))
+
+    def _of_version(self, asked: str, name: str) -> tuple[Models, str]:
+        """Who answers for a version; nothing is opened before the request is admitted."""
+        version, earlier = self._surroundings.version(), self._surroundings.earlier
+        if asked == version:
+            return self._models, version
+        if earlier is None or not asked or asked != earlier.version:
+            told = " and ".join(self._versions(version))
+            raise Refused(404, f"model {name[:80]!r} has version {told}, not {asked[:80]!r}", "unknown")
+        return earlier, asked
+
+    def _versions(self, first: str) -> list[str]:
+        """All versions that answer, `first` in front."""
+        earlier = self._surroundings.earlier
+        others = [self._surroundings.version(), "" if earlier is None else earlier.version]
+        return [first, *(one for one in others if one not in ("", first))]
 
     def _metrics(self, _: Request) -> Response:
         text = metrics_text(self.counters.now(), self._models.in_service, self._surroundings.version())

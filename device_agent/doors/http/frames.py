@@ -12,6 +12,7 @@ import msgspec
 from device_agent.doors.http.exchange import Refused
 from device_agent.doors.http.foreign_json import with_json_literals
 from device_agent.doors.http.refusing import check_rows
+from device_agent.doors.unique_names import NamedTwice, check_names
 from edgefleet.manifest import Input, Manifest
 
 FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -37,6 +38,7 @@ def rows_of_json(body: bytes, manifest: Manifest, elements: int) -> list[Any]:
     value = document[found[0]]
     if found[0] == "dataframe_split":
         return _of_split(value, manifest, elements)
+    _check_names(body, document, value)
     if found[0] == "inputs" and isinstance(value, dict):
         return _of_columns(value, manifest, elements)
     windows = manifest.window_rows != 1
@@ -88,6 +90,17 @@ def _parsed(body: bytes) -> Any:
             with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(body if mended is None else mended)  # which reads 1e999 as infinity
         raise _bad(f"the body is no JSON: {str(err)[:200]}") from err
+
+
+def _check_names(body: bytes, document: dict[str, Any], value: Any) -> None:
+    rows = value if isinstance(value, list) else [value]
+    names = len(document) + sum(len(row) for row in rows if isinstance(row, dict))
+    try:
+        check_names(body, names)
+    except NamedTwice as err:
+        raise _bad(f"input {err}: send one value for each name") from err
+    except (ValueError, RecursionError):
+        return  # the reader before took it, and what it took is looked at
 
 
 def _of_split(value: Any, manifest: Manifest, elements: int) -> list[Any]:

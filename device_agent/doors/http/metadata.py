@@ -20,14 +20,14 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "edgefleet", "version": __version__, "extensions": EXTENSIONS}
 
 
-def model_metadata(scorer: Scorer, version: str, explainer: bool) -> dict[str, Any]:
+def model_metadata(scorer: Scorer, versions: list[str], explainer: bool) -> dict[str, Any]:
     """Of `GET /v2/models/M`; `parameters.columns` names the inputs in their order, which each may also be a tensor of its own."""
     manifest = scorer.bundle.manifest
     # The specification knows no platform for TFLite; this one has its form.
     platform = "onnx_onnxv1" if scorer.variant.runtime == "onnxruntime" else "tflite_tflite"
     return {
         "name": manifest.project + (SUFFIX if explainer else ""),
-        "versions": [version],
+        "versions": versions,
         "platform": platform,
         "inputs": _inputs(manifest),
         "outputs": [_output(one) for one in (explainer_outputs(scorer) if explainer else outputs_of(scorer))],
@@ -46,8 +46,8 @@ class _IndexRequest(msgspec.Struct):
     ready: bool = False
 
 
-def repository_index(body: bytes, scorer: Scorer | None, version: str) -> list[dict[str, str]]:
-    """Of `POST /v2/repository/index`; all models that are here are ready, so that `ready` changes nothing.
+def repository_index(body: bytes, scorer: Scorer | None, versions: list[str]) -> list[dict[str, str]]:
+    """Of `POST /v2/repository/index`; all models and versions that are here are ready, so that `ready` changes nothing.
 
     Raises:
         Refused: A body that is neither empty nor an object of the protocol.
@@ -60,7 +60,7 @@ def repository_index(body: bytes, scorer: Scorer | None, version: str) -> list[d
         return []
     name = scorer.bundle.manifest.project
     names = [name, name + SUFFIX] if scorer.can_explain else [name]
-    return [{"name": one, "version": version, "state": "READY", "reason": ""} for one in names]
+    return [{"name": one, "version": version, "state": "READY", "reason": ""} for version in versions for one in names]
 
 
 def _inputs(manifest: Manifest) -> list[dict[str, Any]]:

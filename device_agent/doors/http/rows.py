@@ -13,13 +13,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.doors.answering import ModelSwapped
 from device_agent.doors.http.counters import SHED, Tally
 from device_agent.doors.http.exchange import RETRY, Refused
 from device_agent.doors.oip.columns import Rows
 from device_agent.score import BatchScores, Score, outlier_if_known
 from device_agent.scorer import Scorer
-from edgefleet.errors import ArtifactError, ConfigError, InputError, RowRejected
+from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError, InputError, ModelSwapped, RowRejected
 
 CHUNK_ROWS: Final = 1024
 MAX_SWAPS: Final = 8
@@ -200,9 +199,12 @@ def running_model(models: Models) -> Scorer:
     """The model that answers.
 
     Raises:
-        Refused: There is none yet.
+        Refused: There is none yet, or it cannot be opened.
     """
-    running = models.in_service
+    try:
+        running = models.in_service
+    except EdgefleetError as err:
+        raise Refused(503, f"this version cannot be opened: {err}", "no-model") from err
     if running is None:
         raise Refused(503, "no model is installed yet; start a rollout that selects this device", "no-model", RETRY)
     return running

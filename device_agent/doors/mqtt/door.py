@@ -13,7 +13,6 @@ from collections import deque
 from typing import Any, Final, Protocol
 
 from device_agent.batching import RUNTIME_FAILED
-from device_agent.doors.answering import ModelSwapped
 from device_agent.doors.mqtt.connection import Arrival, DoorConnection
 from device_agent.doors.mqtt.counts import Counting, Counts
 from device_agent.doors.mqtt.reply import CONTENT_TYPES, Reply, encode, failure, of_batch, of_refusal, of_score
@@ -21,7 +20,7 @@ from device_agent.doors.mqtt.request import MAX_PAYLOAD_BYTES, Request, encoding
 from device_agent.doors.mqtt.settings import MqttSettings, reply_problem
 from device_agent.score import BatchScores, Score
 from device_agent.scorer import Scorer
-from edgefleet.errors import ArtifactError, ConfigError, InputError, RowRejected
+from edgefleet.errors import ArtifactError, ConfigError, InputError, ModelSwapped, RowRejected
 
 LOG = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@
 | `{"rows": [...]}` or `{"row": ...}` with `id`, `key`, `explain`, `probabilities` | the same, with more said |
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
 
+from device_agent.doors.unique_names import NamedTwice, read_json
 from edgefleet.errors import RowRejected
 
 MAX_PAYLOAD_BYTES: Final = 262_144
@@ -85,7 +85,9 @@ def read_request(payload: bytes, encoding: Encoding, row_depth: int) -> Request:
 
 def _parsed(payload: bytes, encoding: Encoding) -> Any:
     try:
-        value = _packed.decode(payload) if encoding == "msgpack" else json.loads(payload)
+        value = _packed.decode(payload) if encoding == "msgpack" else read_json(payload)
+    except NamedTwice as err:
+        raise RowRejected(err.name, "two values", "one value for each name", "count") from err
     except (msgspec.DecodeError, ValueError, RecursionError, TypeError) as err:
         raise _refused(
             f"{encoding} of {len(payload)} bytes: {str(err)[:60]}", "a row, a list of rows or an object of them", "type"

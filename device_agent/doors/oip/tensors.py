@@ -219,7 +219,7 @@ def _from_json(tensor: Tensor, count: int, nested: bool, read: Callable[[str, in
 def _json_values(raw: bytes, kind: str, depth: int) -> Any:
     try:
         return _decoder(kind, depth).decode(raw)
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         if kind != "f" or "out of range" not in str(err):
             raise
         values = json.loads(raw)  # which reads 1e999 as infinity

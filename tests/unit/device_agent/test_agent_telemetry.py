@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ def test_an_attestation_that_the_disk_refuses_is_made_again_and_counts_as_no_los
     running = Agent(AgentConfig(dir=world.enrolled.folder, heartbeat_s=0.3, selftest_timeout_s=60.0), Disk(before))
     running.start()
     try:
-        world.want()
+        world.want(world.digest)
         commit(world, running)
         eventually("the first", lambda: world.fleet.telemetry("attestation"))
         dropped, attester = running._spool.dropped, running._reports._attester
@@ -263,3 +264,33 @@ def test_a_sign_of_life_is_stale_also_when_the_clock_was_set_back_since(ahead_s:
         health = msgspec.structs.replace(running._reports.health(), at=now_us + round(ahead_s * 1e6), stopped_threads=[])
 
     assert [words in problem for words, problem in zip(said, problems(health, now_us), strict=True)] == [True] * len(said)
+
+
+YEAR_NS = 365 * 86_400 * 10**9
+
+
+def test_a_clock_that_jumps_years_ahead_and_back_is_told_and_no_row_is_lost_or_counted_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(times: int) -> bool:
+        return len(world.events("clock-jumped")) == times
+
+    jumped, real = [0], time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + jumped[0])
+    with agent(world, window_s=0.3) as running:
+        world.want(world.digest)
+        commit(world, running)
+        for i, jump in enumerate((5 * YEAR_NS, -9 * YEAR_NS, 4 * YEAR_NS)):
+            jumped[0] += jump
+            for row in rows(50):
+                running.score(row)
+            eventually("the jump is told", partial(told, i + 1))
+        answered = running._models.rows
+        eventually("every row", lambda: world.counted() == answered)
+
+        eventually("the status counts the jumps", lambda: running._reports.health().clock_jumps == 3)
+        assert running._stopped_threads() == []
+    spans = [(record.start_at, record.end_at) for record in world.fleet.telemetry("window")]
+    assert all(start <= end for start, end in spans)
+    assert max(end - start for start, end in spans) < 3600 * 10**6  # no window spans a jump
+    assert world.counted() == answered

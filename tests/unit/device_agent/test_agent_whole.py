@@ -186,7 +186,7 @@ def test_a_stop_tells_the_last_state_too(world: World) -> None:
     world.want(first.digest)
     world.wait_for_state("committed", first.digest)
     second = world.bundle(2)
-    world.want(second.digest, TrialPolicy(soak_s=0.0, soak_rows=10**6, timeout_s=600.0, agreement_rows=10, min_agreement=0.0))
+    world.want(second.digest, trial=TrialPolicy(soak_s=0.0, soak_rows=10**6, timeout_s=600.0, agreement_rows=10, min_agreement=0.0))
     world.wait_for_state("trial", second.digest)
 
     world.agent.close()

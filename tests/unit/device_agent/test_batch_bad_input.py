@@ -57,6 +57,7 @@ def test_a_bad_csv_line_is_refused_with_its_place_and_the_next_one_is_scored(
         (b"[1,2,3]\n", None, "count"),
         (b'{"f0":1,"f1":2,"f2":3,"f3":4,"f4":5,"f9":0}\n', "f9", "count"),
         (b'{"f0":1}\n', "f1", "missing"),
+        (b'{"f0":1,"f1":2,"f2":3,"f3":4,"f4":5,"f2":3}\n', "f2", "count"),
         (b"7\n", None, "type"),
         (b"[1,2,3,4,\n", None, "type"),
         (b"[" * 100_000 + b"\n", None, "type"),

@@ -91,6 +91,9 @@ def test_one_row_by_columns_may_be_bare_values(served: World) -> None:
         (b'{"instances": [{"f0": -Infinity, "f1": 1, "f2": 1, "f3": 1, "f4": 1}]}', "input 'f0': -inf"),
         (b"[" * 20_000 + b"]" * 20_000, "nested too deeply"),
         (b'{"inputs": {"f0": "\xff"}}', "no JSON"),
+        (b'{"dataframe_records": [{"f0": 1, "f1": 1, "f0" : 2, "f2": 1, "f3": 1, "f4": 1}]}', "input 'f0' comes twice"),
+        (b'{"inputs": {"f0": [1], "f1": [1], "f2": [1], "f3": [1], "f4": [1], "f4": [2]}}', "input 'f4' comes twice"),
+        (b'{"instances": [{"f0": "\\":", "f1": 1, "f2": 1, "f3": 1, "f4": 1}]}', "input 'f0'"),
     ],
 )
 def test_what_is_wrong_is_a_400_in_mlflow_s_form_that_says_what(served: World, body: Any, said: str) -> None:

@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from device_agent.doors.answering import Answering, ModelSwapped
+from device_agent.doors.answering import Answering
 from device_agent.doors.http.counters import Tally
 from device_agent.doors.http.exchange import Refused
 from device_agent.doors.http.rows import MAX_SWAPS, answer_rows, retry_swapped
 from device_agent.scorer import Scorer
 from device_agent.update.trial import Trial
 from edgefleet.bundle import Bundle
+from edgefleet.errors import ModelSwapped
 from tests.unit.device_agent.agent_world import QUICK, make_bundle
 from tests.unit.device_agent.agent_world import rows as more_rows
 from tests.unit.device_agent.agent_world import weights as weights_of

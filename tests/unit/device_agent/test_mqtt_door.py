@@ -116,6 +116,16 @@ BAD = [
     (b"[1, 2]", "count"),
     (b'[1, 2, 3, 4, "x"]', "type"),
     (b"[1, 2, 3, 4, 1e999]", "infinite"),
+    (b"[1, 2, 3, 4, NaN]", "missing"),
+    (b"[1, 2, 3, 4, null]", "missing"),
+    (b"[1, 2, 3, 4, -Infinity]", "infinite"),
+    (b"[1, 2, 3, 4, 1e39]", "infinite"),
+    (b"[1, 2, 3, 4, " + b"9" * 400 + b"]", None),
+    (msgspec.msgpack.encode([1, 2, 3, 4, float("nan")]), "missing"),
+    (msgspec.msgpack.encode([1, 2, 3, 4, 2**64 - 1]), "range"),
+    (b'{"f0": "\xff\xfe"}', "type"),
+    (b'{"f0":1,"f1":1,"f2":1,"f3":1,"f4":1,"f0":2}', "count"),
+    (b'{"f0":' * 10_000, "type"),
     (b'{"rows": 5}', "type"),
     (b'{"rows": []}', "count"),
     (b'{"rows": [[1,2,3,4,5]], "id": [1]}', "type"),
@@ -140,6 +150,15 @@ def test_every_bad_message_is_an_answer_that_says_what_was_wrong_and_the_next_ro
         assert caller.ask(ROW)["status"] == "ok"
     settled(world.door, len(BAD) + 1)
     assert (world.door.counts.scored, world.door.counts.shed, world.door.counts.unsent) == (1, 0, 0)
+
+
+def test_a_message_of_a_hundred_megabytes_stays_at_the_broker_and_the_door_goes_on(world: World) -> None:
+    with Caller(world.port) as caller, Caller(world.port, topics=("other",)) as other:
+        other.send(b"[" * (100 << 20), qos=0)
+        other.send(ROW)
+        eventually("the row behind it", lambda: len(caller.got) >= 1, 60.0)
+        assert caller.ask(ROW)["status"] == "ok"
+    assert (world.door.counts.scored, world.door.counts.offered) == (2, 2)  # had it come, it would be counted as refused
 
 
 def test_random_bytes_are_answers_too(world: World) -> None:

@@ -176,6 +176,20 @@ def test_a_batch_array_of_another_shape_or_type_is_an_input_error(tmp_path: Path
         scorer.score_batch(rows)
 
 
+def test_a_million_rows_at_once_are_answered_and_counted_each_bad_one_by_its_reason(tmp_path: Path) -> None:
+    made = logistic_bundle(tmp_path, numbers(low=-50.0, high=50.0, range_policy="reject"))
+    x = np.resize(made.x[:1000], (1_000_000, FEATURES))
+    x[7, 0], x[999_999, 0] = np.inf, 1e9
+
+    with Scorer.open(made.folder) as scorer:
+        answers = scorer.score_batch(x)
+        window = scorer.take_window()
+
+    assert window is not None
+    assert {i: err.reason for i, err in answers.rejected.items()} == {7: "infinite", 999_999: "range"}
+    assert (window.body.answered, window.body.rejected) == (999_998, {"infinite": 1, "range": 1})
+
+
 def test_an_empty_batch_is_empty(tmp_path: Path) -> None:
     with Scorer.open(forest_bundle(tmp_path).folder) as scorer:
         batch = scorer.score_batch(np.zeros((0, FEATURES)))

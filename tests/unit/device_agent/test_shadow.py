@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from device_agent import Scorer
 from device_agent.doors import shadow as shadow_module
 from device_agent.doors.answering import Answering
 from device_agent.update.trial import Trial, TrialVerdict
-from edgefleet.errors import ArtifactError, RowRejected
+from edgefleet.errors import ArtifactError, ModelSwapped, RowRejected
 from tests.unit.device_agent.agent_world import QUICK, make_bundle, rows, weights
 
 
@@ -75,6 +76,7 @@ def test_the_counts_are_those_of_scoring_both_models_one_after_the_other(world: 
     assert 0 < agreed < 300
     assert counts.difference_mean == pytest.approx(differences.mean(), abs=1e-9)
     assert counts.difference_sd == pytest.approx(differences.std(), abs=1e-9)
+    assert 0.0 < (counts.latency_us(0.5) or 0.0) <= (counts.latency_us(0.95) or 0.0) < 1e6
     pairs = {(i, j): n for i, j, n in counts.confusion}
     assert pairs == {(i, j): n for i in range(3) for j in range(3) if (n := int(((left.index == i) & (right.index == j)).sum()))}
     assert (world.trial.rows, world.trial.both, world.trial.agreed) == (300, 300, agreed)
@@ -113,16 +115,17 @@ def test_a_row_that_the_caller_changes_afterwards_is_compared_as_it_was(world: W
 
 
 class Stuck:
-    """Holds up a scorer's batches until it is let go."""
+    """Holds up a scorer until it is let go."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.entered, self.go, self._batch = threading.Event(), threading.Event(), scorer.score_batch
-        scorer.score_batch = self  # type: ignore[method-assign, assignment]
+        self.entered, self.go = threading.Event(), threading.Event()
+        scorer.score_batch = partial(self._late, scorer.score_batch)  # type: ignore[method-assign]
+        scorer.score = partial(self._late, scorer.score)  # type: ignore[method-assign]
 
-    def __call__(self, given: Any) -> Any:
+    def _late(self, call: Any, given: Any) -> Any:
         self.entered.set()
         self.go.wait(60.0)
-        return self._batch(given)
+        return call(given)
 
 
 def test_a_slow_candidate_costs_the_caller_nothing_and_what_it_missed_is_counted_and_said(world: World) -> None:
@@ -167,6 +170,24 @@ def test_a_batch_larger_than_the_room_is_compared_in_part(world: World) -> None:
     world.models.end_trial()
 
     assert (world.trial.both, world.trial.shed) == (shadow_module.MAX_ROWS, 3000 - shadow_module.MAX_ROWS)
+
+
+def test_a_model_that_only_answers_who_asks_for_it_is_in_no_trial_and_counts_its_own_rows(world: World, tmp_path: Path) -> None:
+    earlier = Scorer.open(make_bundle(tmp_path / "c", weights(3)))
+    world.begin()
+    world.models.keep_earlier(earlier)
+    for row in rows(10).tolist():
+        assert world.models.score(row, made_for=earlier).digest == earlier.digest
+    world.models.score_batch(rows(5), made_for=earlier)
+    world.models.score([0.0] * 5)
+    assert world.models.settle(30.0)
+
+    assert (world.trial.both, world.models.rows) == (1, 16)
+    counted = {window.body.bundle_digest: window.body.answered for window in world.models.take_windows(1)}
+    assert counted == {world.a.digest: 1, earlier.bundle.digest: 15}
+    world.models.install(Scorer.open(world.b))
+    with pytest.raises(ModelSwapped):
+        world.models.score([0.0] * 5, made_for=earlier)
 
 
 def test_a_candidate_that_is_installed_counts_no_row_twice(world: World) -> None:

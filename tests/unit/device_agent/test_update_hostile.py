@@ -139,10 +139,9 @@ def test_a_model_whose_process_is_killed_is_a_crash_with_the_signal(tmp_path: Pa
     bundle = make_bundle(tmp_path / "slow", weights(1), graph=long_work(600), explain=False)
     installed(tmp_path / "device", bundle)
     killed: list[int] = []
-    others = set(children_of(os.getpid()))  # workers that an earlier test's library keeps
 
     def kill_child() -> bool:
-        for pid in [] if killed else set(children_of(os.getpid())) - others:
+        for pid in [] if killed else children_about(bundle.digest):
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
         return False
@@ -153,13 +152,14 @@ def test_a_model_whose_process_is_killed_is_a_crash_with_the_signal(tmp_path: Pa
     assert result.reason == "crashed(signal 9): the model ended its own process in the self-test"
 
 
-def children_of(parent: int) -> list[int]:
+def children_about(word: str) -> list[int]:
+    """This process's children with that word on their command line: others may be workers that a library keeps, or starts meanwhile."""
     found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            fields = status.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent:
-                found.append(int(status.parent.name))
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and word in (folder / "cmdline").read_text().split("\0"):
+                found.append(int(folder.name))
     return found
 
 

@@ -278,7 +278,7 @@ def observed(device_id: str | None = None, **changes: Any) -> Observed:
 
 
 def compared() -> ShadowView:
-    return ShadowView("1", D1, "2", D2, 1240, 1180, 1141, 2, 6, 0, 52, 1141 / 1186, 1180, -0.0127, 0.081, 1, ago(3))
+    return ShadowView("1", D1, "2", D2, 1240, 1180, 1141, 2, 6, 0, 52, 1141 / 1186, 1180, -0.0127, 0.081, 1, ago(3), 0.42)
 
 
 def shares() -> list[ShareView]:

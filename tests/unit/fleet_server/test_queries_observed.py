@@ -75,9 +75,11 @@ def counts(running: MadeBundle, shadow: MadeBundle, differences: list[float], **
 
 def test_comparisons_of_several_windows_and_devices_are_those_of_all_rows_together(world: World, old: MadeBundle, new: MadeBundle) -> None:
     first, second = [0.05, -0.2, 0.0], [0.3, 0.01]
-    world.receive(window(world.devices["d0"], old, shadow=counts(old, new, first)))
+    fast, slow = (latency.to_wire(latency.count_latencies([ns] * 20)) for ns in (8_500, 68_000))
+    world.receive(window(world.devices["d0"], old, shadow=counts(old, new, first, latency_eighths=fast)))
     world.clock.move(60)
-    world.receive(window(world.devices["d1"], old, shadow=counts(old, new, second, offered=6, shed=1, shadow_failed=2, running_failed=1)))
+    more: dict[str, Any] = {"shed": 1, "shadow_failed": 2, "running_failed": 1, "latency_eighths": slow}
+    world.receive(window(world.devices["d1"], old, shadow=counts(old, new, second, offered=6, **more)))
 
     (view,) = seen(world).shadow
     (own,) = seen(world, "d0").shadow
@@ -88,6 +90,8 @@ def test_comparisons_of_several_windows_and_devices_are_those_of_all_rows_togeth
     assert view.difference_mean == pytest.approx(np.mean([*first, *second]))
     assert view.difference_sd == pytest.approx(np.std([*first, *second]))
     assert (own.offered, own.devices) == (3, 1)
+    assert view.latency_p95_ms == pytest.approx(0.068, rel=0.0625)
+    assert own.latency_p95_ms == pytest.approx(0.0085, rel=0.0625)
 
 
 def test_models_that_share_rows_are_counted_apart_with_the_newest_share(world: World, old: MadeBundle, new: MadeBundle) -> None:
@@ -190,6 +194,7 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "differences of no number": {"shadow": {"difference_sum": math.nan}},
     "squares below zero": {"shadow": {"difference_square_sum": -1.0}},
     "no digest": {"shadow": {"shadow": "x"}},
+    "latencies of no histogram": {"shadow": {"latency_eighths": [263, 1, 1]}},
     "a share beyond the whole": {"share_1024": 1025},
     "sizes below zero": {"attribution": AttributionSums(rows=1, total=[0.0] * 3, absolute=[1.0, -1.0, 0.0])},
     "another number of inputs": {"attribution": AttributionSums(rows=1, total=[0.0] * 2, absolute=[0.0] * 2)},
