@@ -70,7 +70,7 @@ def declared(package: ModelPackage) -> Declared:
     """
     try:
         project = msgspec.json.decode(package.read("provenance.json"), type=_Provenance).project
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise ArtifactError(f"{package.folder}/provenance.json: {str(err)[:200]}; train again") from err
     device, allowed = project.device, frozenset(project.gates.allow_inconclusive)
     limits = Limits(device.size_bytes, device.latency_p95_ms, device.memory_bytes, allowed, profile_of(device.profile))

@@ -59,7 +59,7 @@ def detector_of(package: ModelPackage) -> Detector | None:
         return None
     try:
         notes = msgspec.json.decode(package.read(NOTES_NAME), type=Notes)
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise ArtifactError(f"{package.folder}/{NOTES_NAME}: {str(err)[:200]}; train again") from err
     if package.index.outlier == ARRAYS_NAME:
         arrays = read_npz(package.read(ARRAYS_NAME), ("mean", "whitening", "fill"), ARRAYS_NAME)

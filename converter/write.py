@@ -228,5 +228,5 @@ def package_gates(package: ModelPackage) -> list[dict[str, Any]]:
     """The trainer's gates, to travel on with the bundle."""
     try:
         return msgspec.json.decode(package.read("gates.json"), type=list[dict[str, Any]])
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise ConfigError(f"{package.folder}/gates.json: {str(err)[:200]}; train again") from err

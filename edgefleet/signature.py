@@ -63,5 +63,5 @@ def parse_signature(content: bytes) -> Signature:
     """
     try:
         return msgspec.json.decode(content, type=Signature)
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise ArtifactError(f"{SIGNATURE_NAME}: {str(err)[:200]}; import the model again") from err

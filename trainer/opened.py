@@ -163,5 +163,5 @@ def _model(package: ModelPackage) -> Predict:
 def _json(package: ModelPackage, name: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(package.read(name), type=dict[str, Any])
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise ArtifactError(f"{package.folder / name}: {str(err)[:200]}; make the package again") from err

@@ -42,7 +42,7 @@ def core_of_pipeline(model: Any, package: ModelPackage) -> Core:
     if "signature.json" in package.index.files:
         try:
             called = msgspec.json.decode(package.read("signature.json"), type=_Called)
-        except msgspec.DecodeError as err:
+        except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise ArtifactError(f"signature.json: {str(err)[:200]}; import the model again") from err
     return pipeline_core(model, len(package.inputs()), called.categories if called.table else [])
 

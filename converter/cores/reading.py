@@ -51,7 +51,7 @@ def core_of(package: ModelPackage) -> Core:
         return core
     try:
         calibrator = msgspec.json.decode(package.read(CALIBRATOR_NAME), type=dict[str, Any])
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise ArtifactError(f"{package.folder}/{CALIBRATOR_NAME}: {str(err)[:200]}; train again") from err
     parse_calibrator(calibrator, core.classes)
     return replace(core, calibrator=calibrator)

@@ -48,7 +48,7 @@ def row_sides(signature: Signature, values: int) -> list[int]:
     sides = shape[1:] if shape else [None]
     known = int(np.prod([side for side in sides if side is not None], dtype=np.int64))
     unknown = sides.count(None)
-    if (unknown == 0 and known != values) or unknown > 1 or (unknown == 1 and values % max(known, 1)):
+    if known == 0 or (unknown == 0 and known != values) or unknown > 1 or (unknown == 1 and values % known):
         takes = "x".join("?" if side is None else str(side) for side in sides)
         raise VerdictError(f"the graph takes {takes} numbers a row, the package's rows have {values}; import it with its own columns")
     return [values // known if side is None else side for side in sides]

@@ -62,13 +62,15 @@ class Samples:
         return running is not None and running.can_explain and self.explaining.due(running.digest, time.monotonic())
 
     def score_explained(self, row: Row, made_for: Scorer | None = None, key: Key | None = None) -> Score:
-        """Answer a row that is due: its explanation is summed, and sent as well unless there were many. Raises as `Answering.score`."""
-        start_s = time.thread_time()
-        try:
-            score = self._models.score(row, explain=True, made_for=made_for, key=key)
-        finally:
-            self.explaining.spent(time.thread_time() - start_s)
-        self._tell(score)
+        """Answer a row that is due: its explanation is summed, and sent as well unless there were many. Raises as `Answering.score`.
+
+        It is explained once it has been answered, so that other rows need not wait, and a failing explanation costs nobody an answer.
+        """
+        score = self._models.score(row, made_for=made_for, key=key)
+        model = self._who_answered(score.digest)
+        explained = None if model is None else self._explained(model, row)
+        if explained is not None:
+            score.explanation = explained.explanation
         return score
 
     def batch(self, rows: Sequence[Any] | NDArray[Any], answers: BatchScores) -> None:
@@ -87,17 +89,21 @@ class Samples:
     def catch_up(self) -> None:
         """Explain rows of batches as far as the budget goes; called by the thread of the reports, as often as it looks."""
         while self._waiting and self.explaining.affords(time.monotonic(), LOOK_S):
-            model, row = self._waiting.popleft()
-            start_s = time.thread_time()
-            try:
-                score = model.explain(row)
-            except EdgefleetError as err:
-                LOG.debug("row not explained: %s", err)  # its model has gone, or fails on it
-                self.explaining.skip(model.digest)
-                continue
-            finally:
-                self.explaining.spent(time.thread_time() - start_s)
-            self._tell(score)
+            self._explained(*self._waiting.popleft())
+
+    def _explained(self, model: Scorer, row: Row) -> Score | None:
+        """Explain a row and tell it; None when its model has gone, or fails on it, which is counted."""
+        start_s = time.thread_time()
+        try:
+            score = model.explain(row)
+        except EdgefleetError as err:
+            LOG.debug("row not explained: %s", err)
+            self.explaining.skip(model.digest)
+            return None
+        finally:
+            self.explaining.spent(time.thread_time() - start_s)
+        self._tell(score)
+        return score
 
     def _who_answered(self, digest: str) -> Scorer | None:
         """The model of that digest, if it explains."""

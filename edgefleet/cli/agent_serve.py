@@ -60,12 +60,13 @@ def http_settings(options: dict[str, Any]) -> "HttpSettings | None":
 def serve_bundle(folder: Path, variant: str | None, **options: Any) -> None:
     """Score a bundle over HTTP until SIGTERM or Ctrl-C: Open Inference Protocol v2, MLflow's /invocations, /metrics, a page.
 
+    The bundle's golden rows are scored first, in a child process with limits: a graph that fails them is not opened here.
     The address is printed once requests are answered. Exit code 0 after a clean stop.
     """
     from device_agent.allocator import use_one_arena
     from device_agent.doors.answering import Answering
     from device_agent.doors.http.door import HttpDoor
-    from device_agent.scorer import Scorer
+    from device_agent.tested import open_tested
 
     logging.getLogger("device_agent").setLevel(min(logging.INFO, logging.getLogger().level))
     use_one_arena()
@@ -75,7 +76,7 @@ def serve_bundle(folder: Path, variant: str | None, **options: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     models = Answering()
-    models.install(Scorer.open(folder, variant))
+    models.install(open_tested(folder, variant))
     door = HttpDoor(models, settings)
     door.start()
     click.echo(door.url)

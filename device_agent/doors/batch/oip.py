@@ -145,7 +145,7 @@ def tensors_of(inputs: list[Any]) -> list[ReadTensor]:
     found = []
     for i, one in enumerate(inputs):
         try:
-            told = msgspec.Raw(msgspec.json.encode(one["parameters"])) if one.get("parameters") is not None else msgspec.Raw()
+            told = msgspec.Raw(msgspec.json.encode({**one}.get("parameters")))
             found.append(msgspec.convert({**one, "data": msgspec.Raw(), "parameters": told, "values": one.get("data")}, ReadTensor))
         except (TypeError, msgspec.ValidationError) as err:
             raise TensorRefused(f"inputs[{i}] is no object with name, shape and datatype: {str(err)[:120]}") from err

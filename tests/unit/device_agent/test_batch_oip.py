@@ -136,14 +136,14 @@ def test_a_request_that_is_none_is_answered_with_an_error_and_the_next_one_is_sc
 
 
 def test_columns_that_are_not_sent_count_for_the_limit_of_values_too(bundle: Path, tmp_path: Path) -> None:
-    tensor = {"name": "f0", "shape": [200_001], "datatype": "BOOL", "data": [0] * 200_001}
+    tensor = {"name": "f0", "shape": [210_000], "datatype": "FP32", "data": [0] * 210_000}
     source = write(tmp_path / "in.ndjson", {"inputs": [tensor]})
 
     outcome = score(bundle, source, tmp_path / "out.ndjson", source_format="oip")
 
     (answer,) = lines_of(tmp_path / "out.ndjson")
-    assert "200001 rows of 5 values is not accepted (count); expected at most 1000000 values" in answer["error"]["msg"]
-    assert outcome.tally.rejected == {"count": 200_001}
+    assert "210000 rows of 5 values exceed the limit of 1048576 values" in answer["error"]["msg"]
+    assert outcome.tally.rejected == {"elements": 210_000}
 
 
 def test_texts_of_categories_come_as_bytes_tensors(tmp_path: Path) -> None:
