@@ -160,7 +160,7 @@ def _check(server: Server, rows: int) -> None:
     """An agent that attested and told of its rows was whole when it was measured; on a busy machine the last windows stay in its spool."""
     if not server.kinds["attestation"] or not rows // 2 <= server.answered <= rows:
         raise SystemExit(
-            f"the agent attested {server.kinds['attestation']} times and told of {server.answered} rows, expected 1 and {rows // 2} to {rows}"
+            f"the agent attested {server.kinds['attestation']} times and told of {server.answered} rows, expected 1 and {rows // 2} or more"
         )
 
 
