@@ -4,13 +4,14 @@ Right-open bins between 11 float32 edges. A column is sorted once and its few ed
 each value where it belongs; minimum, maximum and the number of missing values then stand at the ends of the sorted column.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 BINS: Final = 10
+_COMPARED_ROWS: Final = 64
 
 Matrix = NDArray[np.float32]
 
@@ -51,9 +52,23 @@ def padded_edges(values: Matrix, numeric: NDArray[np.bool_] | None = None) -> tu
     return edges, bins
 
 
-def searchable(edges: Matrix, bins: NDArray[np.int64]) -> list[Matrix]:
-    """Each column's edges with the unused ones moved onto the last used one: nothing falls between them, and what is beyond is above."""
-    return [np.concatenate([row[: used + 1], np.full(BINS - used, row[used])]) for row, used in zip(edges, bins.tolist(), strict=True)]
+@dataclass(frozen=True)
+class SearchEdges:
+    """Edges as they are searched: unused ones lie on the last used one, so that nothing falls between them.
+
+    Attributes:
+        columns: Of each column its edges [BINS + 1].
+        stacked: The same, [columns, BINS + 1, 1].
+    """
+
+    columns: list[Matrix]
+    stacked: Matrix
+
+
+def searchable(edges: Matrix, bins: NDArray[np.int64]) -> SearchEdges:
+    """Each column's edges with the unused ones moved onto the last used one: what is beyond is above."""
+    found = [np.concatenate([row[: used + 1], np.full(BINS - used, row[used])]) for row, used in zip(edges, bins.tolist(), strict=True)]
+    return SearchEdges(found, np.array(found, np.float32).reshape(len(found), BINS + 1, 1))
 
 
 def sorted_columns(rows: Matrix) -> Matrix:
@@ -63,11 +78,11 @@ def sorted_columns(rows: Matrix) -> Matrix:
     return columns
 
 
-def bin_counts(columns: Sequence[Matrix] | Matrix, present: NDArray[np.int64] | int, edges: Sequence[Matrix]) -> NDArray[np.int64]:
+def bin_counts(columns: Matrix, present: NDArray[np.int64] | int, edges: SearchEdges) -> NDArray[np.int64]:
     """How many values lie below, in each of the ten bins, and above: [F, BINS + 2].
 
     Args:
-        columns: F sorted columns [n], NaN last.
+        columns: [F, n] sorted columns, NaN last.
         present: Values of each column that are not NaN.
         edges: As `searchable` gives them.
 
@@ -76,9 +91,14 @@ def bin_counts(columns: Sequence[Matrix] | Matrix, present: NDArray[np.int64] | 
         >>> bin_counts(sorted_columns(np.float32([[5], [1], [9]])), 3, edges).tolist()
         [[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]]
     """
-    cumulative = np.array([column.searchsorted(own) for column, own in zip(columns, edges, strict=True)], np.int64)
+    cumulative: NDArray[Any]
+    if columns.shape[1] <= _COMPARED_ROWS:
+        # Of few rows, comparing all with all takes less than one search a column; a product with ones counts exactly.
+        cumulative = (columns[:, None, :] < edges.stacked).astype(np.float32) @ np.ones(columns.shape[1], np.float32)
+    else:
+        cumulative = np.array([column.searchsorted(own) for column, own in zip(columns, edges.columns, strict=True)], np.int64)
     counts = np.empty((len(cumulative), BINS + 2), np.int64)
     counts[:, 0] = cumulative[:, 0]
-    np.subtract(cumulative[:, 1:], cumulative[:, :-1], out=counts[:, 1:-1])
-    np.subtract(present, cumulative[:, -1], out=counts[:, -1])
+    np.subtract(cumulative[:, 1:], cumulative[:, :-1], out=counts[:, 1:-1], casting="unsafe")
+    np.subtract(present, cumulative[:, -1], out=counts[:, -1], casting="unsafe")
     return counts

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefleet.cells import BINS, bin_counts, padded_edges, searchable, sorted_columns
+from edgefleet.cells import BINS, SearchEdges, bin_counts, padded_edges, searchable, sorted_columns
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import ArtifactError, InputError
 from edgefleet.manifest import MAX_INPUTS, Input
@@ -100,7 +100,7 @@ class Reference:
         return self.features if self.summaries is None else self.summaries.columns
 
     @cached_property
-    def searchable_edges(self) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]]:
+    def searchable_edges(self) -> tuple[NDArray[np.int64], SearchEdges]:
         """The numeric features' numbers and edges, as `edgefleet.cells.bin_counts` takes them."""
         numeric = np.flatnonzero(~self.is_category).astype(np.int64)
         return numeric, searchable(self.edges[numeric], self.bins[numeric])
@@ -175,8 +175,9 @@ def count_sorted(columns: NDArray[np.float32], present: NDArray[np.int64], refer
             return counts
         columns, present = columns[numeric], present[numeric]
     found = bin_counts(columns, present, edges)
-    counts[numeric, BELOW : FIRST_BIN + BINS] = found[:, :-1]
-    counts[numeric, -3] = found[:, -1]
+    where = slice(None) if len(numeric) == features else numeric  # a slice takes a third of the time
+    counts[where, BELOW : FIRST_BIN + BINS] = found[:, :-1]
+    counts[where, -3] = found[:, -1]
     return counts
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefleet.cells import BINS, Matrix, bin_counts, searchable
+from edgefleet.cells import BINS, Matrix, SearchEdges, bin_counts, searchable
 from edgefleet.errors import ArtifactError
 
 MAX_COMPONENTS: Final = 64
@@ -142,7 +142,7 @@ class Sketch:
         return sketch
 
     @cached_property
-    def _searchable(self) -> list[Matrix]:
+    def _searchable(self) -> SearchEdges:
         """Edges in units of a step."""
         return searchable(self.edges / np.float32(STEP), np.maximum(np.isfinite(self.edges).sum(axis=1) - 1, 0))
 
