@@ -9,6 +9,7 @@ from device_agent.doors.http.application import Application
 from device_agent.doors.http.counters import SHED
 from device_agent.doors.http.exchange import RETRY, Refused, Request
 from device_agent.doors.http.settings import Limits
+from device_agent.doors.http.timed import KernelTimedSocket, TimedSocket
 from device_agent.doors.http.wire import CONTINUE, Head, format_response, parse_head
 
 if TYPE_CHECKING:
@@ -46,15 +47,19 @@ class Connection:
         self._sock, self._application, self._limits, self._budget, self._tls = sock, application, limits, budget, tls
         self._rest = b""
         self._last = False
+        self._timed: TimedSocket = TimedSocket(sock)
         self.idle_since: float | None = None
 
     def serve(self) -> None:
         """Answer until the client has enough, dawdles, or sends what ends a connection."""
         try:
-            self._sock.settimeout(self._limits.receive_s)
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
+            if self._tls is None:
+                self._timed = KernelTimedSocket(self._sock, self._limits.receive_s)
+            else:
+                self._sock.settimeout(self._limits.receive_s)
                 self._sock = self._tls.wrap_socket(self._sock, server_side=True)
+                self._timed = TimedSocket(self._sock)
             while not self._last and self._turn():
                 pass
         except (TimeoutError, OSError):  # ssl.SSLError among them: the client is gone, or never spoke TLS
@@ -111,8 +116,7 @@ class Connection:
             self.idle_since = time.monotonic()
             if self._last:
                 return None
-            self._sock.settimeout(self._limits.idle_s)
-            received = self._sock.recv(READ_BYTES).lstrip(b"\r\n")
+            received = self._timed.receive(READ_BYTES, self._limits.idle_s).lstrip(b"\r\n")
             self.idle_since = None
             if not received:
                 return None
@@ -164,15 +168,13 @@ class Connection:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return None
-        self._sock.settimeout(left_s)
         try:
-            return self._sock.recv(count)
+            return self._timed.receive(count, left_s)
         except TimeoutError:
             return None
 
     def _send(self, content: bytes) -> None:
-        self._sock.settimeout(self._limits.receive_s)
-        self._sock.sendall(content)
+        self._timed.send(content, self._limits.receive_s)
 
     def _refuse(self, refusal: Refused, scoring: bool) -> None:
         self._send(format_response(self._application.refuse_unread(refusal, scoring), close=True))
