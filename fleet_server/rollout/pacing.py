@@ -1,0 +1,190 @@
+"""How many devices begin, and which: rate, paced opening, disruption budget of a site, windows in the device's own time.
+
+All of it only delays: a device that may not begin now is asked again at the next look, and why it waits is counted for the page.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from edgefleet.errors import ConfigError
+
+_HOUR_S: Final = 3600.0
+_DAY_MINUTES: Final = 24 * 60
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Wait = Literal["rate", "pace", "site budget", "window", "busy"]
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Devices that may begin per hour.
+
+    Attributes:
+        kind: `constant`, `linear` (grows by `step_per_hour` each hour) or `exponential` (grows by `factor` each hour).
+        per_hour: At the start.
+        step_per_hour: Of `linear`.
+        factor: Of `exponential`.
+        most_per_hour: Never more.
+    """
+
+    kind: Literal["constant", "linear", "exponential"] = "constant"
+    per_hour: float
+    step_per_hour: float = 0.0
+    factor: float = 2.0
+    most_per_hour: float = 1e9
+
+    def __post_init__(self) -> None:
+        for name, value in (("per_hour", self.per_hour), ("most_per_hour", self.most_per_hour)):
+            if not 0 < value < math.inf:
+                raise ConfigError(f"rate.{name} = {value} must be a number above 0")
+        if not 0 <= self.step_per_hour < math.inf or not 1 <= self.factor <= 100:
+            raise ConfigError(f"rate.step_per_hour = {self.step_per_hour} must be at least 0 and factor = {self.factor} from 1 to 100")
+        if self.most_per_hour < self.per_hour:
+            raise ConfigError(f"rate.most_per_hour = {self.most_per_hour:g} is below per_hour = {self.per_hour:g}")
+
+    def allowed(self, open_s: float) -> int:
+        """Devices that may have begun so many seconds after the start: the integral of the rate, the first one at once.
+
+        >>> [Rate(per_hour=10).allowed(3600 * h) for h in (0, 1, 2)]
+        [1, 11, 21]
+        """
+        hours = max(open_s, 0.0) / _HOUR_S
+        cap = self._hours_to_cap()
+        grown = min(hours, cap)
+        if self.kind == "linear":
+            begun = self.per_hour * grown + self.step_per_hour * grown**2 / 2
+        elif self.kind == "exponential" and self.factor > 1:
+            begun = self.per_hour * (self.factor**grown - 1) / math.log(self.factor)
+        else:
+            begun = self.per_hour * grown
+        return 1 + math.floor(min(begun + self.most_per_hour * (hours - grown), 1e15) + 1e-9)
+
+    def _hours_to_cap(self) -> float:
+        """Hours until the rate reaches its most."""
+        if self.kind == "linear" and self.step_per_hour > 0:
+            return (self.most_per_hour - self.per_hour) / self.step_per_hour
+        if self.kind == "exponential" and self.factor > 1:
+            return math.log(self.most_per_hour / self.per_hour) / math.log(self.factor)
+        return math.inf
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Opening in batches: never more new devices than are exposed already.
+
+    Attributes:
+        first: Devices of the first batch.
+        every_s: Seconds from batch to batch, long enough for a prompt failure to be told.
+    """
+
+    first: int = 5
+    every_s: float = 2.25 * _HOUR_S
+
+    def __post_init__(self) -> None:
+        if self.first < 1 or not 0 < self.every_s < math.inf:
+            raise ConfigError(f"pace.first = {self.first} must be at least 1 and every_s = {self.every_s} above 0")
+
+    def allowed(self, exposed_before: int, open_s: float) -> int:
+        """Devices, of all waves together, that may be exposed so long after a wave opened.
+
+        >>> [Pace(every_s=100).allowed(0, s) for s in (0, 99, 100, 200)]
+        [5, 5, 10, 20]
+        """
+        batch = min(math.floor(max(open_s, 0.0) / self.every_s), 64)
+        # The first batch of later waves already doubles what the waves before exposed.
+        size: int = (self.first if exposed_before == 0 else 2 * exposed_before) << batch
+        return size
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When devices may begin, by their own clock.
+
+    Attributes:
+        days: Of the week on which the window begins.
+        start: "HH:MM".
+        end: "HH:MM"; not after `start`: it ends on the next day.
+    """
+
+    days: tuple[str, ...] = DAYS
+    start: str = "00:00"
+    end: str = "24:00"
+
+    def __post_init__(self) -> None:
+        wrong = [day for day in self.days if day not in DAYS]
+        if wrong or not self.days:
+            raise ConfigError(f"window.days {list(self.days)[:8]}: expected one or more of {', '.join(DAYS)}")
+        if _minutes("start", self.start) == _DAY_MINUTES:
+            raise ConfigError("window.start = '24:00' is the next day; use '00:00'")
+        _minutes("end", self.end)
+
+    def holds(self, local: datetime) -> bool:
+        """Whether this local time lies inside."""
+        start, end, minute = _minutes("start", self.start), _minutes("end", self.end), 60 * local.hour + local.minute
+        today, yesterday = DAYS[local.weekday()] in self.days, DAYS[local.weekday() - 1] in self.days
+        if start < end:
+            return today and start <= minute < end
+        return (today and minute >= start) or (yesterday and minute < end)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A device that could begin.
+
+    Attributes:
+        local_time: By its own clock; None where its time zone is unknown, which is outside every window.
+        busy: Another rollout changes it, or its last change is too recent.
+    """
+
+    device_id: str
+    site: str
+    local_time: datetime | None
+    busy: bool = False
+
+
+def begin(
+    ready: Sequence[Ready],
+    *,
+    most: Mapping[Wait, int],
+    windows: Iterable[Window] = (),
+    site_budget: int | None = None,
+    in_activation: Mapping[str, int] | None = None,
+) -> tuple[tuple[str, ...], Counter[Wait]]:
+    """Which devices begin now, in the order given, and how many wait for what.
+
+    Args:
+        ready: In the order of the rollout.
+        most: How many more each limit (`rate`, `pace`) allows; the first limit that is used up stops the rest.
+        windows: None: always.
+        site_budget: Most devices of a site in activation at once, over all rollouts.
+        in_activation: Site -> devices that are in activation already.
+    """
+    open_windows, busy_sites = tuple(windows), Counter(in_activation or {})
+    chosen: list[str] = []
+    waits: Counter[Wait] = Counter()
+    for one in ready:
+        used_up = next((name for name, left in most.items() if len(chosen) >= left), None)
+        if one.busy:
+            waits["busy"] += 1
+        elif open_windows and not (one.local_time is not None and any(window.holds(one.local_time) for window in open_windows)):
+            waits["window"] += 1
+        elif site_budget is not None and busy_sites[one.site] >= site_budget:
+            waits["site budget"] += 1
+        elif used_up is not None:
+            waits[used_up] += 1
+        else:
+            chosen.append(one.device_id)
+            busy_sites[one.site] += 1
+    return tuple(chosen), waits
+
+
+def _minutes(name: str, text: str) -> int:
+    hours, colon, minutes = text.partition(":")
+    if not (colon and len(hours) == len(minutes) == 2 and (hours + minutes).isascii() and (hours + minutes).isdigit()):
+        raise ConfigError(f"window.{name} = {text[:20]!r} is no time like '07:30'")
+    found = 60 * int(hours) + int(minutes)
+    if found > _DAY_MINUTES or int(minutes) > 59:
+        raise ConfigError(f"window.{name} = {text!r} is outside 00:00 to 24:00")
+    return found

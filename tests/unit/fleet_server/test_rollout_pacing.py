@@ -1,0 +1,140 @@
+"""Rates, paced opening, windows in device time, the budget of a site."""
+
+import doctest
+import itertools
+from collections import Counter
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgefleet.errors import ConfigError
+from fleet_server.rollout import pacing
+from fleet_server.rollout.pacing import Pace, Rate, Ready, Window, begin
+
+NOON = datetime(2026, 6, 3, 12, 0)  # noqa: DTZ001  # a device's own clock; a Wednesday
+HOUR = 3_600.0
+RATES = {
+    "constant": Rate(per_hour=10),
+    "linear": Rate(kind="linear", per_hour=10, step_per_hour=10, most_per_hour=30),
+    "exponential": Rate(kind="exponential", per_hour=10, factor=2, most_per_hour=80),
+}
+
+
+def speeds(hours: float) -> dict[str, float]:
+    return {"constant": 10.0, "linear": min(10 + 10 * hours, 30), "exponential": min(10 * 2**hours, 80)}
+
+
+def fleet(count: int, sites: int = 4) -> list[Ready]:
+    return [Ready(f"d{i}", f"s{i % sites}", NOON) for i in range(count)]
+
+
+def test_the_examples_in_the_docstrings_are_true() -> None:
+    result = doctest.testmod(pacing)
+
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_a_rate_is_the_sum_of_its_hours(kind: str) -> None:
+    summed = sum(speeds((second + 0.5) / HOUR)[kind] / HOUR for second in range(6 * 3_600))
+
+    assert RATES[kind].allowed(6 * HOUR) == pytest.approx(1 + summed, abs=1)
+
+
+@given(kind=st.sampled_from(sorted(RATES)), seconds=st.floats(0, 1e7), more=st.floats(0, 1e6))
+def test_what_is_allowed_never_shrinks_and_never_outruns_the_most(kind: str, seconds: float, more: float) -> None:
+    rate = RATES[kind]
+
+    assert rate.allowed(seconds) <= rate.allowed(seconds + more) <= rate.allowed(seconds) + rate.most_per_hour * more / HOUR + 2
+
+
+def test_a_clock_before_the_start_allows_the_first_device_only() -> None:
+    assert Rate(per_hour=100).allowed(-50.0) == 1
+
+
+def test_opening_doubles_what_is_exposed_and_no_more() -> None:
+    pace = Pace(first=5, every_s=100)
+    reached = [pace.allowed(0, seconds) for seconds in range(0, 500, 100)]
+
+    assert reached == [5, 10, 20, 40, 80]
+    assert pace.allowed(77, 0) == 154
+    assert all(later - earlier <= earlier for earlier, later in itertools.pairwise(reached))
+
+
+@pytest.mark.parametrize(
+    ("window", "local", "inside"),
+    [
+        (Window(), NOON, True),
+        (Window(start="07:30", end="12:00"), NOON, False),
+        (Window(start="12:00", end="12:01"), NOON, True),
+        (Window(days=("thu",)), NOON, False),
+        (Window(days=("wed",), start="22:00", end="06:00"), NOON.replace(hour=23), True),
+        (Window(days=("wed",), start="22:00", end="06:00"), NOON.replace(hour=5) + timedelta(days=1), True),
+        (Window(days=("wed",), start="22:00", end="06:00"), NOON.replace(hour=5), False),
+        (Window(days=("sun",), start="22:00", end="06:00"), datetime(2026, 6, 1, 1, 0), True),  # noqa: DTZ001  # Monday
+    ],
+)
+def test_a_window_is_judged_by_the_devices_clock(window: Window, local: datetime, inside: bool) -> None:
+    assert window.holds(local) is inside
+
+
+def test_a_device_of_unknown_time_zone_is_outside_every_window() -> None:
+    nowhere = [Ready("d0", "s", None)]
+
+    assert begin(nowhere, most={}, windows=[Window()]) == ((), Counter({"window": 1}))
+    assert begin(nowhere, most={})[0] == ("d0",)
+
+
+def test_at_most_so_many_devices_of_a_site_change_at_once_over_all_rollouts() -> None:
+    chosen, waits = begin(fleet(12), most={}, site_budget=2, in_activation={"s0": 2, "s1": 1})
+
+    assert Counter(int(device[1:]) % 4 for device in chosen) == {1: 1, 2: 2, 3: 2}
+    assert waits == {"site budget": 7}
+
+
+def test_the_tightest_limit_names_what_the_others_wait_for() -> None:
+    chosen, waits = begin(fleet(10), most={"rate": 4, "pace": 3})
+
+    assert chosen == ("d0", "d1", "d2")
+    assert waits == {"pace": 7}
+
+
+def test_a_device_that_may_not_begin_takes_no_place_from_the_others() -> None:
+    ready = [Ready("asleep", "s", NOON, busy=True), *fleet(3)]
+
+    assert begin(ready, most={"rate": 2}) == (("d0", "d1"), Counter({"busy": 1, "rate": 1}))
+
+
+@given(count=st.integers(0, 60), rate=st.integers(0, 60), pace=st.integers(0, 60), budget=st.integers(0, 9))
+def test_no_limit_is_ever_exceeded_and_everybody_is_accounted_for(count: int, rate: int, pace: int, budget: int) -> None:
+    chosen, waits = begin(fleet(count), most={"rate": rate, "pace": pace}, site_budget=budget)
+
+    assert len(chosen) <= min(rate, pace, count)
+    assert max(Counter(int(device[1:]) % 4 for device in chosen).values(), default=0) <= budget
+    assert len(chosen) + waits.total() == count
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Rate(per_hour=0),
+        lambda: Rate(per_hour=float("nan")),
+        lambda: Rate(per_hour=10, most_per_hour=5),
+        lambda: Rate(kind="linear", per_hour=1, step_per_hour=-1),
+        lambda: Rate(kind="exponential", per_hour=1, factor=0.5),
+        lambda: Pace(first=0),
+        lambda: Pace(every_s=0),
+        lambda: Window(days=()),
+        lambda: Window(days=("someday",)),
+        lambda: Window(start="7:30"),
+        lambda: Window(start="24:00"),
+        lambda: Window(end="24:01"),
+        lambda: Window(end="12:60"),
+    ],
+)
+def test_rates_and_windows_that_cannot_be_are_refused(made: object) -> None:
+    with pytest.raises(ConfigError, match=r"rate|pace|window"):
+        made()  # type: ignore[operator]
