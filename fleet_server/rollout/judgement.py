@@ -1,0 +1,223 @@
+"""The verdict about the open wave by evidence: abort, pause, promote, extend or hold, each gate with its numbers and one sentence.
+
+Explicit failures and silence are streams of their own and never added. ABORT counts every device that began, pending ones as successes, by
+evidence that may be looked at any time; PROMOTE counts devices whose time is over. Comparisons of what the model does may pause only.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from fleet_server.rollout.bounds import upper_bound
+from fleet_server.rollout.comparisons import PAUSE_AT, compare
+from fleet_server.rollout.eprocess import e_value, mean_evidence
+from fleet_server.rollout.posterior import bad_probability, silence_prior
+from fleet_server.rollout.rules import Rule
+from fleet_server.rollout.silence import Silence, silence, site_evidence
+from fleet_server.rollout.tally import Tally
+
+Word = Literal["abort", "pause", "hold", "extend", "promote"]
+# From the one that decides to the one that gives way; a wave is promoted when every gate says so.
+SEVERITY: Final[tuple[Word, ...]] = ("abort", "pause", "hold", "extend", "promote")
+DUE_OF_BEGUN: Final = 0.78
+DUE_OF_OPENED: Final = 0.5
+HEARD_AFTER_DWELL: Final = 45
+_HEARD_SHARE: Final = 0.6
+_SMALL: Final = 200  # devices: below, silence alone pauses before it can abort
+_OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the open wave stands in time, in seconds.
+
+    Attributes:
+        opened_all: Whether its last batch was opened.
+        open_s: Since it was opened.
+        dwell_s: It stays open at least so long.
+        judged_s: Since it could be judged for the first time; None: it cannot be yet.
+        patience_s: After so long without an answer more devices are taken, if that may help.
+        hold_s: After so long a person is asked.
+        grown: Times that it has grown.
+        may_grow: Whether there are devices left to grow into.
+    """
+
+    opened_all: bool
+    open_s: float
+    dwell_s: float
+    judged_s: float | None
+    patience_s: float
+    hold_s: float
+    grown: int = 0
+    may_grow: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One gate now."""
+
+    gate: str
+    word: Word
+    now: str
+    limit: str
+    n: int
+    sentence: str
+
+
+def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
+    """All gates; the gravest word decides (`decisive`).
+
+    Raises:
+        ConfigError: Numbers that contradict each other; whoever cannot decide must pause.
+    """
+    quiet = silence(tally.groups)
+    return (
+        _readable(tally),
+        _stop(rule, tally, quiet),
+        _warning(rule, tally),
+        _sites(tally),
+        _compared(tally),
+        _time(tally, quiet, clock),
+        _evidence(rule, tally, quiet, clock),
+    )
+
+
+def decisive(findings: tuple[Finding, ...]) -> Finding:
+    """The gate that decides: the gravest word, the first of equals."""
+    return min(findings, key=lambda finding: SEVERITY.index(finding.word))
+
+
+def judgeable(tally: Tally, clock: Clock) -> bool:
+    """Whether dwell, opening and deadlines are over, so that the evidence counts; from then on a hold is a hold."""
+    return _time(tally, silence(tally.groups), clock).word == "promote"
+
+
+def _readable(tally: Tally) -> Finding:
+    n = len(tally.unreadable)
+    if n:
+        return Finding(
+            "facts", "pause", str(n), "0", n, f"Pause: the facts of {n} devices cannot be read: {', '.join(tally.unreadable[:3])}."
+        )
+    return Finding("facts", "promote", "0", "0", tally.exposed, f"The facts of all {tally.exposed} devices can be read.")
+
+
+def _stop(rule: Rule, tally: Tally, quiet: Silence) -> Finding:
+    by_stratum = {name: e_value(one.failed, one.exposed, rule.limit) for name, one in tally.strata.items()}
+    alone = quiet.evidence(rule.limit)
+    strata = sum(by_stratum.values()) / len(by_stratum) if by_stratum else 1.0
+    evidence = mean_evidence([(0.5, strata), (0.25, e_value(tally.failed, tally.exposed, rule.limit)), (0.25, alone)])
+    seen = f"{tally.failed} of {tally.exposed} devices failed, {quiet.silent} were silent"
+    now, limit = f"{evidence:.3g}", f"{rule.abort_at:g}"
+    if evidence >= rule.abort_at:
+        worst = max(by_stratum, key=lambda name: by_stratum[name], default="")
+        one = tally.strata.get(worst)
+        where = f" Most in {worst or 'devices without a model'}: {one.failed} of {one.exposed}." if one and len(by_stratum) > 1 else ""
+        sentence = f"Abort: {seen}; evidence against {_percent(rule.limit)} is {now}, the limit is {limit}.{where}"
+        return Finding("stop", "abort", now, limit, tally.exposed, sentence)
+    if alone >= rule.abort_at and tally.exposed < _SMALL:
+        sentence = f"Pause: {quiet.silent} of {tally.exposed} devices went silent, {_percent(quiet.silent_baseline)} of the controls did."
+        return Finding("stop", "pause", f"{alone:.3g}", limit, tally.exposed, sentence)
+    return Finding("stop", "promote", now, limit, tally.exposed, f"{seen}: evidence {now} of {limit} against {_percent(rule.limit)}.")
+
+
+def _warning(rule: Rule, tally: Tally) -> Finding:
+    if rule.warn_limit is None:
+        return Finding("early warning", "promote", "off", "off", tally.exposed, "The policy asks for no early warning.")
+    evidence = e_value(tally.failed, tally.exposed, rule.warn_limit)
+    now, limit = f"{evidence:.3g}", f"{rule.warn_at:g}"
+    if evidence >= rule.warn_at:
+        sentence = (
+            f"Pause: {tally.failed} of {tally.exposed} devices failed already; evidence against {_percent(rule.warn_limit)} is {now}."
+        )
+        return Finding("early warning", "pause", now, limit, tally.exposed, sentence)
+    return Finding("early warning", "promote", now, limit, tally.exposed, f"{tally.failed} of {tally.exposed} failed: nothing unusual.")
+
+
+def _sites(tally: Tally) -> Finding:
+    n, out = tally.sites_exposed, tally.sites_out
+    if n < _OWN_SITES:
+        word: Word = "hold" if out else "promote"
+        said = "Hold: a site went dark within two hours of its first device; no other site begins until it is back." if out else ""
+        return Finding("sites", word, str(out), "0", n, said or f"None of {n} sites went dark.")
+    evidence = site_evidence(out, n, tally.sites_out_share)
+    now = f"{evidence:.3g}"
+    if evidence >= 20:
+        return Finding("sites", "pause", now, "20", n, f"Pause: {out} of {n} sites went dark within two hours of their first device.")
+    return Finding("sites", "promote", now, "20", n, f"{out} of {n} sites went dark: no more than sites do.")
+
+
+def _compared(tally: Tally) -> Finding:
+    found = compare(tally.wealth, tally.exposed)
+    now, limit = f"{found.evidence:.3g}", f"{PAUSE_AT:g}"
+    if found.pauses:
+        sentence = (
+            f"Pause: the release does something else than the one before, most in {found.worst}; evidence {now}, the limit is {limit}."
+        )
+        return Finding("comparisons", "pause", now, limit, tally.exposed, sentence)
+    if found.immature:
+        sentence = f"Hold: too few devices have been compared yet for {', '.join(found.immature)}."
+        return Finding("comparisons", "hold", now, limit, tally.exposed, sentence)
+    sentence = f"Evidence {now} of {limit} that devices behave differently." if tally.wealth else "The policy compares nothing."
+    return Finding("comparisons", "promote", now, limit, tally.exposed, sentence)
+
+
+def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
+    now, limit = _hours(clock.open_s), _hours(clock.dwell_s)
+    waits = ""
+    heard_needed = min(_HEARD_SHARE * tally.exposed, HEARD_AFTER_DWELL) if clock.dwell_s > 0 else 0
+    if tally.exposed == 0:
+        waits = "no device has begun, and nobody is no evidence"
+    elif not clock.opened_all:
+        waits = f"{tally.exposed} of {tally.opened} devices have begun, more follow in batches"
+    elif clock.open_s < clock.dwell_s:
+        waits = f"open for {now} of {limit}"
+    elif quiet.due < DUE_OF_BEGUN * tally.exposed or quiet.due < DUE_OF_OPENED * tally.opened:
+        waits = f"the deadline of {quiet.due} of {tally.exposed} devices is over"
+    elif tally.heard_after_dwell < heard_needed:
+        waits = f"{tally.heard_after_dwell} devices were heard after the dwell, {heard_needed:.0f} are needed"
+    if waits:
+        return Finding("time", "hold", now, limit, tally.exposed, f"Hold: {waits}.")
+    return Finding("time", "promote", now, limit, tally.exposed, f"Open for {now}, {quiet.due} devices have had their time.")
+
+
+def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding:
+    n = max(quiet.due, tally.failed)
+    calm = clock.dwell_s <= 0 or tally.dwelled_failed <= rule.limit * tally.dwelled + (rule.kind == "posterior")
+    promotes, grows, now, limit = (_bound if rule.kind == "bound" else _posterior)(rule, tally, quiet, n)
+    said = f"{tally.failed} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
+    if promotes and calm:
+        return Finding("evidence", "promote", now, limit, n, f"Promote: {said}; {now} is within {limit}.")
+    late = "" if calm else f" {tally.dwelled_failed} of {tally.dwelled} failed over the whole dwell."
+    judged_s = clock.judged_s or 0.0
+    if judged_s >= clock.hold_s:
+        return Finding(
+            "evidence", "pause", now, limit, n, f"Pause: no answer for {_hours(judged_s)}. {said}: {now}, the limit is {limit}.{late}"
+        )
+    dwelled = clock.dwell_s <= 0 or rule.kind == "posterior"
+    # Young devices must not dilute what the old ones show late.
+    dwelled = dwelled or (tally.dwelled_failed <= rule.lean * rule.limit * tally.dwelled and tally.dwelled > _HEARD_SHARE * tally.exposed)
+    if grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
+        return Finding("evidence", "extend", now, limit, n, f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
+    return Finding("evidence", "hold", now, limit, n, f"Hold: {said}; {now}, the limit is {limit}.{late}")
+
+
+def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int) -> tuple[bool, bool, str, str]:
+    failing = upper_bound(tally.failed, n, rule.confidence)
+    missing, allowed = upper_bound(quiet.missing, quiet.due, rule.confidence), quiet.limit_now(rule.limit)
+    promotes = n > 0 and failing <= rule.limit and missing <= allowed
+    grows = tally.failed <= rule.lean * rule.limit * n and quiet.missing <= rule.lean * allowed * quiet.due
+    return promotes, grows, f"{_percent(failing)} failing, {_percent(missing)} missing", f"{_percent(rule.limit)}, {_percent(allowed)}"
+
+
+def _posterior(rule: Rule, tally: Tally, quiet: Silence, n: int) -> tuple[bool, bool, str, str]:
+    failing = bad_probability(tally.failed, n, rule.history.prior())
+    worst = max(failing, bad_probability(quiet.missing, quiet.due, silence_prior(min(quiet.missing_baseline, 0.98))))
+    promotes, grows = n > 0 and worst <= rule.promote_below, worst <= rule.extend_below
+    return promotes, grows, f"{_percent(worst)} likely to be bad", _percent(rule.promote_below)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"

@@ -1,0 +1,82 @@
+"""What is known of the devices that a rollout has exposed, as sums: by stratum, by site and hour, and over the open waves.
+
+Sums are kept up by increments, so that a decision about 100,000 devices costs no more than one about a hundred. Nothing here is ever
+subtracted because a device disappears: who is deleted stays in the counts with what was last known of him.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgefleet.errors import ConfigError
+from fleet_server.rollout.comparisons import Wealth
+from fleet_server.rollout.silence import SiteGroup
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Devices of one hardware model or region: `failed` of `exposed`, explicitly, at any time."""
+
+    exposed: int
+    failed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.failed <= self.exposed:
+            raise ConfigError(f"{self.failed} failures of {self.exposed} devices cannot be; expected 0 <= failures <= devices")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over the open waves.
+
+    Attributes:
+        opened: Devices that may begin.
+        strata: Stratum -> exposed and failed.
+        groups: Exposed devices by site and hour, with their controls.
+        dwelled: Devices exposed for the whole dwell of the open wave.
+        dwelled_failed: Of them, failed.
+        heard_after_dwell: Of them, heard after it.
+        sites_exposed: Sites in which a device has begun.
+        sites_out: Of them, dark within two hours of their first exposure.
+        sites_out_share: How often a site goes dark in two hours by itself.
+        wealth: Comparison gate -> its stakes.
+        unreadable: Devices whose facts could not be read.
+    """
+
+    opened: int
+    strata: Mapping[str, Stratum]
+    groups: tuple[SiteGroup, ...]
+    dwelled: int = 0
+    dwelled_failed: int = 0
+    heard_after_dwell: int = 0
+    sites_exposed: int = 0
+    sites_out: int = 0
+    sites_out_share: float = 0.0
+    wealth: Mapping[str, Wealth] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        by_site = sum(group.exposed for group in self.groups)
+        if by_site != self.exposed:
+            raise ConfigError(f"{self.exposed} devices by stratum are {by_site} by site; the counts must be made again")
+        pairs = {
+            "exposed / opened": (self.exposed, self.opened),
+            "failed / dwelled": (self.dwelled_failed, self.dwelled),
+            "heard after the dwell / dwelled": (self.heard_after_dwell, self.dwelled),
+            "dwelled / exposed": (self.dwelled, self.exposed),
+            "sites out / exposed": (self.sites_out, self.sites_exposed),
+        }
+        for name, (part, whole) in pairs.items():
+            if not 0 <= part <= whole:
+                raise ConfigError(f"{name}: {part} of {whole} cannot be; the counts must be made again")
+        if not 0 <= self.sites_out_share < 1:
+            raise ConfigError(f"a site's share of outages is {self.sites_out_share}; expected 0 up to 1")
+
+    @property
+    def exposed(self) -> int:
+        """Devices that began."""
+        return sum(stratum.exposed for stratum in self.strata.values())
+
+    @property
+    def failed(self) -> int:
+        """Of them, explicit failures."""
+        return sum(stratum.failed for stratum in self.strata.values())
