@@ -12,7 +12,7 @@ from fleet_server.rollout.comparisons import PAUSE_AT, compare
 from fleet_server.rollout.eprocess import e_value, mean_evidence
 from fleet_server.rollout.posterior import bad_probability, silence_prior
 from fleet_server.rollout.rules import Rule
-from fleet_server.rollout.silence import Silence, silence, site_evidence
+from fleet_server.rollout.silence import Silence, site_evidence
 from fleet_server.rollout.tally import Tally
 
 Word = Literal["abort", "pause", "hold", "extend", "promote"]
@@ -69,15 +69,14 @@ def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
     Raises:
         ConfigError: Numbers that contradict each other; whoever cannot decide must pause.
     """
-    quiet = silence(tally.groups)
     return (
         _readable(tally),
-        _stop(rule, tally, quiet),
+        _stop(rule, tally, tally.quiet),
         _warning(rule, tally),
         _sites(tally),
         _compared(tally),
-        _time(tally, quiet, clock),
-        _evidence(rule, tally, quiet, clock),
+        _time(tally, tally.quiet, clock),
+        _evidence(rule, tally, tally.quiet, clock),
     )
 
 
@@ -88,7 +87,7 @@ def decisive(findings: tuple[Finding, ...]) -> Finding:
 
 def judgeable(tally: Tally, clock: Clock) -> bool:
     """Whether dwell, opening and deadlines are over, so that the evidence counts; from then on a hold is a hold."""
-    return _time(tally, silence(tally.groups), clock).word == "promote"
+    return _time(tally, tally.quiet, clock).word == "promote"
 
 
 def _readable(tally: Tally) -> Finding:

@@ -86,6 +86,8 @@ class Silence:
         """
         share = min(limit + self.silent_baseline + _MARGIN, 0.99)
         found = [e_value(self.silent, self.exposed, share)]
+        if found[0] < 1:
+            return found[0]  # says nothing: the other two would only say less
         sites = [(silent, exposed) for silent, exposed in self.by_site.values() if exposed]
         if len(sites) > _SITES_FOR_LEAVING_ONE_OUT:
             worst = max(sites, key=lambda site: site[0] - site[1] * share)

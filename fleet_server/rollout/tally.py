@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.comparisons import Wealth
-from fleet_server.rollout.silence import SiteGroup
+from fleet_server.rollout.silence import Silence
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Tally:
     Attributes:
         opened: Devices that may begin.
         strata: Stratum -> exposed and failed.
-        groups: Exposed devices by site and hour, with their controls.
+        quiet: Who is silent or missing, and how the controls of the same site and hour fare.
         dwelled: Devices exposed for the whole dwell of the open wave.
         dwelled_failed: Of them, failed.
         heard_after_dwell: Of them, heard after it.
@@ -44,7 +44,7 @@ class Tally:
 
     opened: int
     strata: Mapping[str, Stratum]
-    groups: tuple[SiteGroup, ...]
+    quiet: Silence
     dwelled: int = 0
     dwelled_failed: int = 0
     heard_after_dwell: int = 0
@@ -55,9 +55,8 @@ class Tally:
     unreadable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        by_site = sum(group.exposed for group in self.groups)
-        if by_site != self.exposed:
-            raise ConfigError(f"{self.exposed} devices by stratum are {by_site} by site; the counts must be made again")
+        if self.quiet.exposed != self.exposed:
+            raise ConfigError(f"{self.exposed} devices by stratum are {self.quiet.exposed} by site; the counts must be made again")
         pairs = {
             "exposed / opened": (self.exposed, self.opened),
             "failed / dwelled": (self.dwelled_failed, self.dwelled),

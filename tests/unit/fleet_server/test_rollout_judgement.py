@@ -12,7 +12,7 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout.comparisons import COMPARISONS, Wealth
 from fleet_server.rollout.judgement import SEVERITY, Clock, Finding, decisive, judge, judgeable
 from fleet_server.rollout.rules import Rule
-from fleet_server.rollout.silence import SiteGroup
+from fleet_server.rollout.silence import SiteGroup, silence
 from fleet_server.rollout.tally import Stratum, Tally
 
 BOUND, POSTERIOR = Rule("bound"), Rule("posterior", extends=2)
@@ -20,19 +20,23 @@ DAY = 86_400.0
 RIPE = Clock(opened_all=True, open_s=1.1 * DAY, dwell_s=DAY, judged_s=60.0, patience_s=4 * 3_600, hold_s=1.4 * DAY)
 
 
-def tally(exposed: int = 77, failed: int = 0, *, silent: int = 0, missing: int = 0, sites: int = 10) -> Tally:
-    """Devices of one model, spread over sites, all due, dwelled and heard but for the silent and missing."""
+def groups_of(exposed: int = 77, *, silent: int = 0, missing: int = 0, sites: int = 10) -> list[SiteGroup]:
+    """Devices spread over sites, all due."""
     edges = [exposed * i // sites for i in range(sites + 1)]
 
     def spread(count: int) -> list[int]:
         return [count * end // exposed - count * start // exposed for start, end in itertools.pairwise(edges)]
 
     parts = zip([end - start for start, end in itertools.pairwise(edges)], spread(silent), spread(missing), strict=True)
-    groups = [SiteGroup(f"s{number}", "north", n, n, k, m, 20, 0, 0) for number, (n, k, m) in enumerate(parts)]
+    return [SiteGroup(f"s{number}", "north", n, n, k, m, 20, 0, 0) for number, (n, k, m) in enumerate(parts)]
+
+
+def tally(exposed: int = 77, failed: int = 0, *, silent: int = 0, missing: int = 0, sites: int = 10) -> Tally:
+    """Devices of one model, all due, dwelled, and heard but for the silent and missing."""
     return Tally(
         opened=exposed,
         strata={"m1": Stratum(exposed, failed)},
-        groups=tuple(groups),
+        quiet=silence(groups_of(exposed, silent=silent, missing=missing, sites=sites)),
         dwelled=exposed,
         dwelled_failed=failed,
         heard_after_dwell=exposed - failed - missing,
@@ -66,7 +70,7 @@ def test_the_bound_of_nine_in_ten_lets_one_of_seventy_seven_fail() -> None:
 
 
 def test_nobody_is_no_evidence() -> None:
-    nobody = Tally(opened=77, strata={}, groups=())
+    nobody = Tally(opened=77, strata={}, quiet=silence([]))
 
     assert word(BOUND, nobody) == word(POSTERIOR, nobody) == "hold"
     assert "nobody is no evidence" in decisive(judge(BOUND, nobody, RIPE)).sentence
@@ -88,10 +92,10 @@ def test_a_wave_waits_for_its_opening_and_its_dwell(clock: Clock, words: str) ->
 
 
 def test_a_wave_waits_until_enough_deadlines_are_over() -> None:
-    groups = tuple(replace(group, due=5, silent=0, missing=0) for group in tally().groups)
+    early = silence(replace(group, due=5) for group in groups_of())
 
-    assert "deadline of 50 of 77" in finding(BOUND, replace(tally(), groups=groups), "time").sentence
-    assert word(BOUND, replace(tally(), groups=groups)) == "hold"
+    assert "deadline of 50 of 77" in finding(BOUND, replace(tally(), quiet=early), "time").sentence
+    assert word(BOUND, replace(tally(), quiet=early)) == "hold"
 
 
 def test_a_wave_waits_until_devices_were_heard_after_the_dwell() -> None:
@@ -120,9 +124,9 @@ def test_missing_devices_keep_a_wave_from_being_promoted_until_they_are_back() -
 
 
 def test_devices_that_the_controls_miss_too_do_not_count_against_the_release() -> None:
-    night = tuple(replace(group, silent=2, missing=2, controls_silent=6, controls_missing=6) for group in tally().groups)
+    night = silence(replace(group, silent=2, missing=2, controls_silent=6, controls_missing=6) for group in groups_of())
 
-    assert word(BOUND, replace(tally(), groups=night)) == "promote"
+    assert word(BOUND, replace(tally(), quiet=night)) == "promote"
 
 
 def test_one_model_of_many_that_fails_whole_is_found_among_the_others() -> None:
@@ -197,8 +201,8 @@ def test_one_more_piece_of_bad_news_never_makes_the_word_milder(
 @given(exposed=st.integers(5, 300), due=st.floats(0, 1), heard=st.floats(0, 1))
 def test_fewer_reports_never_promote_what_more_did_not(exposed: int, due: float, heard: float) -> None:
     whole = tally(exposed)
-    groups = tuple(replace(group, due=int(due * group.due)) for group in whole.groups)
-    fewer = replace(whole, groups=groups, heard_after_dwell=int(heard * whole.heard_after_dwell))
+    early = silence(replace(group, due=int(due * group.due)) for group in groups_of(exposed))
+    fewer = replace(whole, quiet=early, heard_after_dwell=int(heard * whole.heard_after_dwell))
 
     if word(BOUND, fewer) == "promote":
         assert word(BOUND, whole) == "promote"
