@@ -8,15 +8,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from fleet_server.rollout.by_evidence import decide_by_evidence
 from fleet_server.rollout.evidence import is_back, progress
 from fleet_server.rollout.gates import Exposure, GateResult, combine, evaluate
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.policy import plan_waves
+from fleet_server.rollout.steps import open_next, undecidable
 from fleet_server.rollout.transitions import Event, RolloutState, TransitionError, next_state
 
 GATED: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED})
 _EVENTS: Final = {
     ActionKind.OPEN_WAVE: Event.OPEN_WAVE,
+    ActionKind.MATURE: Event.MATURE,
+    ActionKind.EXTEND: Event.EXTEND,
     ActionKind.PROMOTE: Event.PROMOTE,
     ActionKind.PAUSE: Event.HALT,
     ActionKind.ABORT: Event.ABORT_VERDICT,
@@ -50,7 +54,7 @@ def decide(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
             return None
         return _decide(rollout, facts, now)
     except Exception as err:
-        return _undecidable(rollout, f"Pause: the decision failed ({type(err).__name__}: {str(err)[:200]}).")
+        return undecidable(rollout, f"Pause: the decision failed ({type(err).__name__}: {str(err)[:200]}).")
 
 
 def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
@@ -66,9 +70,17 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
     now = _not_before(rollout, now)
     changed = replace(rollout, state=state, last_reason=action.reason, changed_at=now)
     if action.kind is ActionKind.OPEN_WAVE:
-        if len(rollout.promoted_at) != rollout.wave or action.wave > len(rollout.waves):
-            raise TransitionError(f"wave {action.wave} cannot open: {len(rollout.promoted_at)} of {len(rollout.waves)} waves are promoted")
-        return replace(changed, wave=action.wave, opened_at=(*rollout.opened_at, now), hold_since=now)
+        if len(rollout.promoted_at) != rollout.wave or action.wave > rollout.wave_count:
+            raise TransitionError(f"wave {action.wave} cannot open: {len(rollout.promoted_at)} of {rollout.wave_count} waves are promoted")
+        course = rollout.course and rollout.course.opened(action.wave, now)
+        return replace(changed, wave=action.wave, opened_at=(*rollout.opened_at, now), hold_since=now, course=course)
+    if action.kind in (ActionKind.MATURE, ActionKind.EXTEND):
+        if rollout.course is None:
+            raise TransitionError(f"{action.kind.value} is for rollouts by evidence; this one names its devices; nothing was changed")
+        course = (
+            rollout.course.matured(now) if action.kind is ActionKind.MATURE else rollout.course.grown_to(rollout.wave, action.size, now)
+        )
+        return replace(changed, course=course)
     if action.kind is ActionKind.PROMOTE:
         if len(rollout.promoted_at) != rollout.wave - 1:
             raise TransitionError(f"wave {action.wave} is already promoted; nothing was changed")
@@ -154,7 +166,7 @@ def held_s(rollout: Rollout, now: datetime) -> float:
 
 def _decide(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
     if rollout.state in GATED:
-        return _decide_forward(rollout, facts, now)
+        return _decide_forward(rollout, facts, now) if rollout.course is None else decide_by_evidence(rollout, rollout.course, facts, now)
     if rollout.state is RolloutState.ABORTED and rollout.policy.on_abort == "roll-back" and rollout.wave:
         return Action(ActionKind.ROLL_BACK, rollout.wave, "Roll back: the policy says on_abort = roll-back.")
     if rollout.state is RolloutState.ROLLING_BACK:
@@ -164,12 +176,12 @@ def _decide(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
 
 def _decide_forward(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
     if not rollout.waves:
-        return _undecidable(rollout, "Pause: the rollout has no device, and nobody is no evidence.")
+        return undecidable(rollout, "Pause: the rollout has no device, and nobody is no evidence.")
     lost = sorted({*facts.unreadable, *(d for d in rollout.members if d not in facts.devices)})
     if lost:
-        return _undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
+        return undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
     if rollout.wave == 0:
-        return _open(rollout, "The rollout was started.") if rollout.state is RolloutState.RUNNING else None
+        return open_next(rollout, "The rollout was started.") if rollout.state is RolloutState.RUNNING else None
     results = gates(rollout, facts, now)
     decisive = combine(results)
     if decisive.verdict == "abort":
@@ -181,7 +193,7 @@ def _decide_forward(rollout: Rollout, facts: Facts, now: datetime) -> Action | N
         return Action(ActionKind.PAUSE, rollout.wave, decisive.sentence, failed)
     if rollout.state is RolloutState.RUNNING and len(rollout.promoted_at) == rollout.wave:
         # The promotion is stored; what opens the next wave is that record, not a second look at facts that may have changed for the worse.
-        return _open(rollout, f"Wave {rollout.wave} was promoted.")
+        return open_next(rollout, f"Wave {rollout.wave} was promoted.")
     if decisive.verdict == "promote":
         kind = ActionKind.COMPLETE if rollout.state is RolloutState.SOAKING else ActionKind.PROMOTE
         return Action(kind, rollout.wave, results[-1].sentence)
@@ -193,7 +205,7 @@ def _decide_forward(rollout: Rollout, facts: Facts, now: datetime) -> Action | N
 def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
     lost = [device_id for device_id in rollout.members if device_id not in facts.devices or device_id in facts.unreadable]
     if lost:
-        return _undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
+        return undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
     waiting = [d for d in rollout.members if not is_back(facts.devices[d], rollout.bundle_digest)]
     if not waiting:
         return Action(ActionKind.ROLLED_BACK, rollout.wave, f"Rolled back: none of {len(rollout.members)} devices runs the release.")
@@ -203,19 +215,6 @@ def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None
     return None
 
 
-def _open(rollout: Rollout, why: str) -> Action | None:
-    number = rollout.wave + 1
-    if number > len(rollout.waves):
-        return None
-    size = len(rollout.waves[number - 1])
-    return Action(ActionKind.OPEN_WAVE, number, f"{why} Wave {number} opens for {size} {'device' if size == 1 else 'devices'}.")
-
-
 def _not_before(rollout: Rollout, now: datetime) -> datetime:
     """A clock that was set back must not make later times earlier than older ones."""
     return now if rollout.changed_at is None else max(now, rollout.changed_at)
-
-
-def _undecidable(rollout: Rollout, reason: str) -> Action | None:
-    stoppable = rollout.state in (RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.ROLLING_BACK)
-    return Action(ActionKind.PAUSE, rollout.wave, reason) if stoppable else None

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from fleet_server.rollout.course import Course
 from fleet_server.rollout.evidence import DeviceFacts
 from fleet_server.rollout.policy import Policy
+from fleet_server.rollout.tally import Tally
 from fleet_server.rollout.transitions import RolloutState
 
 
@@ -25,6 +27,7 @@ class Rollout:
         changed_at: Time of the last change; a clock that stands before it decides nothing.
         paused_for: Devices whose failure is the cause of the pause.
         accepted: Devices whose failure a person accepted by resuming.
+        course: Sizes and clocks of a rollout by evidence; None: every device is named in `waves` and must prove itself.
     """
 
     rollout_id: str
@@ -46,6 +49,12 @@ class Rollout:
     changed_at: datetime | None = None
     paused_for: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
+    course: Course | None = None
+
+    @property
+    def wave_count(self) -> int:
+        """Waves of the plan."""
+        return len(self.waves) if self.course is None else len(self.course.sizes)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -55,7 +64,7 @@ class Rollout:
     @property
     def all_promoted(self) -> bool:
         """Whether a promotion is stored for every wave."""
-        return len(self.promoted_at) == len(self.waves) > 0
+        return len(self.promoted_at) == self.wave_count > 0
 
 
 @dataclass(frozen=True)
@@ -65,16 +74,20 @@ class Facts:
     Attributes:
         devices: Facts per device; a device of an open wave that is missing here pauses the rollout.
         unreadable: Devices whose facts could not be read.
+        tally: Sums over the devices, for a rollout by evidence.
     """
 
     devices: Mapping[str, DeviceFacts]
     unreadable: tuple[str, ...] = ()
+    tally: Tally | None = None
 
 
 class ActionKind(StrEnum):
     """What the engine can do. To hold is to do nothing."""
 
     OPEN_WAVE = "open-wave"
+    MATURE = "mature"
+    EXTEND = "extend"
     PROMOTE = "promote"
     PAUSE = "pause"
     ABORT = "abort"
@@ -91,9 +104,11 @@ class Action:
         wave: The wave it is about (for OPEN_WAVE the one to open).
         reason: One sentence with numbers.
         devices: For PAUSE: the failed devices that are its cause.
+        size: For EXTEND: devices that the wave reaches now.
     """
 
     kind: ActionKind
     wave: int
     reason: str
     devices: tuple[str, ...] = ()
+    size: int = 0

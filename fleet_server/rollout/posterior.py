@@ -1,8 +1,9 @@
 """Small fleets: is this release like the earlier ones of the project, or a bad one? For fleets in which no count can prove a rate."""
 
 import math
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgefleet.errors import ConfigError
 
@@ -15,8 +16,7 @@ _LEAST_EXPOSED: Final = 300
 _LEAST_SHARE, _MOST_SHARE = 1 / 300, 0.04
 
 
-@dataclass(frozen=True)
-class History:
+class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What completed releases of the project did: how many, and failures of devices exposed."""
 
     releases: int = 0

@@ -6,9 +6,11 @@ limit, or an early warning against a lower one.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
+
+import msgspec
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.bounds import proves
@@ -18,8 +20,7 @@ from fleet_server.rollout.posterior import History, bad_probability
 POSTERIOR_BELOW: Final = 2_000  # devices of the selection
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of one rollout, fixed when it is created.
 
     Attributes:
@@ -46,7 +47,7 @@ class Rule:
     extend_below: float = 0.5
     lean: float = 1.4
     extends: int = 3
-    history: History = field(default_factory=History)
+    history: History = msgspec.field(default_factory=History)
 
     def __post_init__(self) -> None:
         if self.kind not in ("bound", "posterior"):

@@ -38,6 +38,8 @@ class Event(StrEnum):
     ROLL_BACK = "roll-back"
     SUPERSEDE = "supersede"
     OPEN_WAVE = "open-wave"
+    MATURE = "mature"
+    EXTEND = "extend"
     PROMOTE = "promote"
     LAST_WAVE_DONE = "last-wave-done"
     HALT = "halt"
@@ -55,6 +57,8 @@ EVENT_MEANING: Final[Mapping[Event, str]] = {
     Event.ROLL_BACK: "a person, or the policy's on_abort, sends every device back",
     Event.SUPERSEDE: "a later rollout takes the devices over",
     Event.OPEN_WAVE: "the engine opens the next wave",
+    Event.MATURE: "the open wave has had its time: from now on a hold is a hold",
+    Event.EXTEND: "the engine lets the open wave grow, because more devices can tell what these cannot",
     Event.PROMOTE: "the engine finds the evidence of the open wave sufficient and stores that",
     Event.LAST_WAVE_DONE: "the promoted wave was the last one",
     Event.HALT: "the engine pauses: a failure, a hold that lasts too long, a fact that cannot be read",
@@ -77,6 +81,8 @@ TRANSITIONS: Final[Mapping[tuple[RolloutState, Event], RolloutState]] = {
     (_S.RUNNING, _E.START): _S.RUNNING,
     (_S.RUNNING, _E.RESUME): _S.RUNNING,
     (_S.RUNNING, _E.OPEN_WAVE): _S.RUNNING,
+    (_S.RUNNING, _E.MATURE): _S.RUNNING,
+    (_S.RUNNING, _E.EXTEND): _S.RUNNING,
     (_S.RUNNING, _E.PROMOTE): _S.RUNNING,
     (_S.RUNNING, _E.LAST_WAVE_DONE): _S.SOAKING,
     (_S.RUNNING, _E.HALT): _S.PAUSED,
@@ -92,6 +98,7 @@ TRANSITIONS: Final[Mapping[tuple[RolloutState, Event], RolloutState]] = {
     (_S.PAUSED, _E.ABORT): _S.ABORTED,
     (_S.PAUSED, _E.ROLL_BACK): _S.ROLLING_BACK,
     (_S.PAUSED, _E.SUPERSEDE): _S.SUPERSEDED,
+    (_S.SOAKING, _E.MATURE): _S.SOAKING,
     (_S.SOAKING, _E.COMPLETE): _S.COMPLETED,
     (_S.SOAKING, _E.HALT): _S.PAUSED,
     (_S.SOAKING, _E.ABORT_VERDICT): _S.ABORTED,

@@ -1,0 +1,123 @@
+"""How far a rollout by evidence has come: how many devices each wave reaches, how fast they may begin, and since when it can be judged."""
+
+import itertools
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from edgefleet.errors import ConfigError
+from fleet_server.rollout.judgement import Clock
+from fleet_server.rollout.pacing import Pace, Rate
+from fleet_server.rollout.rules import Rule
+
+DAY_S: Final = 86_400.0
+
+
+class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Stored with the rollout; replaced as a whole by each action.
+
+    Attributes:
+        rule: Limits of evidence.
+        sizes: Cumulative devices of the waves, rising; the last one is everybody who is not held back.
+        dwell_s: Per wave.
+        pace: Batches of the opening.
+        rate: None: as fast as the batches.
+        patience_s: A wave that can be judged and has no answer for so long grows, if that may help.
+        hold_s: After so long without an answer a person is asked.
+        stall_s: A wave that cannot be judged at all for so long is paused.
+        exposed_before: Devices that were reached when the present batch began to double.
+        stage_at: When it began: the opening of the wave, or its last growth.
+        judged_at: Since when the open wave can be judged.
+        grown: Times that it has grown.
+    """
+
+    rule: Rule
+    sizes: tuple[int, ...]
+    dwell_s: tuple[float, ...]
+    pace: Pace = Pace()
+    rate: Rate | None = None
+    patience_s: float = 4 * 3_600.0
+    hold_s: float = DAY_S
+    stall_s: float = 7 * DAY_S
+    exposed_before: int = 0
+    stage_at: datetime | None = None
+    judged_at: datetime | None = None
+    grown: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sizes or self.sizes[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.sizes)):
+            raise ConfigError(f"waves of {list(self.sizes)[:8]} devices must rise from at least 1")
+        if len(self.dwell_s) != len(self.sizes) or min(self.dwell_s) < 0:
+            raise ConfigError(f"{len(self.dwell_s)} dwells for {len(self.sizes)} waves; give one of at least 0 s for each")
+        if not (self.patience_s >= 0 and self.hold_s > 0 and self.stall_s > 0):
+            raise ConfigError("patience_s must be at least 0, hold_s and stall_s above 0")
+
+    def added(self, wave: int) -> int:
+        """Devices that a wave adds to the ones before it."""
+        return self.sizes[wave - 1] - (self.sizes[wave - 2] if wave > 1 else 0)
+
+    def reach(self, wave: int, now: datetime) -> int:
+        """Devices of all open waves that may have begun by now."""
+        if wave == 0 or self.stage_at is None:
+            return 0
+        open_s = (now - self.stage_at).total_seconds()
+        allowed = self.pace.allowed(self.exposed_before, open_s)
+        if self.rate is not None:
+            allowed = min(allowed, self.exposed_before + self.rate.allowed(open_s))
+        return min(self.sizes[wave - 1], allowed)
+
+    def opening_s(self, wave: int) -> float:
+        """Seconds from the opening of a wave until its last batch may begin."""
+        before = self.sizes[wave - 2] if wave > 1 else 0
+        batches, size = 0, self.pace.allowed(before, 0.0)
+        while size < self.sizes[wave - 1]:
+            batches, size = batches + 1, 2 * size
+        return batches * self.pace.every_s
+
+    def opened(self, wave: int, now: datetime) -> "Course":
+        """After a wave was opened."""
+        before = self.sizes[wave - 2] if wave > 1 else 0
+        return msgspec.structs.replace(self, exposed_before=before, stage_at=now, judged_at=None, grown=0)
+
+    def matured(self, now: datetime) -> "Course":
+        """From now on the open wave can be judged."""
+        return msgspec.structs.replace(self, judged_at=now)
+
+    def larger(self, wave: int) -> int:
+        """Devices that the wave would reach if it grew; no more than half of everybody, else it does not grow."""
+        size = self.rule.grown(self.sizes[wave - 1])
+        return size if size < self.sizes[-1] and (self.rule.kind == "posterior" or 2 * self.sizes[wave - 1] < self.sizes[-1]) else 0
+
+    def grown_to(self, wave: int, size: int, now: datetime) -> "Course":
+        """After the open wave grew; later waves that would add nobody are left out."""
+        before = self.sizes[wave - 1]
+        if not before < size < self.sizes[-1]:
+            raise ConfigError(f"wave {wave} cannot grow from {before} to {size} devices of {self.sizes[-1]}; nothing was changed")
+        later = [(s, d) for s, d in zip(self.sizes[wave:], self.dwell_s[wave:], strict=True) if s > size]
+        return msgspec.structs.replace(
+            self,
+            sizes=(*self.sizes[: wave - 1], size, *(s for s, _ in later)),
+            dwell_s=(*self.dwell_s[:wave], *(d for _, d in later)),
+            exposed_before=before,
+            stage_at=now,
+            judged_at=None,
+            grown=self.grown + 1,
+        )
+
+
+def clock_of(course: Course, wave: int, opened_at: datetime, now: datetime) -> Clock:
+    """Where the open wave stands; the dwell counts from its last batch, a growth does not start it anew."""
+    dwell_s = course.dwell_s[wave - 1]
+    first_size_open_s = 0.0 if course.grown else course.opening_s(wave)
+    open_s = (now - opened_at - timedelta(seconds=first_size_open_s)).total_seconds()
+    return Clock(
+        opened_all=course.reach(wave, now) >= course.sizes[wave - 1],
+        open_s=max(open_s, 0.0),
+        dwell_s=dwell_s,
+        judged_s=None if course.judged_at is None else (now - course.judged_at).total_seconds(),
+        patience_s=course.patience_s,
+        hold_s=max(course.hold_s, dwell_s + 8 * 3_600.0),
+        grown=course.grown,
+        may_grow=course.larger(wave) > 0,
+    )
