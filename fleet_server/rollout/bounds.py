@@ -1,6 +1,7 @@
 """What a number of devices without, or with few, failures can prove: upper bounds of a share, and how many devices a promotion needs."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,6 +31,7 @@ def share_at_most(failures: int, devices: int, p: float) -> float:
     return math.exp(_log_probability(failures, devices, p)) * (1.0 + float(falling.sum()))
 
 
+@lru_cache(maxsize=65_536)  # counts change far less often than they are looked at
 def upper_bound(failures: int, devices: int, confidence: float) -> float:
     """The share that is exceeded with at most 1 - confidence: solves P(X <= failures) = 1 - confidence.
 

@@ -21,6 +21,7 @@ _DECAY: Final = 1.5
 _MOST_LOG: Final = 600.0
 
 
+@lru_cache(maxsize=65_536)  # counts change far less often than they are looked at
 def e_value(failures: float, exposed: float, limit: float) -> float:
     """Evidence that the true share of failures is above the limit; under any share up to it, P(ever >= 1/a) <= a.
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.eprocess import e_value
 
@@ -67,7 +70,7 @@ class Silence:
         due: n of PROMOTE.
         missing: k of PROMOTE.
         missing_baseline: Mean share of the controls that are missing too.
-        by_site: Site -> (silent, exposed).
+        sites: [S, 2] silent and exposed of each site.
     """
 
     exposed: int
@@ -76,7 +79,7 @@ class Silence:
     due: int
     missing: int
     missing_baseline: float
-    by_site: Mapping[str, tuple[int, int]]
+    sites: NDArray[np.int64]
 
     def evidence(self, limit: float) -> float:
         """e-value of "the release silences more than `limit` beyond what the controls miss".
@@ -88,11 +91,11 @@ class Silence:
         found = [e_value(self.silent, self.exposed, share)]
         if found[0] < 1:
             return found[0]  # says nothing: the other two would only say less
-        sites = [(silent, exposed) for silent, exposed in self.by_site.values() if exposed]
-        if len(sites) > _SITES_FOR_LEAVING_ONE_OUT:
-            worst = max(sites, key=lambda site: site[0] - site[1] * share)
-            found.append(e_value(self.silent - worst[0], self.exposed - worst[1], share))
-        effect = design_effect(sites)
+        silent, exposed = self.sites[:, 0], self.sites[:, 1]
+        if (exposed > 0).sum() > _SITES_FOR_LEAVING_ONE_OUT:
+            worst = int(np.argmax(silent - exposed * share))
+            found.append(e_value(self.silent - int(silent[worst]), self.exposed - int(exposed[worst]), share))
+        effect = design_effect(self.sites)
         found.append(e_value(self.silent / effect, self.exposed / effect, share))
         return min(found)
 
@@ -124,7 +127,7 @@ def silence(groups: Iterable[SiteGroup]) -> Silence:
         due=due,
         missing=sum(group.missing for group in groups),
         missing_baseline=_baseline(groups, regions, due, "controls_missing"),
-        by_site=dict(by_site),
+        sites=np.array(list(by_site.values()), np.int64).reshape(-1, 2),
     )
 
 
@@ -167,24 +170,27 @@ def site_evidence(sites_out: int, sites_exposed: int, historic_share: float) -> 
     return e_value(sites_out, sites_exposed, min(historic_share + 0.02, 0.99))
 
 
-def design_effect(sites: Sequence[tuple[int, int]]) -> float:
+def design_effect(sites: NDArray[np.int64]) -> float:
     """How many times fewer independent devices there are than counted: the variance between sites over that of independent devices.
+
+    Args:
+        sites: [S, 2] silent and exposed.
 
     Reference:
         Rao, Scott (1992), A simple method for the analysis of clustered binary data, Biometrics 48.
 
-    >>> design_effect([(0, 10), (10, 10), (0, 10), (10, 10)]) > 10
+    >>> design_effect(np.array([[0, 10], [10, 10], [0, 10], [10, 10]])) > 10
     True
-    >>> design_effect([(1, 10), (1, 10), (1, 10)])
+    >>> design_effect(np.array([[1, 10], [1, 10], [1, 10]]))
     1.0
     """
-    exposed = sum(n for _, n in sites)
-    silent = sum(k for k, _ in sites)
-    if len(sites) < 2 or silent in (0, exposed):
+    k, n = sites[sites[:, 1] > 0].T.astype(np.float64)
+    silent, exposed = float(k.sum()), float(n.sum())
+    if len(n) < 2 or silent in (0.0, exposed):
         return 1.0
     share = silent / exposed
-    between = sum((k - n * share) ** 2 / (n * share * (1 - share)) for k, n in sites if n)
-    return max(1.0, between / (len(sites) - 1))
+    between = float(((k - n * share) ** 2 / (n * share * (1 - share))).sum())
+    return max(1.0, between / (len(n) - 1))
 
 
 def _regions(groups: Sequence[SiteGroup]) -> dict[str, tuple[int, int, int]]:

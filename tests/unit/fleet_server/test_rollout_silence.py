@@ -66,7 +66,7 @@ def test_a_site_without_controls_of_its_own_counts_once() -> None:
     found = silence([group("dark", silent=10, controls=2), group("dark", silent=7, controls=0), group("other", silent=1, controls=1)])
 
     assert (found.silent, found.exposed) == (2, 30)
-    assert found.by_site == {"dark": (1, 20), "other": (1, 10)}
+    assert found.sites.tolist() == [[1, 20], [1, 10]]
 
 
 def test_promotion_counts_who_is_missing_now_and_not_who_once_was_silent() -> None:
@@ -127,10 +127,10 @@ def test_a_release_that_takes_sites_down_shows_in_sites_and_chance_does_not() ->
 
 def test_sites_that_differ_as_much_as_chance_have_no_design_effect() -> None:
     rng = np.random.default_rng(1)
-    effects = [design_effect([(int(k), 20) for k in rng.binomial(20, 0.2, 50)]) for _ in range(200)]
+    effects = [design_effect(np.stack([rng.binomial(20, 0.2, 50), np.full(50, 20)], axis=1)) for _ in range(200)]
 
     assert np.median(effects) == pytest.approx(1.0, abs=0.05)
-    assert design_effect([(20, 20), (0, 20)] * 10) == pytest.approx(20 * 20 / 19)
+    assert design_effect(np.array([[20, 20], [0, 20]] * 10)) == pytest.approx(20 * 20 / 19)
 
 
 @pytest.mark.parametrize(
