@@ -1,0 +1,84 @@
+"""What a virtual fleet goes through, and what the release does to it."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from edgefleet.errors import ConfigError
+
+TICK_S: Final = 900
+PER_HOUR: Final = 3600 // TICK_S
+PER_DAY: Final = 24 * PER_HOUR
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Availability of a fleet.
+
+    Attributes:
+        day_fraction: Share of devices that are on from 8 to 18 o'clock of their own time on weekdays only.
+        outage_days: Mean days between outages (6 to 24 hours) of a site; None: none.
+        broker_hours: Length of four outages of our own broker; 0: none.
+        slow_fraction: Share of devices of which one heartbeat in four comes through.
+        large_site, small_site: Devices per site; half of the fleet lives in each kind.
+    """
+
+    name: str
+    day_fraction: float = 0.0
+    outage_days: float | None = None
+    broker_hours: float = 0.0
+    slow_fraction: float = 0.0
+    large_site: int = 200
+    small_site: int = 20
+
+
+SCENES: Final = {
+    scene.name: scene
+    for scene in (
+        Scene("churn"),
+        Scene("day and night", day_fraction=0.6),
+        Scene("site outages", outage_days=6),
+        Scene("broker down", broker_hours=4),
+        Scene("slow links", slow_fraction=0.2),
+        Scene("all together", day_fraction=0.6, outage_days=6, broker_hours=4, slow_fraction=0.2),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What the release does.
+
+    Attributes:
+        failing: Share of devices on which it fails, of those it can fail on.
+        kind: `prompt` = the device says so at its next sign of life; `late` = after `delay_h`; `dark` = it is never heard of again.
+        delay_h: Hours until a late failure.
+        model: Hardware model (by number) that alone can fail; None: any.
+    """
+
+    name: str
+    failing: float
+    kind: Literal["prompt", "late", "dark"] = "prompt"
+    delay_h: float = 0.0
+    model: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.failing <= 1:
+            raise ConfigError(f"failing = {self.failing} is no share from 0 to 1")
+
+
+BEHAVIOURS: Final = {
+    behaviour.name: behaviour
+    for behaviour in (
+        Behaviour("0.5 %", 0.005),
+        Behaviour("1 %", 0.01),
+        Behaviour("3 %", 0.03),
+        Behaviour("10 %", 0.1),
+        Behaviour("50 %", 0.5),
+        Behaviour("10 % after 12 h", 0.1, "late", 12.0),
+        Behaviour("10 % dark", 0.1, "dark"),
+        Behaviour("80 % of one model in ten", 0.8, model=0),
+        Behaviour("one model in a hundred", 1.0, model=1),
+    )
+}
+# Shares of the hardware models of a virtual fleet.
+MODELS: Final = (0.10, 0.01, 0.19, 0.20, 0.25, 0.25)
