@@ -1,7 +1,7 @@
 """Who is heard in which quarter of an hour: churn, working days, outages of sites and of our own broker, bad links.
 
-Churn is a two-state chain per device: 77 % steady (on 72 h, off 2.2 h on average), 20 % intermittent (6 h, 11 h), 3 % dormant (2 h, 30 days).
-The fleet is drawn tick by tick, so that a million devices need one number each and not their whole history.
+Churn is a two-state chain per device: 77 % steady (on 72 h, off 2.2 h on average), 20 % intermittent (6 h, 11 h), 3 % dormant (2 h, 30
+days). The fleet is drawn tick by tick, so that a million devices need one number each and not their whole history.
 """
 
 from typing import Final

@@ -4,7 +4,7 @@ A device begins at its first sign of life after its batch may begin. Sums are ke
 become due when their controls say so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -36,6 +36,17 @@ class _Groups:
     silent: Ints
     baseline: NDArray[np.float64]
 
+    @classmethod
+    def fresh(cls, site: Ints, tick: int, exposed: Ints) -> "_Groups":
+        """Groups that began at a tick."""
+        n = len(site)
+        never = np.full(n, _NEVER)
+        return cls(site, np.full(n, tick), exposed, never, np.zeros(n, bool), np.zeros(n, np.int64), np.zeros(n))
+
+    def joined(self, more: "_Groups") -> "_Groups":
+        """Both, one behind the other."""
+        return _Groups(*(np.concatenate([getattr(self, one.name), getattr(more, one.name)]) for one in fields(self)))
+
 
 class VirtualFleet:
     """Devices, their release, and what is known of them.
@@ -60,7 +71,8 @@ class VirtualFleet:
         self._last_heard = np.full(n, -1, np.int64)
         self._exposed: Ints = np.empty(0, np.int64)
         self._unheard = np.zeros((availability.sites, ticks), np.int32)
-        self._groups = _Groups(*(np.empty(0, np.int64) for _ in range(4)), np.empty(0, bool), np.empty(0, np.int64), np.empty(0))
+        nothing = np.empty(0, np.int64)
+        self._groups = _Groups.fresh(nothing, 0, nothing)
         self._site_once: Mask = np.zeros(availability.sites, bool)
         self._reached = 0
         self._watch(0)
@@ -134,18 +146,7 @@ class VirtualFleet:
         per_site = np.bincount(self._availability.site[begins], minlength=self._availability.sites)
         sites = np.flatnonzero(per_site)
         self._unheard[sites, number] += per_site[sites].astype(np.int32)
-        count = len(sites)
-        more = _Groups(
-            sites,
-            np.full(count, number),
-            per_site[sites],
-            np.full(count, _NEVER),
-            np.zeros(count, bool),
-            np.zeros(count, np.int64),
-            np.zeros(count),
-        )
-        old = self._groups
-        self._groups = _Groups(*(np.concatenate([getattr(old, name), getattr(more, name)]) for name in _Groups.__dataclass_fields__))
+        self._groups = self._groups.joined(_Groups.fresh(sites, number, per_site[sites]))
 
     def _come_due(self, number: int) -> None:
         """Groups whose controls were heard again, or which have waited long enough with controls that never were away."""
