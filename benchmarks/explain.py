@@ -7,6 +7,7 @@ never seen, and what they cost beside one answer of the network that they explai
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -31,6 +32,7 @@ from converter.explain.treeshap_onnx import treeshap_to_onnx
 from converter.to_onnx.core import core_to_onnx
 from device_agent.explain import open_explainer
 from device_agent.scorer import Scorer
+from edgefleet.errors import VerdictError
 from edgefleet.manifest import Input
 from edgefleet.steps import Steps
 from edgefleet.steps.trace import Trace
@@ -83,20 +85,13 @@ def students_of(data: Path | None) -> list[str]:
 def trees(rows: int) -> list[Figure]:
     """Every shape, then the medians."""
     figures: list[Figure] = []
-    ratios: list[list[float]] = []
     with writer() as pool:
         for name in SHAPES:
-            found = shape(name, rows, pool)
-            figures += found
-            ratios.append([figure.value for figure in found[:3]])
-    arrays, graphs, lites = (statistics.median(values) for values in zip(*ratios, strict=True))
-    n = len(SHAPES)
-    return [
-        *figures,
-        Figure("arrays / shap, median of the shapes", arrays, "ratio", ARRAYS_MEDIAN, n),
-        Figure("graph / shap, median of the shapes", graphs, "ratio", GRAPH_MEDIAN, n),
-        Figure("TFLite graph / shap, median of the shapes", lites, "ratio", GRAPH_MEDIAN, n),
-    ]
+            figures += shape(name, rows, pool)
+    for way, limit in (("arrays", ARRAYS_MEDIAN), ("graph", GRAPH_MEDIAN), ("TFLite graph", GRAPH_MEDIAN)):
+        ratios = [figure.value for figure in figures if figure.name.endswith(f": {way} / shap")]
+        figures.append(Figure(f"{way} / shap, median of the shapes", statistics.median(ratios), "ratio", limit, len(ratios)))
+    return figures
 
 
 def shape(name: str, rows: int, pool: ProcessPoolExecutor | None = None) -> list[Figure]:
@@ -120,7 +115,10 @@ def shape(name: str, rows: int, pool: ProcessPoolExecutor | None = None) -> list
         "graph": lambda row: session.run(["contributions"], {"inputs": row[None]})[0],
     }
     if pool is not None:
-        ways["TFLite graph"] = explained_by(graph_of(pool, compiled, features))
+        try:
+            ways["TFLite graph"] = explained_by(graph_of(pool, compiled, features))
+        except VerdictError as err:  # a bundle then has the arrays only
+            print(f"{name}: no TFLite graph: {err}", file=sys.stderr)
     taken: dict[str, list[float]] = {way: [] for way in ways}
     errors = {way: 0.0 for way in ways if way != "shap"}
     for row in x[:rows]:
