@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+import numpy as np
+
 from edgefleet.errors import ArtifactError, VerdictError
 
 # Variables are weights that stay outside: such a file loads, runs and answers NaN.
@@ -10,19 +12,32 @@ _IDENTIFIER: Final = b"TFL3"
 
 
 def read_model(graph: bytes) -> Any:
-    """The file's tables as objects (`ModelT` of the schema).
+    """The file's tables as objects (`ModelT` of the schema), with every constant in its buffer.
 
     Raises:
-        ArtifactError: No TFLite file.
+        ArtifactError: No TFLite file, or one whose constants lie beyond its end.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     if graph[4:8] != _IDENTIFIER:
         raise ArtifactError(f"{len(graph)} bytes that begin with {graph[:8]!r} are no TFLite file; convert again")
     try:
-        return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(graph), 0))
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(graph), 0))
     except Exception as err:  # struct, numpy and flatbuffers each raise their own on damaged offsets
         raise ArtifactError(f"a TFLite file of {len(graph)} bytes is damaged: {str(err)[:200]}; convert again") from err
+    for buffer in model.buffers or ():
+        _bring_in(buffer, graph)
+    return model
+
+
+def _bring_in(buffer: Any, graph: bytes) -> None:
+    """Take a constant into its buffer that stands behind the tables: so the quantizer writes those of larger models."""
+    place, size = int(buffer.offset), int(buffer.size)
+    if size == 0 or place <= 1:  # the schema's "not used", and what stands for it
+        return
+    if place + size > len(graph):
+        raise ArtifactError(f"a TFLite file of {len(graph)} bytes has a constant of {size} bytes at {place}, beyond its end; convert again")
+    buffer.data, buffer.offset, buffer.size = np.frombuffer(graph, np.uint8, size, place), 0, 0
 
 
 def write_model(model: Any) -> bytes:
