@@ -10,6 +10,7 @@ from device_agent.scorer import Scorer
 from tests.unit.converter.converter_packages import PARITY, digits, fitted, tree_package
 
 
+@pytest.mark.conversions
 def test_histogram_boosting_answers_log_odds_and_is_explained_exactly(tmp_path: Path) -> None:
     model = fitted(HistGradientBoostingClassifier(max_iter=5, random_state=0))
     package = tree_package(tmp_path / "package", model, "boosting")

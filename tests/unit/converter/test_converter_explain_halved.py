@@ -39,6 +39,7 @@ def gaps(bundle: Path, target: str) -> tuple[float, float]:
     return own, float(np.abs(others).max())
 
 
+@pytest.mark.conversions
 def test_a_linear_model_in_half_precision_adds_up_to_its_own_margin(tmp_path: Path) -> None:
     bundle = converted(tmp_path, ["onnx-fp32", "onnx-fp16"], "logistic", "classification", 3, features=80)
 

@@ -226,6 +226,7 @@ def test_a_training_ends_when_it_is_told_to() -> None:
     assert len(fitted.curve) == 4
 
 
+@pytest.mark.conversions
 def test_a_search_prunes_networks_that_fall_behind(tmp_path: Any) -> None:
     z, label, z_validation, validation = windows("classification")
     fixed = {"dense": {"steps": 100, "layers": 1, "dropout": 0.0}}
