@@ -146,7 +146,7 @@ class Agent:
         """
         samples = self._reports.samples
         if samples.explanation_is_due():
-            score = samples.score_explained(row, made_for, key)
+            score = samples.score_explained(row, explain, made_for, key)
         else:
             score = self._models.score(row, explain=explain, made_for=made_for, key=key)
         samples.row(score, row)

@@ -61,12 +61,16 @@ class Samples:
         running = self._models.running if self._config.explain_every else None
         return running is not None and running.can_explain and self.explaining.due(running.digest, time.monotonic())
 
-    def score_explained(self, row: Row, made_for: Scorer | None = None, key: Key | None = None) -> Score:
+    def score_explained(self, row: Row, asked: bool = False, made_for: Scorer | None = None, key: Key | None = None) -> Score:
         """Answer a row that is due: its explanation is summed, and sent as well unless there were many. Raises as `Answering.score`.
 
-        It is explained once it has been answered, so that other rows need not wait, and a failing explanation costs nobody an answer.
+        It is explained once it has been answered, so that other rows need not wait, and a failing explanation costs nobody an answer;
+        but where the caller `asked` for it, it comes with the answer or fails with it, and the budget is not charged.
         """
-        score = self._models.score(row, made_for=made_for, key=key)
+        score = self._models.score(row, explain=asked, made_for=made_for, key=key)
+        if score.explanation is not None:
+            self._tell(score)
+            return score
         model = self._who_answered(score.digest)
         explained = None if model is None else self._explained(model, row)
         if explained is not None:
