@@ -13,7 +13,7 @@ from device_agent import Scorer
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
 from device_agent.telemetry.samples import WAITING_VALUES
-from edgefleet.errors import ConfigError, RowRejected
+from edgefleet.errors import ArtifactError, ConfigError, RowRejected
 from edgefleet.statistics import InputStatistics
 from tests.unit.device_agent.agent_world import enroll, make_bundle, rows, weights
 
@@ -148,3 +148,25 @@ def test_an_explanation_of_a_closed_scorer_or_one_without_explainer_is_refused(t
         scorer.explain(rows(1)[0])
     with Scorer.open(make_bundle(tmp_path / "bare", weights(1), explain=False)) as bare, pytest.raises(ConfigError, match="no explainer"):
         bare.explain(rows(1)[0])
+
+
+class BrokenExplainer:
+    """Fails on every row, as one does whose graph the runtime cannot run."""
+
+    def explain(self, *_: object) -> None:
+        raise ArtifactError("the explainer failed")
+
+
+def test_a_failing_explanation_costs_an_answer_only_where_the_caller_asked_for_it(tmp_path: Path) -> None:
+    with agent(tmp_path, explain_every=1) as one:
+        running = one.models.running
+        assert running is not None
+        running._explainer = BrokenExplainer()  # type: ignore[assignment]
+
+        unasked = one.score(rows(1)[0])
+
+        assert unasked.label in {"low", "mid", "high"}
+        assert unasked.explanation is None
+        assert one._reports.samples.explaining.skipped == 1
+        with pytest.raises(ArtifactError, match="the explainer failed"):
+            one.score(rows(1)[0], explain=True)
