@@ -4,6 +4,7 @@ After each commit of any process the invariants look at what stands in the datab
 """
 
 import atexit
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 from edgefleet.errors import EdgefleetError
 from edgefleet.messages import encode
@@ -101,6 +103,10 @@ class Stage:
 
     def __post_init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="rollout-stage-")
+        # Salts and nonces must be the same when a sequence of steps is repeated, else Hypothesis cannot repeat what it found.
+        self._drawn = 0
+        self._secrets = mock.patch("secrets.token_hex", self._token)
+        self._secrets.start()
         path = Path(self._folder.name) / FILE_NAME
         shutil.copyfile(self.template.folder / FILE_NAME, path)
         self.shared = Database(f"sqlite:///{path}")
@@ -117,6 +123,7 @@ class Stage:
 
     def close(self) -> None:
         """Let files and connections go."""
+        self._secrets.stop()
         self.eye.close()
         self.shared.close()
         self._folder.cleanup()
@@ -217,6 +224,10 @@ class Stage:
         """When the next rollout is due."""
         at = self.eye.value("SELECT min(due_at) FROM rollout WHERE due_at IS NOT NULL")
         return None if at is None else datetime.fromtimestamp(at / 1e6, UTC)
+
+    def _token(self, length: int | None = None) -> str:
+        self._drawn += 1
+        return hashlib.sha256(f"{self._drawn}".encode()).hexdigest()[: 2 * (length or 32)]
 
     def _process(self) -> Server:
         db = ProcessDatabase(self.shared, self.watch)
