@@ -23,6 +23,8 @@ LOG = logging.getLogger(__name__)
 
 ENGINE: Final = "engine"
 LEASE_US: Final = 30_000_000
+# In all other states a device may keep the release, and nobody gets it: one that went back stays back, whatever it reports later.
+ASKING: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 MAX_ACTIONS: Final = 400  # invariant: at most 5 x (waves + 1) actions, and 64 waves are the limit
 
 
@@ -51,7 +53,7 @@ def sync_desired(connection: sa.Connection, services: Services, rollout: Rollout
         word, _ = progress(known.devices[device_id], rollout.bundle_digest, rollout.policy, now)
         wanted = wants(rollout, device_id, word)
         has = assigned.get(device_id)
-        if wanted == "new" and has != (rollout.release_id, rollout.rollout_id):
+        if wanted == "new" and rollout.state in ASKING and has != (rollout.release_id, rollout.rollout_id):
             _assign_new(connection, services, rollout, device_id, now)
             changed += 1
         elif wanted == "previous" and has is not None and has[0] == rollout.release_id:

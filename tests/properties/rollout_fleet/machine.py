@@ -39,18 +39,24 @@ class FleetMachine(RuleBasedStateMachine):
 
     stage: Stage
 
-    @initialize(devices=st.sampled_from(FLEETS), policy=st.sampled_from(sorted(POLICIES)), first=st.booleans())
-    def begin(self, devices: int, policy: str, first: bool) -> None:
+    @initialize(devices=st.sampled_from(FLEETS), policy=st.sampled_from(sorted(POLICIES)), hours=st.sampled_from([0, 0, 1, 2, 3, 4, 6, 9]))
+    def begin(self, devices: int, policy: str, hours: int) -> None:
+        """A fleet in which a first release has come some way, or has come through and a second one has begun."""
         self.stage = Stage(templates().of(devices))
         self.stage.watchers.append(judge_commit)
         self.stage.broker.on_publish = lambda device, payload: saved_before_it_is_published(self.stage, device, payload)
         self.policy = POLICIES[policy]
-        if first:
-            self.a_person_plans(0, "", 0)
-            self.a_person_starts(0, 0)
+        self.a_person_plans(0, "", 0)
+        self.a_person_starts(0, 0)
+        for _ in range(hours):
+            self.a_good_hour(1, -1)
+        if not self.stage.live():
+            self.a_person_plans(1, "", 1)
+            self.a_person_starts(0, 1)
 
     def teardown(self) -> None:
         if hasattr(self, "stage"):
+            STEPS.update(_figures(self.stage))
             self.stage.close()
 
     @invariant()
@@ -239,6 +245,36 @@ class FleetMachine(RuleBasedStateMachine):
     def the_clock_jumps_back(self, seconds: float) -> None:
         self.stage.clock.move(-seconds)
 
+    @rule(again=st.integers(-1, 1))
+    def a_person_goes_on(self, again: int) -> None:
+        """Whoever may start or resume something does, and plans something where nothing is on its way."""
+        live = self.stage.live()
+        if not live:
+            self.a_person_plans(again if again >= 0 else len(self.stage.seen.rollouts) % RELEASES, "", 0)
+        for rollout_id in live:
+            action = "start" if self.stage.seen.rollouts[rollout_id].state is RolloutState.DRAFT else "resume"
+            self.stage.act(rollout_id, action, PEOPLE[0])
+
+    @rule(pick=PICK)
+    def a_device_that_was_asked_fails(self, pick: int) -> None:
+        """It hears, tries, fails and says so."""
+        asked = [d for d, row in sorted(self.stage.seen.members.items()) if row.counter is not None and row.active]
+        if asked:
+            device = self.stage.devices[asked[pick % len(asked)][1]]
+            self.stage.publish()
+            self.stage.hear(device.device_id)
+            for _ in range(2):
+                device.work(good=False)
+                self._says(device, [device.reported()])
+            device.fail_late()
+            self._says(device, [device.reported()])
+            self.mail_arrives("in order", -1)
+
+    @rule(rounds=st.integers(1, 3))
+    def some_good_hours(self, rounds: int) -> None:
+        """The same again, so that rollouts come far enough for all that can go wrong there."""
+        self.a_good_hour(rounds, -1)
+
     @rule(rounds=st.integers(1, 3), but=st.sampled_from([-1, -1, -1, -1, 0, 1, 2]))
     def a_good_hour(self, rounds: int, but: int) -> None:
         """Every device that is awake hears, works and talks; one may fail."""
@@ -246,7 +282,7 @@ class FleetMachine(RuleBasedStateMachine):
         stage.broker.up = True
         for _ in range(rounds):
             for device_id, device in stage.devices.items():
-                if device.online:
+                if device.online and device_id in stage.broker.retained:
                     stage.hear(device_id)
                     device.work(good=but < 0 or not device_id.endswith(str(but)))
                     self._scores(device)
@@ -269,7 +305,11 @@ class FleetMachine(RuleBasedStateMachine):
             self.stage.act(rollout_id, action, PEOPLE[who])
 
     def _device(self, pick: int) -> FieldDevice:
-        return self.stage.devices[sorted(self.stage.devices)[pick % len(self.stage.devices)]]
+        """An even number names a device of an open wave, where there is one: the others have little to tell."""
+        devices, members = self.stage.devices, self.stage.seen.members.items()
+        asked = sorted({d for (_, d), row in members if row.counter is not None and row.active}) if pick % 2 == 0 else []
+        names = asked or sorted(devices)
+        return devices[names[pick // 2 % len(names)]]
 
     def _some(self, pick: int, count: int) -> list[FieldDevice]:
         return [self._device(pick + n) for n in range(count)]
@@ -278,7 +318,9 @@ class FleetMachine(RuleBasedStateMachine):
         return self.stage.template.bundles[pick % RELEASES].digest
 
     def _scores(self, device: FieldDevice) -> None:
-        if device.running:
+        """Rows for the evidence, as long as it lacks some: they are the dearest messages."""
+        lacking = any(row.rows < 20 and row.active for (_, d), row in self.stage.seen.members.items() if d == device.device_id)
+        if device.running and lacking and not device.spool:
             device.score(self.stage.template.windows[device.running])
 
     def _says(self, device: FieldDevice, messages: list[Incoming]) -> None:
@@ -305,8 +347,7 @@ def _damage(stage: Stage, rollout_id: str, device_id: str, sql: str) -> None:
     try:
         probes.what_cannot_be_read_pauses(stage, rollout_id, sql, device_id)
     finally:
-        stage.eye.execute(f"UPDATE {table} SET {columns} = ? WHERE device_id = ?", before, device_id)  # noqa: S608 names are ours
-        stage.watch()
+        stage.damage(f"UPDATE {table} SET {columns} = ? WHERE device_id = ?", before, device_id)  # noqa: S608 names are ours
 
 
 def _lie(device: FieldDevice, how: str, digest: str) -> list[Incoming]:
@@ -331,6 +372,11 @@ def _lie(device: FieldDevice, how: str, digest: str) -> list[Incoming]:
     return device.talk()
 
 
-def ends(stage: Stage) -> Counter[str]:
-    """How rollouts ended, for the figures of a run."""
-    return Counter(one.state.value for one in stage.seen.rollouts.values() if one.state is not RolloutState.DRAFT)
+def _figures(stage: Stage) -> Counter[str]:
+    """What happened in one run, so that a test can say that it was worth it."""
+    found = Counter(f"ended {one.state.value}" for one in stage.seen.rollouts.values())
+    found["deaths"] = stage.deaths
+    found["promotions"] = sum(len(one.promoted_at) for one in stage.seen.rollouts.values())
+    found["failures"] = sum(row.failed_at is not None for row in stage.seen.members.values())
+    found["published"] = len(stage.broker.sent)
+    return found

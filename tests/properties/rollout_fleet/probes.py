@@ -137,8 +137,7 @@ def what_cannot_be_read_pauses(stage: Stage, rollout_id: str, damage: str, *valu
     """Any exception, NaN, missing gate result or unknown field in a decision leads to PAUSED with the reason; never to PROMOTE or a loop."""
     before = stage.seen.rollouts[rollout_id]
     promoted, waves = len(before.promoted_at), before.wave
-    stage.eye.execute(damage, *values)
-    stage.watch()
+    stage.damage(damage, *values)
     actions = [stage.as_server(lambda server: settle(server.services, rollout_id)) for _ in range(3)]
     after = stage.seen.rollouts[rollout_id]
     require(15, (len(after.promoted_at), after.wave) == (promoted, waves), f"{rollout_id} went on over damaged facts: {after.last_reason}")
