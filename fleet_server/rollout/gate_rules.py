@@ -40,6 +40,10 @@ class GateRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for name, rows in (("rows", self.rows), ("labelled_rows", self.labelled_rows)):
             if not 1 <= rows <= _MAX_ROWS:
                 raise ConfigError(f"gates.{name} = {rows} is outside 1 to {_MAX_ROWS}")
-        for name, least, value in (("before_s", 1.0, self.before_s), ("wait_s", 1.0, self.wait_s), ("label_wait_s", 0.0, self.label_wait_s)):
+        for name, least, value in (
+            ("before_s", 1.0, self.before_s),
+            ("wait_s", 1.0, self.wait_s),
+            ("label_wait_s", 0.0, self.label_wait_s),
+        ):
             if not (math.isfinite(value) and least <= value <= _MAX_SECONDS):
                 raise ConfigError(f"gates.{name} = {value:g} is outside {least:g} to {_MAX_SECONDS:g} seconds")
