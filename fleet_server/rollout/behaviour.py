@@ -68,7 +68,7 @@ class Paired:
         Raises:
             InputError: Counts that no device can have.
         """
-        if not (self.rows > 0 and 0 <= self.against and 0 <= self.towards and self.against + self.towards <= 2 * self.rows):
+        if not (self.rows > 0 and self.against >= 0 and self.towards >= 0 and self.against + self.towards <= 2 * self.rows):
             raise InputError(f"{self.against} against and {self.towards} for the release of {self.rows} rows cannot be")
         return ((self.against - self.towards) / self.rows,)
 

@@ -1,15 +1,14 @@
 """Which comparisons of a rollout are in force, and how much of a device they need to see. Part of the policy."""
 
-import math
 from typing import Final
 
 import msgspec
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.comparisons import COMPARISONS
+from fleet_server.rollout.limits import check_seconds, check_whole
 
 _MAX_ROWS: Final = 1_000_000
-_MAX_SECONDS: Final = 366 * 86_400.0
 
 
 class GateRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,13 +36,8 @@ class GateRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 raise ConfigError(f"gates.compare: {name[:40]!r} is unknown; use some of: {', '.join(COMPARISONS)}")
         if len(set(self.compare)) != len(self.compare):
             raise ConfigError("gates.compare names a comparison twice; name each one once")
-        for name, rows in (("rows", self.rows), ("labelled_rows", self.labelled_rows)):
-            if not 1 <= rows <= _MAX_ROWS:
-                raise ConfigError(f"gates.{name} = {rows} is outside 1 to {_MAX_ROWS}")
-        for name, least, value in (
-            ("before_s", 1.0, self.before_s),
-            ("wait_s", 1.0, self.wait_s),
-            ("label_wait_s", 0.0, self.label_wait_s),
-        ):
-            if not (math.isfinite(value) and least <= value <= _MAX_SECONDS):
-                raise ConfigError(f"gates.{name} = {value:g} is outside {least:g} to {_MAX_SECONDS:g} seconds")
+        check_whole("gates.rows", self.rows, least=1, most=_MAX_ROWS)
+        check_whole("gates.labelled_rows", self.labelled_rows, least=1, most=_MAX_ROWS)
+        check_seconds("gates.before_s", self.before_s, least=1.0)
+        check_seconds("gates.wait_s", self.wait_s, least=1.0)
+        check_seconds("gates.label_wait_s", self.label_wait_s)

@@ -9,11 +9,13 @@ from fleet_server.store.upsert import insert_or_larger
 
 HOUR_US: Final = 3_600_000_000
 KEPT_US: Final = 72 * HOUR_US
+_LARGEST: Final = (1 << 63) - 1
 
 
 def note(connection: sa.Connection, device_id: str, rss_bytes: int, at: int) -> None:
     """A device said how much memory its agent takes."""
-    insert_or_larger(connection, DEVICE_PEAK, {"device_id": device_id, "from_at": at - at % HOUR_US, "rss_bytes": rss_bytes}, "rss_bytes")
+    bounded = min(max(rss_bytes, 0), _LARGEST)
+    insert_or_larger(connection, DEVICE_PEAK, {"device_id": device_id, "from_at": at - at % HOUR_US, "rss_bytes": bounded}, "rss_bytes")
 
 
 def within(connection: sa.Connection, device_id: str, since: int, until: int) -> int | None:

@@ -9,14 +9,13 @@ from fleet_server.store.moments import Micros
 
 _ROLLOUT: Final = "rollout.rollout_id"
 
-# A device that began and has not answered all gates yet. A row goes when it has.
+# A device that was given the release and has not answered all gates yet. A row goes when it has.
 COMPARISON_TASK: Final = sa.Table(
     "comparison_task",
     METADATA,
     sa.Column("device_id", ID, sa.ForeignKey("device.device_id", ondelete="CASCADE"), primary_key=True),
     sa.Column("rollout_id", ID, sa.ForeignKey(_ROLLOUT), primary_key=True),
     sa.Column("look_at", Micros, nullable=False),
-    sa.Column("began_at", Micros, nullable=False),
 )
 sa.Index("ix_comparison_task_look", COMPARISON_TASK.c.rollout_id, COMPARISON_TASK.c.look_at)
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005-comparisons"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
@@ -21,7 +21,7 @@ def _of_rollout(table: str, *columns: sa.Column, keys: tuple[str, ...]) -> None:
     )
 
 
-def _of_device(table: str, *columns: sa.Column, keys: tuple[str, ...]) -> None:  # type: ignore[type-arg]
+def _of_device(table: str, *columns: sa.schema.SchemaItem, keys: tuple[str, ...]) -> None:
     op.create_table(
         table,
         sa.Column("device_id", _ID, nullable=False),
@@ -36,7 +36,6 @@ def upgrade() -> None:
         "comparison_task",
         sa.Column("rollout_id", _ID, nullable=False),
         sa.Column("look_at", sa.BigInteger(), nullable=False),
-        sa.Column("began_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["rollout_id"], ["rollout.rollout_id"], name=op.f("fk_comparison_task_rollout_id_rollout")),
         keys=("device_id", "rollout_id"),
     )
