@@ -21,9 +21,9 @@ SEVERITY: Final[tuple[Word, ...]] = ("abort", "pause", "hold", "extend", "promot
 DUE_OF_BEGUN: Final = 0.78
 DUE_OF_OPENED: Final = 0.5
 HEARD_AFTER_DWELL: Final = 45
-_HEARD_SHARE: Final = 0.6
+HEARD_SHARE: Final = 0.6
 _SMALL: Final = 200  # devices: below, silence alone pauses before it can abort
-_OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
+OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _warning(rule: Rule, tally: Tally) -> Finding:
 
 def _sites(tally: Tally) -> Finding:
     n, out = tally.sites_exposed, tally.sites_out
-    if n < _OWN_SITES:
+    if n < OWN_SITES:
         word: Word = "hold" if out else "promote"
         said = "Hold: a site went dark within two hours of its first device; no other site begins until it is back." if out else ""
         return Finding("sites", word, str(out), "0", n, said or f"None of {n} sites went dark.")
@@ -162,7 +162,7 @@ def _compared(tally: Tally) -> Finding:
 def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
     now, limit = _hours(clock.open_s), _hours(clock.dwell_s)
     waits = ""
-    heard_needed = min(_HEARD_SHARE * tally.exposed, HEARD_AFTER_DWELL) if clock.dwell_s > 0 else 0
+    heard_needed = min(HEARD_SHARE * tally.exposed, HEARD_AFTER_DWELL) if clock.dwell_s > 0 else 0
     if tally.exposed == 0:
         waits = "no device has begun, and nobody is no evidence"
     elif not clock.opened_all:
@@ -193,7 +193,7 @@ def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding
         )
     dwelled = clock.dwell_s <= 0 or rule.kind == "posterior"
     # Young devices must not dilute what the old ones show late.
-    dwelled = dwelled or (tally.dwelled_failed <= rule.lean * rule.limit * tally.dwelled and tally.dwelled > _HEARD_SHARE * tally.exposed)
+    dwelled = dwelled or (tally.dwelled_failed <= rule.lean * rule.limit * tally.dwelled and tally.dwelled > HEARD_SHARE * tally.exposed)
     if grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
         return Finding("evidence", "extend", now, limit, n, f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
     return Finding("evidence", "hold", now, limit, n, f"Hold: {said}; {now}, the limit is {limit}.{late}")
