@@ -22,6 +22,7 @@ DUE_OF_BEGUN: Final = 0.78
 DUE_OF_OPENED: Final = 0.5
 HEARD_AFTER_DWELL: Final = 45
 _HEARD_SHARE: Final = 0.6
+_DWELLED_SHARE: Final = 0.6
 _SMALL: Final = 200  # devices: below, silence alone pauses before it can abort
 _OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
 
@@ -181,7 +182,7 @@ def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
 def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding:
     n = max(quiet.due, tally.failed)
     calm = clock.dwell_s <= 0 or tally.dwelled_failed <= rule.limit * tally.dwelled + (rule.kind == "posterior")
-    promotes, grows, now, limit = (_bound if rule.kind == "bound" else _posterior)(rule, tally, quiet, n)
+    promotes, grows, now, limit = _bound(rule, tally, quiet, n, clock) if rule.kind == "bound" else _posterior(rule, tally, quiet, n)
     said = f"{tally.failed} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
     if promotes and calm:
         return Finding("evidence", "promote", now, limit, n, f"Promote: {said}; {now} is within {limit}.")
@@ -192,18 +193,23 @@ def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding
             "evidence", "pause", now, limit, n, f"Pause: no answer for {_hours(judged_s)}. {said}: {now}, the limit is {limit}.{late}"
         )
     dwelled = clock.dwell_s <= 0 or rule.kind == "posterior"
-    # Young devices must not dilute what the old ones show late.
-    dwelled = dwelled or (tally.dwelled_failed <= rule.lean * rule.limit * tally.dwelled and tally.dwelled > _HEARD_SHARE * tally.exposed)
+    # What grew last must have had its dwell before the wave grows again.
+    dwelled = dwelled or (
+        rule.extend(tally.dwelled_failed, tally.dwelled, clock.grown) and tally.dwelled > _DWELLED_SHARE * tally.exposed
+    )
     if grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
         return Finding("evidence", "extend", now, limit, n, f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
     return Finding("evidence", "hold", now, limit, n, f"Hold: {said}; {now}, the limit is {limit}.{late}")
 
 
-def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int) -> tuple[bool, bool, str, str]:
+def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int, clock: Clock) -> tuple[bool, bool, str, str]:
     failing = upper_bound(tally.failed, n, rule.confidence)
+    if clock.dwell_s > 0:
+        # Young devices would dilute what the old ones show late: devices that had the whole dwell must prove the limit by themselves.
+        failing = max(failing, upper_bound(tally.dwelled_failed, tally.dwelled, rule.confidence))
     missing, allowed = upper_bound(quiet.missing, quiet.due, rule.confidence), quiet.limit_now(rule.limit)
     promotes = n > 0 and failing <= rule.limit and missing <= allowed
-    grows = tally.failed <= rule.lean * rule.limit * n and quiet.missing <= rule.lean * allowed * quiet.due
+    grows = rule.extend(tally.failed, n, clock.grown) and quiet.missing <= rule.leaning(clock.grown) * allowed * quiet.due
     return promotes, grows, f"{_percent(failing)} failing, {_percent(missing)} missing", f"{_percent(rule.limit)}, {_percent(allowed)}"
 
 
