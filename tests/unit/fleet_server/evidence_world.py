@@ -31,6 +31,7 @@ POLICY: dict[str, Any] = {
     "dwell_s": 120.0,
     "pace": {"first": 5, "every_s": 60.0},
     "patience_s": 100.0,
+    "gates": {"compare": []},
     "trial": {"soak_s": 1.0, "soak_rows": 5, "timeout_s": 30.0, "min_agreement": 0.8},
 }
 BATCH = 500
@@ -97,9 +98,7 @@ def open_fleet(world: World, count: int, *, sites: int = 4, hardware: Sequence[s
         for number in range(count):
             device_id = f"d{number:05d}"
             key = SigningKey(hashlib.sha256(device_id.encode()).digest())
-            rows.append(
-                {"device_id": device_id, "project": PROJECT, "public_key": key.public.hex, "enrolled_at": 0, "enrolled_by": "test"}
-            )
+            rows.append({"device_id": device_id, "project": PROJECT, "public_key": key.public.hex, "enrolled_at": 0, "enrolled_by": "test"})
             own = {"site": f"s{number % sites}", "hardware": hardware[number % len(hardware)], "region": "eu"}
             labels += [{"key": name, "value": value, "device_id": device_id} for name, value in own.items()]
             director = PublicKey(world.services.director.public.hex)
