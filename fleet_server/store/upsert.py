@@ -49,3 +49,12 @@ def _update_all(dialect: str, table: sa.Table, names: tuple[str, ...], added: tu
         name: table.c[name] + statement.excluded[name] if name in added else statement.excluded[name] for name in names if name not in keys
     }
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+def insert_or_larger(connection: sa.Connection, table: sa.Table, row: Row, column: str) -> None:
+    """Insert a row; if its key is there already, keep the larger value of `column`."""
+    statement = _insert(connection.dialect.name, table)
+    keys = [one.name for one in table.primary_key]
+    offered = statement.excluded[column]
+    larger = sa.case((offered > table.c[column], offered), else_=table.c[column])
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={column: larger}), [dict(row)])
