@@ -13,14 +13,14 @@ Row = Mapping[str, Any]
 def insert_or_ignore(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows; those whose primary key is there already change nothing."""
     if rows:
-        connection.execute(_insert(connection.dialect.name, table).on_conflict_do_nothing(), list(rows))
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), list(rows))
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row], columns: Sequence[str]) -> set[tuple[Any, ...]]:
     """Insert rows and return the given columns of those that were not there before."""
     if not rows:
         return set()
-    statement = _insert(connection.dialect.name, table).on_conflict_do_nothing().returning(*(table.c[name] for name in columns))
+    statement = _insert(connection, table).on_conflict_do_nothing().returning(*(table.c[name] for name in columns))
     return {tuple(row) for row in connection.execute(statement, list(rows))}
 
 
@@ -28,33 +28,36 @@ def insert_or_update(connection: sa.Connection, table: sa.Table, rows: Sequence[
     """Insert rows; of those whose primary key is there already all other given columns are overwritten."""
     if not rows:
         return
-    connection.execute(_update_all(connection.dialect.name, table, tuple(rows[0])), list(rows))
+    connection.execute(_overwriting(table, connection.dialect.name, tuple(rows[0])), list(rows))
 
 
 def add_to(connection: sa.Connection, table: sa.Table, row: Row, added: Sequence[str]) -> None:
     """Insert a row; if its key is there already, add the columns `added` and overwrite the other ones."""
-    connection.execute(_update_all(connection.dialect.name, table, tuple(row), tuple(added)), [dict(row)])
-
-
-def _insert(dialect: str, table: sa.Table) -> Any:
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-
-
-# Making the statement takes longer than running it, and there are as many as there are tables.
-@lru_cache(maxsize=256)
-def _update_all(dialect: str, table: sa.Table, names: tuple[str, ...], added: tuple[str, ...] = ()) -> Any:
-    statement = _insert(dialect, table)
+    statement = _insert(connection, table)
     keys = [column.name for column in table.primary_key]
     changed = {
-        name: table.c[name] + statement.excluded[name] if name in added else statement.excluded[name] for name in names if name not in keys
+        name: table.c[name] + statement.excluded[name] if name in added else statement.excluded[name] for name in row if name not in keys
     }
-    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), [dict(row)])
 
 
 def insert_or_larger(connection: sa.Connection, table: sa.Table, row: Row, column: str) -> None:
     """Insert a row; if its key is there already, keep the larger value of `column`."""
-    statement = _insert(connection.dialect.name, table)
+    statement = _insert(connection, table)
     keys = [one.name for one in table.primary_key]
     offered = statement.excluded[column]
     larger = sa.case((offered > table.c[column], offered), else_=table.c[column])
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={column: larger}), [dict(row)])
+
+
+@lru_cache(maxsize=256)
+def _overwriting(table: sa.Table, dialect: str, names: tuple[str, ...]) -> Any:
+    """Made once: making it takes three times as long as running it, and each heartbeat runs one."""
+    statement = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    keys = [column.name for column in table.primary_key]
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
