@@ -120,7 +120,16 @@ def _stop(services: Services, rollout_id: str, reason: str) -> None:
             stored = rollouts.load(connection, rollout_id)
             if stored is None:
                 return
-            paused = _paused(stored.rollout, reason, now)
+            before = stored.rollout
+            if before.changed_at is not None and now < before.changed_at:
+                # By a clock that was set back nothing is decided, and nothing is promoted meanwhile.
+                rollouts.save(connection, stored, before, before.changed_at)
+                return
+            paused = _paused(before, reason, now)
+            if (paused.state, paused.last_reason) == (before.state, before.last_reason):
+                # It stands and says why already: each look would add the same line to the log.
+                rollouts.save(connection, stored, before, None)
+                return
             rollouts.save(connection, stored, paused, None)
             note_action(connection, paused, ActionKind.PAUSE.value, ENGINE, reason, now)
     except Exception:  # the value itself cannot be read: leave it, but do not look again and again

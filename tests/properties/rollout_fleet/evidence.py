@@ -12,9 +12,9 @@ from tests.properties.rollout_fleet.stage import Stage
 _TRYING = frozenset({"downloading", "verified", "self-test", "trial"})
 
 
-def open_members(rollout: Rollout) -> tuple[str, ...]:
-    """Devices of the open waves."""
-    return tuple(device_id for wave in rollout.waves[: rollout.wave] for device_id in wave)
+def open_members(seen: Seen, rollout: Rollout) -> tuple[str, ...]:
+    """Devices of the open waves; wave 0 is the hold-back."""
+    return tuple(sorted(d for d, row in seen.members_of(rollout.rollout_id).items() if 1 <= row.wave <= rollout.wave))
 
 
 def why_unproven(stage: Stage, seen: Seen, rollout: Rollout, device_id: str, at: datetime) -> str:
@@ -45,7 +45,7 @@ def unproven(stage: Stage, seen: Seen, rollout: Rollout, devices: Iterable[str],
 
 def failures(seen: Seen, rollout: Rollout) -> list[str]:
     """Devices of the open waves that failed explicitly at any time."""
-    return [d for d in open_members(rollout) if (row := seen.members.get((rollout.rollout_id, d))) and row.failed_at is not None]
+    return [d for d in open_members(seen, rollout) if (row := seen.members.get((rollout.rollout_id, d))) and row.failed_at is not None]
 
 
 def is_back(seen: Seen, rollout: Rollout, device_id: str) -> bool:

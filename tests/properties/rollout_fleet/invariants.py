@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -67,8 +68,10 @@ def open_waves_only_grow(stage: Stage, before: Seen, now: Seen) -> None:
         require(3, new.wave in (old.wave, old.wave + 1), f"{new.rollout_id} went from wave {old.wave} to {new.wave}")
         require(3, new.promoted_at[: len(old.promoted_at)] == old.promoted_at, f"{new.rollout_id} forgot a promotion")
         rows, earlier = now.members_of(new.rollout_id), before.members_of(new.rollout_id)
-        moved = [d for d, row in earlier.items() if d not in rows or rows[d].wave != row.wave]
-        require(3, not moved, f"{new.rollout_id}: {moved} left their waves")
+        # Who was asked stays; a growth only lets others come earlier, and who was never asked may leave the selection.
+        gone = [d for d, row in earlier.items() if row.counter is not None and (d not in rows or not 1 <= rows[d].wave <= row.wave)]
+        later = [d for d, row in rows.items() if d in earlier and row.wave > earlier[d].wave]
+        require(3, not gone and not later, f"{new.rollout_id}: {gone} left the open waves, {later} were put off")
         counted = Counter(d for wave in new.waves for d in wave)
         require(3, max(counted.values(), default=1) == 1, f"{new.rollout_id}: a device is in two waves")
 
@@ -96,7 +99,7 @@ def a_wave_opens_only_after_a_stored_promotion(stage: Stage, before: Seen, now: 
         if len(new.promoted_at) > len(old.promoted_at) and new.course is None:
             at = stage.clock()
             require(5, len(new.promoted_at) == old.wave, f"promotion {len(new.promoted_at)} was stored in wave {old.wave}")
-            without = unproven(stage, now, old, open_members(old), at)
+            without = unproven(stage, now, old, open_members(now, old), at)
             require(5, not without, f"wave {old.wave} was promoted without {without}")
             open_s = (at - old.opened_at[-1]).total_seconds()
             require(5, open_s >= dwell_s(old, old.wave), f"wave {old.wave} was promoted after {open_s} s")
@@ -158,7 +161,8 @@ def every_change_has_one_record(stage: Stage, before: Seen, now: Seen) -> None:
     for rollout_id, version in now.versions.items():
         versions = version - before.versions.get(rollout_id, 0)
         # What a person does is on record even where it changes nothing, as a second start.
-        exact = written[rollout_id] == 1 if versions == 1 else versions == engine[rollout_id] == 0
+        joined = versions == 1 and written[rollout_id] == 0 and _only_sizes(before.rollouts.get(rollout_id), now.rollouts.get(rollout_id))
+        exact = joined or (written[rollout_id] == 1 if versions == 1 else versions == engine[rollout_id] == 0)
         require(20, exact, f"{rollout_id}: {versions} changes, {written[rollout_id]} records")
     previous = before.entries[-1].hash if before.entries else GENESIS
     for entry in added_entries(before, now):
@@ -166,6 +170,11 @@ def every_change_has_one_record(stage: Stage, before: Seen, now: Seen) -> None:
         require(20, entry.hash == link and bool(entry.actor), f"entry {entry.seq} breaks the chain or has no actor")
         require(20, bool(entry.detail) or entry.actor != ENGINE, f"entry {entry.seq} ({entry.action}) has no cause")
         previous = entry.hash
+
+
+def _only_sizes(old: Rollout | None, new: Rollout | None) -> bool:
+    """Whether only the number of devices differs: the record of that is the enrolment's."""
+    return old is not None and new is not None and replace(old, course=None) == replace(new, course=None)
 
 
 @keeps(21, "publish", "fleet_server.store.outbox:put", "fleet_server.scheduler.relay:Relay")
@@ -218,7 +227,7 @@ def a_rollback_is_a_rollout(stage: Stage, before: Seen, now: Seen) -> None:
     """A rollback is a rollout: it obeys budget and windows, except when flagged emergency, and its own failures are counted."""
     for old, new in changed(before, now):
         if new.state is RolloutState.ROLLED_BACK and old.state is not RolloutState.ROLLED_BACK:
-            away = [d for d in open_members(old) if not is_back(now, old, d)]
+            away = [d for d in open_members(now, old) if not is_back(now, old, d)]
             require(24, not away, f"{new.rollout_id} is rolled back, {away} are not")
 
 
@@ -253,7 +262,7 @@ def completed_means_everybody_is_there(stage: Stage, before: Seen, now: Seen) ->
         if new.state is RolloutState.COMPLETED and old.state is not RolloutState.COMPLETED and new.course is None:
             require(28, new.all_promoted, f"{new.rollout_id} is completed after {len(new.promoted_at)} of {len(new.waves)} promotions")
             everybody = set(now.members_of(new.rollout_id))
-            require(28, set(open_members(new)) == everybody, f"{new.rollout_id} is completed without {everybody - set(open_members(new))}")
+            require(28, set(open_members(now, new)) == everybody, f"{new.rollout_id} is completed before all its waves were open")
             without = unproven(stage, now, new, everybody, stage.clock())
             require(28, not without, f"{new.rollout_id} is completed without {without}")
 

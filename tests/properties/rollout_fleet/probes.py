@@ -34,7 +34,7 @@ def answer(stage: Stage, db: WhatIf, rollout_id: str) -> tuple[Action | None, St
     with db.read() as connection:
         stored = rollouts.load(connection, rollout_id)
         assert stored is not None
-        return decide(stored.rollout, facts.read(connection, stored.rollout), stage.clock()), stored
+        return decide(stored.rollout, facts.read(connection, stored.rollout, stage.clock()), stage.clock()), stored
 
 
 def is_good(action: Action | None) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from edgefleet.desired import DesiredPayload
 from edgefleet.messages import Desired, decode
 from fleet_server.rollout import Rollout
+from fleet_server.rollout.membership import Membership
 
 
 class MemberRow(NamedTuple):
@@ -24,6 +25,11 @@ class MemberRow(NamedTuple):
     attested_at: int | None
     failed_at: int | None
     rows: int
+    assigned_at: int | None
+    place: int
+    stratum: str
+    site: str
+    left_at: int | None
 
 
 class Assigned(NamedTuple):
@@ -80,18 +86,26 @@ class Seen:
     heard: dict[str, int]
     quarantined: dict[str, frozenset[str]]
     waiting: frozenset[bytes]
+    sums: dict[tuple[str, int], tuple[int, int, int, int]]
+    silence: dict[str, tuple[int, int]]
+    zones: dict[str, str]
+    memberships: dict[str, Membership]
 
     def members_of(self, rollout_id: str) -> dict[str, MemberRow]:
         """Device -> row."""
         return {device_id: row for (owner, device_id), row in self.members.items() if owner == rollout_id}
 
 
-NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset())
+NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {}, {}, {}, {})
 
 _SQL: Final = {
     "rollouts": "SELECT rollout_id, version, engine FROM rollout",
-    "members": "SELECT rollout_id, device_id, wave, active, previous_release, counter, began_at, committed_at, attested_at, failed_at, rows "
-    "FROM rollout_member",
+    "members": "SELECT rollout_id, device_id, wave, active, previous_release, counter, began_at, committed_at, attested_at, failed_at, rows, "
+    "assigned_at, place, stratum, site, left_at FROM rollout_member",
+    "sums": "SELECT rollout_id, wave, sum(members), sum(assigned), sum(begun), sum(failed) FROM rollout_sum GROUP BY rollout_id, wave",
+    "silence": "SELECT rollout_id, sum(silent), sum(exposed) FROM rollout_site GROUP BY rollout_id",
+    "zones": "SELECT device_id, value FROM device_label WHERE key = 'time-zone'",
+    "memberships": "SELECT rollout_id, document FROM rollout_membership",
     "assigned": "SELECT device_id, release_id, rollout_id, bundle_digest, counter FROM assignment",
     "issued": "SELECT device_id, counter, message FROM desired",
     "counters": "SELECT device_id, desired_counter FROM device",
@@ -181,4 +195,8 @@ _PARTS: Final[dict[str, Any]] = {
     "heard": dict,
     "quarantined": _quarantined,
     "waiting": lambda rows: frozenset(row[0] for row in rows),
+    "sums": lambda rows: {(row[0], row[1]): tuple(row[2:]) for row in rows},
+    "silence": lambda rows: {row[0]: (row[1], row[2]) for row in rows},
+    "zones": dict,
+    "memberships": lambda rows: {row[0]: msgspec.json.decode(row[1], type=Membership) for row in rows},
 }

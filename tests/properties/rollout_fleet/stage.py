@@ -41,6 +41,13 @@ RELEASES: Final = 4
 LATE_DEVICES: Final = 4
 FLEETS: Final = (6, 8, 11)
 SITES: Final = ("north", "south", "west")
+ZONES: Final = ("Europe/Berlin", "Asia/Tokyo", "Europe/Berlin", "America/New_York", "Nowhere/Lost", "Europe/Berlin", "")
+
+
+def labels_of(number: int) -> dict[str, str]:
+    """Labels of the device with that number; one in seven says nothing of its time."""
+    zone = ZONES[number % len(ZONES)]
+    return {"site": SITES[number % 3], "hardware": "ab"[number % 2], "region": "eu"} | ({"time-zone": zone} if zone else {})
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def _template(folder: Path, devices: int) -> Template:
     release_ids = tuple(world.push(bundle, str(n + 1)) for n, bundle in enumerate(bundles))
     keys = {f"d{n:02}": SigningKey.load_or_create(folder / f"d{n:02}.key") for n in range(devices + LATE_DEVICES)}
     for number, device_id in enumerate(list(keys)[:devices]):
-        device = world.enroll(device_id, folder, site=SITES[number % 3], hardware="ab"[number % 2])
+        device = world.enroll(device_id, folder, **labels_of(number))
         world.receive(device.presence(), device.heartbeat())
     services = world.services
     world.close()
@@ -220,7 +227,7 @@ class Stage:
         if not left:
             return None
         device_id, number = left[0], len(self.devices)
-        labels = {"site": SITES[number % 3], "hardware": "ab"[number % 2]}
+        labels = labels_of(number)
         key = self.template.keys[device_id].public.hex
         self._add(device_id)
         self.person(
