@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import sqlalchemy as sa
 
-from edgefleet.errors import InputError
+from edgefleet.errors import ConfigError, InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
 from fleet_server import audit, auth, queries
@@ -99,6 +99,8 @@ def create_rollout(
         ConflictError: A device belongs to another rollout that is not over.
     """
     parsed = parse_policy(policy)
+    if parsed.evidence != "unanimous":
+        raise ConfigError(f"evidence = {parsed.evidence!r}: rollouts by evidence can be planned here, not started yet; use 'unanimous'")
     wanted = check_labels(selection)
     now = services.clock()
     at = to_micros(now)

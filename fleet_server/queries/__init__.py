@@ -7,6 +7,7 @@ Read `fleet_server/read_models.py` next: what the answers hold and what each cou
 """
 
 from fleet_server.queries.changes import changes_after, newest_change
+from fleet_server.queries.comparisons import beside, comparisons
 from fleet_server.queries.devices import device, devices
 from fleet_server.queries.drift import drift
 from fleet_server.queries.errors import NotFoundError
@@ -21,7 +22,9 @@ from fleet_server.queries.sampling import sampled_rows, sampling
 
 __all__ = [
     "NotFoundError",
+    "beside",
     "changes_after",
+    "comparisons",
     "device",
     "devices",
     "drift",

@@ -110,7 +110,10 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
     step = Event(event)
     state = rollout.state
     if step is Event.START and state is RolloutState.DRAFT:
-        # The policy of this version asks for no approval, so the start is also the approval.
+        if rollout.policy.approvals:
+            needed = rollout.policy.approvals
+            raise TransitionError(f"the policy asks for {needed} approval{'s' if needed > 1 else ''} before the start; nothing was changed")
+        # The policy asks for no approval, so the start is also the approval.
         state = next_state(state, Event.APPROVE)
     state = next_state(state, step)
     now = _not_before(rollout, now)

@@ -156,6 +156,8 @@ def _compared(tally: Tally) -> Finding:
         sentence = f"Hold: too few devices have been compared yet for {', '.join(found.immature)}."
         return Finding("comparisons", "hold", now, limit, tally.exposed, sentence)
     sentence = f"Evidence {now} of {limit} that devices behave differently." if tally.wealth else "The policy compares nothing."
+    if found.nothing:
+        sentence = f"{sentence} Nothing to compare for {', '.join(found.nothing)}."
     return Finding("comparisons", "promote", now, limit, tally.exposed, sentence)
 
 

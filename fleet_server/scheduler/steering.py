@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from edgefleet.errors import EdgefleetError
 from fleet_server import audit
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, trial_for, wants
+from fleet_server.scheduler import comparing
 from fleet_server.services import Services
 from fleet_server.store import assignments, changes, drift_rows, facts, members, rollouts
 from fleet_server.store.moments import to_micros
@@ -30,6 +31,7 @@ def settle(services: Services, rollout_id: str) -> int:
     """Apply the engine's actions until it holds; the number of actions taken."""
     for taken in range(MAX_ACTIONS):
         try:
+            comparing.bring_up(services, rollout_id)
             if not _step(services, rollout_id):
                 return taken
         except Exception as err:  # a rollout whose decision fails must stop, and must not stop the others
@@ -80,7 +82,8 @@ def _step(services: Services, rollout_id: str) -> bool:
         action = decide(stored.rollout, known, now)
         if action is None:
             sync_desired(connection, services, stored.rollout, known, now)
-            rollouts.save(connection, stored, stored.rollout, next_due(stored.rollout, known, now))
+            due_at = comparing.no_later(connection, stored.rollout, next_due(stored.rollout, known, now))
+            rollouts.save(connection, stored, stored.rollout, due_at)
             return False
         after = apply(stored.rollout, action, now)
         if not rollouts.save(connection, stored, after, now):
@@ -124,6 +127,7 @@ def _assign_new(connection: sa.Connection, services: Services, rollout: Rollout,
     counter = assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
     previous = before if before != rollout.release_id else None
     members.note_assigned(connection, rollout.rollout_id, device_id, previous, counter, to_micros(now))
+    comparing.enlist(connection, rollout, device_id)
 
 
 def _assign_previous(

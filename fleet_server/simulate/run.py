@@ -1,15 +1,16 @@
 """One rollout over a virtual fleet, steered by the engine that steers real ones."""
 
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.engine import apply, apply_person, decide
 from fleet_server.rollout.model import Facts, Rollout
+from fleet_server.rollout.plans import default_course
 from fleet_server.rollout.policy import parse_policy
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.transitions import Event, RolloutState
@@ -20,17 +21,6 @@ from fleet_server.simulate.scene import PER_HOUR, TICK_S, Behaviour, Scene
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS: Final = 14
 _STOPPED: Final = (RolloutState.PAUSED, RolloutState.ABORTED)
-_HOUR_S: Final = 3600.0
-# Devices of the selection below which a row of waves and dwells (hours) holds; the last wave is everybody.
-SMALL_PLANS: Final = (
-    (10, (1, 2, 4), (24, 12, 12, 0)),
-    (30, (2, 5, 10), (24, 12, 12, 0)),
-    (60, (3, 6, 12, 24), (24, 12, 12, 12, 0)),
-    (200, (5, 10, 20, 40), (24, 12, 12, 12, 0)),
-    (1_000, (10, 20, 40, 80, 160), (24, 14, 14, 14, 14, 0)),
-    (2_000, (10, 20, 40, 80, 200), (24, 14, 14, 14, 14, 0)),
-)
-_LARGE_WAVES, _LARGE_DWELL_H, _LEAST = (0.01, 0.05, 0.25), (24, 12, 2, 0), 77
 
 
 @dataclass(frozen=True)
@@ -50,18 +40,6 @@ class Outcome:
     exposed: int
     hours: float
     reason: str
-
-
-def default_course(devices: int, rule: Rule | None = None) -> Course:
-    """Waves, dwells and rule for a fleet of so many devices."""
-    small = next(((waves, dwell) for below, waves, dwell in SMALL_PLANS if devices < below), None)
-    if small is not None:
-        sizes, dwell_h = tuple(size for size in small[0] if size < devices), small[1]
-        dwell = (*dwell_h[: len(sizes)], 0)
-        rule = rule or Rule("posterior", extends=2)
-        return Course(rule=rule, sizes=(*sizes, devices), dwell_s=tuple(_HOUR_S * h for h in dwell), patience_s=2 * _HOUR_S)
-    sizes = tuple(max(math.ceil(share * devices), _LEAST) for share in _LARGE_WAVES)
-    return Course(rule=rule or Rule("bound"), sizes=(*sizes, devices), dwell_s=tuple(_HOUR_S * h for h in _LARGE_DWELL_H))
 
 
 def simulate(devices: int, scene: Scene, behaviour: Behaviour, seed: int, *, rule: Rule | None = None, days: int = DAYS) -> Outcome:
@@ -113,8 +91,6 @@ def _reach(rollout: Rollout, now: datetime) -> tuple[int, bool]:
 
 def _fitted(course: Course, sizes: tuple[int, ...]) -> Course:
     """The course with the waves' real sizes: strata may ask for more devices, the hold-back takes some away."""
-    import msgspec
-
     dwell = (*course.dwell_s[: len(sizes) - 1], course.dwell_s[-1])
     return msgspec.structs.replace(course, sizes=sizes, dwell_s=dwell)
 

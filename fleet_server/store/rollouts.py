@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from fleet_server.rollout import Policy, Rollout, policy_digest
 from fleet_server.rollout.transitions import FINAL
+from fleet_server.store import comparison_rows
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import ROLLOUT, ROLLOUT_MEMBER
 
@@ -85,6 +86,7 @@ def save(connection: sa.Connection, before: Stored, rollout: Rollout, due_at: da
     done = connection.execute(sa.update(ROLLOUT).where(*where).values(**values)).rowcount == 1
     if done and rollout.state in FINAL:
         release_members(connection, rollout.rollout_id)
+        comparison_rows.end(connection, rollout.rollout_id)
     return done
 
 

@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from fleet_server.rollout.plans import default_course
 from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.cells import Cells
-from fleet_server.simulate.run import default_course, simulate
+from fleet_server.simulate.run import simulate
 from fleet_server.simulate.scene import BEHAVIOURS, PER_DAY, PER_HOUR, SCENES, Behaviour, Scene
 
 SOAK = 4
