@@ -17,6 +17,7 @@ from fleet_server import audit, auth, queries
 from fleet_server.auth import Actor
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
+from fleet_server.halting import refuse_while_halted
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
@@ -169,6 +170,8 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
             raise ConflictError(
                 f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back; abort, and push a better one"
             )
+        if action in ("start", "resume"):
+            refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
         words = reason.strip() or f"{actor.name} chose {action}"
         after = apply_person(stored.rollout, Event(action).value, words, now)
         # A clock that was set back must not make the engine wait for the old time.
@@ -193,6 +196,7 @@ def _take_over(connection: sa.Connection, services: Services, project: str, devi
                 f"{stored.rollout.state.value}; wait until it is over, or abort it"
             )
         if stored is not None:
+            refuse_while_halted(connection, services, f"the devices of rollout {owner} cannot be taken over")
             # What it wants on its devices is settled before it lets go of them.
             sync_desired(connection, services, stored.rollout, facts.read(connection, stored.rollout), services.clock())
         rollouts.release_members(connection, owner)

@@ -31,8 +31,10 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
     Raises:
         InputError: A digest that is none, or a counter outside of what a database holds.
     """
-    if not (0 <= report.epoch < _COUNTER_LIMIT and 0 <= report.counter < _COUNTER_LIMIT):
-        raise InputError(f"reported state of {device_id}: epoch {report.epoch}, counter {report.counter} are outside 0 to 2^62")
+    counts = {"epoch": report.epoch, "counter": report.counter, "halt_counter": report.halt_counter, "halts_refused": report.halts_refused}
+    wrong = [f"{name} {value}" for name, value in counts.items() if not 0 <= value < _COUNTER_LIMIT]
+    if wrong:
+        raise InputError(f"reported state of {device_id}: {', '.join(wrong)} outside 0 to 2^62")
     quarantined = [check_digest(digest, "quarantined digest") for digest in report.quarantined[:MAX_QUARANTINED]]
     insert_or_update(
         connection,
@@ -43,6 +45,9 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
                 "quarantined": _json(quarantined),
                 "runtimes": _json([runtime[:80] for runtime in report.runtimes[:16]]),
                 "agent_version": report.agent_version[:64],
+                "halted": report.halted,
+                "halt_counter": report.halt_counter,
+                "halts_refused": report.halts_refused,
             }
         ],
     )

@@ -14,7 +14,7 @@ from fleet_server.sampling import end_orders
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
 from fleet_server.services import Services
-from fleet_server.store import changes, peaks, rollouts
+from fleet_server.store import changes, halts, peaks, rollouts
 from fleet_server.store.tables import TELEMETRY
 
 LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Scheduler:
         while not self._stopping.is_set():
             at = self._services.now_us()
             with self._services.db.read() as connection:
-                if not rollouts.any_due(connection, at):
+                if not rollouts.any_due(connection, at) or halts.is_halted(connection, self._services.config.fleet):
                     return looked
             with self._services.db.write() as connection:
                 rollout_id = rollouts.claim(connection, self._owner, at, LEASE_US)

@@ -17,7 +17,7 @@ from fleet_server import audit
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, trial_for, wants
 from fleet_server.scheduler import comparing
 from fleet_server.services import Services
-from fleet_server.store import assignments, changes, drift_rows, facts, members, rollouts
+from fleet_server.store import assignments, changes, drift_rows, facts, halts, members, rollouts
 from fleet_server.store.moments import to_micros
 
 LOG = logging.getLogger(__name__)
@@ -43,7 +43,9 @@ def settle(services: Services, rollout_id: str) -> int:
 
 
 def sync_desired(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> int:
-    """Assign what the rollout wants where something else is assigned; the number of devices changed."""
+    """Assign what the rollout wants where something else is assigned; the number of devices changed. Nothing while the fleet is halted."""
+    if halts.is_halted(connection, services.config.fleet):
+        return 0
     owned = rollouts.owned(connection, rollout.rollout_id)
     candidates = [device_id for device_id in rollout.members if device_id in owned and device_id in known.devices]
     assigned = assignments.current(connection, rollout.project, candidates)
@@ -76,7 +78,7 @@ def _step(services: Services, rollout_id: str) -> bool:
     now = services.clock()
     with services.db.write() as connection:
         stored = rollouts.load(connection, rollout_id)
-        if stored is None:
+        if stored is None or halts.is_halted(connection, services.config.fleet):
             return False
         known = facts.read(connection, stored.rollout)
         action = decide(stored.rollout, known, now)
