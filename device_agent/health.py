@@ -36,6 +36,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         rows_sent: Rows that left the device as they came in; 0 unless operator and device both allow it.
         variant_because: One sentence why that variant runs, and not another of its bundle.
         halt: Why nothing new begins, "" while the fleet is not halted.
+        halts_refused: Documents about a halt that were refused since the start.
         doors: Counts of each door that is open and is not HTTP, which tells its own, by name.
     """
 
@@ -77,6 +78,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     doors: dict[str, dict[str, int]] = {}
     variant_because: str = ""
     halt: str = ""
+    halts_refused: int = 0
 
 
 def write_health(folder: Path, health: Health, disk: Disk) -> None:

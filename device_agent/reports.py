@@ -181,7 +181,7 @@ class Reports:
             **self.samples.facts(),
             doors=self.doors(),
             variant_because=running.chosen_because if running else "",
-            halt=updater.halt.reason,
+            **updater.halt.health(),
         )
 
     def _publish(self, now: float) -> None:

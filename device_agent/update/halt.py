@@ -50,6 +50,10 @@ class FleetHalt:
         """What `reported` says about it."""
         return {"halted": self.halted, "halt_counter": self.counter, "halts_refused": self.refused}
 
+    def health(self) -> dict[str, Any]:
+        """What health.json says about it."""
+        return {"halt": self.reason, "halts_refused": self.refused}
+
     def refuse(self, why: str) -> None:
         """Count and tell a document that is not obeyed."""
         self.refused += 1
