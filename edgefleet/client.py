@@ -142,6 +142,14 @@ class FleetClient:
         path = f"/rollouts/{quote(rollout_id, safe='')}/{quote(action, safe='')}"
         return cast(Json, self._call("POST", path, {"version": known, "reason": reason}))
 
+    def approvals(self, rollout_id: str) -> Json:
+        """Who approved a rollout, what is missing, and the digest that an approval must name."""
+        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/approvals"))
+
+    def approve_rollout(self, rollout_id: str, digest: str, note: str = "") -> Json:
+        """Approve the plan of that digest."""
+        return cast(Json, self._call("POST", f"/rollouts/{quote(rollout_id, safe='')}/approve", {"digest": digest, "note": note}))
+
     def fleet_halt(self) -> Json:
         """Whether the fleet is halted, and what waits for the lift."""
         return cast(Json, self._call("GET", "/fleet/halt"))

@@ -14,6 +14,7 @@ from edgefleet.errors import ConfigError, InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
 from fleet_server import audit, auth, queries
+from fleet_server.approving import refuse_unapproved
 from fleet_server.auth import Actor
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
@@ -172,6 +173,8 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
             )
         if action in ("start", "resume"):
             refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
+        if action == "start" and stored.rollout.state in (RolloutState.DRAFT, RolloutState.APPROVED):
+            refuse_unapproved(connection, stored)
         words = reason.strip() or f"{actor.name} chose {action}"
         after = apply_person(stored.rollout, Event(action).value, words, now)
         # A clock that was set back must not make the engine wait for the old time.

@@ -29,6 +29,7 @@ _EVENTS: Final = {
     ActionKind.ROLLED_BACK: Event.ALL_BACK,
 }
 _PAST: Final = {
+    Event.APPROVE: "Approved by people",
     Event.START: "Started by a person",
     Event.PAUSE: "Paused by a person",
     Event.RESUME: "Resumed by a person",

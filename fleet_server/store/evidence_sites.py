@@ -1,6 +1,5 @@
 """Groups that come due, and the sums of a site over its due groups: silence against the controls of the same site."""
 
-
 from datetime import datetime
 from typing import Any, Final
 
@@ -140,4 +139,6 @@ def _store(connection: sa.Connection, row: sa.Row[Any], group: Group, last_wave:
         "look_at": None if group.look_at is None else to_micros(group.look_at),
         "last_wave": last_wave,
     }
-    connection.execute(sa.update(ROLLOUT_GROUP).where(_G.rollout_id == row.rollout_id, _G.site == row.site, _G.cell == row.cell).values(**values))
+    connection.execute(
+        sa.update(ROLLOUT_GROUP).where(_G.rollout_id == row.rollout_id, _G.site == row.site, _G.cell == row.cell).values(**values)
+    )

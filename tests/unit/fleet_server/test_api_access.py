@@ -42,6 +42,8 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/api/v1/rollouts/plan"): OPERATOR,
     ("GET", "/api/v1/rollouts"): VIEWER,
     ("GET", "/api/v1/rollouts/<rollout_id>"): VIEWER,
+    ("GET", "/api/v1/rollouts/<rollout_id>/approvals"): VIEWER,
+    ("POST", "/api/v1/rollouts/<rollout_id>/approve"): OPERATOR,
     ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>"): OPERATOR,
 }
 WHO = ("nobody", "viewer", "operator", "admin", "device")
