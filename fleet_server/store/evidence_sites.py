@@ -139,6 +139,5 @@ def _store(connection: sa.Connection, row: sa.Row[Any], group: Group, last_wave:
         "look_at": None if group.look_at is None else to_micros(group.look_at),
         "last_wave": last_wave,
     }
-    connection.execute(
-        sa.update(ROLLOUT_GROUP).where(_G.rollout_id == row.rollout_id, _G.site == row.site, _G.cell == row.cell).values(**values)
-    )
+    key = (_G.rollout_id == row.rollout_id, _G.site == row.site, _G.cell == row.cell)
+    connection.execute(sa.update(ROLLOUT_GROUP).where(*key).values(**values))

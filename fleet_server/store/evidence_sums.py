@@ -18,8 +18,10 @@ _MEMBER: Final = ROLLOUT_MEMBER.c
 
 
 def assigned(connection: sa.Connection, rollout_id: str, device_id: str) -> None:
-    """A device was given the release."""
-    _bump(connection, _read(connection, rollout_id, device_id), assigned=1)
+    """A device was given the release for the first time."""
+    row = _read(connection, rollout_id, device_id)
+    if row.cell_us is not None:
+        _bump(connection, row, assigned=1)
 
 
 def began(connection: sa.Connection, rollout_id: str, device_id: str, at: int) -> None:
@@ -118,7 +120,7 @@ def _add(connection: sa.Connection, table: sa.Table, key: Sequence[Any], **count
 def _read(connection: sa.Connection, rollout_id: str, device_id: str) -> sa.Row[Any]:
     names = ("rollout_id", "wave", "stratum", "site", "region", "cell", "proven_at", "settled", "left_at")
     clock = (ROLLOUT.c.cell_us, ROLLOUT.c.soak_us, ROLLOUT.c.dwell_us)
-    query = sa.select(*(_MEMBER[name] for name in names), *clock).join(ROLLOUT, ROLLOUT.c.rollout_id == _MEMBER.rollout_id)
+    query: sa.Select[Any] = sa.select(*(_MEMBER[name] for name in names), *clock).join(ROLLOUT, ROLLOUT.c.rollout_id == _MEMBER.rollout_id)
     return connection.execute(query.where(*_key(rollout_id, device_id))).one()
 
 

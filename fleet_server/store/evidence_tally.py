@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
-from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.groups import Timing
+from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.silence import WITHOUT_HISTORY, Silence
 from fleet_server.rollout.tally import Stratum, Tally
 from fleet_server.store import comparison_rows
@@ -139,10 +140,10 @@ def _baseline(regions: Iterable[Any], due: int, of: str) -> float:
     return total / due
 
 
-def _sites(connection: sa.Connection, rollout_id: str, sites: int, exposed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """[S, 2] silent and exposed; sites without a silent device differ in nothing that is asked of them, so they are not read one by one."""
-    query = sa.select(ROLLOUT_SITE.c.silent, ROLLOUT_SITE.c.exposed).where(ROLLOUT_SITE.c.rollout_id == rollout_id, ROLLOUT_SITE.c.silent > 0)
-    told = [(row.silent, row.exposed) for row in connection.execute(query)]
+def _sites(connection: sa.Connection, rollout_id: str, sites: int, exposed: int) -> NDArray[np.int64]:
+    """[S, 2] silent and exposed; sites without a silent device are alike for the verdict, so they are not read one by one."""
+    where = (ROLLOUT_SITE.c.rollout_id == rollout_id, ROLLOUT_SITE.c.silent > 0)
+    told = [(row.silent, row.exposed) for row in connection.execute(sa.select(ROLLOUT_SITE.c.silent, ROLLOUT_SITE.c.exposed).where(*where))]
     others, rest = sites - len(told), exposed - sum(n for _, n in told)
     if others:
         whole, more = divmod(rest, others)

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fleet_server.store import evidence_sums
-from fleet_server.store.tables import RELEASE, ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.store.tables import ASSIGNMENT, RELEASE, ROLLOUT, ROLLOUT_MEMBER
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ def of_device(connection: sa.Connection, device_id: str, project: str) -> list[M
 def note_assigned(connection: sa.Connection, rollout_id: str, device_id: str, previous_release: str | None, counter: int, at: int) -> None:
     """The rollout's release became the device's desired state."""
     values: dict[str, Any] = {"counter": counter, "assigned_at": at, "previous_release": previous_release}
-    connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(**values))
+    first = sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id), ROLLOUT_MEMBER.c.counter.is_(None))
+    if connection.execute(first.values(**values)).rowcount == 1:
+        evidence_sums.assigned(connection, rollout_id, device_id)
+    else:
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(**values))
 
 
 def note_began(connection: sa.Connection, member: Member, at: int) -> None:
@@ -95,6 +99,25 @@ def previous_releases(connection: sa.Connection, rollout_id: str) -> dict[str, s
     """What each member ran before the rollout."""
     query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id)
     return {row.device_id: row.previous_release for row in connection.execute(query)}
+
+
+def holding(connection: sa.Connection, rollout_id: str, release_id: str, *, but_proven: bool, limit: int) -> list[tuple[str, str | None]]:
+    """Members to which the release is assigned still, with what they ran before, in the order of the rollout.
+
+    Args:
+        connection: The transaction.
+        rollout_id: A rollout by evidence.
+        release_id: Its release.
+        but_proven: Leave out those that have proved themselves.
+        limit: At most so many.
+    """
+    member = ROLLOUT_MEMBER.c
+    assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == member.project)
+    where = [member.rollout_id == rollout_id, member.active == sa.true(), member.counter.is_not(None)]
+    where += [member.proven_at.is_(None)] if but_proven else []
+    query = sa.select(member.device_id, member.previous_release).select_from(ROLLOUT_MEMBER.join(ASSIGNMENT, assigned))
+    query = query.where(*where, ASSIGNMENT.c.release_id == release_id)
+    return [(row.device_id, row.previous_release) for row in connection.execute(query.order_by(member.wave, member.place).limit(limit))]
 
 
 def without_previous(connection: sa.Connection, rollout_id: str) -> list[str]:
