@@ -14,7 +14,7 @@ from edgefleet.identifiers import check_digest
 from edgefleet.messages import MAX_QUARANTINED, ProjectState, Reported
 from fleet_server.ingest.fleet_facts import FleetFacts
 from fleet_server.ingest.inbox import Effects
-from fleet_server.store import members
+from fleet_server.store import late_failures, members
 from fleet_server.store.tables import DEVICE_FACT, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -57,6 +57,7 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
         _check(device_id, state)
         _store_state(connection, device_id, project, report, state, at)
         _note_outcome(connection, device_id, project, report, state, quarantined, at)
+        late_failures.note(connection, device_id, project, report.counter, state, quarantined, at)
     effects.dirty.add((device_id, project))
     effects.topics |= {"devices", "overview", f"device:{device_id}"}
 

@@ -84,12 +84,11 @@ def plan_parts(
         superseded: What the start would end.
     """
     named = [sorted(wave) for wave in rollout.waves]
-    sizes = None if rollout.course is None else list(rollout.course.sizes)
     return {
         "policy": policy_digest(rollout.policy),
         "selection": sha256_hex(canonical_json(dict(selection))),
         "release": sha256_hex(canonical_json([rollout.project, rollout.release_id, rollout.bundle_digest, rollout.release_counter])),
-        "membership": sha256_hex(canonical_json([rollout.salt, named, sizes, membership])),
+        "membership": sha256_hex(canonical_json([rollout.salt, named, membership])),
         "supersedes": "; ".join(one.said() for one in sorted(superseded, key=lambda one: one.rollout_id)) or "nothing",
     }
 

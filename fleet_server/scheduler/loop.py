@@ -11,10 +11,13 @@ import sqlalchemy as sa
 
 from fleet_server.drift_rounds import run_rounds
 from fleet_server.sampling import end_orders
+from fleet_server.scheduler import late
+from fleet_server.scheduler.claiming import start_queued
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
+from fleet_server.scheduler.to_and_fro import pause_flipflop
 from fleet_server.services import Services
-from fleet_server.store import changes, halts, peaks, rollouts
+from fleet_server.store import activations, changes, halts, peaks, rollouts
 from fleet_server.store.tables import TELEMETRY
 
 LOG = logging.getLogger(__name__)
@@ -66,7 +69,10 @@ class Scheduler:
             if rollout_id is None:
                 return looked
             try:
+                start_queued(self._services, rollout_id)
                 settle(self._services, rollout_id)
+                pause_flipflop(self._services, rollout_id)
+                late.look(self._services, rollout_id)
             finally:
                 with self._services.db.write() as connection:
                     rollouts.release_claim(connection, rollout_id, self._owner)
@@ -86,6 +92,7 @@ class Scheduler:
                 key = (TELEMETRY.c.device_id == row.device_id, TELEMETRY.c.boot == row.boot, TELEMETRY.c.seq == row.seq)
                 connection.execute(sa.delete(TELEMETRY).where(*key))
             changes.prune(connection)
+            activations.prune(connection, self._services.now_us())
             peaks.forget_old(connection, self._services.now_us())
 
     def _decide(self) -> None:

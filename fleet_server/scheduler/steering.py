@@ -17,6 +17,7 @@ from fleet_server import audit
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, wants
 from fleet_server.scheduler import by_evidence, comparing
 from fleet_server.scheduler.assigning import assign_new, assign_previous
+from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
 from fleet_server.store import assignments, changes, evidence_sites, facts, halts, members, rollouts
 from fleet_server.store.moments import to_micros
@@ -56,13 +57,15 @@ def sync_desired(connection: sa.Connection, services: Services, rollout: Rollout
     owned = rollouts.owned(connection, rollout.rollout_id)
     candidates = [device_id for device_id in rollout.members if device_id in owned and device_id in known.devices]
     assigned = assignments.current(connection, rollout.project, candidates)
+    fresh = [device_id for device_id in candidates if assigned.get(device_id) != (rollout.release_id, rollout.rollout_id)]
+    held = held_up(connection, rollout, fresh, now)
     previous = members.previous_releases(connection, rollout.rollout_id)
     changed = 0
     for device_id in candidates:
         word, _ = progress(known.devices[device_id], rollout.bundle_digest, rollout.policy, now)
         wanted = wants(rollout, device_id, word)
         has = assigned.get(device_id)
-        if wanted == "new" and has != (rollout.release_id, rollout.rollout_id):
+        if wanted == "new" and has != (rollout.release_id, rollout.rollout_id) and device_id not in held:
             assign_new(connection, services, rollout, device_id, now)
             changed += 1
         elif wanted == "previous" and has is not None and has[0] == rollout.release_id:

@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -116,10 +117,11 @@ def test_a_halt_stops_every_device_with_the_server_dead_and_only_a_newer_documen
     identity = json.loads((folder / "identity.json").read_bytes())
     with agent(folder):
         seen(folder, "fire again")
-        publish(broker, HALT, encode(lift))  # an old lift, replayed by the broker's owner
-        publish(broker, HALT, encode(sign_halt(lie, stranger)))
-        publish(broker, HALT, b"\xff" * 300_000)
-        eventually("three refusals", lambda: refused(folder) >= 3, 60.0)
+        # An old lift that the broker's owner sends again, a stranger's, one that is too large: each is refused and counted.
+        hostile = (encode(lift), encode(sign_halt(lie, stranger)), b"\xff" * 5_000)
+        for count, content in enumerate(hostile, start=1):
+            publish(broker, HALT, content)
+            eventually(f"refusal {count}", partial(lambda wanted: refused(folder) >= wanted, count), 60.0)
         rows = scored(folder)
         eventually("scoring goes on", lambda: scored(folder) > rows + 20, 60.0)
         now = health(folder)

@@ -154,12 +154,12 @@ def test_the_api_approves_the_named_digest_and_refuses_an_old_one(world: World, 
         token = auth.issue_token(connection, world.services.now_us(), "anna", "operator")
         viewer = auth.issue_token(connection, world.services.now_us(), "vera", "viewer")
     path, headers = f"/api/v1/rollouts/{rollout_id}", {"Authorization": f"Bearer {token}"}
-    digest = world.client().get(f"{path}/approvals", headers=headers).json["digest"]
+    digest = world.client().get(f"{path}/approvals", headers=headers).get_json()["digest"]
 
     stale = world.client().post(f"{path}/approve", json={"digest": "b" * 64}, headers=headers)
     forbidden = world.client().post(f"{path}/approve", json={"digest": digest}, headers={"Authorization": f"Bearer {viewer}"})
     good = world.client().post(f"{path}/approve", json={"digest": digest, "note": "looks well"}, headers=headers)
 
     assert (stale.status_code, forbidden.status_code, good.status_code) == (409, 403, 200)
-    assert "changed" in stale.json["detail"]
-    assert [(row["approver"], row["counts"], row["note"]) for row in good.json["approvals"]] == [("anna", True, "looks well")]
+    assert "changed" in stale.get_json()["detail"]
+    assert [(row["approver"], row["counts"], row["note"]) for row in good.get_json()["approvals"]] == [("anna", True, "looks well")]
