@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from edgefleet.errors import InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
-from fleet_server import audit, auth, enlisting, queries
+from fleet_server import audit, auth, enlisting, origins, queries
 from fleet_server.approving import refuse_unapproved
 from fleet_server.auth import Actor
 from fleet_server.enroll.credentials import give_password
@@ -29,7 +29,7 @@ from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, evidence_members, facts, members, past_rollouts, rollouts
+from fleet_server.store import changes, devices, evidence_members, facts, links, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import DEVICE, EVENT, RELEASE
@@ -96,7 +96,7 @@ def push_release(services: Services, *, project: str, version: str, manifest: by
 
 
 def create_rollout(
-    services: Services, *, release_id: str, policy: dict[str, Any], selection: Mapping[str, str], actor: Actor
+    services: Services, *, release_id: str, policy: dict[str, Any], selection: Mapping[str, str], actor: Actor, fixes: str = ""
 ) -> RolloutView:
     """Plan a rollout: fixed waves over the devices that are selected now; nothing happens until it is started.
 
@@ -118,10 +118,13 @@ def create_rollout(
         device_ids = devices.select_ids(connection, release.project, wanted)
         chosen = enlisting.selected(connection, parsed, device_ids)
         salt = plan_salt(release.bundle_digest, parsed, wanted, rollouts.of_release(connection, release_id))
+        claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)
+        came_from = origins.of(connection, release.project, claimed.owners if claimed.word == "supersede" else (), fixes)
+        chosen = origins.marked(chosen, came_from)
         planned = outline(parsed, [one.candidate for one in chosen], salt, past_rollouts.history(connection, release.project))
+        planned = origins.ordered(planned, chosen, came_from)
         if planned.course is not None:
             refuse_hopeless(planned.course)
-        claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)
         rollout = Rollout(
             rollout_id=f"r-{release.project[:32]}-{release.counter}-{secrets.token_hex(3)}",
             project=release.project,
@@ -144,6 +147,8 @@ def create_rollout(
         if planned.membership is not None:
             evidence_members.insert(connection, rollout, planned.membership, chosen, active=has)
         claiming.link(connection, rollout.rollout_id, claimed, at)
+        if fixes:
+            links.add(connection, rollout.rollout_id, "fixes", (fixes,), at)
         detail = f"{release.project} {release.version} to {len(device_ids)} devices ({describe(wanted)}) under policy {parsed.name!r}"
         note_action(connection, rollout, "create", actor.name, detail, now)
     return queries.rollout(services.db, rollout.rollout_id, now)

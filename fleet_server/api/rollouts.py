@@ -112,6 +112,14 @@ def approve(rollout_id: str) -> Response:
     return reply(approve_rollout(services_of_request(), rollout_id, digest=body.digest, note=body.note, actor=require_actor()))
 
 
+@API.get("/rollouts/<rollout_id>/explain")
+@requires("viewer")
+def explain(rollout_id: str) -> Response:
+    """Why it stands where it stands: gates, what would change them, waits, outlook."""
+    services = services_of_request()
+    return reply(queries.explain(services.db, rollout_id, services.clock()))
+
+
 @API.post("/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>")
 @requires("operator")
 def act(rollout_id: str, action: str) -> Response:

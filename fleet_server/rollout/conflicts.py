@@ -1,10 +1,11 @@
 """Two rollouts of one model want a device: decided when the second is created, never by a race. And who may change a device at all now."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from fleet_server.rollout.tally import HARMED
 from fleet_server.rollout.transitions import Event, RolloutState, TransitionError, next_state
 
 OnConflict = Literal["refuse", "queue", "supersede"]
@@ -101,20 +102,22 @@ def may_be_control(exposures: Iterable[Exposure], now: datetime) -> bool:
     return not any(now < one.dwell_until for one in exposures)
 
 
-def fix_first(harmed: Iterable[str], wave_of: Mapping[str, int]) -> dict[str, int]:
-    """Waves of a rollout that fixes an aborted one: the devices harmed by that one come in wave 1, because they have nothing to lose.
-
-    Args:
-        harmed: Devices that the aborted rollout harmed.
-        wave_of: Device -> wave as planned; devices outside of it, and controls (wave 0), stay as they are.
-    """
-    first = set(harmed)
-    return {device_id: 1 if device_id in first and wave else wave for device_id, wave in wave_of.items()}
-
-
-def stratum_from(stratum: str, came_from: str, why: Literal["from", "harmed by"]) -> str:
+def stratum_from(stratum: str, came_from: str, *, harmed: bool) -> str:
     """Stratum of devices that come from another rollout: their evidence is told apart, because they are not like the others."""
-    return f"{stratum}|{why} {came_from}" if stratum else f"{why} {came_from}"
+    name = f"{HARMED}{came_from}" if harmed else f"from {came_from}"
+    return f"{stratum}|{name}" if stratum else name
+
+
+def bring_forward(waves: Sequence[Sequence[str]], first: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Waves of the same sizes in which the given devices come first, and all others stay in their order.
+
+    >>> bring_forward([["a"], ["b", "c"]], ["c"])
+    (('c',), ('a', 'b'))
+    """
+    chosen = set(first)
+    order = [device_id for wave in waves for device_id in wave]
+    moved = iter([d for d in order if d in chosen] + [d for d in order if d not in chosen])
+    return tuple(tuple(next(moved) for _ in wave) for wave in waves)
 
 
 def _may_be_superseded(state: RolloutState) -> bool:

@@ -69,10 +69,8 @@ class Scheduler:
             if rollout_id is None:
                 return looked
             try:
-                start_queued(self._services, rollout_id)
-                settle(self._services, rollout_id)
-                pause_flipflop(self._services, rollout_id)
-                late.look(self._services, rollout_id)
+                for step in (start_queued, settle, pause_flipflop, late.look):
+                    self._beside(step, rollout_id)
             finally:
                 with self._services.db.write() as connection:
                     rollouts.release_claim(connection, rollout_id, self._owner)
@@ -116,6 +114,12 @@ class Scheduler:
                 self._survive(relay.publish_everything)
             self._survive(relay.publish_waiting)
             self._survive(refresh.run_if_due)
+
+    def _beside(self, step: Callable[[Services, str], object], rollout_id: str) -> None:
+        try:
+            step(self._services, rollout_id)
+        except Exception:  # a rollout that cannot be read is stopped by `settle`; the other rollouts go on
+            LOG.exception("scheduler: %s failed for rollout %s", getattr(step, "__qualname__", step), rollout_id)
 
     def _survive(self, task: Callable[[], object]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Several rollouts at once: the 18 decisions, each by its number, as far as they are pure rules. The others: test_several_rollouts_steered.py."""
+"""Several rollouts at once: the 18 decisions, each by its number, as pure rules; over a database: test_several_rollouts_steered.py."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -8,13 +8,14 @@ import pytest
 
 from fleet_server.rollout import RolloutState, apply_person, decide
 from fleet_server.rollout.approval import Approval, Superseded, plan_digest, plan_parts, standing
-from fleet_server.rollout.conflicts import Exposure, Owner, changing, fix_first, may_be_control, resolve, stratum_from
+from fleet_server.rollout.conflicts import Exposure, Owner, bring_forward, changing, may_be_control, resolve, stratum_from
 from fleet_server.rollout.flipflop import Change, may_change
 from fleet_server.rollout.following import following, held_too_often
 from fleet_server.rollout.late_evidence import judge_late
 from fleet_server.rollout.pacing import Pace
 from fleet_server.rollout.precedence import Wish, expected_false_stops, order, room
 from fleet_server.rollout.rollback_targets import Stay, target_of
+from fleet_server.rollout.tally import Stratum
 from tests.unit.fleet_server.rollout_world import OLD, T0, at, draft, facts, idle, in_wave_two, proven, settle, started
 
 ALIVE = tuple(RolloutState(name) for name in ("draft", "approved", "running", "soaking", "paused"))
@@ -78,14 +79,43 @@ def test_decision_04_a_superseded_rollout_is_final_at_once_and_wants_nothing_on_
     assert after.state is RolloutState.SUPERSEDED
     assert decide(after, facts(rollout), at(30)) is None
     assert {wants(after, device_id, "pending") for device_id in rollout.members} == {None}
-    assert stratum_from("arm hall", "r-1", "from") == "arm hall|from r-1"
+    assert stratum_from("arm hall", "r-1", harmed=False) == "arm hall|from r-1"
 
 
-def test_decision_05_devices_harmed_by_the_aborted_rollout_come_first_in_its_fix_and_are_a_stratum_of_their_own() -> None:
-    planned = {"d1": 1, "d2": 3, "d3": 2, "control": 0}
+def test_decision_05_devices_harmed_by_the_aborted_rollout_come_first_in_its_fix() -> None:
+    waves = [["d1"], ["d2", "d3"], ["d4", "d5", "d6"]]
 
-    assert fix_first(["d2", "control", "gone"], planned) == {"d1": 1, "d2": 1, "d3": 2, "control": 0}
-    assert stratum_from("", "r-1", "harmed by") == "harmed by r-1"
+    assert bring_forward(waves, ["d5", "d2", "gone"]) == (("d2",), ("d5", "d1"), ("d3", "d4", "d6"))
+    assert stratum_from("", "r-1", harmed=True) == "harmed by r-1"
+
+
+def test_decision_05_by_evidence_all_harmed_devices_are_in_wave_one_of_the_fix() -> None:
+    from fleet_server.rollout.membership import Candidate
+    from fleet_server.rollout.outline import all_first, outline
+    from fleet_server.rollout.plans import default_policy
+
+    selected = [Candidate(f"d{n}", "arm", "hall") for n in range(400)]
+    harmed = {f"d{n}" for n in range(25)}
+    marked = [replace(one, stratum=stratum_from("arm", "r-1", harmed=True)) if one.device_id in harmed else one for one in selected]
+
+    planned = all_first(outline(default_policy(), marked, "salt"), marked, ["arm|harmed by r-1"])
+
+    assert planned.course is not None
+    assert harmed - set(planned.held_back) <= set(planned.waves[0])
+    assert planned.course.sizes[0] == len(planned.waves[0])
+    assert planned.course.sizes[-1] + len(planned.held_back) == 400
+
+
+def test_decision_05_devices_that_were_harmed_before_are_evidence_against_the_fix_and_none_for_it() -> None:
+    from tests.unit.fleet_server.test_rollout_judgement import BOUND, tally, word
+
+    mixed = replace(tally(80), strata={"arm": Stratum(20, 0), "arm|harmed by r-1": Stratum(60, 0)})
+    alike = replace(tally(80), strata={"arm": Stratum(20, 0), "arm|of another kind": Stratum(60, 0)})
+    worse = replace(tally(80), strata={"arm": Stratum(20, 0), "arm|harmed by r-1": Stratum(60, 30)})
+
+    assert word(BOUND, alike) == "promote"
+    assert word(BOUND, mixed) == "hold"  # twenty devices without a failure prove no 5 %
+    assert word(BOUND, worse) == "abort"
 
 
 STAYS = [

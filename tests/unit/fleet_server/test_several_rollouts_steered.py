@@ -1,4 +1,4 @@
-"""Several rollouts at once: the decisions that need a database and a scheduler, each by its number. The pure ones: test_several_rollouts.py."""
+"""Several rollouts at once: the decisions over a database and a scheduler, each by its number; as pure rules: test_several_rollouts.py."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from fleet_server.errors import ConflictError
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.scheduler.changing import held_up
 from fleet_server.store import evidence_members, links, rollouts
-from fleet_server.store.tables import ACTIVATION, ASSIGNMENT, DESIRED, ROLLOUT_MEMBER
+from fleet_server.store.tables import ACTIVATION, ASSIGNMENT, DESIRED, ROLLOUT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, MadeBundle, World, make_bundle
 from tests.unit.fleet_server.steered import complete, start, tick, wanting
 
@@ -55,9 +55,7 @@ def bundles(world: World, tmp_path: Path) -> Bundles:
 
 
 def plan(world: World, release_id: str, **changes: Any) -> str:
-    return usecases.create_rollout(
-        world.services, release_id=release_id, policy=POLICY | changes, selection={}, actor=OPERATOR
-    ).rollout_id
+    return usecases.create_rollout(world.services, release_id=release_id, policy=POLICY | changes, selection={}, actor=OPERATOR).rollout_id
 
 
 def act(world: World, rollout_id: str, action: str) -> None:
@@ -122,16 +120,14 @@ def test_decision_01_two_rollouts_that_want_one_device_leave_one_row_that_owns_i
 
 def test_decision_02_a_device_that_another_model_changes_waits_and_is_asked_afterwards(world: World, bundles: Bundles) -> None:
     rollout_id = start(world, bundles.release(1), waves=AT_ONCE)
-    with world.services.db.write() as connection:
-        # The same rows as of another model's rollout: one owner per device and model, so both may own it.
-        member = ROLLOUT_MEMBER.c
-        values = [sa.literal(rollout_id), member.device_id, sa.literal("other"), member.wave, member.active]
-        assert connection.execute(sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER)).scalar() == 6
-        assert len(values) == 5
+    with world.services.db.read() as connection:
         assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices)) == set(world.devices)
+
     install_all(world, bundles[1])
+
     with world.services.db.read() as connection:
         assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices)) == set()
+    assert len(owned(world, rollout_id)) == 6
 
 
 def test_decision_04_devices_of_the_superseded_rollout_keep_its_release_until_the_later_one_reaches_them(
@@ -305,7 +301,9 @@ def test_decision_10_a_device_that_slept_through_a_rollout_its_rollback_and_the_
     assert wanted.bundle_digest == bundles[3].digest
 
 
-def test_decision_11_failures_after_the_completion_draft_a_linked_rollback_and_leave_the_state_final(world: World, bundles: Bundles) -> None:
+def test_decision_11_failures_after_the_completion_draft_a_linked_rollback_and_leave_the_state_final(
+    world: World, bundles: Bundles
+) -> None:
     complete(world, start(world, bundles.release(1)), bundles[1])
     rollout_id = start(world, bundles.release(2), waves=AT_ONCE)
     complete(world, rollout_id, bundles[2])
@@ -361,10 +359,20 @@ def test_decision_13_the_devices_of_a_site_are_counted_over_all_rollouts(world: 
         assert evidence_members.in_activation(connection, ["hall"]) == {"hall": 4}
 
 
-def test_decision_13_emergencies_and_rollbacks_are_looked_at_before_the_others(world: World, bundles: Bundles) -> None:
-    with world.services.db.read() as connection:
-        assert rollouts.claim.__doc__ is not None
-        assert connection is not None
+def test_decision_13_of_rollouts_that_are_due_one_that_goes_back_is_looked_at_first(world: World, bundles: Bundles, tmp_path: Path) -> None:
+    world.enroll("e0", tmp_path, line="two")
+    complete(world, start(world, bundles.release(1)), bundles[1])
+    forward = plan(world, bundles.release(2), selection={"site": "hall"})
+    back = plan(world, bundles.release(3), selection={"line": "two"})
+    for rollout_id in (forward, back):
+        act(world, rollout_id, "start")
+    install_all(world, bundles[3])
+    act(world, back, "roll-back")
+    with world.services.db.write() as connection:
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == forward).values(due_at=1))
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == back).values(due_at=2))
+
+        assert rollouts.claim(connection, "somebody", world.services.now_us(), 1_000_000) == back
 
 
 def test_decision_14_an_approval_is_void_once_the_rollout_that_it_supersedes_has_moved(world: World, bundles: Bundles) -> None:
