@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from fleet_server import enlisting
+from fleet_server import enlisting, origins
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries.chances import chance_view
 from fleet_server.queries.errors import NotFoundError
@@ -22,7 +22,7 @@ from fleet_server.rollout.outline import Outline, outline, plan_digest, plan_sal
 from fleet_server.rollout.planner import RUNS
 from fleet_server.rollout.policy import plan_waves
 from fleet_server.rollout.posterior import History
-from fleet_server.store import Database, devices, past_rollouts, rollouts
+from fleet_server.store import Database, devices, held_back, past_rollouts, rollouts
 from fleet_server.store.awake import awake
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import RELEASE
@@ -99,9 +99,10 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
         enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
         enlisting.refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
+        chosen, never = enlisting.selected(connection, policy, device_ids), held_back.too_often(connection, release.project)
         return _Read(
             release=release,
-            selected=[one.candidate for one in enlisting.selected(connection, policy, device_ids)],
+            selected=[one.candidate for one in origins.marked(chosen, origins.NOWHERE, never)],
             earlier=rollouts.of_release(connection, release_id),
             history=past_rollouts.history(connection, release.project),
             heard=awake(connection, release.project, device_ids, to_micros(now)),

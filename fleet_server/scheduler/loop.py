@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from fleet_server.drift_rounds import run_rounds
 from fleet_server.sampling import end_orders
-from fleet_server.scheduler import late
+from fleet_server.scheduler import late, trickle
 from fleet_server.scheduler.claiming import start_queued
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
@@ -69,7 +69,7 @@ class Scheduler:
             if rollout_id is None:
                 return looked
             try:
-                for step in (start_queued, settle, pause_flipflop, late.look):
+                for step in (start_queued, settle, pause_flipflop, late.look, trickle.follow):
                     self._beside(step, rollout_id)
             finally:
                 with self._services.db.write() as connection:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from fleet_server.rollout import Policy, Rollout, policy_digest
 from fleet_server.rollout.transitions import FINAL, RolloutState
 from fleet_server.store import comparison_rows
-from fleet_server.store.moments import to_micros
+from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import ROLLOUT, ROLLOUT_LINK, ROLLOUT_MEMBER
 
 _BATCH: Final = 500
@@ -224,6 +224,19 @@ def _policy_text(policy: Policy) -> str:
 def forget_due(connection: sa.Connection, rollout_id: str) -> None:
     """Look at the rollout no more until somebody acts."""
     connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=None))
+
+
+def started_at(connection: sa.Connection, now: datetime) -> list[datetime]:
+    """When the rollouts of the last year were created that ever began."""
+    year_us = 366 * 86_400_000_000
+    never = ("draft", "approved", "discarded")
+    query = sa.select(ROLLOUT.c.created_at).where(ROLLOUT.c.created_at > to_micros(now) - year_us, ROLLOUT.c.state.not_in(never))
+    return [from_micros(at) for at in connection.scalars(query)]
+
+
+def look_at(connection: sa.Connection, rollout_id: str, at: int) -> None:
+    """Look at the rollout again at a moment, microseconds UTC."""
+    connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=at))
 
 
 def any_due(connection: sa.Connection, at: int) -> bool:
