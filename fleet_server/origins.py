@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import sqlalchemy as sa
 
@@ -24,9 +23,6 @@ class Origins:
 
     harmed: dict[str, str]
     running: dict[str, str]
-
-
-NOWHERE: Final = Origins({}, {})
 
 
 def of(connection: sa.Connection, project: str, superseded: Sequence[str], fixes: str) -> Origins:
@@ -57,12 +53,10 @@ def of(connection: sa.Connection, project: str, superseded: Sequence[str], fixes
     return Origins(harmed, {device_id: owner for device_id, owner in running.items() if device_id not in harmed})
 
 
-def marked(chosen: Sequence[Selected], origins: Origins, never_held: frozenset[str] = frozenset()) -> list[Selected]:
-    """The devices with strata that say where they come from; those that were held back too often are told, too."""
+def marked(chosen: Sequence[Selected], origins: Origins) -> list[Selected]:
+    """The devices with strata that say where they come from."""
     found = []
     for one in chosen:
-        if one.candidate.device_id in never_held:
-            one = replace(one, candidate=replace(one.candidate, never_held=True))  # noqa: PLW2901  # the same device
         device = one.candidate
         came_from = origins.harmed.get(device.device_id) or origins.running.get(device.device_id)
         if came_from is not None:

@@ -116,11 +116,11 @@ def create_rollout(
         enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
         enlisting.refuse_unknown_labels(connection, release.project, parsed.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
-        chosen = enlisting.selected(connection, parsed, device_ids)
+        chosen = enlisting.selected(connection, parsed, device_ids, held_back.too_often(connection, release.project))
         salt = plan_salt(release.bundle_digest, parsed, wanted, rollouts.of_release(connection, release_id))
         claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)
         came_from = origins.of(connection, release.project, claimed.owners if claimed.word == "supersede" else (), fixes)
-        chosen = origins.marked(chosen, came_from, held_back.too_often(connection, release.project))
+        chosen = origins.marked(chosen, came_from)
         planned = outline(parsed, [one.candidate for one in chosen], salt, past_rollouts.history(connection, release.project))
         planned = origins.ordered(planned, chosen, came_from)
         if planned.course is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from fleet_server import enlisting, origins
+from fleet_server import enlisting
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries.chances import chance_view
 from fleet_server.queries.errors import NotFoundError
@@ -99,10 +99,10 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
         enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
         enlisting.refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
-        chosen, never = enlisting.selected(connection, policy, device_ids), held_back.too_often(connection, release.project)
+        chosen = enlisting.selected(connection, policy, device_ids, held_back.too_often(connection, release.project))
         return _Read(
             release=release,
-            selected=[one.candidate for one in origins.marked(chosen, origins.NOWHERE, never)],
+            selected=[one.candidate for one in chosen],
             earlier=rollouts.of_release(connection, release_id),
             history=past_rollouts.history(connection, release.project),
             heard=awake(connection, release.project, device_ids, to_micros(now)),
