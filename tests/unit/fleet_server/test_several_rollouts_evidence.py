@@ -122,10 +122,10 @@ def leave(world: World, device_id: str) -> None:
 
 def test_decision_13_a_site_budget_holds_over_two_rollouts(world: World, tmp_path: Path) -> None:
     fleet, first = fleet_of(world, tmp_path, 40, selection={"hardware": "a"}, sites=1, site_budget=3)
-    second_release = world.push(make_bundle(tmp_path / "second", "two"), "2")
-    start(world, second_release, {"hardware": "b"}, site_budget=3)
+    second = make_bundle(tmp_path / "second", "two")
+    start(world, world.push(second, "2"), {"hardware": "b"}, site_budget=3)
 
     with world.services.db.read() as connection:
         assert evidence_members.in_activation(connection, ["s0"]) == {"s0": 3}
-    assert len(asked(world, fleet.bundle)) == 3
+    assert (len(asked(world, fleet.bundle)), len(asked(world, second))) == (2, 1)  # alone, the second would ask two as well
     assert value(world, first).wave == 1
