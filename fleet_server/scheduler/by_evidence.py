@@ -23,6 +23,7 @@ AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the writ
 SCANNED: Final = 20_000  # of those that wait, where windows or budgets decide one by one
 ZONE: Final = "time-zone"
 _LOOK_AGAIN: Final = timedelta(minutes=1)
+_NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
 _BACK: Final = (RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB, RolloutState.ROLLED_BACK)
 
@@ -74,6 +75,11 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     by_wave = evidence_tally.by_wave(connection, rollout.rollout_id)
     asked = sum(counts.assigned for counts in by_wave.values())
     left: dict[Wait, int] = course.left(rollout.wave, asked, now) if course is not None else {"pace": 0}
+    if course is not None and left["pace"]:
+        # The wave's clock ran on while it was paused, outside its windows, or out of budget; no batch grows by that.
+        long_ago = now - timedelta(seconds=_NEARLY * course.pace.every_s)
+        known = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(long_ago))
+        left["pace"] = min(left["pace"], max(course.pace.allowed(known, 0.0) - asked, 0))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()

@@ -8,10 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from fleet_server import enlisting, usecases
+from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.store import devices, evidence_members, exposure, held_back
 from fleet_server.store.facts import read
 from fleet_server.store.tables import DEVICE, ROLLOUT, ROLLOUT_MEMBER
-from tests.unit.fleet_server.evidence_world import POLICY, asked, now_us, open_fleet, start, value
+from tests.unit.fleet_server.evidence_world import POLICY, act, asked, now_us, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 from tests.unit.fleet_server.test_evidence_rollouts import fleet_of, until, wave_of
 
@@ -129,3 +130,33 @@ def test_decision_13_a_site_budget_holds_over_two_rollouts(world: World, tmp_pat
         assert evidence_members.in_activation(connection, ["s0"]) == {"s0": 3}
     assert (len(asked(world, fleet.bundle)), len(asked(world, second))) == (2, 1)  # alone, the second would ask two as well
     assert value(world, first).wave == 1
+
+
+def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 300)
+    fleet.tick(2)
+    assert len(asked(world, fleet.bundle)) == 5
+    act(world, rollout_id, "pause")
+    world.clock.move(86_400.0)
+    fleet.tick()
+
+    act(world, rollout_id, "resume")
+    fleet.tick(2)
+
+    assert len(asked(world, fleet.bundle)) == 10
+
+
+def test_after_a_fleet_halt_batches_go_on_where_they_were(world: World, tmp_path: Path) -> None:
+    fleet, _ = fleet_of(world, tmp_path, 300)
+    fleet.tick(2)
+    halt_fleet(world.services, reason="fire", actor=OPERATOR)
+    world.clock.move(86_400.0)
+    fleet.tick(3)
+    assert len(asked(world, fleet.bundle)) == 5
+    lift_halt(world.services, reason="out", actor=OPERATOR)
+    fleet.tick(1)
+    assert len(asked(world, fleet.bundle)) == 5  # 20 s of the 60 had passed, and 10 more now
+
+    fleet.tick(6)
+
+    assert len(asked(world, fleet.bundle)) == 10
