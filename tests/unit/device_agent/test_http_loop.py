@@ -83,7 +83,8 @@ def test_a_model_that_has_become_slow_no_longer_holds_up_the_others(watched: Wor
     watched.models.may_answer.clear()
     with connect(watched.port) as slow, connect(watched.port) as probe:
         slow.sendall(post(ROWS))
-        eventually("the slow request is being answered", lambda: watched.models.threads)
+        threads = watched.models.threads
+        eventually("the slow request is being answered", lambda: threads)
         assert ask(probe, HEALTH).startswith(b"HTTP/1.1 200")
         watched.models.may_answer.set()
         assert slow.recv(65_536).startswith(b"HTTP/1.1 200")
