@@ -150,11 +150,20 @@ def due_at(began_at: datetime, deadline: timedelta, soak: timedelta, controls_he
         return earliest
     needed = -(-7 * len(controls_heard_at) // 10)
     heard = sorted(at for at in controls_heard_at if at is not None)
-    if len(heard) < needed:
-        return None
-    back = heard[needed - 1]
-    # Controls that never were away ask for no more time.
-    return earliest if back <= earliest else back + _AFTER_HEARD
+    return deadline_after(earliest, heard[needed - 1]) if len(heard) >= needed else None
+
+
+def enough_heard(heard: int, controls: int) -> bool:
+    """Whether so many controls are back that the devices of their site must be back as well: 70 %."""
+    return 10 * heard >= 7 * controls
+
+
+def deadline_after(earliest: datetime, back_at: datetime) -> datetime:
+    """When a device must have been heard whose controls were heard again at `back_at`.
+
+    Controls that never were away ask for no more time.
+    """
+    return earliest if back_at <= earliest else back_at + _AFTER_HEARD
 
 
 def site_out(controls: int, silent: int) -> bool:
