@@ -1,5 +1,6 @@
-"""The next step of an experiment: open the next batch, stop for harm, or end with an answer. Looks cost nothing: every number is valid at
-any time, so it may be decided after each device.
+"""The next step of an experiment: open the next batch, stop for harm, or end with an answer.
+
+Looks cost nothing: every number here is valid at any time, so it may be decided after each device.
 """
 
 import math

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from edgefleet.errors import EdgefleetError
 from fleet_server import audit
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, trial_for, wants
-from fleet_server.scheduler import comparing
+from fleet_server.scheduler import comparing, winner
 from fleet_server.services import Services
 from fleet_server.store import assignments, changes, drift_rows, facts, members, rollouts
 from fleet_server.store.moments import to_micros
@@ -90,6 +90,9 @@ def _step(services: Services, rollout_id: str) -> bool:
             return True  # somebody acted meanwhile: look again
         sync_desired(connection, services, after, known, now)
         note_action(connection, after, action.kind.value, ENGINE, action.reason, now)
+        if action.kind is ActionKind.CONCLUDE:
+            draft = winner.draft(connection, after, now)
+            note_action(connection, draft, "create", ENGINE, draft.last_reason, now)
     if action.kind is ActionKind.COMPLETE:
         services.completed.set()
     return True

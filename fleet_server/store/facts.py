@@ -7,7 +7,10 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from edgefleet.errors import StorageError
 from fleet_server.rollout import DeviceFacts, Facts, Rollout
+from fleet_server.rollout.experiment_sums import Sums
+from fleet_server.store import experiment_rows
 from fleet_server.store.moments import from_micros
 from fleet_server.store.tables import ATTESTATION, DEVICE_FACT, DEVICE_LABEL, DEVICE_SEEN, REPORTED, ROLLOUT_MEMBER
 
@@ -23,7 +26,16 @@ def read(connection: sa.Connection, rollout: Rollout) -> Facts:
             devices[row.device_id] = _facts(row, rollout.bundle_digest)
         except (msgspec.DecodeError, ValueError, TypeError):
             unreadable.append(row.device_id)
-    return Facts(devices=devices, unreadable=tuple(sorted(unreadable)))
+    return Facts(devices=devices, unreadable=tuple(sorted(unreadable)), arms=_arms(connection, rollout))
+
+
+def _arms(connection: sa.Connection, rollout: Rollout) -> Sums | None:
+    if rollout.experiment is None:
+        return None
+    try:
+        return experiment_rows.sums(connection, rollout.rollout_id)
+    except StorageError:
+        return None  # the engine pauses an experiment whose sums are not there
 
 
 def _query(rollout_id: str, project: str) -> sa.Select[Any]:
