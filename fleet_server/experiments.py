@@ -1,4 +1,4 @@
-"""Plan an A/B experiment: which devices, which arms, what ends it. It is a rollout from then on: started, paused and rolled back like one."""
+"""Plan an A/B experiment: which devices, which arms, what ends it. From then on it is a rollout, started and rolled back like one."""
 
 import hashlib
 import secrets
