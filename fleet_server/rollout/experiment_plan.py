@@ -28,7 +28,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         baseline_release: Release of arm A, which its devices run already.
         metric: One number per device: `accuracy` of labelled rows, `mean score`, `positive share`, `p95 latency` (log) or `memory` (log).
-        better: Which way is better.
+        better: Which way is better: `higher` or `lower`.
         resolution: Difference of the arms' means that matters, in the unit of the metric.
         share: Of the devices, in arm B.
         alpha: Chance that the interval ever misses the truth.
@@ -46,7 +46,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     baseline_release: str
     metric: str
-    better: Literal["higher", "lower"]
+    better: str
     resolution: float
     share: float = 0.5
     alpha: float = 0.05
@@ -64,6 +64,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if self.metric not in METRIC_NAMES:
             raise ConfigError(f"metric {self.metric[:40]!r} is unknown; use one of: {', '.join(METRIC_NAMES)}")
+        if self.better not in ("higher", "lower"):
+            raise ConfigError(f"better = {self.better[:40]!r} is unknown; say 'higher' or 'lower'")
         for name in self.guardrails:
             if name not in CONTROLLED or name == self.metric:
                 usable = ", ".join(gate for gate in CONTROLLED if gate != self.metric)
