@@ -39,7 +39,7 @@ def measure_due(connection: sa.Connection, rollout: Rollout, plan: Experiment, n
         for device_id in experiment_rows.to_measure(connection, rollout, batch, limit - done):
             arm = plan.arm(rollout.salt, device_id)
             measured, guards = _measured(connection, rollout, plan, device_id, arm, begun_at)
-            before = experiment_rows.sums(connection, rollout.rollout_id)
+            before = experiment_rows.sums(connection, rollout.rollout_id, lock=True)
             if measured.value is None:
                 after = before.without_value(arm, delivered=measured.delivered)
             else:

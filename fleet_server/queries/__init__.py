@@ -16,6 +16,7 @@ from fleet_server.queries.experiments import experiment, experiments
 from fleet_server.queries.explanations import explanations
 from fleet_server.queries.observed import observed
 from fleet_server.queries.overview import overview
+from fleet_server.queries.planning import plan
 from fleet_server.queries.projects import projects
 from fleet_server.queries.releases import release, releases
 from fleet_server.queries.rollouts import rollout, rollouts
@@ -36,6 +37,7 @@ __all__ = [
     "newest_change",
     "observed",
     "overview",
+    "plan",
     "projects",
     "recent_events",
     "release",

@@ -44,7 +44,7 @@ def experiments(db: Database, now: datetime, limit: int = 100) -> list[Experimen
 
 def _view(connection: sa.Connection, stored: Stored, plan: Experiment, now: datetime) -> ExperimentView:
     value = stored.rollout
-    known = facts.read(connection, value)
+    known = facts.read(connection, value, now)
     sums = known.arms or Sums()
     _, sentence, missing = view(value, known, now)
     half = sums.half(plan.alpha)

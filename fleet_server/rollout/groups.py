@@ -102,14 +102,15 @@ def look(group: Group, unheard: int, own: Controls, region: Controls | None, tim
     """
     if group.live is None:
         return replace(group, live=own.seen, look_at=max(group.counts_from(timing), now))
-    missing = min(group.live, own.unheard)
+    live = group.live
+    missing = min(live, own.unheard)
     if group.due:
         rest = max(timing.cell_s, (now - group.begins_at).total_seconds() / _BACK_OFF)
         return replace(group, controls_missing=missing, look_at=now + timedelta(seconds=rest) if missing else None)
     group = replace(group, back_at=_back_at(group, missing, region, timing, now))
     earliest = group.earliest(timing)
     if now >= earliest and not group.out:
-        group = replace(group, out=site_out(group.live, missing))
+        group = replace(group, out=site_out(live, missing))
     due_at = None if group.back_at is None else deadline_after(earliest, group.back_at)
     if due_at is not None and now >= due_at:
         settled = replace(group, due=True, silent=unheard, controls_silent=missing, controls_missing=missing)

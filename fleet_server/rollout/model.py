@@ -80,12 +80,14 @@ class Facts:
         unreadable: Devices whose facts could not be read.
         tally: Sums over the devices, for a rollout by evidence.
         arms: Sums of both arms, for an experiment.
+        away: Devices that still run or try the release, for a rollout by evidence that is rolled back.
     """
 
     devices: Mapping[str, DeviceFacts]
     unreadable: tuple[str, ...] = ()
     tally: Tally | None = None
     arms: Sums | None = None
+    away: int | None = None
 
 
 class ActionKind(StrEnum):

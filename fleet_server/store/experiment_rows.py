@@ -30,14 +30,14 @@ class Measured:
     reason: str
 
 
-def sums(connection: sa.Connection, rollout_id: str) -> Sums:
-    """What the experiment has seen; nothing before its first device.
+def sums(connection: sa.Connection, rollout_id: str, *, lock: bool = False) -> Sums:
+    """What the experiment has seen; nothing before its first device. Locked for whoever adds to it in the same transaction.
 
     Raises:
         StorageError: A row that is not what was stored; whoever cannot read must pause.
     """
-    where = EXPERIMENT.c.rollout_id == rollout_id
-    text = connection.scalar(sa.select(EXPERIMENT.c.sums).where(where).with_for_update())
+    query = sa.select(EXPERIMENT.c.sums).where(EXPERIMENT.c.rollout_id == rollout_id)
+    text = connection.scalar(query.with_for_update() if lock else query)
     if text is None:
         return Sums()
     try:

@@ -1,5 +1,7 @@
 """Rollouts by evidence: membership, and sums by stratum, time, site and group."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -37,12 +39,14 @@ def upgrade() -> None:
 
 
 def _members() -> None:
-    flags = [sa.Column(name, sa.Boolean(), server_default=_FALSE, nullable=False) for name in ("heard_dwell", "settled")]
-    times = [
+    flags: list[sa.Column[Any]] = [
+        sa.Column(name, sa.Boolean(), server_default=_FALSE, nullable=False) for name in ("heard_dwell", "settled")
+    ]
+    times: list[sa.Column[Any]] = [
         sa.Column(name, sa.BigInteger(), nullable=True)
         for name in ("cell", "counts_from", "dwelled_at", "heard_at", "proven_at", "left_at")
     ]
-    texts = [
+    texts: list[sa.Column[Any]] = [
         sa.Column(name, kind, server_default="", nullable=False)
         for name, kind in (("stratum", sa.Text()), ("site", _SITE), ("region", _SITE))
     ]
@@ -103,7 +107,7 @@ def downgrade() -> None:
         op.drop_table(table)
     op.drop_index("ix_rollout_member_order", "rollout_member")
     op.drop_index("ix_rollout_member_site", "rollout_member")
-    with op.batch_alter_table("rollout_member") as table:
+    with op.batch_alter_table("rollout_member") as batch:
         for column in (
             "place",
             "stratum",
@@ -118,7 +122,7 @@ def downgrade() -> None:
             "heard_dwell",
             "settled",
         ):
-            table.drop_column(column)
-    with op.batch_alter_table("rollout") as table:
+            batch.drop_column(column)
+    with op.batch_alter_table("rollout") as batch:
         for column in ("cell_us", "soak_us", "soak_rows", "dwell_us", "waits"):
-            table.drop_column(column)
+            batch.drop_column(column)
