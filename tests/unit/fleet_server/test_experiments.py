@@ -1,8 +1,10 @@
 """A/B experiments over a real database: both arms measured in the same hours, every ending, and what becomes of the winner."""
 
 import copy
+import json
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner, Result
+from werkzeug.serving import make_server
 
+from edgefleet.cli.experiment import experiment
 from edgefleet.errors import ConfigError
 from fleet_server import queries, usecases
 from fleet_server.errors import ConflictError
@@ -329,3 +334,36 @@ def test_people_plan_look_and_stop_by_the_api(lab: Lab) -> None:
     assert stopped.get_json()["ending"] == "stopped"
     assert wanting(lab.world, lab.new) == set()
     assert client.get("/api/v1/experiments/r-1", headers=header).status_code == 404
+
+
+@pytest.fixture
+def command(lab: Lab) -> Iterator[Callable[..., Result]]:
+    """`edgefleet experiment ...` against a server of this process."""
+    web = make_server("127.0.0.1", 0, lab.world.app, threaded=True)
+    thread = threading.Thread(target=web.serve_forever)
+    thread.start()
+    settings = {"EDGEFLEET_SERVER": f"http://127.0.0.1:{web.server_port}", "EDGEFLEET_TOKEN": lab.world.admin_token()}
+    yield lambda *arguments: CliRunner().invoke(experiment, arguments, env=settings)
+    web.shutdown()
+    thread.join()
+    web.server_close()
+
+
+def test_the_command_line_plans_shows_and_stops(lab: Lab, command: Callable[..., Result], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(f'baseline_release = "{lab.first}"\nmetric = "mean score"\nbetter = "higher"\nresolution = 0.02\n')
+
+    made = command("create", "--release", lab.second, "--plan", str(plan), "--start", "--json")
+
+    assert made.exit_code == 0, made.output
+    lab.experiment_id = json.loads(made.stdout)["experiment_id"]
+    tick(lab.world)
+    shown = command("status", lab.experiment_id)
+    assert "B - A = unknown yet, resolution 0.02, higher is better" in shown.stdout
+    assert "the first look is at 100" in shown.stdout
+    assert lab.experiment_id in command("status").stdout
+    stopped = command("stop", lab.experiment_id, "--reason", "enough")
+    assert "stopped" in stopped.stdout
+    plan.write_text('metric = "mean score"')
+    refused = command("create", "--release", lab.second, "--plan", str(plan))
+    assert "baseline_release" in str(refused.exception)
