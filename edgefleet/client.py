@@ -110,9 +110,27 @@ class FleetClient:
         body = {"project": bundle.manifest.project, "version": version, "manifest": manifest.decode(), "note": note}
         return cast(Json, self._call("POST", "/releases", body))
 
-    def create_rollout(self, release_id: str, policy: Json, selection: dict[str, str] | None = None) -> Json:
-        """Plan a rollout; it waits for its start."""
+    def plan_rollout(
+        self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None, *, devices: bool = False
+    ) -> Json:
+        """What a rollout would do; nothing is changed.
+
+        Args:
+            release_id: What would be rolled out.
+            policy: None: the measured defaults for a fleet of that size.
+            selection: Labels that a device must have.
+            devices: Whether the answer names the devices of each wave.
+        """
+        body = {"release_id": release_id, "policy": policy, "selection": selection or {}, "devices": devices}
+        return cast(Json, self._call("POST", "/rollouts/plan", body))
+
+    def create_rollout(self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None) -> Json:
+        """Make a rollout that waits for its start; without a policy under the measured defaults."""
         return cast(Json, self._call("POST", "/rollouts", {"release_id": release_id, "policy": policy, "selection": selection or {}}))
+
+    def explain_rollout(self, rollout_id: str) -> Json:
+        """Each gate of the open wave, what would change its answer, and what the plan foretells."""
+        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/explain"))
 
     def start_rollout(self, rollout_id: str, version: int | None = None, reason: str = "") -> Json:
         """Start a planned rollout."""

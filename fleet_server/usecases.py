@@ -6,14 +6,14 @@ Each is one transaction that holds the change, its consequences and its entry in
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from edgefleet.errors import ConfigError, InputError
+from edgefleet.errors import InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
-from fleet_server import audit, auth, queries
+from fleet_server import audit, auth, enlisting, queries
 from fleet_server.auth import Actor
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
@@ -21,10 +21,12 @@ from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
 from fleet_server.releases.push import store_release
-from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, assign_waves, parse_policy
+from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, parse_policy
+from fleet_server.rollout.cautions import refuse_hopeless
+from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, facts, members, rollouts
+from fleet_server.store import changes, devices, evidence_members, facts, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import DEVICE, EVENT, RELEASE
 
@@ -73,6 +75,7 @@ def enroll_device(
             raise ConflictError(f"device {device_id!r} is enrolled already; choose another id, or use the identity folder it was given")
         devices.insert(connection, device_id=device_id, project=project, public_key=key.hex, labels=accepted, at=at, actor=actor.name)
         token = auth.issue_token(connection, at, f"device {device_id}", "device", device_id)
+        enlisting.follow(connection, project, device_id, services.clock())
         audit.record(connection, at, actor=actor.name, action="enroll", subject=("device", device_id), detail=describe(accepted))
         changes.touch(connection, at, "devices", "overview", f"device:{device_id}")
         # Inside the transaction: a device whose password could not be written is not enrolled.
@@ -99,8 +102,6 @@ def create_rollout(
         ConflictError: A device belongs to another rollout that is not over.
     """
     parsed = parse_policy(policy)
-    if parsed.evidence != "unanimous":
-        raise ConfigError(f"evidence = {parsed.evidence!r}: rollouts by evidence can be planned here, not started yet; use 'unanimous'")
     wanted = check_labels(selection)
     now = services.clock()
     at = to_micros(now)
@@ -108,9 +109,14 @@ def create_rollout(
         release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
         if release is None:
             raise NotFoundError("release", release_id)
+        enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
+        enlisting.refuse_unknown_labels(connection, release.project, parsed.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
-        salt = secrets.token_hex(8)
-        waves = assign_waves(salt, dict.fromkeys(device_ids, cast(Mapping[str, str], {})), parsed)
+        chosen = enlisting.selected(connection, parsed, device_ids)
+        salt = plan_salt(release.bundle_digest, parsed, wanted, rollouts.of_release(connection, release_id))
+        planned = outline(parsed, [one.candidate for one in chosen], salt, past_rollouts.history(connection, release.project))
+        if planned.course is not None:
+            refuse_hopeless(planned.course)
         _take_over(connection, services, release.project, device_ids)
         rollout = Rollout(
             rollout_id=f"r-{release.project[:32]}-{release.counter}-{secrets.token_hex(3)}",
@@ -119,7 +125,7 @@ def create_rollout(
             bundle_digest=release.bundle_digest,
             release_counter=release.counter,
             state=RolloutState.DRAFT,
-            waves=waves,
+            waves=planned.waves if planned.course is None else (),
             wave=0,
             opened_at=(),
             promoted_at=(),
@@ -127,8 +133,11 @@ def create_rollout(
             salt=salt,
             created_at=now,
             created_by=actor.name,
+            course=planned.course,
         )
-        rollouts.insert(connection, rollout, wanted, at)
+        rollouts.insert(connection, rollout, wanted, at, {one.candidate.device_id: one.candidate.site for one in chosen})
+        if planned.membership is not None:
+            evidence_members.insert(connection, rollout, planned.membership, chosen)
         detail = f"{release.project} {release.version} to {len(device_ids)} devices ({describe(wanted)}) under policy {parsed.name!r}"
         note_action(connection, rollout, "create", actor.name, detail, now)
     return queries.rollout(services.db, rollout.rollout_id, now)
@@ -174,7 +183,7 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
         # A clock that was set back must not make the engine wait for the old time.
         rollouts.save(connection, stored, after, now)
         if action in ("abort", "roll-back"):
-            sync_desired(connection, services, after, facts.read(connection, after), now)
+            sync_desired(connection, services, after, facts.read(connection, after, now), now)
         note_action(connection, after, action, actor.name, reason.strip(), now)
     services.wake.set()
     return queries.rollout(services.db, rollout_id, now)
@@ -194,7 +203,8 @@ def _take_over(connection: sa.Connection, services: Services, project: str, devi
             )
         if stored is not None:
             # What it wants on its devices is settled before it lets go of them.
-            sync_desired(connection, services, stored.rollout, facts.read(connection, stored.rollout), services.clock())
+            now = services.clock()
+            sync_desired(connection, services, stored.rollout, facts.read(connection, stored.rollout, now), now)
         rollouts.release_members(connection, owner)
 
 

@@ -28,7 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "serve": ("edgefleet.cli.serve", "serve", "Run the fleet server: API, page, ingest and scheduler."),
     "enroll": ("edgefleet.cli.fleet", "enroll", "Enrol a device and write its identity folder."),
     "devices": ("edgefleet.cli.devices", "devices", "List devices, show one, say which rows may leave them."),
-    "rollout": ("edgefleet.cli.fleet", "rollout", "Start, watch and steer rollouts."),
+    "rollout": ("edgefleet.cli.rollout", "rollout", "Plan, start, watch, explain and steer rollouts."),
     "drift": ("edgefleet.cli.fleet", "drift", "Show drift by device and input."),
     "agent": ("edgefleet.cli.agent", "agent", "Run the device agent, score rows, or show its state."),
 }

@@ -8,16 +8,34 @@ from flask import Blueprint, Response
 from fleet_server import queries, usecases
 from fleet_server.api.wire import Body, parse, reply
 from fleet_server.auth import require_actor, requires, services_of_request
+from fleet_server.rollout.plans import default_policy
 
 API = Blueprint("api-rollouts", __name__)
 
 
 class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of POST /rollouts; `policy` is the policy file's TOML as a JSON object, an empty `selection` is every device of the project."""
+    """Body of POST /rollouts.
+
+    Attributes:
+        policy: The policy file's TOML as a JSON object; None: the measured defaults for a fleet of that size.
+        selection: Empty: every device of the project.
+    """
 
     release_id: str
-    policy: dict[str, Any]
+    policy: dict[str, Any] | None = None
     selection: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def policy_document(self) -> dict[str, Any]:
+        """The policy as a document."""
+        document: dict[str, Any] = msgspec.to_builtins(default_policy()) if self.policy is None else self.policy
+        return document
+
+
+class DryRun(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /rollouts/plan; `devices` names the device ids of each wave too."""
+
+    devices: bool = False
 
 
 class Act(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,9 +51,26 @@ def create() -> Response:
     """Plan a rollout; nothing happens before it is started."""
     body = parse(Plan)
     view = usecases.create_rollout(
-        services_of_request(), release_id=body.release_id, policy=body.policy, selection=body.selection, actor=require_actor()
+        services_of_request(), release_id=body.release_id, policy=body.policy_document, selection=body.selection, actor=require_actor()
     )
     return reply(view, 201, etag=str(view.version))
+
+
+@API.post("/rollouts/plan")
+@requires("operator")
+def plan() -> Response:
+    """What a rollout would do, before there is one; nothing is changed."""
+    body = parse(DryRun)
+    services = services_of_request()
+    found = queries.plan(
+        services.db,
+        services.clock(),
+        release_id=body.release_id,
+        policy=body.policy_document,
+        selection=body.selection,
+        with_devices=body.devices,
+    )
+    return reply(found)
 
 
 @API.get("/rollouts")

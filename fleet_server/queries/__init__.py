@@ -7,6 +7,7 @@ Read `fleet_server/read_models.py` next: what the answers hold and what each cou
 """
 
 from fleet_server.queries.changes import changes_after, newest_change
+from fleet_server.queries.comparisons import beside, comparisons
 from fleet_server.queries.devices import device, devices
 from fleet_server.queries.drift import drift
 from fleet_server.queries.errors import NotFoundError
@@ -14,6 +15,7 @@ from fleet_server.queries.events import events, recent_events
 from fleet_server.queries.explanations import explanations
 from fleet_server.queries.observed import observed
 from fleet_server.queries.overview import overview
+from fleet_server.queries.planning import plan
 from fleet_server.queries.projects import projects
 from fleet_server.queries.releases import release, releases
 from fleet_server.queries.rollouts import rollout, rollouts
@@ -21,7 +23,9 @@ from fleet_server.queries.sampling import sampled_rows, sampling
 
 __all__ = [
     "NotFoundError",
+    "beside",
     "changes_after",
+    "comparisons",
     "device",
     "devices",
     "drift",
@@ -30,6 +34,7 @@ __all__ = [
     "newest_change",
     "observed",
     "overview",
+    "plan",
     "projects",
     "recent_events",
     "release",

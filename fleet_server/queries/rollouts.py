@@ -88,7 +88,7 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
 
 
 def _read(connection: sa.Connection, stored: Stored, now: datetime) -> _Read:
-    known = facts.read(connection, stored.rollout)
+    known = facts.read(connection, stored.rollout, now)
     owned = rows.owned(connection, stored.rollout.rollout_id)
     return _Read(stored, known, judge(stored.rollout, known, owned, now), bool(owned))
 

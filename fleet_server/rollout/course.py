@@ -1,6 +1,7 @@
 """How far a rollout by evidence has come: how many devices each wave reaches, how fast they may begin, and since when it can be judged."""
 
 import itertools
+import math
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -8,7 +9,7 @@ import msgspec
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.judgement import Clock
-from fleet_server.rollout.pacing import Pace, Rate
+from fleet_server.rollout.pacing import Pace, Rate, Wait
 from fleet_server.rollout.rules import Rule
 
 DAY_S: Final = 86_400.0
@@ -66,6 +67,29 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.rate is not None:
             allowed = min(allowed, self.exposed_before + self.rate.allowed(open_s))
         return min(self.sizes[wave - 1], allowed)
+
+    def left(self, wave: int, begun: int, now: datetime) -> dict[Wait, int]:
+        """How many more devices each limit allows.
+
+        Args:
+            wave: The open one.
+            begun: Devices that were asked so far, of all waves.
+            now: Aware UTC.
+        """
+        if wave == 0 or self.stage_at is None:
+            return {"pace": 0}
+        open_s = (now - self.stage_at).total_seconds()
+        found: dict[Wait, int] = {"pace": min(self.sizes[wave - 1], self.pace.allowed(self.exposed_before, open_s)) - begun}
+        if self.rate is not None:
+            found["rate"] = self.exposed_before + self.rate.allowed(open_s) - begun
+        return {name: max(count, 0) for name, count in found.items()}
+
+    def next_batch_at(self, wave: int, now: datetime) -> datetime | None:
+        """When more devices of the open wave may begin, None when all may."""
+        if wave == 0 or self.stage_at is None or self.reach(wave, now) >= self.sizes[wave - 1]:
+            return None
+        open_s = (now - self.stage_at).total_seconds()
+        return self.stage_at + timedelta(seconds=(math.floor(max(open_s, 0.0) / self.pace.every_s) + 1) * self.pace.every_s)
 
     def opening_s(self, wave: int) -> float:
         """Seconds from the opening of a wave until its last batch may begin."""

@@ -206,6 +206,8 @@ def _decide_forward(rollout: Rollout, facts: Facts, now: datetime) -> Action | N
 
 
 def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
+    if rollout.course is not None:
+        return _decide_back_by_count(rollout, facts.away, now)
     lost = [device_id for device_id in rollout.members if device_id not in facts.devices or device_id in facts.unreadable]
     if lost:
         return undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
@@ -215,6 +217,17 @@ def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None
     if held_s(rollout, now) >= rollout.policy.hold_s:
         reason = f"Pause: {len(waiting)} of {len(rollout.members)} devices are not back after {rollout.policy.hold_s:g} s: "
         return Action(ActionKind.PAUSE, rollout.wave, reason + ", ".join(waiting[:3]) + ".")
+    return None
+
+
+def _decide_back_by_count(rollout: Rollout, away: int | None, now: datetime) -> Action | None:
+    if away is None:
+        return undecidable(rollout, "Pause: how many devices still run the release has not been counted.")
+    if away == 0:
+        return Action(ActionKind.ROLLED_BACK, rollout.wave, "Rolled back: no device runs the release.")
+    if held_s(rollout, now) >= rollout.policy.hold_s:
+        reason = f"Pause: {away} devices are not back after {rollout.policy.hold_s:g} s."
+        return Action(ActionKind.PAUSE, rollout.wave, reason)
     return None
 
 

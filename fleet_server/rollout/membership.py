@@ -71,9 +71,9 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def wave_of(self, device_id: str, stratum: str, site: str) -> int:
         """Number of the first wave that the device is in, from 1; `HOLD_BACK` when it is a control."""
-        if _place(f"{self.salt}|hold", device_id) < self.held.get(site, self.held[OTHER]):
+        if place_of(f"{self.salt}|hold", device_id) < self.held.get(site, self.held[OTHER]):
             return HOLD_BACK
-        place = _place(self.salt, device_id)
+        place = place_of(self.salt, device_id)
         for number, wave in enumerate(self.waves, start=1):
             if place < wave.get(stratum, wave[OTHER]):
                 return number
@@ -104,8 +104,8 @@ def plan_membership(
     held = _held(salt, candidates, hold_back or HoldBack(fraction=0.0, least=0))
     strata: dict[str, list[int]] = defaultdict(list)
     for one in candidates:
-        if _place(f"{salt}|hold", one.device_id) >= held.get(one.site, held[OTHER]):
-            strata[one.stratum].append(_place(salt, one.device_id))
+        if place_of(f"{salt}|hold", one.device_id) >= held.get(one.site, held[OTHER]):
+            strata[one.stratum].append(place_of(salt, one.device_id))
     everybody = sum(len(places) for places in strata.values())
     if everybody == 0:
         raise ConfigError(f"all {len(candidates)} devices are held back: nothing to roll out; lower hold_back.fraction")
@@ -130,6 +130,11 @@ def members_by_wave(membership: Membership, candidates: Iterable[Candidate]) -> 
     for one in candidates:
         found[membership.wave_of(one.device_id, one.stratum, one.site)].append(one.device_id)
     return {number: tuple(sorted(devices)) for number, devices in found.items()}
+
+
+def place_of(salt: str, device_id: str) -> int:
+    """Place of a device in the order of a rollout, 0 to `PLACES`: a salted hash, so that nobody is always first."""
+    return int.from_bytes(hashlib.sha256(f"{salt}|{device_id}".encode()).digest()[:8], "big") >> 1
 
 
 def shares(size: int, strata: Mapping[str, int], least: int) -> dict[str, int]:
@@ -164,7 +169,7 @@ def _held(salt: str, candidates: Sequence[Candidate], rule: HoldBack) -> dict[st
         return found
     sites: dict[str, list[int]] = defaultdict(list)
     for one in candidates:
-        sites[one.site].append(_place(f"{salt}|hold", one.device_id))
+        sites[one.site].append(place_of(f"{salt}|hold", one.device_id))
     small: list[int] = []
     for site, places in sites.items():
         if len(places) < rule.large_site:
@@ -184,7 +189,3 @@ def _share(count: int, fraction: float) -> int:
 def _below(places: Sequence[int], count: int) -> int:
     """The threshold below which exactly `count` of the sorted places lie; all places there are when it takes everybody."""
     return 0 if count == 0 else places[count - 1] + 1 if count < len(places) else PLACES
-
-
-def _place(salt: str, device_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{salt}|{device_id}".encode()).digest()[:8], "big") >> 1

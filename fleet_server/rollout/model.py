@@ -75,11 +75,13 @@ class Facts:
         devices: Facts per device; a device of an open wave that is missing here pauses the rollout.
         unreadable: Devices whose facts could not be read.
         tally: Sums over the devices, for a rollout by evidence.
+        away: Devices that still run or try the release, for a rollout by evidence that is rolled back.
     """
 
     devices: Mapping[str, DeviceFacts]
     unreadable: tuple[str, ...] = ()
     tally: Tally | None = None
+    away: int | None = None
 
 
 class ActionKind(StrEnum):

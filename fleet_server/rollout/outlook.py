@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from fleet_server.read_models import Progress, Verdict
+from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
 from fleet_server.rollout.evidence import is_back, progress, soaked_at
 from fleet_server.rollout.gates import combine
@@ -73,13 +74,30 @@ def next_due(rollout: Rollout, facts: Facts, now: datetime) -> datetime | None:
     if rollout.state not in (RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.ROLLING_BACK) or rollout.wave == 0:
         return None
     moments = [now + timedelta(seconds=rollout.policy.hold_s - held_s(rollout, now))]
-    if rollout.state in GATED:
+    if rollout.course is not None and rollout.state in GATED:
+        moments = _course_moments(rollout, rollout.course, now)
+    elif rollout.state in GATED:
         moments.append(rollout.opened_at[-1] + timedelta(seconds=dwell_s(rollout)))
         moments += [moment for device_id in rollout.members for moment in _device_moments(rollout, facts, device_id, now)]
     # A clock that stands before the last change decides nothing until it has caught up.
     if rollout.changed_at is not None and now < rollout.changed_at:
         return rollout.changed_at
     return min((moment for moment in moments if moment > now), default=None)
+
+
+def _course_moments(rollout: Rollout, course: Course, now: datetime) -> list[datetime]:
+    """When time alone may let devices begin, end the dwell, or make a hold too long."""
+    clock = clock_of(course, rollout.wave, rollout.opened_at[-1], now)
+    left_s = [clock.dwell_s - clock.open_s, clock.dwell_s + course.stall_s - clock.open_s]
+    if clock.judged_s is not None:
+        left_s += [clock.patience_s - clock.judged_s, clock.hold_s - clock.judged_s]
+    batch = course.next_batch_at(rollout.wave, now)
+    moments = [now + timedelta(seconds=seconds) for seconds in left_s]
+    if clock.open_s == 0.0:
+        # The dwell begins with the last batch.
+        first_size_open_s = 0.0 if course.grown else course.opening_s(rollout.wave)
+        moments.append(rollout.opened_at[-1] + timedelta(seconds=first_size_open_s + clock.dwell_s))
+    return moments if batch is None else [*moments, batch]
 
 
 def _device_moments(rollout: Rollout, facts: Facts, device_id: str, now: datetime) -> list[datetime]:

@@ -4,11 +4,14 @@ All of it only delays: a device that may not begin now is asked again at the nex
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -16,10 +19,11 @@ from edgefleet.errors import ConfigError
 
 _HOUR_S: Final = 3600.0
 _DAY_MINUTES: Final = 24 * 60
+_OFFSET: Final = re.compile(r"([+-])(\d{2}):([0-5]\d)")
 _MOST: Final = 10**15  # devices; beyond, floats would no longer count one by one
 _MOST_LOG: Final = 60.0
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-Wait = Literal["rate", "pace", "site budget", "window", "busy"]
+Wait = Literal["rate", "pace", "site budget", "window", "busy", "site out"]
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -193,6 +197,36 @@ def begin(
             chosen.append(one.device_id)
             busy_sites[one.site] += 1
     return tuple(chosen), waits
+
+
+def local_time(now: datetime, zone: str | None) -> datetime | None:
+    """The time by a device's own clock.
+
+    Args:
+        now: Aware.
+        zone: A name of the time zone database, `Europe/Berlin`, or an offset, `+02:00`; None: the device has no such label.
+
+    Returns:
+        None where the zone is missing or unknown, which is outside every window.
+
+    >>> local_time(datetime(2026, 7, 1, 10, 0, tzinfo=timezone.utc), "+05:30").isoformat()
+    '2026-07-01T15:30:00+05:30'
+    """
+    found = _zone(zone) if zone else None
+    return None if found is None else now.astimezone(found)
+
+
+@lru_cache(maxsize=1_024)
+def _zone(name: str) -> tzinfo | None:
+    offset = _OFFSET.fullmatch(name)
+    if offset:
+        sign, hours, minutes = offset.groups()
+        length = timedelta(hours=int(hours), minutes=int(minutes))
+        return timezone(-length if sign == "-" else length) if length < timedelta(days=1) else None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def _minutes(name: str, text: str) -> int:

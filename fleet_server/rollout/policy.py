@@ -10,6 +10,7 @@ from edgefleet.desired import TrialPolicy
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ConfigError, InputError
 from edgefleet.identifiers import check_id
+from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.rollout.limits import check_seconds, check_whole, did_you_mean, refuse_unknown
 from fleet_server.rollout.membership import HoldBack
 from fleet_server.rollout.pacing import Pace, Rate, Window
@@ -37,6 +38,7 @@ _OF_EVIDENCE: Final[Mapping[str, object]] = MappingProxyType(
         "stall_s": 7 * 86_400.0,
         "late_joiners": "follow",
         "emergency": False,
+        "gates": GateRules(),
     }
 )
 
@@ -73,6 +75,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         stall_s: A wave that cannot be judged at all for so long is paused.
         late_joiners: `follow` = a device that comes into the selection later gets its wave like all others; `ignore` = it is left out.
         emergency: Windows do not hold it, and it comes before other rollouts. Waves and evidence stay.
+        gates: Comparisons of what the model does on devices, which may pause the rollout.
         notes: Sentences for the page.
     """
 
@@ -102,6 +105,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stall_s: float = 7 * 86_400.0
     late_joiners: Literal["follow", "ignore"] = "follow"
     emergency: bool = False
+    gates: GateRules = GateRules()
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= 120:
@@ -134,6 +138,7 @@ def parse_policy(document: dict[str, Any]) -> Policy:
         raise ConfigError(f"policy: expected a table, found {type(document).__name__}")
     refuse_unknown("policy", document, Policy)
     tables: dict[str, type[msgspec.Struct]] = {"trial": TrialRules, "rule": RuleLimits, "hold_back": HoldBack, "rate": Rate, "pace": Pace}
+    tables["gates"] = GateRules
     for name, struct in tables.items():
         table = document.get(name)
         if isinstance(table, dict):

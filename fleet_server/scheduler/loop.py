@@ -14,7 +14,7 @@ from fleet_server.sampling import end_orders
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
 from fleet_server.services import Services
-from fleet_server.store import changes, rollouts
+from fleet_server.store import changes, peaks, rollouts
 from fleet_server.store.tables import TELEMETRY
 
 LOG = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class Scheduler:
                 key = (TELEMETRY.c.device_id == row.device_id, TELEMETRY.c.boot == row.boot, TELEMETRY.c.seq == row.seq)
                 connection.execute(sa.delete(TELEMETRY).where(*key))
             changes.prune(connection)
+            peaks.forget_old(connection, self._services.now_us())
 
     def _decide(self) -> None:
         poll_s = self._services.config.scheduler_poll_s

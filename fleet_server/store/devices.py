@@ -1,11 +1,14 @@
 """Devices, their labels, and their last sign of life."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import sqlalchemy as sa
 
 from fleet_server.store.tables import DEVICE, DEVICE_LABEL, DEVICE_SEEN
 from fleet_server.store.upsert import insert_or_ignore, insert_or_update
+
+_BATCH: Final = 500
 
 
 def insert(
@@ -42,6 +45,16 @@ def labels_of(connection: sa.Connection, device_ids: Sequence[str] | None = None
     found: dict[str, dict[str, str]] = {}
     for row in connection.execute(query):
         found.setdefault(row.device_id, {})[row.key] = row.value
+    return found
+
+
+def label(connection: sa.Connection, key: str, device_ids: Sequence[str]) -> dict[str, str]:
+    """One label by device, of those that have it."""
+    found: dict[str, str] = {}
+    for start in range(0, len(device_ids), _BATCH):
+        where = (DEVICE_LABEL.c.key == key, DEVICE_LABEL.c.device_id.in_(device_ids[start : start + _BATCH]))
+        query = sa.select(DEVICE_LABEL.c.device_id, DEVICE_LABEL.c.value).where(*where)
+        found |= {row.device_id: row.value for row in connection.execute(query)}
     return found
 
 

@@ -1,8 +1,9 @@
 """Rollouts as rows: the engine's value, when it is due, who works on it, and whom it owns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from fleet_server.rollout import Policy, Rollout, policy_digest
 from fleet_server.rollout.transitions import FINAL
+from fleet_server.store import comparison_rows
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import ROLLOUT, ROLLOUT_MEMBER
 
@@ -31,8 +33,17 @@ class Stored:
     policy_digest: str
 
 
-def insert(connection: sa.Connection, rollout: Rollout, selection: dict[str, str], at: int) -> None:
-    """Keep a rollout and its members.
+def insert(
+    connection: sa.Connection, rollout: Rollout, selection: dict[str, str], at: int, sites: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Keep a rollout and the members that it names; those of a rollout by evidence are kept by `evidence_members`.
+
+    Args:
+        connection: The transaction.
+        rollout: To keep.
+        selection: Labels.
+        at: Microseconds UTC.
+        sites: Of the members, where they have one.
 
     Raises:
         sqlalchemy.exc.IntegrityError: A device belongs to another rollout that is not over.
@@ -54,16 +65,23 @@ def insert(connection: sa.Connection, rollout: Rollout, selection: dict[str, str
     )
     members = [
         {"rollout_id": rollout.rollout_id, "device_id": device_id, "project": rollout.project, "wave": number, "active": True}
+        | {"site": sites.get(device_id, "")}
         for number, wave in enumerate(rollout.waves, start=1)
         for device_id in wave
     ]
-    connection.execute(sa.insert(ROLLOUT_MEMBER), members)
+    if members:
+        connection.execute(sa.insert(ROLLOUT_MEMBER), members)
 
 
 def load(connection: sa.Connection, rollout_id: str) -> Stored | None:
     """A rollout, None when there is none of that id."""
     row = connection.execute(sa.select(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id)).first()
     return None if row is None else _stored(row)
+
+
+def of_release(connection: sa.Connection, release_id: str) -> int:
+    """How many rollouts of a release there were, so that no two of them have the same salt."""
+    return connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT).where(ROLLOUT.c.release_id == release_id)) or 0
 
 
 def load_newest(connection: sa.Connection, limit: int) -> list[Stored]:
@@ -85,6 +103,7 @@ def save(connection: sa.Connection, before: Stored, rollout: Rollout, due_at: da
     done = connection.execute(sa.update(ROLLOUT).where(*where).values(**values)).rowcount == 1
     if done and rollout.state in FINAL:
         release_members(connection, rollout.rollout_id)
+        comparison_rows.end(connection, rollout.rollout_id)
     return done
 
 

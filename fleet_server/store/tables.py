@@ -5,6 +5,17 @@ index; what only travels is a document.
 """
 
 from fleet_server.store.metadata import METADATA
+from fleet_server.store.tables_compare import (
+    COMPARISON,
+    COMPARISON_CONTROL,
+    COMPARISON_TASK,
+    COMPARISON_WEALTH,
+    DEVICE_PEAK,
+    EXPERIMENT,
+    EXPERIMENT_VALUE,
+    LABELLED,
+)
+from fleet_server.store.tables_evidence import ROLLOUT_CELL, ROLLOUT_GROUP, ROLLOUT_MEMBERSHIP, ROLLOUT_SITE, ROLLOUT_SUM
 from fleet_server.store.tables_field import (
     ACK_STATE,
     ATTESTATION,
@@ -41,6 +52,10 @@ __all__ = [
     "ASSIGNMENT",
     "ATTESTATION",
     "CHANGE",
+    "COMPARISON",
+    "COMPARISON_CONTROL",
+    "COMPARISON_TASK",
+    "COMPARISON_WEALTH",
     "DEAD_LETTER",
     "DESIRED",
     "DEVICE",
@@ -48,11 +63,15 @@ __all__ = [
     "DEVICE_FACT",
     "DEVICE_LABEL",
     "DEVICE_LOAD",
+    "DEVICE_PEAK",
     "DEVICE_SEEN",
     "DRIFT_ALARM",
     "DRIFT_STATE",
     "EVENT",
+    "EXPERIMENT",
+    "EXPERIMENT_VALUE",
     "EXPLANATION",
+    "LABELLED",
     "LEASE",
     "METADATA",
     "OUTBOX",
@@ -61,7 +80,12 @@ __all__ = [
     "RELEASE",
     "REPORTED",
     "ROLLOUT",
+    "ROLLOUT_CELL",
+    "ROLLOUT_GROUP",
     "ROLLOUT_MEMBER",
+    "ROLLOUT_MEMBERSHIP",
+    "ROLLOUT_SITE",
+    "ROLLOUT_SUM",
     "SAMPLING_ORDER",
     "SESSION",
     "STATISTICS",

@@ -43,5 +43,14 @@ def add_to(connection: sa.Connection, table: sa.Table, row: Row, added: Sequence
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), [dict(row)])
 
 
+def insert_or_larger(connection: sa.Connection, table: sa.Table, row: Row, column: str) -> None:
+    """Insert a row; if its key is there already, keep the larger value of `column`."""
+    statement = _insert(connection, table)
+    keys = [one.name for one in table.primary_key]
+    offered = statement.excluded[column]
+    larger = sa.case((offered > table.c[column], offered), else_=table.c[column])
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={column: larger}), [dict(row)])
+
+
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

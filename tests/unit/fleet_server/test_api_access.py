@@ -36,6 +36,7 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/api/v1/releases"): VIEWER,
     ("GET", "/api/v1/releases/<release_id>"): VIEWER,
     ("POST", "/api/v1/rollouts"): OPERATOR,
+    ("POST", "/api/v1/rollouts/plan"): OPERATOR,
     ("GET", "/api/v1/rollouts"): VIEWER,
     ("GET", "/api/v1/rollouts/<rollout_id>"): VIEWER,
     ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>"): OPERATOR,

@@ -1,0 +1,202 @@
+"""A rollout before anything happens: who comes when, how long it takes, what it would do to a bad release. Changes nothing."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from fleet_server.labels import check_labels, describe
+from fleet_server.queries.errors import NotFoundError
+from fleet_server.read_evidence import ChanceView
+from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
+from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_digest
+from fleet_server.rollout.cautions import Selected, cautions, refuse_hopeless
+from fleet_server.rollout.foresight import Awake, Chance, WaveTime, chances, chances_unanimous, wave_times
+from fleet_server.rollout.membership import Candidate
+from fleet_server.rollout.outline import Outline, candidates, outline, plan_digest, plan_salt
+from fleet_server.rollout.planner import RUNS
+from fleet_server.rollout.policy import plan_waves
+from fleet_server.store import Database, devices, rollouts
+from fleet_server.store.awake import awake
+from fleet_server.store.moments import to_micros
+from fleet_server.store.tables import RELEASE, ROLLOUT
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One snapshot of what a plan depends on."""
+
+    release: sa.Row[Any]
+    selected: list[Candidate]
+    earlier: int
+    heard: Awake | None
+    taken: list[str]
+
+
+def plan(
+    db: Database, now: datetime, *, release_id: str, policy: dict[str, Any], selection: Mapping[str, str], with_devices: bool = False
+) -> PlanView:
+    """The plan of a rollout that nobody has created.
+
+    Args:
+        db: The database.
+        now: When it would be started, aware UTC.
+        release_id: What would be rolled out.
+        policy: As in a policy file.
+        selection: Labels that a device must have.
+        with_devices: Whether device ids are named.
+
+    Raises:
+        NotFoundError: No such release.
+        ConfigError: The policy is not valid, selects nobody, or no release could complete it.
+    """
+    parsed, wanted = parse_policy(policy), check_labels(selection)
+    read = _read(db, now, release_id, parsed, wanted)
+    salt = plan_salt(read.release.bundle_digest, parsed, wanted, read.earlier)
+    planned = outline(parsed, read.selected, salt)
+    if planned.course is not None:
+        refuse_hopeless(planned.course)
+    digest = plan_digest(read.release.bundle_digest, parsed, wanted, salt, planned)
+    times = _times(parsed, planned, now, read.heard)
+    sites = Counter(one.site for one in read.selected)
+    kind = planned.course.rule.kind if planned.course is not None else "unanimous"
+    return PlanView(
+        digest=digest,
+        project=read.release.project,
+        release=read.release.version,
+        release_id=release_id,
+        policy_name=parsed.name,
+        policy_digest=policy_digest(parsed),
+        selection=describe(wanted),
+        rule=kind,
+        limit=None if planned.course is None else planned.course.rule.limit,
+        sentence=_sentence(read, planned, times, kind),
+        devices=len(read.selected),
+        held_back=len(planned.held_back),
+        sites=len([site for site in sites if site]),
+        waves=_waves(read.selected, planned, times, with_devices),
+        duration_s=times[-1].done_s,
+        awake=None if read.heard is None else AwakeView(list(read.heard.shares), read.heard.days, read.heard.devices),
+        chances=[_chance(one) for one in _chances(planned, digest)],
+        runs=RUNS,
+        cautions=[*read.taken, *_cautions(planned, read, sites)],
+        held_back_ids=list(planned.held_back) if with_devices else [],
+    )
+
+
+def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: Mapping[str, str]) -> _Read:
+    with db.read() as connection:
+        release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
+        if release is None:
+            raise NotFoundError("release", release_id)
+        device_ids = devices.select_ids(connection, release.project, wanted)
+        earlier = connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT).where(ROLLOUT.c.release_id == release_id)) or 0
+        return _Read(
+            release=release,
+            selected=candidates(policy, device_ids, devices.labels_of(connection)),
+            earlier=earlier,
+            heard=awake(connection, release.project, device_ids, to_micros(now)),
+            taken=_taken(connection, release.project, device_ids),
+        )
+
+
+def _taken(connection: sa.Connection, project: str, device_ids: Sequence[str]) -> list[str]:
+    """Sentences about devices that another rollout owns."""
+    owners = rollouts.owners(connection, project, device_ids)
+    found = []
+    for rollout_id, held in sorted(Counter(owners.values()).items()):
+        stored = rollouts.load(connection, rollout_id)
+        if stored is not None and stored.rollout.state is not RolloutState.ABORTED:
+            state = stored.rollout.state.value
+            found.append(
+                f"{held} of these devices belong to rollout {rollout_id}, which is {state}: nothing can be created before that is over."
+            )
+    return found
+
+
+def _times(policy: Policy, planned: Outline, now: datetime, heard: Awake | None) -> tuple[WaveTime, ...]:
+    if planned.course is not None:
+        return wave_times(planned.course, policy.deadline_s, now, heard)
+    found: list[WaveTime] = []
+    opens_s = 0.0
+    for number, wave in enumerate(plan_waves(policy, sum(len(one) for one in planned.waves)), start=1):
+        done_s = opens_s + max(wave.dwell_s, policy.trial.soak_s + policy.soak_s)
+        found.append(WaveTime(number, opens_s, 0.0, wave.dwell_s, 0.0, done_s))
+        opens_s = done_s
+    return tuple(found)
+
+
+def _chances(planned: Outline, digest: str) -> tuple[Chance, ...]:
+    """Seeded from the plan: the same plan foretells the same numbers."""
+    rng = np.random.default_rng(int(digest[:16], 16))
+    if planned.course is None:
+        return chances_unanimous([len(wave) for wave in planned.waves], rng)
+    return chances(planned.course, rng)
+
+
+def _chance(one: Chance) -> ChanceView:
+    late = one.late or one.at_once
+    return ChanceView(
+        failing=one.failing,
+        stopped_in_first=one.at_once.stopped_in_first,
+        stopped=one.at_once.stopped,
+        harmed_median=one.at_once.harmed_median,
+        harmed_p95=one.at_once.harmed_p95,
+        late_stopped=late.stopped,
+        late_harmed_median=late.harmed_median,
+        late_harmed_p95=late.harmed_p95,
+    )
+
+
+def _cautions(planned: Outline, read: _Read, sites: Mapping[str, int]) -> list[str]:
+    if planned.course is None:
+        return [
+            "Every device must be ok: one that fails or stays silent stops the rollout, and no rate of failures is judged. "
+            "For more than a few devices use evidence = 'auto'."
+        ]
+    return list(cautions(planned.course, Selected(len(read.selected), len(planned.held_back), sites, read.heard)))
+
+
+def _waves(selected: Sequence[Candidate], planned: Outline, times: Sequence[WaveTime], with_devices: bool) -> list[PlannedWaveView]:
+    strata = {one.device_id: one.stratum for one in selected}
+    found: list[PlannedWaveView] = []
+    reached = 0
+    for time, wave in zip(times, planned.waves, strict=True):
+        reached += len(wave)
+        counts = sorted(Counter(strata[device_id] for device_id in wave).items())
+        found.append(
+            PlannedWaveView(
+                number=time.number,
+                devices=reached,
+                adds=len(wave),
+                strata=counts,
+                opens_s=time.opens_s,
+                opening_s=time.opening_s,
+                dwell_s=time.dwell_s,
+                asleep_s=time.asleep_s,
+                done_s=time.done_s,
+                device_ids=list(wave) if with_devices else [],
+            )
+        )
+    return found
+
+
+def _sentence(read: _Read, planned: Outline, times: Sequence[WaveTime], kind: str) -> str:
+    begun = sum(len(wave) for wave in planned.waves)
+    waves = "1 wave" if len(planned.waves) == 1 else f"{len(planned.waves)} waves"
+    held = f", {len(planned.held_back)} are held back" if planned.held_back else ""
+    limit = "" if planned.course is None else f", limit {100 * planned.course.rule.limit:.3g} % failures"
+    return (
+        f"{read.release.project} {read.release.version} to {begun} devices in {waves}{held}; rule {kind}{limit}; "
+        f"done after {_span(times[-1].done_s)} at the earliest."
+    )
+
+
+def _span(seconds: float) -> str:
+    if seconds >= 96 * 3_600:
+        return f"{seconds / 86_400:.1f} days"
+    return f"{seconds / 3_600:.1f} h" if seconds >= 3_600 else f"{seconds:.0f} s"

@@ -1,0 +1,35 @@
+"""Gives one device a release, or what it had before: assignment, signed document, outbox, the member's row."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from fleet_server.rollout import Rollout, trial_for
+from fleet_server.scheduler import comparing
+from fleet_server.services import Services
+from fleet_server.store import assignments, drift_rows, members
+from fleet_server.store.moments import to_micros
+
+
+def assign_new(connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, now: datetime) -> None:
+    """Assign the rollout's release to a device."""
+    before = assignments.committed_release(connection, device_id, rollout.project)
+    drifting = drift_rows.has_open_alarm(connection, device_id, rollout.project)
+    wish = assignments.Wish(rollout.release_id, rollout.rollout_id, trial_for(rollout.policy, drifting=drifting))
+    counter = assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
+    previous = before if before != rollout.release_id else None
+    members.note_assigned(connection, rollout.rollout_id, device_id, previous, counter, to_micros(now))
+    comparing.enlist(connection, rollout, device_id)
+
+
+def assign_previous(
+    connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, previous: str | None, now: datetime
+) -> None:
+    """Assign what a device had before the rollout, or nothing when that was nothing."""
+    # A bundle that the device committed before skips its trial there; the rules travel all the same, for a device that lost it.
+    wish = None if previous is None else assignments.Wish(previous, rollout.rollout_id, trial_for(rollout.policy, drifting=True))
+    assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
+
+
+def _director(services: Services) -> assignments.Director:
+    return assignments.Director(services.director, services.config.fleet)
