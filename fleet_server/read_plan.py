@@ -1,6 +1,8 @@
-"""What a dry run of a rollout shows, and what an open rollout explains: frozen values for the API and the page."""
+"""What a dry run of a rollout shows: frozen values for the API."""
 
 from dataclasses import dataclass, field
+
+from fleet_server.read_evidence import ChanceView
 
 
 @dataclass(frozen=True)
@@ -29,31 +31,6 @@ class PlannedWaveView:
     asleep_s: float
     done_s: float
     device_ids: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ChanceView:
-    """What happens to a release that fails on a share of the devices; probabilities 0 to 1, harm in devices.
-
-    Attributes:
-        failing: That share.
-        stopped_in_first: In wave 1, if failures show at once.
-        stopped: In any wave.
-        harmed_median: Devices that fail because of it.
-        harmed_p95: Exceeded in one of twenty runs.
-        late_stopped: If every failure shows only after a wave's last batch is out.
-        late_harmed_median: Of those.
-        late_harmed_p95: Of those.
-    """
-
-    failing: float
-    stopped_in_first: float
-    stopped: float
-    harmed_median: float
-    harmed_p95: float
-    late_stopped: float
-    late_harmed_median: float
-    late_harmed_p95: float
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries.errors import NotFoundError
-from fleet_server.read_plan import AwakeView, ChanceView, PlannedWaveView, PlanView
+from fleet_server.read_evidence import ChanceView
+from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
 from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_digest
 from fleet_server.rollout.cautions import Selected, cautions, refuse_hopeless
 from fleet_server.rollout.foresight import Awake, Chance, WaveTime, chances, chances_unanimous, wave_times

@@ -24,6 +24,7 @@ DUE_OF_OPENED: Final = 0.5
 HEARD_AFTER_DWELL: Final = 45
 HEARD_SHARE: Final = 0.6
 SITES_AT: Final = 20.0  # evidence
+_DWELLED_SHARE: Final = 0.6
 _SMALL: Final = 200  # devices: below, silence alone pauses before it can abort
 OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
 
@@ -197,7 +198,7 @@ def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
 def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding:
     n = max(quiet.due, tally.failed)
     calm = clock.dwell_s <= 0 or tally.dwelled_failed <= rule.limit * tally.dwelled + (rule.kind == "posterior")
-    asked = (_bound if rule.kind == "bound" else _posterior)(rule, tally, quiet, n)
+    asked = _bound(rule, tally, quiet, n, clock) if rule.kind == "bound" else _posterior(rule, tally, quiet, n)
     now, limit = asked.now, asked.limit
 
     def found(word: Word, sentence: str) -> Finding:
@@ -211,8 +212,8 @@ def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding
     if judged_s >= clock.hold_s:
         return found("pause", f"Pause: no answer for {_hours(judged_s)}. {said}: {now}, the limit is {limit}.{late}")
     dwelled = clock.dwell_s <= 0 or rule.kind == "posterior"
-    # Young devices must not dilute what the old ones show late.
-    dwelled = dwelled or (tally.dwelled_failed <= rule.lean * rule.limit * tally.dwelled and tally.dwelled > HEARD_SHARE * tally.exposed)
+    # What grew last must have had its dwell before the wave grows again.
+    dwelled = dwelled or (rule.extend(tally.dwelled_failed, tally.dwelled, clock.grown) and tally.dwelled > _DWELLED_SHARE * tally.exposed)
     if asked.grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
         return found("extend", f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
     return found("hold", f"Hold: {said}; {now}, the limit is {limit}.{late}")
@@ -229,12 +230,15 @@ class _Asked:
     level: float
 
 
-def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int) -> _Asked:
+def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int, clock: Clock) -> _Asked:
     failing = upper_bound(tally.failed, n, rule.confidence)
+    if clock.dwell_s > 0:
+        # Young devices would dilute what the old ones show late: devices that had the whole dwell must prove the limit by themselves.
+        failing = max(failing, upper_bound(tally.dwelled_failed, tally.dwelled, rule.confidence))
     missing, allowed = upper_bound(quiet.missing, quiet.due, rule.confidence), quiet.limit_now(rule.limit)
     return _Asked(
         promotes=n > 0 and failing <= rule.limit and missing <= allowed,
-        grows=tally.failed <= rule.lean * rule.limit * n and quiet.missing <= rule.lean * allowed * quiet.due,
+        grows=rule.extend(tally.failed, n, clock.grown) and quiet.missing <= rule.leaning(clock.grown) * allowed * quiet.due,
         now=f"{_percent(failing)} failing, {_percent(missing)} missing",
         limit=f"{_percent(rule.limit)}, {_percent(allowed)}",
         level=min(max(failing / rule.limit, missing / allowed), 1.0),

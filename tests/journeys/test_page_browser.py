@@ -19,7 +19,8 @@ from tests.unit.fleet_server import page_values as values
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
-SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-2/abort", "/devices", "/devices/camera-06",
+SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/r-2/abort",
+           "/devices", "/devices/camera-06",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
 EMPTY = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")
 WATCH = "window.breaches = []; addEventListener('securitypolicyviolation', e => breaches.push(e.violatedDirective + ' ' + e.blockedURI));"
@@ -170,7 +171,7 @@ def test_long_unbroken_names_do_not_widen_the_page(browser: Browser, site: Site,
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", ["/", "/rollouts/r-2", "/devices", "/drift"])
+@pytest.mark.parametrize("path", ["/", "/rollouts/r-2", "/rollouts/r-evidence", "/devices", "/drift"])
 def test_each_stop_of_the_tab_key_is_seen(browser: Browser, site: Site, path: str) -> None:
     context = visitor(browser, site)
     page = context.new_page()
