@@ -124,9 +124,10 @@ class FleetClient:
         body = {"release_id": release_id, "policy": policy, "selection": selection or {}, "devices": devices}
         return cast(Json, self._call("POST", "/rollouts/plan", body))
 
-    def create_rollout(self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None) -> Json:
-        """Make a rollout that waits for its start; without a policy under the measured defaults."""
-        return cast(Json, self._call("POST", "/rollouts", {"release_id": release_id, "policy": policy, "selection": selection or {}}))
+    def create_rollout(self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None, fixes: str = "") -> Json:
+        """Make a rollout that waits for its start; without a policy under the measured defaults; `fixes`: the rollout that it mends."""
+        body: Json = {"release_id": release_id, "policy": policy, "selection": selection or {}} | ({"fixes": fixes} if fixes else {})
+        return cast(Json, self._call("POST", "/rollouts", body))
 
     def explain_rollout(self, rollout_id: str) -> Json:
         """Each gate of the open wave, what would change its answer, and what the plan foretells."""

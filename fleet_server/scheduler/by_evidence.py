@@ -13,6 +13,7 @@ from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutStat
 from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outlook import next_due
 from fleet_server.rollout.pacing import Ready, Wait, begin, local_time
+from fleet_server.scheduler import sharing
 from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
@@ -101,7 +102,7 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         most=left,
         windows=() if policy.emergency else policy.windows,
         site_budget=policy.site_budget,
-        in_activation=evidence_members.in_activation(connection, sites) if policy.site_budget is not None else None,
+        in_activation=sharing.taken(connection, rollout, sites, now) if policy.site_budget is not None else None,
     )
     for device_id in chosen[:AT_ONCE]:
         assign_new(connection, services, rollout, device_id, now)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from fleet_server import enlisting, usecases
 from fleet_server.halting import halt_fleet, lift_halt
+from fleet_server.scheduler import sharing
 from fleet_server.store import devices, evidence_members, exposure, held_back
 from fleet_server.store.facts import read
 from fleet_server.store.tables import DEVICE, ROLLOUT, ROLLOUT_MEMBER
@@ -130,6 +131,19 @@ def test_decision_13_a_site_budget_holds_over_two_rollouts(world: World, tmp_pat
         assert evidence_members.in_activation(connection, ["s0"]) == {"s0": 3}
     assert (len(asked(world, fleet.bundle)), len(asked(world, second))) == (2, 1)  # alone, the second would ask two as well
     assert value(world, first).wave == 1
+
+
+def test_decision_13_an_older_rollout_takes_the_budget_of_a_site_before_a_later_one(world: World, tmp_path: Path) -> None:
+    fleet, first = fleet_of(world, tmp_path, 40, selection={"hardware": "a"}, sites=1, site_budget=2)
+    second = make_bundle(tmp_path / "second", "two")
+    later = start(world, world.push(second, "2"), {"hardware": "b"}, site_budget=2)
+    assert (len(asked(world, fleet.bundle)), len(asked(world, second))) == (2, 0)
+
+    with world.services.db.read() as connection:
+        of_later, of_first = (sharing.taken(connection, value(world, one), ["s0"], world.clock()) for one in (later, first))
+
+    assert (of_first["s0"], of_later["s0"]) == (2, 2)
+    assert sharing.wish_of(value(world, first)).approved_at <= sharing.wish_of(value(world, later)).approved_at
 
 
 def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(world: World, tmp_path: Path) -> None:
