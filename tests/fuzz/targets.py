@@ -286,9 +286,9 @@ def tflite_graph(_: Device, data: bytes) -> None:
 TARGETS: Final[dict[str, Callable[[Device, bytes], None]]] = {
     function.__name__: function
     for function in (
-        messages, statistics, desired, halt, manifest, http_infer, http_invocations, http_csv, http_index, http_head, mqtt_message, sensor_line,
+        messages, statistics, desired, manifest, http_infer, http_invocations, http_csv, http_index, http_head, mqtt_message, sensor_line,
         ndjson_lines, csv_lines, oip_lines, spool_segment, open_window, update_journal, slot, identity, health_file, batch_journal,
-        reference, explainer, onnx_graph, tflite_graph,
+        reference, explainer, onnx_graph, tflite_graph, halt,
     )
 }  # fmt: skip
 
