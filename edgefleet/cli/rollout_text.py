@@ -62,6 +62,11 @@ def status_text(view: Json, width: int = 100) -> str:
     """
     parts = [f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}\n{view['missing']}"]
     parts.append(_waves(view["waves"], bars=width >= 90))
+    more = view.get("evidence")
+    if more is not None:
+        held = f"held back: {more['held_back']:,} devices, they get the release last" if more["held_back"] else ""
+        waits = [f"{wait['devices']:,} of the open waves wait ({wait['why']}): {wait['sentence']}" for wait in more["waits"]]
+        parts.append("\n".join(line for line in (held, *waits) if line))
     if view["gates"]:
         parts.append(gates_text(view["gates"]))
     parts.append(_devices(view["waves"]))
