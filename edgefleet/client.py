@@ -142,6 +142,26 @@ class FleetClient:
         path = f"/rollouts/{quote(rollout_id, safe='')}/{quote(action, safe='')}"
         return cast(Json, self._call("POST", path, {"version": known, "reason": reason}))
 
+    def approvals(self, rollout_id: str) -> Json:
+        """Who approved a rollout, what is missing, and the digest that an approval must name."""
+        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/approvals"))
+
+    def approve_rollout(self, rollout_id: str, digest: str, note: str = "") -> Json:
+        """Approve the plan of that digest."""
+        return cast(Json, self._call("POST", f"/rollouts/{quote(rollout_id, safe='')}/approve", {"digest": digest, "note": note}))
+
+    def fleet_halt(self) -> Json:
+        """Whether the fleet is halted, and what waits for the lift."""
+        return cast(Json, self._call("GET", "/fleet/halt"))
+
+    def halt_fleet(self, reason: str) -> Json:
+        """Stop every rollout on every device."""
+        return cast(Json, self._call("POST", "/fleet/halt", {"reason": reason}))
+
+    def lift_fleet(self, reason: str) -> Json:
+        """Let rollouts go on."""
+        return cast(Json, self._call("POST", "/fleet/lift", {"reason": reason}))
+
     def overview(self) -> Json:
         """What needs a person, and the fleet in numbers."""
         return cast(Json, self._call("GET", "/overview"))

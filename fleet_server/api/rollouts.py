@@ -7,6 +7,7 @@ from flask import Blueprint, Response
 
 from fleet_server import queries, usecases
 from fleet_server.api.wire import Body, parse, reply
+from fleet_server.approving import approvals_of, approve_rollout
 from fleet_server.auth import require_actor, requires, services_of_request
 from fleet_server.rollout.plans import default_policy
 
@@ -87,6 +88,28 @@ def get_rollout(rollout_id: str) -> Response:
     """One rollout; its `version` is what an action must name."""
     services = services_of_request()
     return reply(queries.rollout(services.db, rollout_id, services.clock()))
+
+
+class Approve(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of an approval; `digest` is that of the plan that the person looked at."""
+
+    digest: str
+    note: str = ""
+
+
+@API.get("/rollouts/<rollout_id>/approvals")
+@requires("viewer")
+def get_approvals(rollout_id: str) -> Response:
+    """Who approved, what is missing, and the digest that an approval must name."""
+    return reply(approvals_of(services_of_request().db, rollout_id))
+
+
+@API.post("/rollouts/<rollout_id>/approve")
+@requires("operator")
+def approve(rollout_id: str) -> Response:
+    """Approve the plan of that digest; one that has changed since is refused with what changed."""
+    body = parse(Approve)
+    return reply(approve_rollout(services_of_request(), rollout_id, digest=body.digest, note=body.note, actor=require_actor()))
 
 
 @API.get("/rollouts/<rollout_id>/explain")

@@ -13,6 +13,7 @@ from fleet_server.queries.drift import drift
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.queries.events import events, recent_events
 from fleet_server.queries.explanations import explanations
+from fleet_server.queries.halt import halt
 from fleet_server.queries.observed import observed
 from fleet_server.queries.overview import overview
 from fleet_server.queries.planning import plan
@@ -32,6 +33,7 @@ __all__ = [
     "events",
     "explain",
     "explanations",
+    "halt",
     "newest_change",
     "observed",
     "overview",

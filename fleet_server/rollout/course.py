@@ -93,11 +93,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def opening_s(self, wave: int) -> float:
         """Seconds from the opening of a wave until its last batch may begin."""
-        before = self.sizes[wave - 2] if wave > 1 else 0
-        batches, size = 0, self.pace.allowed(before, 0.0)
-        while size < self.sizes[wave - 1]:
-            batches, size = batches + 1, 2 * size
-        return batches * self.pace.every_s
+        return self.pace.opening_s(self.sizes[wave - 2] if wave > 1 else 0, self.sizes[wave - 1])
 
     def opened(self, wave: int, now: datetime) -> "Course":
         """After a wave was opened."""

@@ -24,6 +24,7 @@ DUE_OF_OPENED: Final = 0.5
 HEARD_AFTER_DWELL: Final = 45
 HEARD_SHARE: Final = 0.6
 SITES_AT: Final = 20.0  # evidence
+_DWELLED_SHARE: Final = 0.6
 _SMALL: Final = 200  # devices: below, silence alone pauses before it can abort
 OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
 
@@ -97,6 +98,23 @@ def decisive(findings: tuple[Finding, ...]) -> Finding:
 def judgeable(tally: Tally, clock: Clock) -> bool:
     """Whether dwell, opening and deadlines are over, so that the evidence counts; from then on a hold is a hold."""
     return _time(tally, tally.quiet, clock).word == "promote"
+
+
+def soaked_out(tally: Tally, waited_s: float, hold_s: float) -> bool:
+    """Whether the devices of the last wave have had their chance to fail, so that the rollout can be complete.
+
+    The last wave has no dwell. Who never comes back would keep a rollout open for ever: after `hold_s` it is complete without him.
+
+    Args:
+        tally: Of all waves.
+        waited_s: Since the last wave was promoted.
+        hold_s: Of the policy.
+    """
+    if tally.asked is None:
+        return True
+    if not tally.all_asked or tally.quiet.due < DUE_OF_BEGUN * tally.exposed:
+        return False
+    return tally.exposed >= DUE_OF_BEGUN * tally.opened or waited_s >= hold_s
 
 
 def _readable(tally: Tally) -> Finding:
@@ -183,6 +201,8 @@ def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
         waits = "no device has begun, and nobody is no evidence"
     elif not clock.opened_all:
         waits = f"{tally.exposed} of {tally.opened} devices have begun, more follow in batches"
+    elif not tally.all_asked:
+        waits = f"{tally.asked} of {tally.opened} devices were given the release"
     elif clock.open_s < clock.dwell_s:
         waits = f"open for {now} of {limit}"
     elif quiet.due < DUE_OF_BEGUN * tally.exposed or quiet.due < DUE_OF_OPENED * tally.opened:
@@ -196,15 +216,16 @@ def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
 
 
 def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding:
-    n = max(quiet.due, tally.failed)
+    # Devices with nothing to lose say nothing about the others.
+    n = max(quiet.due - tally.aside.exposed, tally.failed_of_others)
     calm = clock.dwell_s <= 0 or tally.dwelled_failed <= rule.limit * tally.dwelled + (rule.kind == "posterior")
-    asked = (_bound if rule.kind == "bound" else _posterior)(rule, tally, quiet, n)
+    asked = _bound(rule, tally, quiet, n, clock) if rule.kind == "bound" else _posterior(rule, tally, quiet, n)
     now, limit = asked.now, asked.limit
 
     def found(word: Word, sentence: str) -> Finding:
         return Finding("evidence", word, now, limit, n, sentence, asked.level)
 
-    said = f"{tally.failed} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
+    said = f"{tally.failed_of_others} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
     if asked.promotes and calm:
         return found("promote", f"Promote: {said}; {now} is within {limit}.")
     late = "" if calm else f" {tally.dwelled_failed} of {tally.dwelled} failed over the whole dwell."
@@ -212,8 +233,8 @@ def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding
     if judged_s >= clock.hold_s:
         return found("pause", f"Pause: no answer for {_hours(judged_s)}. {said}: {now}, the limit is {limit}.{late}")
     dwelled = clock.dwell_s <= 0 or rule.kind == "posterior"
-    # Young devices must not dilute what the old ones show late.
-    dwelled = dwelled or (tally.dwelled_failed <= rule.lean * rule.limit * tally.dwelled and tally.dwelled > HEARD_SHARE * tally.exposed)
+    # What grew last must have had its dwell before the wave grows again.
+    dwelled = dwelled or (rule.extend(tally.dwelled_failed, tally.dwelled, clock.grown) and tally.dwelled > _DWELLED_SHARE * tally.exposed)
     if asked.grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
         return found("extend", f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
     return found("hold", f"Hold: {said}; {now}, the limit is {limit}.{late}")
@@ -230,12 +251,15 @@ class _Asked:
     level: float
 
 
-def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int) -> _Asked:
-    failing = upper_bound(tally.failed, n, rule.confidence)
+def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int, clock: Clock) -> _Asked:
+    failing = upper_bound(tally.failed_of_others, n, rule.confidence)
+    if clock.dwell_s > 0:
+        # Young devices would dilute what the old ones show late: devices that had the whole dwell must prove the limit by themselves.
+        failing = max(failing, upper_bound(tally.dwelled_failed, tally.dwelled, rule.confidence))
     missing, allowed = upper_bound(quiet.missing, quiet.due, rule.confidence), quiet.limit_now(rule.limit)
     return _Asked(
         promotes=n > 0 and failing <= rule.limit and missing <= allowed,
-        grows=tally.failed <= rule.lean * rule.limit * n and quiet.missing <= rule.lean * allowed * quiet.due,
+        grows=rule.extend(tally.failed_of_others, n, clock.grown) and quiet.missing <= rule.leaning(clock.grown) * allowed * quiet.due,
         now=f"{_percent(failing)} failing, {_percent(missing)} missing",
         limit=f"{_percent(rule.limit)}, {_percent(allowed)}",
         level=min(max(failing / rule.limit, missing / allowed), 1.0),
@@ -243,7 +267,7 @@ def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int) -> _Asked:
 
 
 def _posterior(rule: Rule, tally: Tally, quiet: Silence, n: int) -> _Asked:
-    failing = bad_probability(tally.failed, n, rule.history.prior())
+    failing = bad_probability(tally.failed_of_others, n, rule.history.prior())
     worst = max(failing, bad_probability(quiet.missing, quiet.due, silence_prior(min(quiet.missing_baseline, 0.98))))
     return _Asked(
         promotes=n > 0 and worst <= rule.promote_below,

@@ -140,18 +140,26 @@ def place_of(salt: str, device_id: str) -> int:
 def shares(size: int, strata: Mapping[str, int], least: int) -> dict[str, int]:
     """Devices of a wave per stratum: in proportion, largest remainders first, but at least `least` of each (all of a smaller one).
 
-    Integer arithmetic only; never more than a stratum has.
+    Integer arithmetic only; never more than a stratum has. What small strata get beyond their proportion the large ones give, so that the
+    wave is as large as it was asked to be; it is larger only where `least` of each are more than that already.
 
     >>> shares(20, {"a": 90, "b": 9, "c": 1}, 2)
-    {'a': 18, 'b': 2, 'c': 1}
+    {'a': 17, 'b': 2, 'c': 1}
     """
-    total = sum(strata.values())
-    size = min(size, total)
-    whole = {name: size * count // total for name, count in strata.items()}
-    rest = sorted(strata, key=lambda name: (-(size * strata[name] % total), name))
-    for name in rest[: size - sum(whole.values())]:
-        whole[name] += 1
-    return {name: min(count, max(whole[name], least)) for name, count in strata.items()}
+    found: dict[str, int] = {}
+    open_, left = dict(strata), min(size, sum(strata.values()))
+    while open_:
+        total = max(sum(open_.values()), 1)
+        part = {name: left * count // total for name, count in open_.items()}
+        rest = sorted(open_, key=lambda name: (-(left * open_[name] % total), name))
+        for name in rest[: left - sum(part.values())]:
+            part[name] += 1
+        raised = {name: min(count, least) for name, count in open_.items() if part[name] < min(count, least)}
+        if not raised:
+            return {name: (found | part)[name] for name in strata}
+        found |= raised
+        open_, left = {name: count for name, count in open_.items() if name not in raised}, max(left - sum(raised.values()), 0)
+    return {name: found[name] for name in strata}
 
 
 def _held(salt: str, candidates: Sequence[Candidate], rule: HoldBack) -> dict[str, int]:

@@ -20,6 +20,8 @@ from edgefleet.errors import ConfigError
 _HOUR_S: Final = 3600.0
 _DAY_MINUTES: Final = 24 * 60
 _OFFSET: Final = re.compile(r"([+-])(\d{2}):([0-5]\d)")
+_MOST: Final = 10**15  # devices; beyond, floats would no longer count one by one
+_MOST_LOG: Final = 60.0
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Wait = Literal["rate", "pace", "site budget", "window", "busy", "site out"]
 
@@ -77,19 +79,23 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Opening in batches: never more new devices than are exposed already.
+    """Opening in batches: what is exposed grows by a factor, twice at most. Small steps often harm fewer devices than large ones rarely.
 
     Attributes:
         first: Devices of the first batch.
         every_s: Seconds from batch to batch, long enough for a prompt failure to be told.
+        growth: Devices exposed after a batch, over those before it.
     """
 
     first: int = 5
     every_s: float = 2.25 * _HOUR_S
+    growth: float = 2.0
 
     def __post_init__(self) -> None:
         if self.first < 1 or not 0 < self.every_s < math.inf:
             raise ConfigError(f"pace.first = {self.first} must be at least 1 and every_s = {self.every_s} above 0")
+        if not 1.01 <= self.growth <= 2:
+            raise ConfigError(f"pace.growth = {self.growth} is outside 1.01 to 2: never more new devices than are exposed already")
 
     def allowed(self, exposed_before: int, open_s: float) -> int:
         """Devices, of all waves together, that may be exposed so long after a wave opened.
@@ -97,10 +103,19 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         >>> [Pace(every_s=100).allowed(0, s) for s in (0, 99, 100, 200)]
         [5, 5, 10, 20]
         """
-        batch = min(math.floor(max(open_s, 0.0) / self.every_s), 64)
-        # The first batch of later waves already doubles what the waves before exposed.
-        size: int = (self.first if exposed_before == 0 else 2 * exposed_before) << batch
-        return size
+        batch = math.floor(max(open_s, 0.0) / self.every_s)
+        # The first batch of later waves already adds to what the waves before exposed.
+        start, batch = (self.first, batch) if exposed_before == 0 else (exposed_before, batch + 1)
+        grown = math.floor(start * math.exp(min(batch * math.log(self.growth), _MOST_LOG)) + 1e-9)
+        # Where the factor is less than one device a batch, each batch still brings one.
+        return min(max(grown, start + batch), _MOST)
+
+    def opening_s(self, exposed_before: int, goal: int) -> float:
+        """Seconds from the opening of a wave until its last batch may begin."""
+        batches = 0
+        while self.allowed(exposed_before, batches * self.every_s) < goal:
+            batches += 1
+        return batches * self.every_s
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -110,7 +110,7 @@ class _Runs:
             runs = self._open(number, size, reach, runs)
             if last:
                 continue
-            limits, larger = counts_at(self._rule, reach), self._rule.grown(reach)
+            limits, larger = counts_at(self._rule, reach, grown), self._rule.grown(reach)
             good = self._known[runs] <= limits.promote
             promoted.setdefault(reach, []).append(runs[good])
             more = ~good & (self._known[runs] <= limits.extend) & (grown < self._rule.extends) & (larger < everybody)

@@ -14,6 +14,7 @@ from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outlook import next_due
 from fleet_server.rollout.pacing import Ready, Wait, begin, local_time
 from fleet_server.scheduler.assigning import assign_new, assign_previous
+from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
 from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members
 from fleet_server.store.moments import to_micros
@@ -84,7 +85,9 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     queue = evidence_members.unasked(connection, rollout, SCANNED if picky and few else max(few, 1))
     ids = [one.device_id for one in queue]
     zones = devices.label(connection, ZONE, ids) if policy.windows else {}
-    busy = evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids) if few else set()
+    busy = (
+        evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids) | set(held_up(connection, rollout, ids, now)) if few else set()
+    )
     ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
     sites = sorted({one.site for one in queue})
     chosen, waits = begin(

@@ -11,10 +11,13 @@ import sqlalchemy as sa
 
 from fleet_server.drift_rounds import run_rounds
 from fleet_server.sampling import end_orders
+from fleet_server.scheduler import late
+from fleet_server.scheduler.claiming import start_queued
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
+from fleet_server.scheduler.to_and_fro import pause_flipflop
 from fleet_server.services import Services
-from fleet_server.store import changes, peaks, rollouts
+from fleet_server.store import activations, changes, halts, peaks, rollouts
 from fleet_server.store.tables import TELEMETRY
 
 LOG = logging.getLogger(__name__)
@@ -59,14 +62,15 @@ class Scheduler:
         while not self._stopping.is_set():
             at = self._services.now_us()
             with self._services.db.read() as connection:
-                if not rollouts.any_due(connection, at):
+                if not rollouts.any_due(connection, at) or halts.is_halted(connection, self._services.config.fleet):
                     return looked
             with self._services.db.write() as connection:
                 rollout_id = rollouts.claim(connection, self._owner, at, LEASE_US)
             if rollout_id is None:
                 return looked
             try:
-                settle(self._services, rollout_id)
+                for step in (start_queued, settle, pause_flipflop, late.look):
+                    self._beside(step, rollout_id)
             finally:
                 with self._services.db.write() as connection:
                     rollouts.release_claim(connection, rollout_id, self._owner)
@@ -86,6 +90,7 @@ class Scheduler:
                 key = (TELEMETRY.c.device_id == row.device_id, TELEMETRY.c.boot == row.boot, TELEMETRY.c.seq == row.seq)
                 connection.execute(sa.delete(TELEMETRY).where(*key))
             changes.prune(connection)
+            activations.prune(connection, self._services.now_us())
             peaks.forget_old(connection, self._services.now_us())
 
     def _decide(self) -> None:
@@ -109,6 +114,12 @@ class Scheduler:
                 self._survive(relay.publish_everything)
             self._survive(relay.publish_waiting)
             self._survive(refresh.run_if_due)
+
+    def _beside(self, step: Callable[[Services, str], object], rollout_id: str) -> None:
+        try:
+            step(self._services, rollout_id)
+        except Exception:  # a rollout that cannot be read is stopped by `settle`; the other rollouts go on
+            LOG.exception("scheduler: %s failed for rollout %s", getattr(step, "__qualname__", step), rollout_id)
 
     def _survive(self, task: Callable[[], object]) -> None:
         try:

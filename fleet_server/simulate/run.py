@@ -7,19 +7,23 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from edgefleet.errors import ConfigError
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.engine import apply, apply_person, decide
 from fleet_server.rollout.model import Facts, Rollout
-from fleet_server.rollout.plans import default_course
-from fleet_server.rollout.policy import parse_policy
+from fleet_server.rollout.plans import course_of, default_policy
+from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.transitions import Event, RolloutState
 from fleet_server.simulate.availability import Availability
+from fleet_server.simulate.drawn import Devices, order_of
 from fleet_server.simulate.fleet import VirtualFleet
 from fleet_server.simulate.scene import PER_HOUR, TICK_S, Behaviour, Scene
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS: Final = 14
+MOST_DEVICES: Final = 1_000_000
+MOST_DAYS: Final = 90
 _STOPPED: Final = (RolloutState.PAUSED, RolloutState.ABORTED)
 
 
@@ -32,7 +36,7 @@ class Outcome:
         harmed: Devices on which the release failed.
         exposed: Devices that began.
         hours: Until it stopped or was completed.
-        reason: The engine's last sentence.
+        reason: The last sentence of whoever decided.
     """
 
     stopped: str
@@ -42,7 +46,16 @@ class Outcome:
     reason: str
 
 
-def simulate(devices: int, scene: Scene, behaviour: Behaviour, seed: int, *, rule: Rule | None = None, days: int = DAYS) -> Outcome:
+def simulate(
+    devices: int,
+    scene: Scene,
+    behaviour: Behaviour,
+    seed: int,
+    *,
+    policy: Policy | None = None,
+    rule: Rule | None = None,
+    days: int = DAYS,
+) -> Outcome:
     """One rollout, from its start until it stops, is completed or `days` are over.
 
     Args:
@@ -50,15 +63,24 @@ def simulate(devices: int, scene: Scene, behaviour: Behaviour, seed: int, *, rul
         scene: Availability.
         behaviour: Of the release.
         seed: Equal seeds tell equal stories, whatever the release does.
-        rule: None: the default for so many devices.
+        policy: By evidence; None: the default.
+        rule: Instead of the policy's.
         days: At most.
+
+    Raises:
+        ConfigError: Numbers outside their limits, or a policy that is not by evidence.
     """
+    check_world(devices, seed, days)
+    policy = policy or default_policy()
     ticks = days * 24 * PER_HOUR
-    availability = Availability(np.random.default_rng([seed, 1]), devices, scene, ticks)
-    course = default_course(devices, rule)
-    fleet = VirtualFleet(np.random.default_rng([seed, 2]), availability, behaviour, course.sizes, ticks)
-    course = _fitted(course, fleet.sizes)
-    rollout = apply_person(_draft(course), Event.START.value, "simulated", START)
+    availability = world(devices, scene, seed, days)
+    drawn = np.random.default_rng([seed, 2])
+    fleet_devices = Devices.draw(drawn, availability, behaviour)
+    course = course_of(policy, devices)
+    course = course if rule is None else msgspec.structs.replace(course, rule=rule)
+    order, course = order_of(f"salt-{drawn.integers(2**62)}", policy, course, fleet_devices, availability)
+    fleet = VirtualFleet(fleet_devices, order, availability, behaviour, ticks)
+    rollout = apply_person(_draft(policy, course), Event.START.value, "simulated", START)
     for number in range(ticks):
         now = START + timedelta(seconds=TICK_S * (number + 1))
         reach, last = _reach(rollout, now)
@@ -68,6 +90,25 @@ def simulate(devices: int, scene: Scene, behaviour: Behaviour, seed: int, *, rul
             stopped = rollout.state.value if rollout.state in _STOPPED else ""
             return Outcome(stopped, fleet.harmed, fleet.exposed, (number + 1) / PER_HOUR, rollout.last_reason)
     return Outcome("stuck", fleet.harmed, fleet.exposed, ticks / PER_HOUR, rollout.last_reason)
+
+
+def world(devices: int, scene: Scene, seed: int, days: int) -> Availability:
+    """The fleet of a seed, the same for every policy and release."""
+    return Availability(np.random.default_rng([seed, 1]), devices, scene, days * 24 * PER_HOUR)
+
+
+def check_world(devices: int, seed: int, days: int) -> None:
+    """Refuse what no world can be made of.
+
+    Raises:
+        ConfigError: With the limits.
+    """
+    if not 1 <= devices <= MOST_DEVICES:
+        raise ConfigError(f"{devices} devices cannot be simulated; choose 1 to {MOST_DEVICES}")
+    if not 1 <= days <= MOST_DAYS:
+        raise ConfigError(f"{days} days cannot be simulated; choose 1 to {MOST_DAYS}")
+    if seed < 0:
+        raise ConfigError(f"seed {seed} is negative; choose 0 or more")
 
 
 def _settle(rollout: Rollout, fleet: VirtualFleet, number: int, now: datetime) -> Rollout:
@@ -89,12 +130,5 @@ def _reach(rollout: Rollout, now: datetime) -> tuple[int, bool]:
     return course.reach(rollout.wave, now), rollout.wave == len(course.sizes)
 
 
-def _fitted(course: Course, sizes: tuple[int, ...]) -> Course:
-    """The course with the waves' real sizes: strata may ask for more devices, the hold-back takes some away."""
-    dwell = (*course.dwell_s[: len(sizes) - 1], course.dwell_s[-1])
-    return msgspec.structs.replace(course, sizes=sizes, dwell_s=dwell)
-
-
-def _draft(course: Course) -> Rollout:
-    policy = parse_policy({"name": "simulated", "waves": ["100%"], "soak_s": 3600, "soak_rows": 200, "deadline_s": 7200, "hold_s": 86400})
+def _draft(policy: Policy, course: Course) -> Rollout:
     return Rollout("r", "p", "rel", "d" * 64, 2, RolloutState.DRAFT, (), 0, (), (), policy, "salt", START, "simulation", course=course)

@@ -38,8 +38,10 @@ class Unasked:
     site: str
 
 
-def insert(connection: sa.Connection, rollout: Rollout, membership: Membership, selected: Iterable[Selected]) -> None:
-    """Keep the thresholds and all members of a rollout that was just inserted.
+def insert(
+    connection: sa.Connection, rollout: Rollout, membership: Membership, selected: Iterable[Selected], *, active: bool = True
+) -> None:
+    """Keep the thresholds and all members of a rollout that was just inserted; not `active`: its devices stay with their owners.
 
     Raises:
         sqlalchemy.exc.IntegrityError: A device belongs to another rollout that is not over, or the salt was used before.
@@ -49,7 +51,7 @@ def insert(connection: sa.Connection, rollout: Rollout, membership: Membership, 
     timing = Timing.of(rollout.policy)
     clock = {"cell_us": int(1e6 * timing.cell_s), "soak_us": int(1e6 * timing.soak_s), "soak_rows": rollout.policy.soak_rows}
     connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout.rollout_id).values(**clock, dwell_us=0))
-    rows = [_row(rollout, membership, one) for one in selected]
+    rows = [_row(rollout, membership, one) | {"active": active} for one in selected]
     connection.execute(sa.insert(ROLLOUT_MEMBER), rows)
     counts = Counter((row["wave"], row["stratum"]) for row in rows)
     sums = [{"rollout_id": rollout.rollout_id, "wave": wave, "stratum": name, "members": n} for (wave, name), n in sorted(counts.items())]

@@ -44,6 +44,7 @@ from edgefleet.messages import (
     Desired,
     EventBody,
     ExplanationBody,
+    Halt,
     Heartbeat,
     PayloadBody,
     Presence,
@@ -60,6 +61,7 @@ from edgefleet.statistics import InputStatistics
 FLEET, DEVICE = "demo-fleet", "press-7"
 MESSAGES: Final = (
     Telemetry, Acked, Reported, Heartbeat, WindowBody, ExplanationBody, PayloadBody, Desired, Presence, AttestationBody, EventBody,
+    Halt,
 )  # fmt: skip
 METHODS: Final = ("linear", "treeshap", "amortised", "sampled")
 CONTENT_TYPES: Final = (None, "application/json", "application/msgpack", "text/plain")

@@ -22,7 +22,7 @@ def history(scene: str, devices: int = 300, ticks: int = 200, seed: int = 1) -> 
 @pytest.mark.parametrize("scene", ["churn", "all together"])
 def test_increments_give_the_counts_of_a_recount(scene: str) -> None:
     availability, seen = history(scene)
-    cells = Cells(availability.site, availability.sites, len(seen), SOAK)
+    cells = Cells(availability.site, availability.zone, len(seen), SOAK)
     for number, heard in enumerate(seen):
         cells.tick(number, heard)
         if number % 41 != 40:
@@ -30,8 +30,8 @@ def test_increments_give_the_counts_of_a_recount(scene: str) -> None:
         for cell in range(number + 1):
             live = seen[cell]
             again = seen[cell + SOAK + 1 : number + 1].any(axis=0)
-            assert np.array_equal(cells.live[:, cell], np.bincount(availability.site[live], minlength=availability.sites))
-            assert np.array_equal(cells.unheard[:, cell], np.bincount(availability.site[live & ~again], minlength=availability.sites))
+            assert np.array_equal(cells.live[cell], np.bincount(availability.site[live], minlength=availability.sites))
+            assert np.array_equal(cells.unheard[cell], np.bincount(availability.site[live & ~again], minlength=availability.sites))
 
 
 def test_about_one_in_six_devices_is_away_by_churn() -> None:

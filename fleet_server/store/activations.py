@@ -1,0 +1,48 @@
+"""What devices were told to run instead of what, and when: for the limits per day, and to see a device go to and fro."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import sqlalchemy as sa
+
+from fleet_server.rollout.flipflop import Change
+from fleet_server.store.moments import from_micros
+from fleet_server.store.tables import ACTIVATION
+
+KEPT_US: Final = 30 * 86_400_000_000
+_BATCH: Final = 500
+_DELETED_AT_ONCE: Final = 5_000
+
+
+def note(
+    connection: sa.Connection,
+    device_id: str,
+    project: str,
+    *,
+    before: str | None,
+    after: str | None,
+    rollout_id: str,
+    forward: bool,
+    at: int,
+) -> None:
+    """A device's desired release changes; the same release again is no change."""
+    if before != after:
+        row = {"device_id": device_id, "project": project, "at": at, "rollout_id": rollout_id, "forward": forward}
+        connection.execute(sa.insert(ACTIVATION).values(from_release=before or "", to_release=after or "", **row))
+
+
+def of_devices(connection: sa.Connection, project: str, device_ids: Sequence[str], since: int) -> dict[str, list[Change]]:
+    """Changes of the devices since a moment (microseconds UTC), oldest first; devices without one are left out."""
+    found: dict[str, list[Change]] = {}
+    for start in range(0, len(device_ids), _BATCH):
+        piece = device_ids[start : start + _BATCH]
+        where = (ACTIVATION.c.device_id.in_(piece), ACTIVATION.c.project == project, ACTIVATION.c.at >= since)
+        for row in connection.execute(sa.select(ACTIVATION).where(*where).order_by(ACTIVATION.c.seq)):
+            found.setdefault(row.device_id, []).append(Change(from_micros(row.at), row.from_release, row.to_release, row.forward))
+    return found
+
+
+def prune(connection: sa.Connection, at: int) -> None:
+    """Forget what is older than any limit asks for."""
+    old = sa.select(ACTIVATION.c.seq).where(ACTIVATION.c.at < at - KEPT_US).limit(_DELETED_AT_ONCE)
+    connection.execute(sa.delete(ACTIVATION).where(ACTIVATION.c.seq.in_(old)))
