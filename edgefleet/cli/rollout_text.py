@@ -86,9 +86,7 @@ def explain_text(view: Json) -> str:
         lines = [(wait["devices"], wait["why"], wait["sentence"]) for wait in view["waits"]]
         parts.append(f"Devices that wait to begin:\n{table(('devices', 'for', 'in words'), lines)}")
     if view["chances"]:
-        parts.append(
-            f"What this plan does to a bad release (plan {view['plan_digest'][:12]}):\n{chances_text(view['chances'], view['runs'])}"
-        )
+        parts.append(f"What this plan does to a bad release:\n{chances_text(view['chances'], view['runs'])}")
     return "\n\n".join(parts)
 
 

@@ -175,7 +175,6 @@ def evidence(**changes: Any) -> EvidenceView:
     view = EvidenceView(
         rule="bound",
         limit=0.05,
-        plan_digest=D3,
         decides="time",
         held_back=480,
         waits=[

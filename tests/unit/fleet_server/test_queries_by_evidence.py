@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from fleet_server import queries, usecases
+from fleet_server import planning, queries, usecases
 from fleet_server.queries.by_evidence import NEED_A_LOOK
 from fleet_server.read_models import RolloutView
 from fleet_server.store.tables import ROLLOUT_MEMBER, ROLLOUT_SUM
@@ -88,7 +88,7 @@ def words(view: RolloutView) -> dict[str, str]:
 
 def test_a_draft_shows_the_very_waves_that_its_plan_named(watched: Watched) -> None:
     now = watched.world.clock()
-    plan = queries.plan(watched.world.services.db, now, release_id=watched.release_id, policy=POLICY, selection={}, with_devices=True)
+    plan = planning.plan(watched.world.services.db, now, release_id=watched.release_id, policy=POLICY, selection={}, with_devices=True)
 
     view = watched.create()
 
