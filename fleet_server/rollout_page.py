@@ -18,6 +18,8 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout.foresight import FAILING, chances
 from fleet_server.rollout.plans import SMALL_PLANS, default_course
 from fleet_server.rollout.policy import Policy
+from fleet_server.rollout.policy_rules import RuleLimits
+from fleet_server.rollout.posterior import History
 from fleet_server.rollout.rules import POSTERIOR_BELOW, Rule, counts_at
 
 _YEAR_S: Final = 366 * 86_400.0
@@ -50,6 +52,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "stall_s": (1, _YEAR_S),
     "rate.factor": (1, 100),
     "activation_gap_s": (0, _YEAR_S),
+    "pace.growth": (1.01, 2),
 }
 # Key -> range without its ends: above the first, below or at most the second.
 OPEN: Final[dict[str, tuple[float, float, bool]]] = {
@@ -167,7 +170,7 @@ def sizes_table() -> str:
 
 def counts_table() -> str:
     """Failures that stop, promote or let a wave grow, by devices."""
-    bound, posterior = Rule("bound"), Rule("posterior", extends=2)
+    bound, posterior = RuleLimits().rule("bound", History()), RuleLimits().rule("posterior", History())
     rows = []
     for n in _COUNTED:
         b, p = counts_at(bound, n), counts_at(posterior, n)
