@@ -90,6 +90,22 @@ def explain_text(view: Json) -> str:
     return "\n\n".join(parts)
 
 
+def approval_text(view: Json) -> str:
+    """The answer of GET /rollouts/<id>/approvals for people."""
+    lines = [f"{view['rollout_id']} ({view['state']}): plan {view['digest']}", f"its start ends: {view['supersedes']}"]
+    rows = [(one["approver"], one["approved_at"], "yes" if one["counts"] else "no more", one["note"]) for one in view["approvals"]]
+    if rows:
+        lines.append(table(("approver", "at", "counts", "note"), rows))
+    if not view["needed"]:
+        lines.append("The policy asks for no approval.")
+    elif view["missing"]:
+        lines.append(f"{view['missing']}.")
+        lines.append(f"To approve what you see here: edgefleet rollout approve {view['rollout_id']} --plan {view['digest'][:12]}")
+    else:
+        lines.append("All approvals are there.")
+    return "\n".join(lines)
+
+
 def gates_text(gates: Sequence[Json]) -> str:
     """The gates of the open wave, the ones that hold it back first."""
     ordered = sorted(gates, key=lambda gate: gate["verdict"] in ("promote", "done"))
