@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response
 
-from fleet_server import queries, usecases
+from fleet_server import planning, queries, usecases
 from fleet_server.api.wire import Body, parse, reply
 from fleet_server.approving import approvals_of, approve_rollout
 from fleet_server.auth import require_actor, requires, services_of_request
@@ -70,7 +70,7 @@ def plan() -> Response:
     """What a rollout would do, before there is one; nothing is changed."""
     body = parse(DryRun)
     services = services_of_request()
-    found = queries.plan(
+    found = planning.plan(
         services.db,
         services.clock(),
         release_id=body.release_id,

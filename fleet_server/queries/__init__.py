@@ -17,7 +17,6 @@ from fleet_server.queries.explanations import explanations
 from fleet_server.queries.halt import halt
 from fleet_server.queries.observed import observed
 from fleet_server.queries.overview import overview
-from fleet_server.queries.planning import plan
 from fleet_server.queries.projects import projects
 from fleet_server.queries.releases import release, releases
 from fleet_server.queries.rollouts import explain, rollout, rollouts
@@ -40,7 +39,6 @@ __all__ = [
     "newest_change",
     "observed",
     "overview",
-    "plan",
     "projects",
     "recent_events",
     "release",

@@ -90,8 +90,9 @@ def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
 
 
 def decisive(findings: tuple[Finding, ...]) -> Finding:
-    """The gate that decides: the gravest word, the first of equals."""
-    return min(findings, key=lambda finding: SEVERITY.index(finding.word))
+    """The gate that decides: the gravest word, the first of equals; where all promote, the evidence, which is the reason."""
+    gravest = min(findings, key=lambda finding: SEVERITY.index(finding.word))
+    return findings[-1] if gravest.word == "promote" else gravest
 
 
 def judgeable(tally: Tally, clock: Clock) -> bool:

@@ -109,14 +109,6 @@ def all_first(planned: Outline, selected: Sequence[Candidate], strata: Sequence[
     return Outline(course, kept, tuple(devices for devices in added if devices), members[HOLD_BACK])
 
 
-def plan_digest(bundle_digest: str, policy: Policy, selection: Mapping[str, str], salt: str, planned: Outline) -> str:
-    """Sha256 of what a person agrees to: the release, the rules, and who comes when."""
-    document = {
-        "release": bundle_digest,
-        "policy": policy_digest(policy),
-        "selection": dict(selection),
-        "salt": salt,
-        "waves": [list(wave) for wave in planned.waves],
-        "held_back": list(planned.held_back),
-    }
-    return sha256_hex(canonical_json(document))
+def plan_seed(salt: str, sizes: Sequence[int]) -> int:
+    """Seed of what is foretold of a plan: the same plan foretells the same numbers, before and after it is created."""
+    return int(sha256_hex(canonical_json([salt, list(sizes)]))[:16], 16)

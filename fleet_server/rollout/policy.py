@@ -61,7 +61,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         soak_s: Least seconds that a device runs the release, after its commit, before it counts.
         soak_rows: Least rows that it scores in that time.
         deadline_s: A device that began and gives no sign of life for so long is silent; by evidence its controls may ask for more.
-        hold_s: A wave that holds longer than its dwell plus this is paused for a person.
+        hold_s: A wave that holds longer than its dwell plus this is paused for a person; by evidence than this, or a third of it more than
+            its dwell, whichever is longer.
         evidence: `unanimous` = every device of the open waves is ok; `bound` = proof that the share of failures is within the limit;
             `posterior` = the release is like earlier ones; `auto` = posterior below 2,000 devices, else bound.
         dwell_s: Least seconds that a wave stays open before the next: one number, or one per wave.
