@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from fleet_server.audit import GENESIS
-from fleet_server.rollout import Rollout, RolloutState
+from fleet_server.rollout import ActionKind, Event, Rollout, RolloutState
 from fleet_server.rollout.policy import plan_waves
 from tests.properties.rollout_fleet.evidence import dwell_s, is_back, open_members, unproven
 from tests.properties.rollout_fleet.kept import COMMIT_CHECKS, keeps, require
@@ -19,6 +19,7 @@ from tests.properties.rollout_fleet.stage import Stage
 FORWARD: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 STOPPED: Final = frozenset({RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.PAUSED_RB})
 ENGINE: Final = "engine"
+CHANGES: Final = frozenset({"create", "approve", *(kind.value for kind in ActionKind), *(event.value for event in Event)})
 
 
 def judge_commit(stage: Stage, before: Seen, now: Seen) -> None:
@@ -156,14 +157,14 @@ def an_abort_is_never_taken_back(stage: Stage, before: Seen, now: Seen) -> None:
 @keeps(20, "commit", "fleet_server.audit:record", "fleet_server.scheduler.steering:note_action")
 def every_change_has_one_record(stage: Stage, before: Seen, now: Seen) -> None:
     """Every state change has exactly one audit record with cause and actor; the hash chain verifies."""
-    entries = [entry for entry in added_entries(before, now) if entry.subject_kind == "rollout"]
+    entries = [entry for entry in added_entries(before, now) if entry.subject_kind == "rollout" and entry.action in CHANGES]
     written, engine = Counter(e.subject for e in entries), Counter(e.subject for e in entries if e.actor == ENGINE)
     for rollout_id, version in now.versions.items():
         versions = version - before.versions.get(rollout_id, 0)
         # What a person does is on record even where it changes nothing, as a second start.
         joined = versions == 1 and written[rollout_id] == 0 and _only_sizes(before.rollouts.get(rollout_id), now.rollouts.get(rollout_id))
         exact = joined or (written[rollout_id] == 1 if versions == 1 else versions == engine[rollout_id] == 0)
-        require(20, exact, f"{rollout_id}: {versions} changes, {written[rollout_id]} records")
+        require(20, exact, f"{rollout_id}: {versions} changes, records: {[e.action for e in entries]}")
     previous = before.entries[-1].hash if before.entries else GENESIS
     for entry in added_entries(before, now):
         link = hashlib.sha256(msgspec.json.encode([previous, *entry[:-1]])).hexdigest()
@@ -216,10 +217,16 @@ def back_only_to_what_ran_there(stage: Stage, before: Seen, now: Seen) -> None:
         if device_id not in asked and device.honest:
             require(23, one.bundle_digest in device.ever_ran, f"{device_id} is sent back to {one.release_id}, which never ran there")
     for device_id, old in before.assigned.items():
-        if device_id in now.assigned:
-            continue
-        row = now.members.get((old.rollout_id, device_id))
-        require(23, row is not None and row.previous_release is None, f"{device_id} lost its model, it ran {row and row.previous_release}")
+        if device_id not in now.assigned:
+            left = _completed_there(now, device_id) - {now.rollouts[old.rollout_id].bundle_digest} if old.rollout_id in now.rollouts else set()
+            left -= before.quarantined.get(device_id, frozenset())
+            require(23, not left, f"{device_id} is told to keep what it runs, {left} were completed there")
+
+
+def _completed_there(seen: Seen, device_id: str) -> set[str]:
+    """Bundles of rollouts that were completed and that the device committed."""
+    mine = {r for (r, d), row in seen.members.items() if d == device_id and row.committed_at is not None}
+    return {seen.rollouts[r].bundle_digest for r in mine if r in seen.rollouts and seen.rollouts[r].state is RolloutState.COMPLETED}
 
 
 @keeps(24, "commit", "fleet_server.rollout.engine:decide", "fleet_server.rollout.evidence:is_back")

@@ -21,6 +21,7 @@ _EVIDENCE: Final[dict[str, Any]] = {
     "stall_s": 4_000.0,
     "pace": {"first": 2, "every_s": 10.0},
     "gates": {"compare": []},
+    "activation_gap_s": 0.0,
     "trial": {"soak_s": 1.0, "soak_rows": 5, "timeout_s": 30.0, "min_agreement": 0.8},
 }
 _PROVABLE: Final[dict[str, Any]] = {"limit": 0.3, "confidence": 0.6, "warn_limit": 0.2, "warn_at": 15.0}

@@ -371,3 +371,9 @@ def test_a_rollout_that_was_started_before_the_clock_was_set_back_can_still_be_s
     verdict, sentence, missing = view(rollout, facts(rollout), at(-60))
     assert (verdict, sentence) == ("hold", "Hold: the server's clock stands 60 s before the last change.")
     assert missing
+
+
+def test_a_rollout_that_was_started_before_the_clock_was_set_back_is_looked_at_when_it_has_caught_up() -> None:
+    rollout = apply_person(draft(), "start", "go", T0)
+    assert next_due(rollout, facts(rollout), at(-60)) == T0
+    assert next_due(rollout, facts(rollout), T0) == T0
