@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from edgefleet.messages import ProjectState
+from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.rollout import RolloutState
 from fleet_server.scheduler.steering import settle
@@ -55,13 +56,13 @@ class FleetMachine(RuleBasedStateMachine):
         self.stage.watchers.append(judge_commit)
         self.stage.broker.on_publish = lambda device, payload: saved_before_it_is_published(self.stage, device, payload)
         self.policy = POLICIES[policy]
-        self.a_person_plans(0, "", 0)
-        self.a_person_starts(0, 0)
+        self.a_person_goes_on(0)
+        self.a_person_goes_on(-1)
         for _ in range(hours):
             self.a_good_hour(1, -1)
         if not self.stage.live():
-            self.a_person_plans(1, "", 1)
-            self.a_person_starts(0, 1)
+            self.a_person_goes_on(1)
+            self.a_person_goes_on(-1)
 
     def teardown(self) -> None:
         if hasattr(self, "stage"):
@@ -77,6 +78,24 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(release=st.integers(0, RELEASES - 1), site=st.sampled_from(["", "", *SITES]), who=st.integers(0, 2))
     def a_person_plans(self, release: int, site: str, who: int) -> None:
         self.stage.plan(release, self.policy, {"site": site} if site else {}, PEOPLE[who])
+
+    @rule(pick=PICK, who=st.integers(0, 3), other=st.booleans())
+    def a_person_approves(self, pick: int, who: int, other: bool) -> None:
+        rollout_id = self._rollout(pick)
+        if rollout_id is not None:
+            approved = self.stage.approve(rollout_id, PEOPLE[who], digest="0" * 64 if other else None)
+            assert not (approved and other), "a plan that is not there was approved"
+
+    @rule(pick=PICK)
+    def a_plan_is_edited(self, pick: int) -> None:
+        rollout_id = self._rollout(pick)
+        if rollout_id is not None and self.stage.seen.rollouts[rollout_id].state in (RolloutState.DRAFT, RolloutState.APPROVED):
+            probes.an_edited_plan_is_not_approved(self.stage, rollout_id)
+
+    @rule(lift=st.sampled_from([True, True, False]))
+    def the_fleet_is_halted_or_lifted(self, lift: bool) -> None:
+        halt = lift_halt if lift else halt_fleet
+        self.stage.person(lambda services: halt(services, reason="because", actor=PEOPLE[1]))
 
     @rule(pick=PICK, who=st.integers(0, 2))
     def a_person_starts(self, pick: int, who: int) -> None:
@@ -233,6 +252,10 @@ class FleetMachine(RuleBasedStateMachine):
     def what_if_nothing_had_come(self, pick: int, member: int, what: str) -> None:
         self._ask(pick, member, lambda stage, r, d: probes.silence_is_never_good_news(stage, r, d, what))
 
+    @rule(heard=st.integers(3_600, 7_200), controls=st.lists(st.integers(3_600, 30_000), min_size=3, max_size=8), outage=st.integers(0, 40_000))
+    def what_if_an_outage_had_come(self, heard: int, controls: list[int], outage: int) -> None:
+        probes.a_shared_outage_is_no_silence(heard, controls, (min(heard, *controls), outage))
+
     @rule(pick=PICK, member=PICK, how=st.sampled_from(["first", "second", "third"]), really=st.integers(0, 2))
     def a_row_is_damaged(self, pick: int, member: int, how: str, really: int) -> None:
         if really == 0:
@@ -261,8 +284,11 @@ class FleetMachine(RuleBasedStateMachine):
         live = self.stage.live()
         if not live:
             self.a_person_plans(again if again >= 0 else len(self.stage.seen.rollouts) % RELEASES, "", 0)
-        for rollout_id in live:
-            action = "start" if self.stage.seen.rollouts[rollout_id].state is RolloutState.DRAFT else "resume"
+        for rollout_id in self.stage.live():
+            one = self.stage.seen.rollouts[rollout_id]
+            for person in PEOPLE[1 : 2 + one.policy.approvals] if one.policy.approvals else ():
+                self.stage.approve(rollout_id, person)
+            action = "start" if one.state in (RolloutState.DRAFT, RolloutState.APPROVED) else "resume"
             self.stage.act(rollout_id, action, PEOPLE[0])
 
     @rule(pick=PICK)
