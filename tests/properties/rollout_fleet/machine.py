@@ -48,6 +48,7 @@ class FleetMachine(RuleBasedStateMachine):
     """One fleet, up to two servers, some rollouts one after the other."""
 
     stage: Stage
+    people = PEOPLE
 
     @initialize(devices=st.sampled_from(FLEETS), policy=st.sampled_from(sorted(POLICIES)), hours=st.sampled_from([0, 0, 1, 2, 3, 4, 6, 9]))
     def begin(self, devices: int, policy: str, hours: int) -> None:
@@ -71,7 +72,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     @invariant()
     def count(self) -> None:
-        STEPS["all"] += 1
+        STEPS["steps"] += 1
 
     # People.
 
@@ -92,9 +93,11 @@ class FleetMachine(RuleBasedStateMachine):
         if rollout_id is not None and self.stage.seen.rollouts[rollout_id].state in (RolloutState.DRAFT, RolloutState.APPROVED):
             probes.an_edited_plan_is_not_approved(self.stage, rollout_id)
 
-    @rule(lift=st.sampled_from([True, True, False]))
-    def the_fleet_is_halted_or_lifted(self, lift: bool) -> None:
-        halt = lift_halt if lift else halt_fleet
+    @rule(what=st.sampled_from(["lift", "lift", "nothing", "nothing", "halt"]))
+    def the_fleet_is_halted_or_lifted(self, what: str) -> None:
+        if what == "nothing":  # a halt stops everything that is to be looked at here
+            return
+        halt = lift_halt if what == "lift" else halt_fleet
         self.stage.person(lambda services: halt(services, reason="because", actor=PEOPLE[1]))
 
     @rule(pick=PICK, who=st.integers(0, 2))
@@ -274,17 +277,23 @@ class FleetMachine(RuleBasedStateMachine):
             self.stage.clock.now = due
         self.a_scheduler_decides(0)
 
-    @rule(seconds=st.sampled_from([0.5, 30.0, 3_000.0]))
+    @rule(seconds=st.sampled_from([0.5, 5.0, 60.0]))
     def the_clock_jumps_back(self, seconds: float) -> None:
         self.stage.clock.move(-seconds)
 
     @rule(again=st.integers(-1, 1))
     def a_person_goes_on(self, again: int) -> None:
-        """Whoever may start or resume something does, and plans something where nothing is on its way."""
+        """Somebody looks after the fleet: devices are switched on, the halt ends, what stands goes on, something is planned."""
+        for device in self.stage.devices.values():
+            device.online = True
+        if self.stage.seen.halted:
+            self.the_fleet_is_halted_or_lifted("lift")
         live = self.stage.live()
         if not live:
             self.a_person_plans(again if again >= 0 else len(self.stage.seen.rollouts) % RELEASES, "", 0)
         for rollout_id in self.stage.live():
+            if rollout_id not in self.stage.seen.rollouts:
+                continue
             one = self.stage.seen.rollouts[rollout_id]
             for person in PEOPLE[1 : 2 + one.policy.approvals] if one.policy.approvals else ():
                 self.stage.approve(rollout_id, person)
@@ -413,6 +422,7 @@ def _lie(device: FieldDevice, how: str, digest: str) -> list[Incoming]:
 def _figures(stage: Stage) -> Counter[str]:
     """What happened in one run, so that a test can say that it was worth it."""
     found = Counter(f"ended {one.state.value}" for one in stage.seen.rollouts.values())
+    found["runs"] = 1
     found["deaths"] = stage.deaths
     found["promotions"] = sum(len(one.promoted_at) for one in stage.seen.rollouts.values())
     found["failures"] = sum(row.failed_at is not None for row in stage.seen.members.values())
