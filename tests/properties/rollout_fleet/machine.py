@@ -58,12 +58,10 @@ class FleetMachine(RuleBasedStateMachine):
         self.stage.broker.on_publish = lambda device, payload: saved_before_it_is_published(self.stage, device, payload)
         self.policy = POLICIES[policy]
         self.a_person_goes_on(0)
-        self.a_person_goes_on(-1)
         for _ in range(hours):
             self.a_good_hour(1, -1)
         if not self.stage.live():
             self.a_person_goes_on(1)
-            self.a_person_goes_on(-1)
 
     def teardown(self) -> None:
         if hasattr(self, "stage"):
@@ -365,7 +363,7 @@ class FleetMachine(RuleBasedStateMachine):
     def _scores(self, device: FieldDevice) -> None:
         """Rows for the evidence, as long as it lacks some: they are the dearest messages."""
         lacking = any(row.rows < 20 and row.active for (_, d), row in self.stage.seen.members.items() if d == device.device_id)
-        if device.running and lacking and not device.spool:
+        if device.running and lacking and not any(record.kind == "window" for record in device.spool.values()):
             device.score(self.stage.template.windows[device.running])
 
     def _says(self, device: FieldDevice, messages: list[Incoming]) -> None:

@@ -75,6 +75,16 @@ def _abort(machine: FleetMachine) -> None:
     _hours(3)(machine)
 
 
+def _planned_anew(machine: FleetMachine) -> None:
+    machine.a_person_ends_it(0, "abort", 0, 0)
+    machine.a_person_plans(1, "", 0)
+
+
+def _roll_back_soon(machine: FleetMachine) -> None:
+    _hours(2)(machine)
+    _roll_back(machine)
+
+
 def _roll_back(machine: FleetMachine) -> None:
     machine.a_person_ends_it(0, "roll-back", 0, 0)
     machine.a_scheduler_decides(0)
@@ -276,25 +286,25 @@ def _asked_again(machine: FleetMachine) -> None:
 MUTANTS: Final[dict[str, Mutant]] = {
     "off-by-one wave": Mutant(_off_by_one_wave, _hours(2), frozenset({1})),
     "order without the salt": Mutant(
-        _patch(cohorts, "rank", lambda _salt, device_id: device_id.encode()), lambda m: m.a_person_plans(1, "", 0), frozenset({4})
+        _patch(cohorts, "rank", lambda _salt, device_id: device_id.encode()), _planned_anew, frozenset({4})
     ),
     "resolved devices are the denominator": Mutant(
-        _evidence_of(frozenset({"ok", "failed"})), _one_asleep, frozenset({5}), ("unanimous", 6, 3)
+        _evidence_of(frozenset({"ok", "failed"})), _one_asleep, frozenset({5}), ("unanimous", 6, 4)
     ),
     "pending counts as success": Mutant(_word("pending", "ok"), _hours(2), frozenset({5, 12})),
     "silence counts as success": Mutant(_word("not-begun", "ok"), _asleep, frozenset({5, 12})),
     "an empty wave passes": Mutant(_nobody_is_enough, _asleep, frozenset({5, 12})),
     "promoted before the dwell": Mutant(_no_dwell, _hours(4), frozenset({5}), ("unanimous-dwell", 6, 0)),
-    "a failure counts as success": Mutant(_word("failed", "ok"), _one_fails, frozenset({5, 9, 14})),
+    "a failure counts as success": Mutant(_word("failed", "ok"), _one_fails, frozenset({5, 9, 14}), ("unanimous", 6, 1)),
     "abort forgotten after a restart": Mutant(_abort_forgotten, _abort, frozenset({6, 14})),
     "an aborted rollout asks who proves itself": Mutant(
         _patch(steering, "ASKING", frozenset(RolloutState)), _proves_itself_late, frozenset({6}), ("unanimous-all", 6, 2)
     ),
-    "published before it is saved": Mutant(_publish_first, _hours(1), frozenset({21}), ("unanimous", 6, 3)),
-    "a counter used twice": Mutant(_same_counter, _hours(4), frozenset({21, 22}), ("unanimous", 6, 3)),
-    "back to another release": Mutant(_wrong_target, _roll_back, frozenset({23}), ("unanimous-all", 6, 5)),
+    "published before it is saved": Mutant(_publish_first, _hours(3), frozenset({21}), ("unanimous", 6, 1)),
+    "a counter used twice": Mutant(_same_counter, _roll_back_soon, frozenset({21, 22}), ("unanimous-all", 6, 4)),
+    "back to another release": Mutant(_wrong_target, _roll_back_soon, frozenset({23}), ("unanimous-all", 6, 4)),
     "rolled back before anybody is back": Mutant(
-        _patch(engine, "is_back", lambda *_a: True), _roll_back, frozenset({24}), ("unanimous-all", 6, 7)
+        _patch(engine, "is_back", lambda *_a: True), _roll_back_soon, frozenset({24}), ("unanimous-all", 6, 4)
     ),
     "saved over what somebody else did": Mutant(_no_fence, lambda m: m.a_scheduler_decides_one(0), frozenset({7})),
     "decides every second time": Mutant(_every_second_time, lambda m: _asleep_and_ask(m), frozenset({7})),

@@ -89,7 +89,7 @@ def _template(folder: Path, devices: int) -> Template:
         world.receive(device.presence(), device.heartbeat())
     services = world.services
     world.close()
-    windows = {bundle.digest: encode(window_body(bundle, 15)) for bundle in bundles}
+    windows = {bundle.digest: encode(window_body(bundle, 20)) for bundle in bundles}
     return Template(folder / "data", services, bundles, release_ids, windows, keys, tuple(list(keys)[:devices]))
 
 
