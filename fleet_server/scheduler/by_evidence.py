@@ -92,9 +92,11 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     queue = evidence_members.unasked(connection, rollout, SCANNED if picky and few else max(few, 1))
     ids = [one.device_id for one in queue]
     zones = devices.label(connection, ZONE, ids) if policy.windows else {}
-    busy = (
-        evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids) | set(held_up(connection, rollout, ids, now)) if few else set()
-    )
+    busy: set[str] = set()
+    if few:
+        busy = evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids, to_micros(now)) | set(
+            held_up(connection, rollout, ids, now)
+        )
     ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
     sites = sorted({one.site for one in queue})
     chosen, waits = begin(

@@ -27,6 +27,20 @@ def world(tmp_path: Path) -> Iterator[World]:
     opened.close()
 
 
+def test_decision_02_a_device_waits_until_its_dwell_in_another_models_rollout_is_over(world: World, tmp_path: Path) -> None:
+    fleet, _ = fleet_of(world, tmp_path, 30)
+    fleet.tick(6)
+    exposed = asked(world, fleet.bundle)
+    assert all(world.devices[device_id].running == fleet.bundle.digest for device_id in exposed)
+
+    def busy(at: int) -> set[str]:
+        with world.services.db.read() as connection:
+            return evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices), at)
+
+    assert busy(now_us(world)) == exposed  # committed, and within the 120 s of the wave's dwell
+    assert busy(now_us(world) + 200_000_000) == set()
+
+
 def test_decision_03_a_device_that_another_rollout_exposes_is_no_control(world: World, tmp_path: Path) -> None:
     fleet, rollout_id = fleet_of(world, tmp_path, 30)
     fleet.tick(3)

@@ -123,12 +123,14 @@ def test_decision_01_two_rollouts_that_want_one_device_leave_one_row_that_owns_i
 def test_decision_02_a_device_that_another_model_changes_waits_and_is_asked_afterwards(world: World, bundles: Bundles) -> None:
     rollout_id = start(world, bundles.release(1), waves=AT_ONCE)
     with world.services.db.read() as connection:
-        assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices)) == set(world.devices)
+        assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices), world.services.now_us()) == set(
+            world.devices
+        )
 
     install_all(world, bundles[1])
 
     with world.services.db.read() as connection:
-        assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices)) == set()
+        assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices), world.services.now_us()) == set()
     assert len(owned(world, rollout_id)) == 6
 
 
