@@ -1,5 +1,6 @@
 """Gives one device a release, or what it had before: assignment, signed document, outbox, the member's row."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -33,6 +34,10 @@ def assign_previous(
     """
     bad, base = stays.quarantined(connection, device_id), stays.of_release(connection, rollout.policy.baseline)
     known = stays.of_device(connection, device_id, rollout.project)
+    brought = stays.of_release(connection, previous)
+    if brought is not None and previous not in {one.release_id for one in known}:
+        # It came with it: no rollout that could have failed brought it here.
+        known = [replace(brought, completed=True), *known]
     target = target_of(known, leaving=rollout.release_id, quarantined=bad, baseline=base)
     if target.word != "completed" and (previous is not None or base is not None):
         subject, detail = ("device", device_id), f"rollout {rollout.rollout_id}: {target.sentence}"
