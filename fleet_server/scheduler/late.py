@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from fleet_server.rollout import Event, Policy, Rollout, RolloutState, apply_person
 from fleet_server.rollout.cohorts import assign_waves
 from fleet_server.rollout.late_evidence import LateFinding, judge_late
-from fleet_server.rollout.rollback_targets import target_of
+from fleet_server.scheduler.assigning import target_for
 from fleet_server.scheduler.claiming import at_start
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
-from fleet_server.store import late_failures, links, rollouts, stays
+from fleet_server.store import late_failures, links, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import RELEASE, ROLLOUT_MEMBER
@@ -99,15 +99,11 @@ def _make(connection: sa.Connection, stored: Stored, finding: LateFinding, now: 
 def _targets(connection: sa.Connection, rollout: Rollout) -> dict[str, str]:
     """Device -> release that it would go back to, for those that have one."""
     where = (ROLLOUT_MEMBER.c.rollout_id == rollout.rollout_id, ROLLOUT_MEMBER.c.committed_at.is_not(None))
-    found = {}
-    for device_id in connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(*where)).all():
-        known = stays.of_device(connection, device_id, rollout.project)
-        bad = stays.quarantined(connection, device_id)
-        base = stays.of_release(connection, rollout.policy.baseline)
-        target = target_of(known, leaving=rollout.release_id, quarantined=bad, baseline=base)
-        if target.release_id is not None:
-            found[device_id] = target.release_id
-    return found
+    query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(*where)
+    targets = {
+        row.device_id: target_for(connection, rollout, row.device_id, row.previous_release) for row in connection.execute(query).all()
+    }
+    return {device_id: target.release_id for device_id, target in targets.items() if target.release_id is not None}
 
 
 def _policy(policy: Policy, rollout_id: str) -> Policy:
