@@ -16,7 +16,6 @@ from fleet_server.store.tables import ROLLOUT_MEMBER, ROLLOUT_MEMBERSHIP
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, World, make_bundle
 
-
 # Two waves, so that a rollout to its end is some thirty ticks.
 QUICK: dict[str, Any] = {"waves": ["30%", "100%"], "dwell_s": [60.0, 0.0], "pace": {"first": 20, "every_s": 20.0}}
 
