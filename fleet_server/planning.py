@@ -26,7 +26,7 @@ from fleet_server.rollout.outline import Outline, outline, plan_salt, plan_seed
 from fleet_server.rollout.planner import RUNS
 from fleet_server.rollout.policy import plan_waves
 from fleet_server.rollout.posterior import History
-from fleet_server.store import Database, devices, past_rollouts, rollouts
+from fleet_server.store import Database, devices, held_back, past_rollouts, rollouts
 from fleet_server.store.awake import awake
 from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
@@ -107,12 +107,13 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
         enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
         enlisting.refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
+        chosen = enlisting.selected(connection, policy, device_ids, held_back.too_often(connection, release.project))
         held = _holders(connection, release.project, device_ids)
         ended = held if policy.on_conflict == "supersede" else {}
         came_from = origins.of(connection, release.project, sorted(ended), "")
         return _Read(
             release=release,
-            selected=origins.marked(enlisting.selected(connection, policy, device_ids), came_from),
+            selected=origins.marked(chosen, came_from),
             came_from=came_from,
             superseded=[
                 Superseded(one.rollout.rollout_id, one.rollout.state.value, one.rollout.wave, one.version) for one, _ in ended.values()

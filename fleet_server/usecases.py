@@ -29,7 +29,7 @@ from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, evidence_members, facts, links, members, past_rollouts, rollouts
+from fleet_server.store import changes, devices, evidence_members, facts, held_back, links, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import DEVICE, EVENT, RELEASE
@@ -116,7 +116,7 @@ def create_rollout(
         enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
         enlisting.refuse_unknown_labels(connection, release.project, parsed.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
-        chosen = enlisting.selected(connection, parsed, device_ids)
+        chosen = enlisting.selected(connection, parsed, device_ids, held_back.too_often(connection, release.project))
         salt = plan_salt(release.bundle_digest, parsed, wanted, rollouts.of_release(connection, release_id))
         claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)
         came_from = origins.of(connection, release.project, claimed.owners if claimed.word == "supersede" else (), fixes)

@@ -61,10 +61,19 @@ def plan(
 
 @rollout.command("create")
 @_what
+@click.option("--fixes", default="", metavar="ROLLOUT", help="Aborted rollout that this one mends: the devices it harmed come first.")
 @server_options
-def create(release_id: str, policy_file: Path | None, labels: tuple[str, ...], server: str, token_file: Path | None, as_json: bool) -> None:
+def create(
+    release_id: str,
+    policy_file: Path | None,
+    labels: tuple[str, ...],
+    fixes: str,
+    server: str,
+    token_file: Path | None,
+    as_json: bool,
+) -> None:
     """Make a rollout; it waits for `rollout start`."""
-    _show(client_of(server, token_file).create_rollout(release_id, _policy(policy_file), label_pairs(labels)), as_json)
+    _show(client_of(server, token_file).create_rollout(release_id, _policy(policy_file), label_pairs(labels), fixes), as_json)
 
 
 @rollout.command("status")

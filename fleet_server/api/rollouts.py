@@ -20,11 +20,13 @@ class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         policy: The policy file's TOML as a JSON object; None: the measured defaults for a fleet of that size.
         selection: Empty: every device of the project.
+        fixes: Rollout that was aborted or taken back and that this one mends: devices harmed by it come first. Empty: none.
     """
 
     release_id: str
     policy: dict[str, Any] | None = None
     selection: dict[str, str] = msgspec.field(default_factory=dict)
+    fixes: str = ""
 
     @property
     def policy_document(self) -> dict[str, Any]:
@@ -52,7 +54,12 @@ def create() -> Response:
     """Plan a rollout; nothing happens before it is started."""
     body = parse(Plan)
     view = usecases.create_rollout(
-        services_of_request(), release_id=body.release_id, policy=body.policy_document, selection=body.selection, actor=require_actor()
+        services_of_request(),
+        release_id=body.release_id,
+        policy=body.policy_document,
+        selection=body.selection,
+        actor=require_actor(),
+        fixes=body.fixes,
     )
     return reply(view, 201, etag=str(view.version))
 

@@ -12,6 +12,7 @@ from fleet_server.queries.devices import device, devices
 from fleet_server.queries.drift import drift
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.queries.events import events, recent_events
+from fleet_server.queries.experiments import experiment, experiments
 from fleet_server.queries.explanations import explanations
 from fleet_server.queries.halt import halt
 from fleet_server.queries.observed import observed
@@ -30,6 +31,8 @@ __all__ = [
     "devices",
     "drift",
     "events",
+    "experiment",
+    "experiments",
     "explain",
     "explanations",
     "halt",

@@ -143,6 +143,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(f"notes: at most {MAX_NOTES} sentences of 500 characters")
         if self.activation_gap_s is not None:
             check_seconds("activation_gap_s", self.activation_gap_s)
+        if self.baseline is not None:
+            _check_id("baseline", self.baseline)
         if self.evidence == "unanimous":
             _check_unanimous(self)
         else:
@@ -224,6 +226,13 @@ def _check_unanimous(policy: Policy) -> None:
             raise ConfigError(f"{key} has no effect with evidence = 'unanimous'; leave it out, or use evidence = 'auto'")
 
 
+def _check_id(name: str, value: str) -> None:
+    try:
+        check_id(value, name)
+    except InputError as err:
+        raise ConfigError(str(err)) from err
+
+
 def _check_evidence(policy: Policy) -> None:
     if policy.waves:
         check_waves(policy.waves)
@@ -236,10 +245,7 @@ def _check_evidence(policy: Policy) -> None:
     if len(strata) > MAX_STRATA or len(set(strata)) != len(strata):
         raise ConfigError(f"strata {list(strata)[:8]}: at most {MAX_STRATA} different label keys")
     for key in strata:
-        try:
-            check_id(key, "strata: label")
-        except InputError as err:
-            raise ConfigError(str(err)) from err
+        _check_id("strata: label", key)
     for name, count, least in (
         ("per_stratum", policy.per_stratum, 0),
         ("least_first_wave", policy.least_first_wave, 1),

@@ -112,7 +112,7 @@ def _owners(connection: sa.Connection, project: str, device_ids: Sequence[str]) 
     for owner, devices in sorted(held.items()):
         stored = rollouts.load(connection, owner)
         if stored is not None:
-            kind: Kind = "experiment" if getattr(stored.rollout, "experiment", None) is not None else "rollout"
+            kind: Kind = "experiment" if stored.rollout.experiment is not None else "rollout"
             found.append(Owner(owner, stored.rollout.state, tuple(sorted(devices)), kind))
     return found
 

@@ -10,8 +10,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from fleet_server.drift_rounds import run_rounds
+from fleet_server.rollout import RolloutState
 from fleet_server.sampling import end_orders
-from fleet_server.scheduler import late
+from fleet_server.scheduler import late, trickle
 from fleet_server.scheduler.claiming import start_queued
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
@@ -26,6 +27,7 @@ TIDY_S: Final = 600.0
 RELAY_S: Final = 0.25
 DAY_US: Final = 86_400_000_000
 _DELETED_AT_ONCE: Final = 5_000
+_NOT_STARTED: Final = (RolloutState.DRAFT, RolloutState.APPROVED)
 
 
 class Scheduler:
@@ -69,8 +71,7 @@ class Scheduler:
             if rollout_id is None:
                 return looked
             try:
-                for step in (start_queued, settle, pause_flipflop, late.look):
-                    self._beside(step, rollout_id)
+                self._look(rollout_id)
             finally:
                 with self._services.db.write() as connection:
                     rollouts.release_claim(connection, rollout_id, self._owner)
@@ -114,6 +115,22 @@ class Scheduler:
                 self._survive(relay.publish_everything)
             self._survive(relay.publish_waiting)
             self._survive(refresh.run_if_due)
+
+    def _look(self, rollout_id: str) -> None:
+        """Everything that may follow for one rollout now; most looks end with `settle`."""
+        if self._state(rollout_id) in _NOT_STARTED:
+            self._beside(start_queued, rollout_id)
+        settle(self._services, rollout_id)
+        state = self._state(rollout_id)
+        if state == RolloutState.RUNNING:
+            self._beside(pause_flipflop, rollout_id)
+        elif state == RolloutState.COMPLETED:
+            self._beside(late.look, rollout_id)
+            self._beside(trickle.follow, rollout_id)
+
+    def _state(self, rollout_id: str) -> str:
+        with self._services.db.read() as connection:
+            return rollouts.state_of(connection, rollout_id)
 
     def _beside(self, step: Callable[[Services, str], object], rollout_id: str) -> None:
         try:

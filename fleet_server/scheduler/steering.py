@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from edgefleet.errors import EdgefleetError
 from fleet_server import audit
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, wants
-from fleet_server.scheduler import by_evidence, comparing
+from fleet_server.scheduler import by_evidence, comparing, winner
 from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
@@ -111,6 +111,9 @@ def _step(services: Services, rollout_id: str) -> bool:
         else:
             sync_desired(connection, services, after, known, now)
         note_action(connection, after, action.kind.value, ENGINE, action.reason, now)
+        if action.kind is ActionKind.CONCLUDE:
+            draft = winner.draft(connection, after, now)
+            note_action(connection, draft, "create", ENGINE, draft.last_reason, now)
     if action.kind is ActionKind.COMPLETE:
         services.completed.set()
     return True

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from fleet_server.rollout.flipflop import Change
 from fleet_server.store.moments import from_micros
-from fleet_server.store.tables import ACTIVATION
+from fleet_server.store.tables import ACTIVATION, ROLLOUT_MEMBER
 
 KEPT_US: Final = 30 * 86_400_000_000
 _BATCH: Final = 500
@@ -40,6 +40,17 @@ def of_devices(connection: sa.Connection, project: str, device_ids: Sequence[str
         for row in connection.execute(sa.select(ACTIVATION).where(*where).order_by(ACTIVATION.c.seq)):
             found.setdefault(row.device_id, []).append(Change(from_micros(row.at), row.from_release, row.to_release, row.forward))
     return found
+
+
+def to_and_fro(connection: sa.Connection, rollout_id: str, wave: int, release_id: str, since: int, limit: int) -> list[str]:
+    """Unasked devices of a rollout's open waves that were changed to or from its release twice or more since a moment, microseconds UTC."""
+    member, change = ROLLOUT_MEMBER.c, ACTIVATION.c
+    mine = (member.rollout_id == rollout_id, member.wave.between(1, wave), member.counter.is_(None), member.active == sa.true())
+    same = sa.and_(change.device_id == member.device_id, change.project == member.project)
+    about = (change.at >= since, sa.or_(change.from_release == release_id, change.to_release == release_id))
+    query = sa.select(member.device_id).select_from(ROLLOUT_MEMBER.join(ACTIVATION, same)).where(*mine, *about)
+    grouped = query.group_by(member.device_id).having(sa.func.count() >= 2).order_by(member.device_id).limit(limit)
+    return list(connection.scalars(grouped))
 
 
 def prune(connection: sa.Connection, at: int) -> None:

@@ -166,6 +166,12 @@ def in_activation(connection: sa.Connection, sites: Sequence[str]) -> Mapping[st
     return {site: int(count) for site, count in connection.execute(query)}
 
 
+def asked_before(connection: sa.Connection, rollout_id: str, at: int) -> int:
+    """Devices that were given the release at a moment (microseconds UTC) or before."""
+    asked = (_M.rollout_id == rollout_id, _M.counter.is_not(None), _M.assigned_at <= at)
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(*asked)) or 0)
+
+
 def busy_elsewhere(connection: sa.Connection, rollout_id: str, device_ids: Sequence[str]) -> set[str]:
     """Devices that another rollout has asked and that have neither committed nor failed there: one change at a time."""
     busy = (_M.active == sa.true(), _M.counter.is_not(None), _M.committed_at.is_(None), _M.failed_at.is_(None))

@@ -42,6 +42,12 @@ def is_halted(connection: sa.Connection, fleet: str) -> bool:
     return bool(connection.scalar(sa.select(FLEET_HALT.c.halted).where(FLEET_HALT.c.fleet == fleet)))
 
 
+def in_force(connection: sa.Connection) -> list[StoredHalt]:
+    """Halts that are not lifted; one server has one fleet."""
+    columns = [FLEET_HALT.c[name] for name in StoredHalt.__dataclass_fields__]
+    return [StoredHalt(*row) for row in connection.execute(sa.select(*columns).where(FLEET_HALT.c.halted == sa.true()))]
+
+
 def put(connection: sa.Connection, director: Director, *, halted: bool, reason: str, ordered_by: str, at: int) -> StoredHalt:
     """Sign, keep and queue the next document.
 

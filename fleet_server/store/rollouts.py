@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from fleet_server.rollout import Policy, Rollout, policy_digest
 from fleet_server.rollout.transitions import FINAL, RolloutState
 from fleet_server.store import comparison_rows
-from fleet_server.store.moments import to_micros
+from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import ROLLOUT, ROLLOUT_LINK, ROLLOUT_MEMBER
 
 _BATCH: Final = 500
@@ -91,6 +91,11 @@ def of_release(connection: sa.Connection, release_id: str) -> int:
     return connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT).where(ROLLOUT.c.release_id == release_id)) or 0
 
 
+def state_of(connection: sa.Connection, rollout_id: str) -> str:
+    """The state's word, "" when there is no rollout of that id; also of a rollout whose value cannot be read."""
+    return connection.scalar(sa.select(ROLLOUT.c.state).where(ROLLOUT.c.rollout_id == rollout_id)) or ""
+
+
 def load_newest(connection: sa.Connection, limit: int) -> list[Stored]:
     """The newest rollouts, newest first."""
     query = sa.select(ROLLOUT).order_by(ROLLOUT.c.created_at.desc(), ROLLOUT.c.rollout_id).limit(limit)
@@ -146,13 +151,6 @@ def take_members(connection: sa.Connection, rollout_id: str) -> None:
         sqlalchemy.exc.IntegrityError: One of them belongs to another rollout that is not over.
     """
     connection.execute(sa.update(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id).values(active=True))
-
-
-def unasked_members(connection: sa.Connection, rollout_id: str, wave: int) -> list[str]:
-    """Devices of the open waves that were not given the release yet, and are its own."""
-    member = ROLLOUT_MEMBER.c
-    where = (member.rollout_id == rollout_id, member.wave.between(1, wave), member.counter.is_(None), member.active == sa.true())
-    return list(connection.scalars(sa.select(member.device_id).where(*where).order_by(member.wave, member.place, member.device_id)))
 
 
 def owns_any(connection: sa.Connection, rollout_id: str) -> bool:
@@ -224,6 +222,19 @@ def _policy_text(policy: Policy) -> str:
 def forget_due(connection: sa.Connection, rollout_id: str) -> None:
     """Look at the rollout no more until somebody acts."""
     connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=None))
+
+
+def started_at(connection: sa.Connection, now: datetime) -> list[datetime]:
+    """When the rollouts of the last year were created that ever began."""
+    year_us = 366 * 86_400_000_000
+    never = ("draft", "approved", "discarded")
+    query = sa.select(ROLLOUT.c.created_at).where(ROLLOUT.c.created_at > to_micros(now) - year_us, ROLLOUT.c.state.not_in(never))
+    return [from_micros(at) for at in connection.scalars(query)]
+
+
+def look_at(connection: sa.Connection, rollout_id: str, at: int) -> None:
+    """Look at the rollout again at a moment, microseconds UTC."""
+    connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=at))
 
 
 def any_due(connection: sa.Connection, at: int) -> bool:

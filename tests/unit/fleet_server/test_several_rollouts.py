@@ -294,8 +294,8 @@ def test_decision_15_the_price_of_many_rollouts_is_told_as_false_stops_per_year_
 
 def test_decision_16_an_experiment_and_a_rollout_of_one_model_exclude_each_other() -> None:
     for policy in ("refuse", "supersede"):
-        assert resolve(policy, 8, [owner(kind="experiment")]).word == "refuse"  # type: ignore[arg-type]  # a word of the policy
-        assert resolve(policy, 8, [owner()], kind="experiment").word == "refuse"  # type: ignore[arg-type]  # the same
+        assert resolve(policy, 8, [owner(kind="experiment")]).word == "refuse"
+        assert resolve(policy, 8, [owner()], kind="experiment").word == "refuse"
     assert "exclude each other" in resolve("supersede", 8, [owner(kind="experiment")]).sentence
     assert resolve("queue", 8, [owner(kind="experiment")]).word == "queue"
 

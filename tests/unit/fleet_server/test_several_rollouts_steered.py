@@ -54,8 +54,10 @@ def bundles(world: World, tmp_path: Path) -> Bundles:
     return Bundles(world, tmp_path)
 
 
-def plan(world: World, release_id: str, **changes: Any) -> str:
-    return usecases.create_rollout(world.services, release_id=release_id, policy=POLICY | changes, selection={}, actor=OPERATOR).rollout_id
+def plan(world: World, release_id: str, selection: dict[str, str] | None = None, **changes: Any) -> str:
+    policy = POLICY | changes
+    view = usecases.create_rollout(world.services, release_id=release_id, policy=policy, selection=selection or {}, actor=OPERATOR)
+    return view.rollout_id
 
 
 def act(world: World, rollout_id: str, action: str) -> None:
