@@ -18,6 +18,8 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout.foresight import FAILING, chances
 from fleet_server.rollout.plans import SMALL_PLANS, default_course
 from fleet_server.rollout.policy import Policy
+from fleet_server.rollout.policy_rules import RuleLimits
+from fleet_server.rollout.posterior import History
 from fleet_server.rollout.rules import POSTERIOR_BELOW, Rule, counts_at
 
 _YEAR_S: Final = 366 * 86_400.0
@@ -47,8 +49,11 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "hold_back.fraction": (0, 0.5),
     "site_budget": (1, _MANY),
     "patience_s": (0, _YEAR_S),
+    "activation_gap_s": (0, _YEAR_S),
     "stall_s": (1, _YEAR_S),
     "rate.factor": (1, 100),
+    "activation_gap_s": (0, _YEAR_S),
+    "pace.growth": (1.01, 2),
 }
 # Key -> range without its ends: above the first, below or at most the second.
 OPEN: Final[dict[str, tuple[float, float, bool]]] = {
@@ -86,7 +91,13 @@ SAID: Final[dict[str, str]] = {
     "windows.end": "00:00 to 24:00",
     "gates.compare": "names of comparisons, each once",
     "late_joiners": "follow, ignore",
+    "on_conflict": "refuse, queue, supersede",
+    "on_late_evidence": "draft, start, ignore",
+    "baseline": "id of a release",
     "emergency": "true, false",
+    "on_conflict": "refuse, queue, supersede",
+    "on_late_evidence": "draft, start, ignore",
+    "baseline": "id of a release",
 }
 # Gate -> (what it asks, words that it can say); a test makes it say each of them, and finds no other.
 GATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -163,7 +174,7 @@ def sizes_table() -> str:
 
 def counts_table() -> str:
     """Failures that stop, promote or let a wave grow, by devices."""
-    bound, posterior = Rule("bound"), Rule("posterior", extends=2)
+    bound, posterior = RuleLimits().rule("bound", History()), RuleLimits().rule("posterior", History())
     rows = []
     for n in _COUNTED:
         b, p = counts_at(bound, n), counts_at(posterior, n)

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from fleet_server.read_models import Progress, Verdict
+from fleet_server.rollout.by_experiment import next_moment
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
 from fleet_server.rollout.evidence import is_back, progress, soaked_at
@@ -21,6 +22,7 @@ _VERDICTS: dict[ActionKind, Verdict] = {
     ActionKind.ABORT: "abort",
     ActionKind.ROLL_BACK: "abort",
     ActionKind.COMPLETE: "done",
+    ActionKind.CONCLUDE: "done",
     ActionKind.ROLLED_BACK: "done",
 }
 
@@ -37,6 +39,8 @@ def wants(rollout: Rollout, device_id: str, device_progress: Progress) -> Litera
     """
     if device_id not in rollout.members:
         return None
+    if rollout.experiment is not None and rollout.experiment.arm(rollout.salt, device_id) == 0:
+        return None  # arm A keeps what it runs
     if rollout.state in _FORWARD:
         return "new"
     if rollout.state is RolloutState.ABORTED:
@@ -64,6 +68,9 @@ def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, s
     if rollout.state is RolloutState.ROLLING_BACK:
         back = [d for d in rollout.members if d in facts.devices and is_back(facts.devices[d], rollout.bundle_digest)]
         return "hold", f"Rolling back: {len(back)} of {len(rollout.members)} devices are back.", _pauses(rollout, now)
+    if rollout.experiment is not None:
+        answers = gates(rollout, facts, now)
+        return "hold", next(one.sentence for one in answers if one.name == "difference"), answers[-1].sentence
     return "hold", combine(gates(rollout, facts, now)).sentence, _pauses(rollout, now)
 
 
@@ -76,6 +83,8 @@ def next_due(rollout: Rollout, facts: Facts, now: datetime) -> datetime | None:
         return now
     if rollout.state not in (RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.ROLLING_BACK) or rollout.wave == 0:
         return None
+    if rollout.experiment is not None and rollout.state in GATED:
+        return next_moment(rollout, rollout.experiment, now)
     moments = [now + timedelta(seconds=rollout.policy.hold_s - held_s(rollout, now))]
     if rollout.course is not None and rollout.state in GATED:
         moments = _course_moments(rollout, rollout.course, now)

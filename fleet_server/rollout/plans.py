@@ -67,7 +67,9 @@ def course_of(policy: Policy, devices: int, history: History | None = None) -> C
     kind = kind_of(policy, devices)
     waves, dwells = _waves(policy, kind, devices)
     default_least = LEAST_FIRST_WAVE if kind == "bound" else 1
-    plan = planned(waves, dwells, devices, default_least if policy.least_first_wave is None else policy.least_first_wave)
+    # Percentages are of the devices that get the release; controls get it last.
+    held = round(devices * policy.hold_back.fraction) if devices >= policy.hold_back.smallest_fleet else 0
+    plan = planned(waves, dwells, max(devices - held, 1), default_least if policy.least_first_wave is None else policy.least_first_wave)
     return Course(
         rule=policy.rule.rule(kind, history or History()),
         sizes=tuple(wave.devices for wave in plan),

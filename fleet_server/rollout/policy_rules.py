@@ -11,7 +11,9 @@ from fleet_server.rollout.posterior import History
 from fleet_server.rollout.rules import Rule
 
 # A small fleet has fewer devices to grow into.
-EXTENDS: Final = {"bound": 3, "posterior": 2}
+EXTENDS: Final = {"bound": 4, "posterior": 2}
+# Many small batches are many looks: by the bound the early warning may be wrong in 1 of 20 releases at its limit, in small fleets in 1 of 10.
+WARN_AT: Final = {"bound": 20.0, "posterior": 10.0}
 
 
 class TrialRules(TrialPolicy, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,18 +47,18 @@ class RuleLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         limit: Largest share of failing devices that is good enough.
         abort_at: Evidence against the limit that ends the rollout: wrongly in at most 1 of so many.
         warn_limit: A lower limit whose early evidence pauses; None: no early warning.
-        warn_at: Evidence against it that pauses.
+        warn_at: Evidence against it that pauses; None: 20 by the bound, 10 by the posterior.
         confidence: One-sided, of the bound that promotes.
         promote_below: Posterior probability of a bad release up to which the posterior rule promotes.
         extend_below: The same up to which it takes more devices before it asks a person.
         lean: The bound rule takes more devices while the share is at most this many times the limit.
-        extends: Times that a wave may grow; None: 3 by the bound, 2 by the posterior.
+        extends: Times that a wave may grow; None: 4 by the bound, 2 by the posterior.
     """
 
     limit: float = 0.05
     abort_at: float = 20.0
     warn_limit: float | None = 0.03
-    warn_at: float = 10.0
+    warn_at: float | None = None
     confidence: float = 0.8
     promote_below: float = 0.2
     extend_below: float = 0.5
@@ -71,8 +73,9 @@ class RuleLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.warn_limit is not None and not 0 < self.warn_limit <= self.limit:
             remedy = "choose it above 0 and at most the limit, or give the limit you want with it"
             raise ConfigError(f"rule.warn_limit = {self.warn_limit:g} with rule.limit = {self.limit:g}: {remedy}")
-        for name in ("abort_at", "warn_at"):
-            check_above(f"rule.{name}", getattr(self, name), 1.0, 1e9)
+        check_above("rule.abort_at", self.abort_at, 1.0, 1e9)
+        if self.warn_at is not None:
+            check_above("rule.warn_at", self.warn_at, 1.0, 1e9)
         if not 1 <= self.lean <= 10:
             raise ConfigError(f"rule.lean = {self.lean:g} is outside 1 to 10")
         if self.extends is not None:
@@ -85,5 +88,6 @@ class RuleLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             kind: Which of the two.
             history: Of the project, at the time the rollout is created.
         """
-        values = msgspec.structs.asdict(self) | {"extends": EXTENDS[kind] if self.extends is None else self.extends}
+        unsaid = {"extends": EXTENDS[kind], "warn_at": WARN_AT[kind]}
+        values = msgspec.structs.asdict(self) | {name: value for name, value in unsaid.items() if getattr(self, name) is None}
         return Rule(kind, history=history, **values)

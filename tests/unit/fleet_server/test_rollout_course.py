@@ -21,7 +21,8 @@ from tests.unit.fleet_server.test_rollout_judgement import groups_of
 
 HOUR = 3_600.0
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
-COURSE = Course(rule=Rule("bound"), sizes=(77, 200, 1_000, 4_000), dwell_s=(24 * HOUR, 12 * HOUR, 2 * HOUR, 0.0))
+DOUBLING = Pace(every_s=2.25 * HOUR, growth=2)
+COURSE = Course(rule=Rule("bound"), sizes=(77, 200, 1_000, 4_000), dwell_s=(24 * HOUR, 12 * HOUR, 2 * HOUR, 0.0), pace=DOUBLING)
 OPENING_H = 4 * 2.25  # 5, 10, 20, 40, 77
 
 
@@ -232,5 +233,5 @@ def test_courses_that_cannot_be_are_refused(changes: dict[str, object]) -> None:
 
 
 def test_pace_and_silence_are_values() -> None:
-    assert COURSE.pace == Pace()
+    assert COURSE.pace == DOUBLING
     assert isinstance(silence([]), Silence)

@@ -64,7 +64,7 @@ def test_the_same_seed_tells_the_same_story() -> None:
 def test_every_size_of_fleet_has_waves_that_rise_to_everybody(devices: int) -> None:
     course = default_course(devices)
 
-    assert course.sizes[-1] == devices
+    assert devices * 0.95 - 1 < course.sizes[-1] <= devices  # the rest are controls
     assert course.rule.kind == "posterior"
     assert len(course.dwell_s) == len(course.sizes)
 
@@ -73,8 +73,8 @@ def test_large_fleets_are_judged_by_the_bound() -> None:
     course = default_course(10_000)
 
     assert course.rule.kind == "bound"
-    assert course.sizes == (100, 500, 2_500, 10_000)
-    assert default_course(2_000).sizes == (77, 100, 500, 2_000)
+    assert course.sizes == (95, 475, 2_375, 9_500)
+    assert default_course(2_000).sizes == (77, 95, 475, 1_900)
 
 
 def test_good_releases_are_completed_and_bad_ones_harm_a_handful_of_devices() -> None:
