@@ -20,7 +20,7 @@ from fleet_server.rollout.plans import SMALL_PLANS, default_course
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.policy_rules import RuleLimits
 from fleet_server.rollout.posterior import History
-from fleet_server.rollout.rules import POSTERIOR_BELOW, Rule, counts_at
+from fleet_server.rollout.rules import POSTERIOR_BELOW, counts_at
 
 _YEAR_S: Final = 366 * 86_400.0
 _MANY: Final = 1_000_000_000
@@ -52,7 +52,6 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "activation_gap_s": (0, _YEAR_S),
     "stall_s": (1, _YEAR_S),
     "rate.factor": (1, 100),
-    "activation_gap_s": (0, _YEAR_S),
     "pace.growth": (1.01, 2),
 }
 # Key -> range without its ends: above the first, below or at most the second.
@@ -95,9 +94,6 @@ SAID: Final[dict[str, str]] = {
     "on_late_evidence": "draft, start, ignore",
     "baseline": "id of a release",
     "emergency": "true, false",
-    "on_conflict": "refuse, queue, supersede",
-    "on_late_evidence": "draft, start, ignore",
-    "baseline": "id of a release",
 }
 # Gate -> (what it asks, words that it can say); a test makes it say each of them, and finds no other.
 GATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
