@@ -26,6 +26,8 @@ LOG = logging.getLogger(__name__)
 
 ENGINE: Final = "engine"
 LEASE_US: Final = 30_000_000
+# In all other states a device may keep the release, and nobody gets it: one that went back stays back, whatever it reports later.
+ASKING: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 MAX_ACTIONS: Final = 400  # invariant: at most 5 x (waves + 1) actions, and 64 waves are the limit
 
 
@@ -65,7 +67,7 @@ def sync_desired(connection: sa.Connection, services: Services, rollout: Rollout
         word, _ = progress(known.devices[device_id], rollout.bundle_digest, rollout.policy, now)
         wanted = wants(rollout, device_id, word)
         has = assigned.get(device_id)
-        if wanted == "new" and has != (rollout.release_id, rollout.rollout_id) and device_id not in held:
+        if wanted == "new" and rollout.state in ASKING and has != (rollout.release_id, rollout.rollout_id) and device_id not in held:
             assign_new(connection, services, rollout, device_id, now)
             changed += 1
         elif wanted == "previous" and has is not None and has[0] == rollout.release_id:
@@ -127,7 +129,16 @@ def _stop(services: Services, rollout_id: str, reason: str) -> None:
             stored = rollouts.load(connection, rollout_id)
             if stored is None:
                 return
-            paused = _paused(stored.rollout, reason, now)
+            before = stored.rollout
+            if before.changed_at is not None and now < before.changed_at:
+                # By a clock that was set back nothing is decided, and nothing is promoted meanwhile.
+                rollouts.save(connection, stored, before, before.changed_at)
+                return
+            paused = _paused(before, reason, now)
+            if (paused.state, paused.last_reason) == (before.state, before.last_reason):
+                # It stands and says why already: each look would add the same line to the log.
+                rollouts.save(connection, stored, before, None)
+                return
             rollouts.save(connection, stored, paused, None)
             note_action(connection, paused, ActionKind.PAUSE.value, ENGINE, reason, now)
     except Exception:  # the value itself cannot be read: leave it, but do not look again and again
