@@ -41,7 +41,9 @@ def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, kn
     if more:
         return now
     moments = [next_due(rollout, known, now), evidence_sites.next_look(connection, rollout.rollout_id)]
-    if set(waits) - {"pace"}:
+    # After a standstill the wave's clock names no further batch, and devices wait for those that were asked last.
+    clock_is_ahead = rollout.course is not None and rollout.course.next_batch_at(rollout.wave, now) is None
+    if set(waits) - {"pace"} or (waits and clock_is_ahead):
         moments.append(now + _LOOK_AGAIN)
     return min((moment for moment in moments if moment is not None), default=None)
 

@@ -170,8 +170,10 @@ def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(wo
 
     act(world, rollout_id, "resume")
     fleet.tick(2)
-
     assert len(asked(world, fleet.bundle)) == 10
+    fleet.tick(12)
+
+    assert len(asked(world, fleet.bundle)) > 10  # and it goes on by itself
 
 
 def test_after_a_fleet_halt_batches_go_on_where_they_were(world: World, tmp_path: Path) -> None:
