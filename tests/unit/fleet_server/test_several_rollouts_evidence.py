@@ -170,14 +170,15 @@ def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(wo
 
     act(world, rollout_id, "resume")
     fleet.tick(2)
-    assert len(asked(world, fleet.bundle)) == 10
+    batch = next_batch(world, rollout_id)
+    assert len(asked(world, fleet.bundle)) == batch
     fleet.tick(12)
 
-    assert len(asked(world, fleet.bundle)) > 10  # and it goes on by itself
+    assert len(asked(world, fleet.bundle)) > batch  # and it goes on by itself
 
 
 def test_after_a_fleet_halt_batches_go_on_where_they_were(world: World, tmp_path: Path) -> None:
-    fleet, _ = fleet_of(world, tmp_path, 300)
+    fleet, rollout_id = fleet_of(world, tmp_path, 300)
     fleet.tick(2)
     halt_fleet(world.services, reason="fire", actor=OPERATOR)
     world.clock.move(86_400.0)
@@ -189,4 +190,11 @@ def test_after_a_fleet_halt_batches_go_on_where_they_were(world: World, tmp_path
 
     fleet.tick(6)
 
-    assert len(asked(world, fleet.bundle)) == 10
+    assert len(asked(world, fleet.bundle)) == next_batch(world, rollout_id)
+
+
+def next_batch(world: World, rollout_id: str) -> int:
+    """Devices after the batch that follows the first five."""
+    course = value(world, rollout_id).course
+    assert course is not None
+    return course.pace.allowed(5, 0.0)
