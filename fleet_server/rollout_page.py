@@ -20,7 +20,7 @@ from fleet_server.rollout.plans import SMALL_PLANS, default_course
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.policy_rules import RuleLimits
 from fleet_server.rollout.posterior import History
-from fleet_server.rollout.rules import POSTERIOR_BELOW, Rule, counts_at
+from fleet_server.rollout.rules import POSTERIOR_BELOW, counts_at
 
 _YEAR_S: Final = 366 * 86_400.0
 _MANY: Final = 1_000_000_000

@@ -46,10 +46,7 @@ class History:
     def _piece(self, hours: Hours, devices: NDArray[np.int64]) -> Hours:
         soon = np.isfinite(hours) & (hours < self._ticks / PER_HOUR)
         tick = np.where(soon, np.where(soon, hours, 0.0) * PER_HOUR, 0).astype(np.int64)
-        if self._kept is None:
-            back = self._following(devices)[tick, np.arange(len(devices))]
-        else:
-            back = self._kept[tick, devices]
+        back = self._following(devices)[tick, np.arange(len(devices))] if self._kept is None else self._kept[tick, devices]
         at = np.where(back == tick, hours, back / PER_HOUR)
         return np.where(soon & (back < self._ticks), at, NEVER_H)
 
