@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from benchmarks.figures import Figure, show
-from benchmarks.rollout_cells import MAIN, SCENES, SITES, SMALL, Asked, figures_of
+from benchmarks.rollout_cells import MAIN, SCENES, SITES, SMALL, Asked, figures_of, own_dwell_h
 from benchmarks.rollout_speed import deciding, erring, planning, simulating
-from fleet_server.rollout.plans import course_of, default_policy
+from fleet_server.rollout.plans import default_policy
 from fleet_server.simulate.reference.known import DOCUMENTS, known
 from fleet_server.simulate.study import Summary, behaviour_named, scene_named, study
 
@@ -45,9 +45,16 @@ def main() -> None:
     tables: list[str] = []
     for part in options.only or PARTS:
         if part in _CELLS:
-            rows = [row for asked in _CELLS[part] if not options.release or asked.release in options.release for row in _told(_run(asked, RUNS[options.full]))]
-            found += [figure for asked, own in rows for figure in figures_of(asked, own, _dwell_h(asked))]
-            others = list(_references(RUNS[options.full] if options.full else REFERENCE_RUNS)) if part == "main" and not options.release else []
+            rows = [
+                row
+                for asked in _CELLS[part]
+                if not options.release or asked.release in options.release
+                for row in _told(_run(asked, RUNS[options.full]))
+            ]
+            found += [figure for asked, own in rows for figure in figures_of(asked, own, own_dwell_h(asked))]
+            others = (
+                list(references(RUNS[options.full] if options.full else REFERENCE_RUNS)) if part == "main" and not options.release else []
+            )
             tables.append(_table(rows, others))
             found += _kept(others, options.full, options.store)
         else:
@@ -58,12 +65,20 @@ def main() -> None:
 
 
 def _run(asked: Asked, runs: int) -> Iterator[tuple[Asked, Summary]]:
-    rows = study({"edgefleet": default_policy()}, [behaviour_named(asked.release)], scene_named(asked.scene), devices=asked.devices, runs=runs, seed=SEED)
+    rows = study(
+        {"edgefleet": default_policy()},
+        [behaviour_named(asked.release)],
+        scene_named(asked.scene),
+        devices=asked.devices,
+        runs=runs,
+        seed=SEED,
+    )
     for own in rows:
         yield asked, own
 
 
-def _references(runs: int) -> Iterator[Summary]:
+def references(runs: int) -> Iterator[Summary]:
+    """Other systems' rules with the releases of the main part."""
     releases = [behaviour_named(asked.release) for asked in MAIN]
     yield from study({name: known(name) for name in DOCUMENTS}, releases, scene_named("churn"), devices=10_000, runs=runs, seed=SEED)
 
@@ -72,7 +87,7 @@ def _kept(others: Sequence[Summary], full: bool, store: bool) -> Iterator[Figure
     """Whether the other systems' rules do what they did when the table was stored."""
     if full or not others:
         return
-    now = {name: {one.release: _words(one) for one in others if one.policy == name} for name in DOCUMENTS}
+    now = {name: {one.release: words(one) for one in others if one.policy == name} for name in DOCUMENTS}
     if store:
         STORED.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     before = json.loads(STORED.read_text(encoding="utf-8"))
@@ -100,30 +115,31 @@ def _told(rows: Iterator[Row]) -> Iterator[Row]:
         yield row
 
 
-def _dwell_h(asked: Asked) -> float:
-    return max(sum(course_of(default_policy(), asked.devices).dwell_s) / 3600, 1.0)
-
-
 def _table(rows: Sequence[tuple[Asked, Summary]], others: Sequence[Summary]) -> str:
     """Markdown: ours with limits and verdicts, the other systems' rules, and the fewest that any of them harmed over ours."""
     names = list(dict.fromkeys(one.policy for one in others))
     header = ["rollout", "harmed: median (p95)", "at most", "stopped %", "at most", "halted, h", "done, h", "verdict", *names]
     lines = [header + (["fewest of the others / ours"] if names else []), ["---"] * (len(header) + bool(names))]
     for asked, own in rows:
-        ok = all(figure.ok for figure in figures_of(asked, own, _dwell_h(asked)))
+        ok = all(figure.ok for figure in figures_of(asked, own, own_dwell_h(asked)))
         theirs = [one for name in names for one in others if (one.policy, one.release) == (name, own.release)]
         fewest = min((one.harmed_median for one in theirs), default=0.0)
         most = "-" if asked.harmed is None else f"{asked.harmed[0]:g} ({asked.harmed[1]:g})"
         line = [asked.name, f"{own.harmed_median:.0f} ({own.harmed_p95:.0f})", most, f"{100 * own.stopped:.1f}"]
-        line += ["-" if asked.stopped is None else f"{asked.stopped:g}", *(_hours(h) for h in (own.halt_h, own.done_h)), "ok" if ok else "OVER"]
-        line += [_words(one) for one in theirs]
+        line += [
+            "-" if asked.stopped is None else f"{asked.stopped:g}",
+            *(_hours(h) for h in (own.halt_h, own.done_h)),
+            "ok" if ok else "OVER",
+        ]
+        line += [words(one) for one in theirs]
         if names:
             line.append("-" if asked.harmed is None else f"{fewest / max(own.harmed_median, 1):.1f}")
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _words(one: Summary) -> str:
+def words(one: Summary) -> str:
+    """One cell of the table."""
     stops = f"stopped {100 * one.stopped:.0f} %" if one.stopped else "never stopped"
     return f"{one.harmed_median:.0f} ({one.harmed_p95:.0f}), {stops}"
 

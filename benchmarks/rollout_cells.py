@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.figures import Figure
+from fleet_server.rollout.plans import course_of, default_policy
 from fleet_server.simulate.study import Summary
 
 PERCENT: Final = "%"
@@ -55,7 +56,9 @@ SCENES: Final = tuple(
 SMALL: Final = (Asked("1 %", 300, stopped=1), Asked("10 %", 300, harmed=(5, 17)))
 # 8 of 10 sites and more; a tenth of few sites cannot be told from chance.
 SITES: Final = tuple(
-    Asked(f"{share}:site", devices, unstopped=limit) for devices in (2_000, 10_000) for share, limit in ((0.1, None), (0.2, 10), (0.3, 2), (0.5, 0))
+    Asked(f"{share}:site", devices, unstopped=limit)
+    for devices in (2_000, 10_000)
+    for share, limit in ((0.1, None), (0.2, 10), (0.3, 2), (0.5, 0))
 )
 
 
@@ -71,3 +74,8 @@ def figures_of(asked: Asked, found: Summary, dwell_h: float) -> list[Figure]:
     if found.done_h is not None:
         rows.append(Figure(f"{asked.name}: completed, over its own dwell", found.done_h / dwell_h, "x", asked.done_ratio, found.runs))
     return rows
+
+
+def own_dwell_h(asked: Asked) -> float:
+    """Hours that the default policy's waves stay open at least."""
+    return max(sum(course_of(default_policy(), asked.devices).dwell_s) / 3600, 1.0)

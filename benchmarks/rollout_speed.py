@@ -42,7 +42,9 @@ def planning(runs: int = 10_000) -> Iterator[Figure]:
     counts_at.cache_clear()
     start = time.perf_counter()
     for failing in (0.01, 0.1):
-        foretell(course.sizes, course.rule, failing, np.random.default_rng(1), runs=runs, first=course.pace.first, growth=course.pace.growth)
+        foretell(
+            course.sizes, course.rule, failing, np.random.default_rng(1), runs=runs, first=course.pace.first, growth=course.pace.growth
+        )
     yield Figure(f"planner, {runs:,} runs of 10,000 devices", (time.perf_counter() - start) / 2, "s", 1.0, 2)
 
 
@@ -55,7 +57,13 @@ def erring(runs: int, devices: int = 2_000) -> Iterator[Figure]:
         seen, places = np.unique(failed[~ever], return_inverse=True)
         values = np.array([e_value(int(k), exposed, _LIMIT) for k in seen])
         ever[~ever] = values[places] >= 20
-    yield Figure(f"evidence of 20 at {100 * _LIMIT:g} % failures, {devices:,} devices, {ALTERNATIVES} alternatives", 100 * ever.mean(), "%", 5.0, runs)
+    yield Figure(
+        f"evidence of 20 at {100 * _LIMIT:g} % failures, {devices:,} devices, {ALTERNATIVES} alternatives",
+        100 * ever.mean(),
+        "%",
+        5.0,
+        runs,
+    )
 
 
 def simulating(*, million: bool) -> Iterator[Figure]:
