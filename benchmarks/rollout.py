@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollout", description="Rollouts over virtual fleets, beside other rules.")
     parser.add_argument("--full", action="store_true", help="200 runs a cell, and a fleet of a million devices")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part only; repeatable")
+    parser.add_argument("--runs", type=int, help="of each cell; instead of 20, or 200 with --full")
     parser.add_argument("--release", action="append", help="of the cells of a part these releases only; repeatable")
     parser.add_argument("--store", action="store_true", help="write rollout_references.json anew")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -45,16 +46,11 @@ def main() -> None:
     tables: list[str] = []
     for part in options.only or PARTS:
         if part in _CELLS:
-            rows = [
-                row
-                for asked in _CELLS[part]
-                if not options.release or asked.release in options.release
-                for row in _told(_run(asked, RUNS[options.full]))
-            ]
-            found += [figure for asked, own in rows for figure in figures_of(asked, own, own_dwell_h(asked))]
-            others = (
-                list(references(RUNS[options.full] if options.full else REFERENCE_RUNS)) if part == "main" and not options.release else []
-            )
+            asked = [one for one in _CELLS[part] if not options.release or one.release in options.release]
+            rows = list(_told(_run(asked, options.runs or RUNS[options.full])))
+            found += [figure for one, own in rows for figure in figures_of(one, own, own_dwell_h(one))]
+            compared = part == "main" and not options.release
+            others = list(references(RUNS[options.full] if options.full else REFERENCE_RUNS)) if compared else []
             tables.append(_table(rows, others))
             found += _kept(others, options.full, options.store)
         else:
@@ -64,17 +60,18 @@ def main() -> None:
     show(found, options.json)
 
 
-def _run(asked: Asked, runs: int) -> Iterator[tuple[Asked, Summary]]:
-    rows = study(
-        {"edgefleet": default_policy()},
-        [behaviour_named(asked.release)],
-        scene_named(asked.scene),
-        devices=asked.devices,
-        runs=runs,
-        seed=SEED,
-    )
-    for own in rows:
-        yield asked, own
+def _run(cells: Sequence[Asked], runs: int) -> Iterator[tuple[Asked, Summary]]:
+    """The cells of a part; those of one fleet and scene together, because a fleet serves all releases."""
+    for devices, scene in dict.fromkeys((one.devices, one.scene) for one in cells):
+        here = [one for one in cells if (one.devices, one.scene) == (devices, scene)]
+        behaviours = [behaviour_named(one.release) for one in here]
+        found = study({"edgefleet": default_policy()}, behaviours, scene_named(scene), devices=devices, runs=runs, seed=SEED, told=_progress)
+        yield from zip(here, found, strict=True)
+
+
+def _progress(done: int) -> None:
+    if done % 100 == 0:
+        print(f"{done} rollouts", file=sys.stderr, flush=True)
 
 
 def references(runs: int) -> Iterator[Summary]:
