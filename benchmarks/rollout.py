@@ -65,7 +65,9 @@ def _run(cells: Sequence[Asked], runs: int) -> Iterator[tuple[Asked, Summary]]:
     for devices, scene in dict.fromkeys((one.devices, one.scene) for one in cells):
         here = [one for one in cells if (one.devices, one.scene) == (devices, scene)]
         behaviours = [behaviour_named(one.release) for one in here]
-        found = study({"edgefleet": default_policy()}, behaviours, scene_named(scene), devices=devices, runs=runs, seed=SEED, told=_progress)
+        found = study(
+            {"edgefleet": default_policy()}, behaviours, scene_named(scene), devices=devices, runs=runs, seed=SEED, told=_progress
+        )
         yield from zip(here, found, strict=True)
 
 

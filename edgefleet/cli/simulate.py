@@ -89,6 +89,7 @@ def _policies(files: tuple[Path, ...], language: str, against: tuple[str, ...]) 
     from fleet_server.rollout.policy import parse_policy
     from fleet_server.simulate.reference import read_reference
     from fleet_server.simulate.reference.known import DOCUMENTS, known
+    from fleet_server.simulate.run import NOT_SIMULATED
 
     if language != OWN and not files:
         raise click.UsageError(f"--language {language} is for a --policy FILE; a known policy of another system comes with --against")
@@ -101,6 +102,8 @@ def _policies(files: tuple[Path, ...], language: str, against: tuple[str, ...]) 
         if name in found:
             raise ConfigError(f"{path} is named twice; name each policy once")
         found[name] = policy
+        if left_out := [key for key in NOT_SIMULATED if language == OWN and read_policy(path).get(key)]:
+            click.echo(f"{path}: not simulated: {', '.join(left_out)}", err=True)
     for name in DOCUMENTS if "all" in against else dict.fromkeys(against):
         if name not in DOCUMENTS:
             raise ConfigError(f"--against {name[:40]!r} is unknown; known: all, {', '.join(DOCUMENTS)}")

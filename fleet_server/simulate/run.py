@@ -1,5 +1,6 @@
 """One rollout over a virtual fleet, steered by the engine that steers real ones."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -25,6 +26,9 @@ START: Final = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS: Final = 14
 MOST_DEVICES: Final = 1_000_000
 MOST_DAYS: Final = 90
+MOST_SOAK_S: Final = 60.0 * TICK_S  # signs of life are remembered as bits of one number
+# Keys of a policy that a virtual fleet does not know.
+NOT_SIMULATED: Final = ("windows", "site_budget", "gates")
 _STOPPED: Final = (RolloutState.PAUSED, RolloutState.ABORTED)
 
 
@@ -73,12 +77,15 @@ def simulate(
     """
     check_world(devices, seed, days)
     policy = policy or default_policy()
+    if policy.soak_s > MOST_SOAK_S:
+        raise ConfigError(f"soak_s = {policy.soak_s:g} is more than the {MOST_SOAK_S:g} that can be simulated")
     ticks = days * 24 * PER_HOUR
     availability = world(devices, scene, seed, days)
     fleet_devices = Devices.draw(np.random.default_rng([seed, 2]), availability, behaviour)
     order, course = _ordered(devices, scene, seed, days, policy)
     course = course if rule is None else msgspec.structs.replace(course, rule=rule)
-    fleet = VirtualFleet(fleet_devices, order, availability, behaviour, ticks)
+    soak, deadline = (math.ceil(seconds / TICK_S) for seconds in (policy.soak_s, policy.deadline_s))
+    fleet = VirtualFleet(fleet_devices, order, availability, behaviour, ticks, soak, deadline)
     rollout = apply_person(_draft(policy, course), Event.START.value, "simulated", START)
     for number in range(ticks):
         now = START + timedelta(seconds=TICK_S * (number + 1))

@@ -107,6 +107,16 @@ def test_what_cannot_be_simulated_is_refused_with_the_remedy(arguments: list[str
     assert says in str(result.exception)
 
 
+def test_a_soak_longer_than_is_remembered_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "soak.toml"
+    file.write_text(OURS.replace("soak_s = 3600.0", "soak_s = 54001.0").replace("7200.0", "90000.0"), encoding="utf-8")
+
+    result = run("--policy", file)
+
+    assert isinstance(result.exception, ConfigError)
+    assert "soak_s = 54001 is more than the 54000 that can be simulated" in str(result.exception)
+
+
 def test_a_policy_that_names_every_device_has_nothing_to_simulate(tmp_path: Path) -> None:
     file = tmp_path / "unanimous.toml"
     file.write_text(OURS.replace('evidence = "auto"\n', "").replace("dwell_s = 3600.0\n", ""), encoding="utf-8")
@@ -115,6 +125,26 @@ def test_a_policy_that_names_every_device_has_nothing_to_simulate(tmp_path: Path
 
     assert isinstance(result.exception, ConfigError)
     assert "names every device" in str(result.exception)
+
+
+def test_what_a_virtual_fleet_does_not_know_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "windows.toml"
+    file.write_text(OURS + 'site_budget = 3\n[[windows]]\nstart = "08:00"\n', encoding="utf-8")
+
+    result = run("--policy", file, "--release", "0.5 %")
+
+    assert result.exception is None
+    assert "windows.toml: not simulated: windows, site_budget" in result.stderr
+
+
+def test_a_longer_soak_makes_a_rollout_longer(tmp_path: Path) -> None:
+    done = []
+    for soak_s, deadline_s in ((3_600.0, 7_200.0), (18_000.0, 36_000.0)):
+        file = tmp_path / "soak.toml"
+        file.write_text(OURS.replace("3600.0\nsoak_rows", f"{soak_s}\nsoak_rows").replace("7200.0", str(deadline_s)), encoding="utf-8")
+        done.append(rows("--policy", file, "--release", "0.5 %")[0]["done_h"])
+
+    assert done[1] > done[0] + 8
 
 
 def test_a_language_without_a_file_is_a_wrong_use(tmp_path: Path) -> None:
