@@ -39,6 +39,7 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/api/v1/rollouts/plan"): OPERATOR,
     ("GET", "/api/v1/rollouts"): VIEWER,
     ("GET", "/api/v1/rollouts/<rollout_id>"): VIEWER,
+    ("GET", "/api/v1/rollouts/<rollout_id>/explain"): VIEWER,
     ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>"): OPERATOR,
 }
 WHO = ("nobody", "viewer", "operator", "admin", "device")
