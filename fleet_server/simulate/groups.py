@@ -87,7 +87,8 @@ class Groups:
         n, site, tick = rows.exposed[due], rows.site[due], rows.tick[due]
         total = int(n.sum())
         by_site = np.stack(
-            [np.bincount(site, rows.silent[due], sites).astype(np.int64), np.bincount(rows.site, rows.exposed, sites).astype(np.int64)], axis=1
+            [np.bincount(site, rows.silent[due], sites).astype(np.int64), np.bincount(rows.site, rows.exposed, sites).astype(np.int64)],
+            axis=1,
         )
         return Silence(
             exposed=int(rows.exposed.sum()),

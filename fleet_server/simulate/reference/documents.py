@@ -151,7 +151,9 @@ def _aws(document: Mapping[str, Any]) -> AwsJob:
         criteria = _table(f"{where}.exponentialRate.rateIncreaseCriteria", rate.get("rateIncreaseCriteria"))
         if "numberOfSucceededThings" in criteria:
             raise ConfigError("aws: rateIncreaseCriteria.numberOfSucceededThings is not simulated; use numberOfNotifiedThings")
-        rise = _whole(f"{where}.exponentialRate.rateIncreaseCriteria.numberOfNotifiedThings", criteria.get("numberOfNotifiedThings"), 1, 10**9)
+        rise = _whole(
+            f"{where}.exponentialRate.rateIncreaseCriteria.numberOfNotifiedThings", criteria.get("numberOfNotifiedThings"), 1, 10**9
+        )
     aborts = _table("aws.abortConfig", document.get("abortConfig", {"criteriaList": []})).get("criteriaList")
     timeout = _table("aws.timeoutConfig", document.get("timeoutConfig", {})).get("inProgressTimeoutInMinutes")
     return AwsJob(

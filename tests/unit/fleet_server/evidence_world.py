@@ -97,9 +97,7 @@ def open_fleet(world: World, count: int, *, sites: int = 4, hardware: Sequence[s
         for number in range(count):
             device_id = f"d{number:05d}"
             key = SigningKey(hashlib.sha256(device_id.encode()).digest())
-            rows.append(
-                {"device_id": device_id, "project": PROJECT, "public_key": key.public.hex, "enrolled_at": 0, "enrolled_by": "test"}
-            )
+            rows.append({"device_id": device_id, "project": PROJECT, "public_key": key.public.hex, "enrolled_at": 0, "enrolled_by": "test"})
             own = {"site": f"s{number % sites}", "hardware": hardware[number % len(hardware)], "region": "eu"}
             labels += [{"key": name, "value": value, "device_id": device_id} for name, value in own.items()]
             director = PublicKey(world.services.director.public.hex)

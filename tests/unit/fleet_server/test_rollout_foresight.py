@@ -17,7 +17,9 @@ from fleet_server.rollout.rules import Rule
 
 H = 3_600.0
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
-BOUND = Course(rule=Rule("bound"), sizes=(95, 475, 2_375, 9_500), dwell_s=(24 * H, 12 * H, 2 * H, 0.0), pace=Pace(every_s=2.25 * H, growth=2))
+BOUND = Course(
+    rule=Rule("bound"), sizes=(95, 475, 2_375, 9_500), dwell_s=(24 * H, 12 * H, 2 * H, 0.0), pace=Pace(every_s=2.25 * H, growth=2)
+)
 EIGHT = Course(rule=Rule("posterior"), sizes=(1, 2, 4, 8), dwell_s=(24 * H, 12 * H, 12 * H, 0.0))
 MANY_SITES = {f"site-{i}": 100 for i in range(100)}
 
