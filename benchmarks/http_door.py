@@ -29,6 +29,7 @@ from benchmarks.scorer_graphs import FEATURES, logistic_graph, write_bundle
 MLSERVER: Final = "mlserver==1.7.1"
 GRANIAN: Final = "granian==2.8.7"
 BATCH_ROWS: Final = 100
+_OK: Final = b"HTTP/1.1 200"
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -128,8 +129,12 @@ def batches(server: Server, x: Any, rounds: int) -> list[Figure]:
 
 
 def drive(port: int, request: bytes, connections: int, seconds: float) -> list[float]:
-    """Seconds that each request took; every connection has one under way at any time."""
+    """Seconds that each request took; every connection has one under way at any time.
+
+    The client must cost less than the servers: the answers to equal requests have equal lengths, so that only the first is parsed.
+    """
     taken: list[float] = []
+    length = 0
     with selectors.DefaultSelector() as selector, ExitStack() as stack:
         for _ in range(connections):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
@@ -141,9 +146,12 @@ def drive(port: int, request: bytes, connections: int, seconds: float) -> list[f
             for key, _ in selector.select(1.0):
                 peer, state = key.fileobj, key.data
                 assert isinstance(peer, socket.socket)  # noqa: S101  # nothing else is registered
-                state[1] += peer.recv(1 << 20)
-                if not _complete(state[1]):
-                    continue
+                answer = peer.recv(1 << 16)
+                if len(answer) != length or state[1] or not answer.startswith(_OK):
+                    state[1] += answer
+                    if not _complete(state[1]):
+                        continue
+                    length = len(state[1])
                 now = time.perf_counter()
                 taken.append(now - state[0])
                 state[:] = [now, b""]
@@ -173,7 +181,7 @@ def _complete(answer: bytes) -> bool:
     head, found, body = answer.partition(b"\r\n\r\n")
     if not found:
         return False
-    if not head.startswith(b"HTTP/1.1 200"):
+    if not head.startswith(_OK):
         raise SystemExit(f"an answer is not 200: {answer[:300]!r}")
     length = _LENGTH.search(head)
     return length is not None and len(body) >= int(length[1])

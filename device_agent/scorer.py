@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,7 +21,6 @@ from device_agent.batching import CLOSED, RUNTIME_FAILED, Batching, ClosedBatchi
 from device_agent.choose import choose_variant
 from device_agent.counting import Counting
 from device_agent.decision import Decision
-from device_agent.explain import Explanation
 from device_agent.forking import mend_after_fork
 from device_agent.opening import check_shape, checks_of, explainer_of, open_detector, reference_of, spread_of
 from device_agent.ring import DEFAULT_SLOTS, MAX_RING_BYTES, Ring
@@ -78,7 +78,7 @@ class Scorer:
         windows = WindowCollector(reference, self.decision, self.bundle.digest, self.digest, now_us, detects)
         self._counting = Counting(windows, self._ring, self._detector, len(manifest.inputs))
         self._batching: Batching | ClosedBatching = Batching(
-            self._checks, self._runtime, self._counting, self.decision, self._detector is not None, self.digest
+            self._checks, self._runtime, self._counting, self.decision, detects, self.digest
         )
         self.score_spread = spread_of(reference)
         self._explainer = explainer_of(self.bundle, self.variant, self._runtime)
@@ -131,13 +131,14 @@ class Scorer:
         """Time segments in which a window is explained; see `Explanation`. Empty where there are none."""
         return () if self._explainer is None else self._explainer.segment_rows_back
 
-    def score(self, row: Row, explain: bool = False) -> Score:
+    def score(self, row: Row, explain: bool = False, later: list[Callable[[], None]] | None = None) -> Score:
         """Score one row, or one window of rows where the manifest says `window_rows`.
 
         Args:
             row: F numbers in the manifest's order (None = missing, texts for categories), a mapping by input name, or an array [F].
                 Of a model of windows: T such rows, oldest first, or an array [T, F].
             explain: Also say which inputs moved the answer; costs from a fraction of a millisecond (trees) to a batch of thousands of rows.
+            later: Where the call that completes the explanation is put, for callers with locks of their own; None: it is made at once.
 
         Raises:
             RowRejected: The row is refused, and counted by its reason.
@@ -169,8 +170,8 @@ class Scorer:
                 self._counting.fold()
         score = Score(answer, self._source, taken / 1e6, seen)
         if given is not None:
-            score.explanation = self._explain(given, score)
-            score.latency_ms = (_clock() - start) / 1e6
+            explaining = partial(self._explain, given, score, start)
+            explaining() if later is None else later.append(explaining)
         return score
 
     def explain(self, row: Row) -> Score:
@@ -180,8 +181,7 @@ class Scorer:
         with self._lock:
             given, answer = self._batching.answer_aside(row)
         score = Score(answer, self._source, 0.0, None)
-        score.explanation = self._explain(given, score)
-        score.latency_ms = (_clock() - start) / 1e6
+        self._explain(given, score, start)
         return score
 
     def score_batch(self, rows: Sequence[object] | NDArray[Any]) -> BatchScores:
@@ -248,11 +248,7 @@ class Scorer:
             self._counting.reject(reason)
 
     def take_window(self, now_us: int | None = None) -> Window | None:
-        """Close the telemetry window: all rows since the last call, or None when there were none.
-
-        Args:
-            now_us: End of the window in microseconds UTC; None asks the clock.
-        """
+        """Close the telemetry window, all rows since the last call, at `now_us` microseconds UTC (None: now); None when there were none."""
         with self._lock:
             return self._counting.take(time.time_ns() // 1000 if now_us is None else now_us)
 
@@ -290,9 +286,10 @@ class Scorer:
             self._counting.refuse(slot, err.reason)
             raise
 
-    def _explain(self, row: Matrix, score: Score) -> Explanation:
+    def _explain(self, row: Matrix, score: Score, start: int) -> None:
         assert self._explainer is not None  # noqa: S101 - `score` has refused this before
-        return self._explainer.explain(row, score.index, score.margin, self._locked_margins)
+        score.explanation = self._explainer.explain(row, score.index, score.margin, self._locked_margins)
+        score.latency_ms = (_clock() - start) / 1e6
 
     def _locked_margins(self, rows: Matrix) -> Matrix:
         """Margins of rows that are no traffic: they enter no statistics."""

@@ -9,7 +9,7 @@ from edgefleet.bundle import Bundle
 from edgefleet.errors import VerdictError
 
 
-def open_tested(folder: Path, variant: str | None = None) -> Scorer:
+def open_tested(folder: Path, variant: str | None = None, memory_bytes: int | None = None) -> Scorer:
     """Open a bundle whose variant passes its self-test here.
 
     A graph that is damaged or hostile, or that answers otherwise on this processor, is never opened in this process.
@@ -17,14 +17,16 @@ def open_tested(folder: Path, variant: str | None = None) -> Scorer:
     Args:
         folder: The bundle.
         variant: As in `Scorer.open`.
+        memory_bytes: The same.
 
     Raises:
         VerdictError: The self-test failed; why.
         ArtifactError: The bundle is damaged.
+        ConfigError: No variant fits the device and the budget.
         MissingPartError: No runtime for any variant is installed.
     """
     bundle = Bundle.open(folder)
-    chosen, _ = choose_variant(bundle.manifest, variant, None)
+    chosen, _ = choose_variant(bundle.manifest, variant, None, memory_bytes=memory_bytes)
     tried = try_bundle(folder, chosen.name)
     if not tried.ok:
         raise VerdictError(f"{folder}: {chosen.name} does not pass its self-test here and is not opened: {tried.reason}")

@@ -41,14 +41,29 @@ def _bring_in(buffer: Any, graph: bytes) -> None:
 
 
 def write_model(model: Any) -> bytes:
-    """Bytes of a `ModelT`; constants stand at multiples of 16 bytes, as runtimes that read them in place want."""
-    import flatbuffers  # type: ignore[import-untyped]  # ships no types
-
+    """Bytes of a `ModelT`; constants stand at multiples of 16 bytes, as runtimes that read them in place want, equal names only once."""
     for buffer in model.buffers:
         buffer.Pack = _aligned(buffer)
-    builder = flatbuffers.Builder(1024)
+    builder = _builder()
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _builder() -> Any:
+    """A builder that writes equal strings only once."""
+    import flatbuffers  # type: ignore[import-untyped]  # ships no types
+
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # its type is not known
+        places: dict[Any, int]
+
+        def CreateString(self, text: Any, *rest: Any) -> int:  # noqa: N802  # the library's name
+            if text not in self.places:
+                self.places[text] = super().CreateString(text, *rest)
+            return self.places[text]
+
+    builder = Builder(1024)
+    builder.places = {}
+    return builder
 
 
 def _aligned(buffer: Any) -> Any:

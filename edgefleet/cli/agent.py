@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgefleet.cli.agent_mqtt import mqtt_options, mqtt_settings
-from edgefleet.cli.agent_serve import http_options, http_settings
+from edgefleet.cli.agent_serve import http_options, http_settings, memory_bytes, memory_option
 from edgefleet.cli.main import LazyGroup, print_json
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -35,11 +35,7 @@ def agent() -> None:
 @click.option(
     "--runtime", "runtimes", type=click.Choice(["onnxruntime", "litert"]), multiple=True, help="Use only this runtime; may be repeated."
 )
-@click.option(
-    "--memory-mb",
-    type=click.FloatRange(0.0, min_open=True),
-    help="Memory that a model may need, in MB of 1,000,000 bytes: variants that need more are passed over; default: no limit.",
-)
+@memory_option
 @click.option(
     "--sensor", type=click.Path(path_type=Path, dir_okay=False), help="NDJSON file to follow: one row per line, appended by the sensor."
 )
@@ -114,7 +110,7 @@ def run_agent(
     config = AgentConfig(
         dir=folder,
         runtimes=runtimes or None,  # type: ignore[arg-type]  # click has checked the words
-        model_memory_bytes=None if memory_mb is None else max(1, round(memory_mb * 1e6)),
+        model_memory_bytes=memory_bytes(memory_mb),
         sensor=sensor,
         sensor_from_start=from_start,
         window_s=window_seconds,

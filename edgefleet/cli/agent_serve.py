@@ -16,6 +16,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+memory_option = click.option(
+    "--memory-mb",
+    type=click.FloatRange(0.0, min_open=True),
+    help="Memory that a model may need, in MB of 1,000,000 bytes: variants that need more are passed over; default: no limit.",
+)
+
+
+def memory_bytes(memory_mb: float | None) -> int | None:
+    """The value of `memory_option` in bytes."""
+    return None if memory_mb is None else max(1, round(memory_mb * 1e6))
+
+
 def http_options(required: bool) -> Callable[[F], F]:
     """The options of the HTTP door; `http_settings` takes their values."""
     options = [
@@ -56,8 +68,9 @@ def http_settings(options: dict[str, Any]) -> "HttpSettings | None":
 @click.command("serve")
 @click.option("--bundle", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Bundle folder.")
 @click.option("--variant", help="Variant to use; default: the first whose runtime is installed.")
+@memory_option
 @http_options(required=True)
-def serve_bundle(folder: Path, variant: str | None, **options: Any) -> None:
+def serve_bundle(folder: Path, variant: str | None, memory_mb: float | None, **options: Any) -> None:
     """Score a bundle over HTTP until SIGTERM or Ctrl-C: Open Inference Protocol v2, MLflow's /invocations, /metrics, a page.
 
     The bundle's golden rows are scored first, in a child process with limits: a graph that fails them is not opened here.
@@ -76,7 +89,7 @@ def serve_bundle(folder: Path, variant: str | None, **options: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     models = Answering()
-    models.install(open_tested(folder, variant))
+    models.install(open_tested(folder, variant, memory_bytes(memory_mb)))
     door = HttpDoor(models, settings)
     door.start()
     click.echo(door.url)

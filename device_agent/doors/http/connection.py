@@ -1,13 +1,18 @@
-"""One connection: requests in turn, each read within its limits, answered with one write."""
+"""One connection: requests in turn, each read within its limits, answered with one write.
+
+It lives in the door's loop (`quick_turn`, which never waits) while its requests are small and quick, in a thread (`serve`) for all else.
+"""
 
 import contextlib
 import socket
 import time
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
 
 from device_agent.doors.http.application import Application
 from device_agent.doors.http.counters import SHED
 from device_agent.doors.http.exchange import RETRY, Refused, Request
+from device_agent.doors.http.quickness import SMALL_BODY, Quickness, scores
 from device_agent.doors.http.settings import Limits
 from device_agent.doors.http.timed import KernelTimedSocket, TimedSocket
 from device_agent.doors.http.wire import CONTINUE, Head, format_response, parse_head
@@ -36,34 +41,101 @@ class Budget(Protocol):
         ...
 
 
+class Place(Enum):
+    """Where a connection goes after its turn."""
+
+    LOOP = auto()
+    THREAD = auto()
+    END = auto()
+
+
 class Connection:
     """One client.
 
+    Args:
+        sock: Owned from now on.
+        application: Who answers.
+        limits: Bounds.
+        budget: Of all connections.
+        tls: A server's context, or None for plain HTTP.
+        quickness: Of the door.
+
     Attributes:
+        sock: What the loop waits for.
         idle_since: Monotonic time since when it waits for a request, None while it has one.
+
+    Raises:
+        OSError: The client is gone already.
     """
 
-    def __init__(self, sock: socket.socket, application: Application, limits: Limits, budget: Budget, tls: "ssl.SSLContext | None") -> None:
-        self._sock, self._application, self._limits, self._budget, self._tls = sock, application, limits, budget, tls
-        self._rest = b""
+    def __init__(
+        self,
+        sock: socket.socket,
+        application: Application,
+        limits: Limits,
+        budget: Budget,
+        tls: "ssl.SSLContext | None",
+        quickness: Quickness,
+    ) -> None:
+        self.sock, self._application, self._limits, self._budget, self._tls = sock, application, limits, budget, tls
+        self._quickness = quickness
+        self._rest, self._unsent = b"", b""
         self._last = False
-        self._timed: TimedSocket = TimedSocket(sock)
-        self.idle_since: float | None = None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._timed: TimedSocket = TimedSocket(sock) if tls else KernelTimedSocket(sock, limits.receive_s)
+        self.idle_since: float | None = time.monotonic()
 
-    def serve(self) -> None:
-        """Answer until the client has enough, dawdles, or sends what ends a connection."""
+    def quick_turn(self) -> Place:
+        """Something came: answer it if it is one whole, quick request; what is anything else is kept for a thread. Never waits.
+
+        Raises:
+            OSError: The client is gone.
+        """
         try:
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is None:
-                self._timed = KernelTimedSocket(self._sock, self._limits.receive_s)
-            else:
-                self._sock.settimeout(self._limits.receive_s)
-                self._sock = self._tls.wrap_socket(self._sock, server_side=True)
-                self._timed = TimedSocket(self._sock)
-            while not self._last and self._turn():
-                pass
+            received = self.sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return Place.LOOP
+        if not received:
+            return Place.END
+        self.idle_since, self._rest = None, received
+        end = received.find(b"\r\n\r\n", 0, self._limits.head_bytes)
+        if end < 0:
+            return Place.THREAD
+        try:
+            head = parse_head(received[:end])
+        except Refused:
+            return Place.THREAD  # where it is found once more, and answered
+        if len(received) != end + 4 + head.length or not self._quickness.expects(head):
+            return Place.THREAD
+        self._rest = b""
+        content, close = self._answer(head, received[end + 4 :])
+        try:
+            sent = self.sock.send(content, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(content):
+            self._unsent, self._last = content[sent:], close
+            return Place.THREAD
+        self.idle_since = time.monotonic()
+        return Place.END if close else Place.LOOP
+
+    def serve(self) -> Place:
+        """Answer until the client has enough, dawdles, or sends what ends a connection; or until the loop can go on with it."""
+        try:
+            if self._tls is not None:  # whose connections stay in their threads
+                self.sock.settimeout(self._limits.receive_s)
+                self.sock = self._tls.wrap_socket(self.sock, server_side=True)
+                self._timed = TimedSocket(self.sock)
+            if self._unsent:
+                self._send(self._unsent)
+                self._unsent = b""
+            while not self._last:
+                place = self._turn()
+                if place is not Place.THREAD:
+                    return place
         except (TimeoutError, OSError):  # ssl.SSLError among them: the client is gone, or never spoke TLS
-            return
+            pass
+        return Place.END
 
     def finish(self) -> None:
         """Let the request that is being answered be the last; an idle client is let go."""
@@ -74,40 +146,52 @@ class Connection:
     def abort(self) -> None:
         """End it now, from any thread."""
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let go of the socket."""
         with contextlib.suppress(OSError):
-            self._sock.close()
+            self.sock.close()
 
-    def _turn(self) -> bool:
-        """One request; False when it was the last."""
+    def _turn(self) -> Place:
+        """One request, and where the next one is waited for."""
         try:
             raw = self._read_head()
             if raw is None:
-                return False
+                return Place.END
             head = parse_head(raw)
         except Refused as refusal:
             self._refuse(refusal, scoring=False)
-            return False
+            return Place.END
         try:
             self._check_length(head)
         except Refused as refusal:
-            self._refuse(refusal, scoring=_scores(head))
-            return False
+            self._refuse(refusal, scoring=scores(head))
+            return Place.END
         try:
             body = self._read_body(head)
-            response = None if body is None else self._application(Request(head.method, head.path, head.headers, body))
+            answer = None if body is None else self._answer(head, body)
         finally:
             if head.length > SMALL_BYTES:
                 self._budget.give_back(head.length)
-        if response is None:
-            self._refuse(Refused(408, f"the body did not arrive within {self._limits.receive_s:g} s", "malformed"), _scores(head))
-            return False
+        if answer is None:
+            self._refuse(Refused(408, f"the body did not arrive within {self._limits.receive_s:g} s", "malformed"), scores(head))
+            return Place.END
+        content, close = answer
+        self._send(content)
+        if close:
+            return Place.END
+        in_loop = self._tls is None and not self._rest and self._quickness.expects(head)
+        return Place.LOOP if in_loop else Place.THREAD
+
+    def _answer(self, head: Head, body: bytes) -> tuple[bytes, bool]:
+        """The answer as it is sent, and whether it is the last one."""
+        start = time.perf_counter()
+        response = self._application(Request(head.method, head.path, head.headers, body))
+        if head.length <= SMALL_BODY and scores(head):
+            self._quickness.note(time.perf_counter() - start)
         close = self._last or not head.keep_alive  # the door may have been closed meanwhile
-        self._send(format_response(response, close, head.method == "HEAD"))
-        return not close
+        return format_response(response, close, head.method == "HEAD"), close
 
     def _read_head(self) -> bytes | None:
         """The bytes before the empty line; None when the client left."""
@@ -179,11 +263,7 @@ class Connection:
     def _refuse(self, refusal: Refused, scoring: bool) -> None:
         self._send(format_response(self._application.refuse_unread(refusal, scoring), close=True))
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + min(DRAIN_S, self._limits.receive_s)
             while self._receive(1 << 20, deadline):
                 pass
-
-
-def _scores(head: Head) -> bool:
-    return head.method == "POST" and (head.path == "/invocations" or head.path.endswith("/infer"))

@@ -73,6 +73,7 @@ def windows(x):
 
 put("conv", conv, (64,))
 put("imputed", dense(48), (64,), 4)
+put("tiny", dense(16), (64,), 2)
 put("wide", dense(320, 300), (64,), 4)
 put("lstm", lstm, (8, 8), 4)
 put("windows", windows, (8, 8))
@@ -163,6 +164,14 @@ def test_a_row_alone_is_answered_as_among_others(graphs: Path) -> None:
     single = np.concatenate([answers_of(content, False, row[None])["margin"] for row in x])
 
     assert np.array_equal(answers_of(content, False, x)["margin"], single)
+
+
+def test_a_thousand_weights_take_at_most_three_fifths_of_the_bytes(graphs: Path) -> None:
+    graph = (graphs / "tiny.tflite").read_bytes()
+    x, _ = digits()
+    integers = tflite.quantized(graph, "tflite-int8", [layer.name for layer in layers_of(graph)], x[:200])
+    assert len(integers) <= 0.60 * len(graph)
+    assert tflite.answers_of(integers, x[:3])["probabilities"].shape == (3, 10)
 
 
 @pytest.mark.parametrize("target", STATIC)

@@ -68,6 +68,15 @@ def test_serve_refuses_to_be_open_to_others_without_tls_and_token(tmp_path: Path
         assert "needs --http-tls-cert, --http-tls-key, --http-token-file" in child.stderr.read()
 
 
+def test_serve_refuses_a_model_that_needs_more_memory_than_it_may(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle", weights(1))
+
+    with serving("--bundle", str(tmp_path / "bundle"), "--http", "0", "--memory-mb", "0.0001") as (_, child):
+        assert child.wait(20) == 3
+        assert child.stderr is not None
+        assert "the budget is 100)" in child.stderr.read()
+
+
 def test_the_score_command_gets_from_the_door_what_it_answers_itself(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle", weights(1))
     requests = [json.dumps({"id": str(i), "inputs": [matrix(rows(i + 1))]}) for i in range(3)]

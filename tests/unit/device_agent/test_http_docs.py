@@ -89,7 +89,7 @@ def test_the_page_s_limits_are_the_door_s() -> None:
         f"| request line and headers | {limits.head_bytes // 1024} KiB, {MAX_HEADERS} headers |",
         f"| arrival of a request | {limits.receive_s:g} s |",
         f"| scoring of one request | {limits.work_s:g} s |",
-        f"| connections (and threads) | {limits.connections} |",
+        f"| connections (and at most as many threads) | {limits.connections} |",
         f"| idle connection | {limits.idle_s:g} s |",
     ):
         assert line in text

@@ -21,6 +21,7 @@ from tests.unit.device_agent.http_world import World, matrix, read_all, rows, wo
 
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+PAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def post(body: bytes, *headers: str, path: str = "/v2/models/tiny/infer", length: int | None = None) -> bytes:
@@ -170,7 +171,7 @@ def test_a_newcomer_without_a_thread_is_shed_and_takes_no_place(forest: Path, mo
     with world(forest, connections=2) as one:
         monkeypatch.setattr(threading.Thread, "start", refused)
         for _ in range(3):
-            assert b"the system gives no more threads; try again" in one.raw(LAST)
+            assert b"the system gives no more threads; try again" in one.raw(PAGE)  # the page is nothing for the loop
         monkeypatch.undo()
 
         assert one.raw(LAST).startswith(b"HTTP/1.1 200")
