@@ -39,6 +39,11 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "trial.attempts": (1, 100),
     "rule.lean": (1, 10),
     "rule.extends": (0, 10),
+    "gates.rows": (1, 1_000_000),
+    "gates.labelled_rows": (1, 1_000_000),
+    "gates.before_s": (1, _YEAR_S),
+    "gates.wait_s": (1, _YEAR_S),
+    "gates.label_wait_s": (0, _YEAR_S),
     "per_stratum": (0, _MANY),
     "least_first_wave": (1, _MANY),
     "hold_back.fraction": (0, 0.5),
@@ -82,6 +87,7 @@ SAID: Final[dict[str, str]] = {
     "windows.days": "mon, tue, wed, thu, fri, sat, sun",
     "windows.start": "00:00 to 23:59",
     "windows.end": "00:00 to 24:00",
+    "gates.compare": "names of comparisons, each once",
     "late_joiners": "follow, ignore",
     "emergency": "true, false",
 }
@@ -89,7 +95,7 @@ SAID: Final[dict[str, str]] = {
 GATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "facts": ("Can the facts of every device be read?", ("promote", "pause")),
     "stop": (
-        "Is the evidence against the release enough to end it? Failures by hardware model and in all, and silence beyond what controls show.",
+        "Is the evidence against the release enough to end it? Failures by stratum and in all, and silence beyond what controls show.",
         ("promote", "pause", "abort"),
     ),
     "early warning": ("Is there early evidence against a lower limit?", ("promote", "pause")),

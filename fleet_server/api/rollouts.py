@@ -89,6 +89,14 @@ def get_rollout(rollout_id: str) -> Response:
     return reply(queries.rollout(services.db, rollout_id, services.clock()))
 
 
+@API.get("/rollouts/<rollout_id>/explain")
+@requires("viewer")
+def explain(rollout_id: str) -> Response:
+    """Why it stands where it stands: gates, what would change them, waits, outlook."""
+    services = services_of_request()
+    return reply(queries.explain(services.db, rollout_id, services.clock()))
+
+
 @API.post("/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>")
 @requires("operator")
 def act(rollout_id: str, action: str) -> Response:

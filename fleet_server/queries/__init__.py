@@ -19,7 +19,7 @@ from fleet_server.queries.overview import overview
 from fleet_server.queries.planning import plan
 from fleet_server.queries.projects import projects
 from fleet_server.queries.releases import release, releases
-from fleet_server.queries.rollouts import rollout, rollouts
+from fleet_server.queries.rollouts import explain, rollout, rollouts
 from fleet_server.queries.sampling import sampled_rows, sampling
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "events",
     "experiment",
     "experiments",
+    "explain",
     "explanations",
     "newest_change",
     "observed",

@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from fleet_server import enlisting
 from fleet_server.labels import check_labels, describe
+from fleet_server.queries.chances import chance_view
 from fleet_server.queries.errors import NotFoundError
-from fleet_server.read_evidence import ChanceView
 from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
 from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_digest
 from fleet_server.rollout.cautions import Selected, cautions, refuse_hopeless
 from fleet_server.rollout.foresight import Awake, Chance, WaveTime, chances, chances_unanimous, wave_times
 from fleet_server.rollout.membership import Candidate
-from fleet_server.rollout.outline import Outline, candidates, outline, plan_digest, plan_salt
+from fleet_server.rollout.outline import Outline, outline, plan_digest, plan_salt
 from fleet_server.rollout.planner import RUNS
 from fleet_server.rollout.policy import plan_waves
-from fleet_server.store import Database, devices, rollouts
+from fleet_server.rollout.posterior import History
+from fleet_server.store import Database, devices, past_rollouts, rollouts
 from fleet_server.store.awake import awake
 from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import RELEASE, ROLLOUT
+from fleet_server.store.tables import RELEASE
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class _Read:
     release: sa.Row[Any]
     selected: list[Candidate]
     earlier: int
+    history: History
     heard: Awake | None
     taken: list[str]
 
@@ -57,7 +60,7 @@ def plan(
     parsed, wanted = parse_policy(policy), check_labels(selection)
     read = _read(db, now, release_id, parsed, wanted)
     salt = plan_salt(read.release.bundle_digest, parsed, wanted, read.earlier)
-    planned = outline(parsed, read.selected, salt)
+    planned = outline(parsed, read.selected, salt, read.history)
     if planned.course is not None:
         refuse_hopeless(planned.course)
     digest = plan_digest(read.release.bundle_digest, parsed, wanted, salt, planned)
@@ -81,7 +84,7 @@ def plan(
         waves=_waves(read.selected, planned, times, with_devices),
         duration_s=times[-1].done_s,
         awake=None if read.heard is None else AwakeView(list(read.heard.shares), read.heard.days, read.heard.devices),
-        chances=[_chance(one) for one in _chances(planned, digest)],
+        chances=[chance_view(one) for one in _chances(planned, digest)],
         runs=RUNS,
         cautions=[*read.taken, *_cautions(planned, read, sites)],
         held_back_ids=list(planned.held_back) if with_devices else [],
@@ -93,12 +96,14 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
         release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
         if release is None:
             raise NotFoundError("release", release_id)
+        enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
+        enlisting.refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
-        earlier = connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT).where(ROLLOUT.c.release_id == release_id)) or 0
         return _Read(
             release=release,
-            selected=candidates(policy, device_ids, devices.labels_of(connection)),
-            earlier=earlier,
+            selected=[one.candidate for one in enlisting.selected(connection, policy, device_ids)],
+            earlier=rollouts.of_release(connection, release_id),
+            history=past_rollouts.history(connection, release.project),
             heard=awake(connection, release.project, device_ids, to_micros(now)),
             taken=_taken(connection, release.project, device_ids),
         )
@@ -136,20 +141,6 @@ def _chances(planned: Outline, digest: str) -> tuple[Chance, ...]:
     if planned.course is None:
         return chances_unanimous([len(wave) for wave in planned.waves], rng)
     return chances(planned.course, rng)
-
-
-def _chance(one: Chance) -> ChanceView:
-    late = one.late or one.at_once
-    return ChanceView(
-        failing=one.failing,
-        stopped_in_first=one.at_once.stopped_in_first,
-        stopped=one.at_once.stopped,
-        harmed_median=one.at_once.harmed_median,
-        harmed_p95=one.at_once.harmed_p95,
-        late_stopped=late.stopped,
-        late_harmed_median=late.harmed_median,
-        late_harmed_p95=late.harmed_p95,
-    )
 
 
 def _cautions(planned: Outline, read: _Read, sites: Mapping[str, int]) -> list[str]:

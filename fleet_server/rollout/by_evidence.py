@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from fleet_server.rollout.course import Course, clock_of
-from fleet_server.rollout.judgement import Clock, Finding, decisive, judge, judgeable
+from fleet_server.rollout.judgement import Clock, Finding, decisive, judge, judgeable, soaked_out
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.steps import open_next, undecidable
 from fleet_server.rollout.tally import Tally
@@ -28,7 +28,8 @@ def decide_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: date
     if facts.tally is None:
         return undecidable(rollout, "Pause: what is known of the devices has not been summed up.")
     clock = clock_of(course, rollout.wave, rollout.opened_at[-1], now)
-    found = decisive(judge(course.rule, facts.tally, clock))
+    findings = judge(course.rule, facts.tally, clock)
+    found = decisive(findings)
     if found.word == "abort":
         return Action(ActionKind.ABORT, rollout.wave, found.sentence)
     if rollout.state is RolloutState.PAUSED:
@@ -39,7 +40,12 @@ def decide_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: date
         # The promotion is stored; what opens the next wave is that record, not a second look at facts that may have changed for the worse.
         return open_next(rollout, f"Wave {rollout.wave} was promoted.")
     if found.word == "promote":
-        return Action(ActionKind.PROMOTE if running else ActionKind.COMPLETE, rollout.wave, found.sentence)
+        kind = ActionKind.PROMOTE if running else ActionKind.COMPLETE
+        waited_s = (now - rollout.promoted_at[-1]).total_seconds() if rollout.promoted_at else 0.0
+        if kind is ActionKind.COMPLETE and not soaked_out(facts.tally, waited_s, course.hold_s):
+            return None
+        # Of gates that all agree, the evidence is the one that says why.
+        return Action(kind, rollout.wave, findings[-1].sentence)
     return _wait(rollout, course, facts.tally, clock, found)
 
 

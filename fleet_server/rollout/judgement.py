@@ -99,6 +99,23 @@ def judgeable(tally: Tally, clock: Clock) -> bool:
     return _time(tally, tally.quiet, clock).word == "promote"
 
 
+def soaked_out(tally: Tally, waited_s: float, hold_s: float) -> bool:
+    """Whether the devices of the last wave have had their chance to fail, so that the rollout can be complete.
+
+    The last wave has no dwell. Who never comes back would keep a rollout open for ever: after `hold_s` it is complete without him.
+
+    Args:
+        tally: Of all waves.
+        waited_s: Since the last wave was promoted.
+        hold_s: Of the policy.
+    """
+    if tally.asked is None:
+        return True
+    if not tally.all_asked or tally.quiet.due < DUE_OF_BEGUN * tally.exposed:
+        return False
+    return tally.exposed >= DUE_OF_BEGUN * tally.opened or waited_s >= hold_s
+
+
 def _readable(tally: Tally) -> Finding:
     n = len(tally.unreadable)
     if n:
@@ -183,6 +200,8 @@ def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
         waits = "no device has begun, and nobody is no evidence"
     elif not clock.opened_all:
         waits = f"{tally.exposed} of {tally.opened} devices have begun, more follow in batches"
+    elif not tally.all_asked:
+        waits = f"{tally.asked} of {tally.opened} devices were given the release"
     elif clock.open_s < clock.dwell_s:
         waits = f"open for {now} of {limit}"
     elif quiet.due < DUE_OF_BEGUN * tally.exposed or quiet.due < DUE_OF_OPENED * tally.opened:

@@ -10,6 +10,7 @@ from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
 from fleet_server.rollout.evidence import is_back, progress, soaked_at
 from fleet_server.rollout.gates import combine
 from fleet_server.rollout.model import ActionKind, Facts, Rollout
+from fleet_server.rollout.outlook_evidence import view_by_evidence
 from fleet_server.rollout.transitions import FINAL, RolloutState
 
 _FORWARD = frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.SOAKING, RolloutState.COMPLETED})
@@ -49,6 +50,8 @@ def wants(rollout: Rollout, device_id: str, device_progress: Progress) -> Litera
 
 def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, str]:
     """Verdict, its sentence with numbers, and what is missing or comes next."""
+    if rollout.course is not None:
+        return view_by_evidence(rollout, rollout.course, facts, now)
     if rollout.state in FINAL:
         return "done", _headline(rollout), "Nothing more happens here."
     if rollout.state in (RolloutState.DRAFT, RolloutState.APPROVED):

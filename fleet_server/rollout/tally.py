@@ -39,6 +39,7 @@ class Tally:
         sites_out: Of them, dark within two hours of their first exposure.
         sites_out_share: How often a site goes dark in two hours by itself.
         wealth: Comparison gate -> its stakes.
+        asked: Devices that were given the release; None: all that may begin.
         unreadable: Devices whose facts could not be read.
     """
 
@@ -52,6 +53,7 @@ class Tally:
     sites_out: int = 0
     sites_out_share: float = 0.0
     wealth: Mapping[str, Wealth] = field(default_factory=dict)
+    asked: int | None = None
     unreadable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -69,6 +71,11 @@ class Tally:
                 raise ConfigError(f"{name}: {part} of {whole} cannot be; the counts must be made again")
         if not 0 <= self.sites_out_share < 1:
             raise ConfigError(f"a site's share of outages is {self.sites_out_share}; expected 0 up to 1")
+
+    @property
+    def all_asked(self) -> bool:
+        """Whether everybody of the open waves was given the release."""
+        return self.asked is None or self.asked >= self.opened
 
     @property
     def exposed(self) -> int:

@@ -107,7 +107,7 @@ def _time(tally: Tally, clock: Clock) -> str:
     if not clock.opened_all:
         missing.append("the remaining batches being opened")
     if clock.open_s < clock.dwell_s:
-        missing.append(f"{_span(clock.dwell_s - clock.open_s)} more of dwell")
+        missing.append(f"{span(clock.dwell_s - clock.open_s)} more of dwell")
     due = max(math.ceil(DUE_OF_BEGUN * tally.exposed), math.ceil(DUE_OF_OPENED * tally.opened)) - tally.quiet.due
     if due > 0:
         missing.append(f"the deadline of {due} more {'device' if due == 1 else 'devices'} being over")
@@ -147,12 +147,12 @@ def _when(rule: Rule, clock: Clock) -> str:
     judged_s = clock.judged_s
     asks = "a person is asked"
     if judged_s is None:
-        return f"{asks} {_span(clock.hold_s)} after the wave has had its time, if there is no answer then."
-    asks += f" in {_span(clock.hold_s - judged_s)}" if judged_s < clock.hold_s else " now"
+        return f"{asks} {span(clock.hold_s)} after the wave has had its time, if there is no answer then."
+    asks += f" in {span(clock.hold_s - judged_s)}" if judged_s < clock.hold_s else " now"
     if clock.may_grow and clock.grown < rule.extends:
         left = rule.extends - clock.grown
         times = "once more" if left == 1 else f"{left} times"
-        return f"the wave may grow {times} if that can help, not before it held for {_span(clock.patience_s)}; {asks}."
+        return f"the wave may grow {times} if that can help, not before it held for {span(clock.patience_s)}; {asks}."
     return f"the wave cannot grow any more; {asks}."
 
 
@@ -177,7 +177,8 @@ def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A duration for people."""
     if seconds >= 2 * 86_400:
         return f"{seconds / 86_400:.1f} days"
     if seconds >= 3_600:

@@ -67,10 +67,10 @@ def public_keys(connection: sa.Connection) -> dict[str, tuple[str, str]]:
 def seen(connection: sa.Connection, moments: Mapping[str, int]) -> None:
     """A sign of life of each device; a connected flag that presence said otherwise is set again."""
     insert_or_ignore(connection, DEVICE_SEEN, [{"device_id": d, "seen_at": at, "connected": True} for d, at in sorted(moments.items())])
-    for device_id, at in sorted(moments.items()):
-        connection.execute(
-            sa.update(DEVICE_SEEN).where(DEVICE_SEEN.c.device_id == device_id, DEVICE_SEEN.c.seen_at < at).values(seen_at=at)
-        )
+    if moments:
+        later = (DEVICE_SEEN.c.device_id == sa.bindparam("who"), DEVICE_SEEN.c.seen_at < sa.bindparam("moment"))
+        statement = sa.update(DEVICE_SEEN).where(*later).values(seen_at=sa.bindparam("moment"))
+        connection.execute(statement, [{"who": device_id, "moment": at} for device_id, at in sorted(moments.items())])
 
 
 def presence(connection: sa.Connection, device_id: str, connected: bool, at: int) -> None:

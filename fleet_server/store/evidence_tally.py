@@ -66,6 +66,7 @@ def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Tally:
         heard_after_dwell=min(heard, dwelled),
         sites_exposed=judged,
         sites_out=out if judged >= FEW_SITES else dark,
+        asked=sum(row.assigned for row in strata),
         wealth=comparison_rows.wealth(connection, rollout.rollout_id, rollout.policy.gates.compare),
     )
 
@@ -84,7 +85,7 @@ def assigned(connection: sa.Connection, rollout_id: str) -> int:
 
 
 def _strata(connection: sa.Connection, rollout_id: str) -> list[Any]:
-    sums = [sa.func.sum(ROLLOUT_SUM.c[name]).label(name) for name in ("begun", "failed", "heard_dwell")]
+    sums = [sa.func.sum(ROLLOUT_SUM.c[name]).label(name) for name in ("assigned", "begun", "failed", "heard_dwell")]
     counted = [sa.cast(one, sa.BigInteger).label(one.name) for one in sums]
     query = sa.select(ROLLOUT_SUM.c.stratum, *counted).where(ROLLOUT_SUM.c.rollout_id == rollout_id)
     return list(connection.execute(query.group_by(ROLLOUT_SUM.c.stratum).order_by(ROLLOUT_SUM.c.stratum)))

@@ -132,6 +132,21 @@ def holding(connection: sa.Connection, rollout_id: str, release_id: str, *, but_
     return [(row.device_id, row.previous_release) for row in connection.execute(query.order_by(member.wave, member.place).limit(limit))]
 
 
+def count_without_previous(connection: sa.Connection, rollout_id: str) -> int:
+    """How many there are of `without_previous`."""
+    given = ROLLOUT_MEMBER.c.counter.is_not(None), ROLLOUT_MEMBER.c.previous_release.is_(None)
+    query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, *given)
+    return connection.scalar(query) or 0
+
+
+def most_had(connection: sa.Connection, rollout_id: str) -> str | None:
+    """The release that most members ran before the rollout, None where none did."""
+    column, many = ROLLOUT_MEMBER.c.previous_release, sa.func.count().label("many")
+    query = sa.select(column, many).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, column.is_not(None)).group_by(column)
+    found = connection.execute(query.order_by(many.desc(), column).limit(1)).first()
+    return None if found is None else str(found.previous_release)
+
+
 def without_previous(connection: sa.Connection, rollout_id: str) -> list[str]:
     """Members that were given the rollout's release and had none before: there is nothing that they could go back to."""
     given = ROLLOUT_MEMBER.c.counter.is_not(None), ROLLOUT_MEMBER.c.previous_release.is_(None)

@@ -118,6 +118,12 @@ def owned(connection: sa.Connection, rollout_id: str) -> set[str]:
     return set(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(*where)))
 
 
+def owns_any(connection: sa.Connection, rollout_id: str) -> bool:
+    """Whether the rollout still owns a device."""
+    where = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.active == sa.true())
+    return connection.execute(sa.select(ROLLOUT_MEMBER.c.device_id).where(*where).limit(1)).first() is not None
+
+
 def owners(connection: sa.Connection, project: str, device_ids: Sequence[str]) -> dict[str, str]:
     """Device -> the rollout that owns it, for those that are owned."""
     found: dict[str, str] = {}

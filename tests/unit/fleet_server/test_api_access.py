@@ -45,6 +45,7 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/api/v1/experiments/<experiment_id>/stop"): OPERATOR,
     ("GET", "/api/v1/rollouts"): VIEWER,
     ("GET", "/api/v1/rollouts/<rollout_id>"): VIEWER,
+    ("GET", "/api/v1/rollouts/<rollout_id>/explain"): VIEWER,
     ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>"): OPERATOR,
 }
 WHO = ("nobody", "viewer", "operator", "admin", "device")
