@@ -1,7 +1,7 @@
 """Sums kept up by increments are the sums of the members, after any history of reports, signs of life, openings, joins and leaves."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -82,20 +82,21 @@ class History:
             self._heard([f"d{i:05d}" for i in range(DEVICES) if number >> i & 1], at)
         elif name == "all":
             self._heard([f"d{i:05d}" for i in range(DEVICES)], at)
-        elif name == "look":
-            self._look()
         elif name == "hours":
             for _ in range(3 * number):
                 self.world.clock.move(20)
                 self._look()
         elif name.startswith("batch"):
-            for i in range(number, number + 8):
-                for one in ("commit", "attest", "rows", "rows") if name.endswith("done") else ("ask", "begin"):
-                    self.step(one, i % DEVICES)
+            self._batch(("commit", "attest", "rows", "rows") if name.endswith("done") else ("ask", "begin"), number, at)
         elif name == "open":
             self._open()
         else:
             self._told(name, f"d{number:05d}", at)
+
+    def _batch(self, events: Iterable[str], first: int, at: int) -> None:
+        for number in range(first, first + 8):
+            for name in events:
+                self._told(name, f"d{number % DEVICES:05d}", at)
 
     def _heard(self, device_ids: list[str], at: int) -> None:
         evidence_sums.heard(self.connection, device_ids, at)
@@ -153,7 +154,7 @@ class History:
                 continue
             key = (site, cell)
             last = self.last_wave.setdefault(key, rollout.wave >= rollout.wave_count)
-            own = self._controls(rows, group, last, lambda row, site=site: row.site == site)  # type: ignore[misc]
+            own = self._controls(rows, group, last, lambda row, site=site: row.site == site)
             few = group.live is not None and not group.due and too_few(group.live)
             region = self._controls(rows, group, last, lambda _row: True) if few else None
             unheard = sum(self._unheard(row) for row in rows if row.began_at is not None and (row.site, row.began_at // cell_us) == key)
