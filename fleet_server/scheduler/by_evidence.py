@@ -17,7 +17,7 @@ from fleet_server.scheduler import sharing
 from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members
+from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members, ways_back
 from fleet_server.store.moments import to_micros
 
 AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the write lock is everybody's
@@ -64,7 +64,12 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
         return 0
     # After an abort that stops, devices that have proved themselves keep it.
     kept = rollout.state is RolloutState.ABORTED
-    going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=AT_ONCE)
+    budget = rollout.policy.site_budget if rollout.state is RolloutState.ROLLING_BACK else None
+    limit = AT_ONCE if budget is None else SCANNED
+    going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=limit)
+    if budget is not None:
+        may = set(ways_back.within_budget(connection, rollout.rollout_id, [device_id for device_id, _ in going], budget))
+        going = [one for one in going if one[0] in may][:AT_ONCE]
     for device_id, previous in going:
         assign_previous(connection, services, rollout, device_id, previous, now)
     if going:

@@ -1,5 +1,6 @@
 """Several rollouts at once, by evidence: hold-back over many rollouts, controls, and devices that come and go; by the decision's number."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -158,6 +159,29 @@ def test_decision_13_an_older_rollout_takes_the_budget_of_a_site_before_a_later_
 
     assert (of_first["s0"], of_later["s0"]) == (2, 2)
     assert sharing.wish_of(value(world, first)).approved_at <= sharing.wish_of(value(world, later)).approved_at
+
+
+def test_decision_13_going_back_keeps_the_budget_of_a_site_too(world: World, tmp_path: Path) -> None:
+    fleet, first = fleet_of(world, tmp_path, 60, sites=2)
+    assert until(fleet, first, "completed") == "completed"
+    old = fleet.bundle
+    newer = make_bundle(tmp_path / "newer", "two")
+    fleet.bundle = newer
+    rollout_id = start(world, world.push(newer, "2"), site_budget=2)
+    until(fleet, rollout_id, "completed", ticks=40)
+    running = {device_id for device_id in asked(world, newer) if world.devices[device_id].running == newer.digest}
+    assert len(running) >= 8
+
+    act(world, rollout_id, "roll-back")
+    most = 0
+    for _ in range(40):
+        told = {device_id for device_id in asked(world, old) if world.devices[device_id].running == newer.digest}
+        most = max([most, *Counter(int(device_id[1:]) % 2 for device_id in told).values()])
+        fleet.tick()
+
+    assert most == 2
+    assert {world.devices[device_id].running for device_id in running} == {old.digest}
+    assert value(world, rollout_id).state.value == "rolled-back"
 
 
 def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(world: World, tmp_path: Path) -> None:
