@@ -162,7 +162,7 @@ def test_decision_13_an_older_rollout_takes_the_budget_of_a_site_before_a_later_
 
 
 def test_decision_13_going_back_keeps_the_budget_of_a_site_too(world: World, tmp_path: Path) -> None:
-    fleet, first = fleet_of(world, tmp_path, 60, sites=2)
+    fleet, first = fleet_of(world, tmp_path, 60, sites=2, hold_back={"fraction": 0.0, "least": 0})
     assert until(fleet, first, "completed") == "completed"
     old = fleet.bundle
     newer = make_bundle(tmp_path / "newer", "two")
