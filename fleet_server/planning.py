@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from fleet_server import enlisting, origins
 from fleet_server.labels import check_labels, describe
-from fleet_server.origins import Origins
 from fleet_server.queries.chances import chance_view
 from fleet_server.queries.errors import NotFoundError
+from fleet_server.origins import Origins
 from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
 from fleet_server.rollout import Policy, Rollout, RolloutState, parse_policy, policy_digest
 from fleet_server.rollout.approval import Superseded, plan_digest, plan_parts
@@ -107,13 +107,13 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
         enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
         enlisting.refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
-        never = held_back.too_often(connection, release.project)
+        chosen = enlisting.selected(connection, policy, device_ids, held_back.too_often(connection, release.project))
         held = _holders(connection, release.project, device_ids)
         ended = held if policy.on_conflict == "supersede" else {}
         came_from = origins.of(connection, release.project, sorted(ended), "")
         return _Read(
             release=release,
-            selected=origins.marked(enlisting.selected(connection, policy, device_ids, never), came_from),
+            selected=origins.marked(chosen, came_from),
             came_from=came_from,
             superseded=[
                 Superseded(one.rollout.rollout_id, one.rollout.state.value, one.rollout.wave, one.version) for one, _ in ended.values()

@@ -30,8 +30,8 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "devices": ("edgefleet.cli.devices", "devices", "List devices, show one, say which rows may leave them."),
     "rollout": ("edgefleet.cli.rollout", "rollout", "Plan, start, watch, explain and steer rollouts."),
     "fleet": ("edgefleet.cli.fleet_halt", "fleet", "Halt every rollout on every device, or lift that."),
-    "experiment": ("edgefleet.cli.experiment", "experiment", "Compare two releases on devices until the numbers tell."),
     "simulate": ("edgefleet.cli.simulate", "simulate", "Run rollouts over a virtual fleet, beside other systems' policies."),
+    "experiment": ("edgefleet.cli.experiment", "experiment", "Compare two releases on devices until the numbers tell."),
     "drift": ("edgefleet.cli.fleet", "drift", "Show drift by device and input."),
     "agent": ("edgefleet.cli.agent", "agent", "Run the device agent, score rows, or show its state."),
 }

@@ -32,9 +32,11 @@ OWN: Final = "edgefleet"
 @click.option("--release", "releases", multiple=True, metavar="NAME|SHARE:KIND:HOURS", help="What the release does, like 0.1:late:12.")
 @click.option("--policy", "files", type=_FILE, multiple=True, help="Policy file; without one, the measured defaults. Repeatable.")
 @click.option("--language", type=click.Choice(["edgefleet", "hawkbit", "aws", "mender"]), default=OWN, help="In which it is written.")
-@click.option("--against", multiple=True, metavar="NAME|all", help="Compare with a known policy of another system: time-phased, hawkbit-50, ...")
+@click.option(
+    "--against", multiple=True, metavar="NAME|all", help="Compare with a known policy of another system: time-phased, hawkbit-50, ..."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def simulate(  # noqa: D417  # click explains the options
+def simulate(  # click explains the options
     devices: int,
     days: int,
     runs: int,
@@ -60,12 +62,20 @@ def simulate(  # noqa: D417  # click explains the options
     found_scene = scene_named(scene)
     total = runs * len(behaviours) * len(policies)
     with click.progressbar(length=max(total, 1), label=f"{total} rollouts", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        rows = list(study(policies, behaviours, found_scene, devices=devices, runs=runs, seed=seed, days=days, told=lambda _: bar.update(1)))
+        rows = list(
+            study(policies, behaviours, found_scene, devices=devices, runs=runs, seed=seed, days=days, told=lambda _: bar.update(1))
+        )
     if as_json:
-        print_json({"devices": devices, "days": days, "runs": runs, "seed": seed, "scene": found_scene.name, "rows": [asdict(row) for row in rows]})
+        print_json(
+            {"devices": devices, "days": days, "runs": runs, "seed": seed, "scene": found_scene.name, "rows": [asdict(row) for row in rows]}
+        )
         return
     click.echo(f"{devices:,} devices, {found_scene.name}, {runs} runs each, seed {seed}, at most {days} days")
-    click.echo(table(["release", "policy", "harmed: median (p95)", "stopped %", "abort/pause/stuck", "halted, h", "done, h"], list(map(_row, rows))))
+    click.echo(
+        table(
+            ["release", "policy", "harmed: median (p95)", "stopped %", "abort/pause/stuck", "halted, h", "done, h"], list(map(_row, rows))
+        )
+    )
 
 
 def _row(row: "Summary") -> list[object]:
@@ -79,6 +89,7 @@ def _policies(files: tuple[Path, ...], language: str, against: tuple[str, ...]) 
     from fleet_server.rollout.policy import parse_policy
     from fleet_server.simulate.reference import read_reference
     from fleet_server.simulate.reference.known import DOCUMENTS, known
+    from fleet_server.simulate.run import NOT_SIMULATED
 
     if language != OWN and not files:
         raise click.UsageError(f"--language {language} is for a --policy FILE; a known policy of another system comes with --against")
@@ -91,6 +102,8 @@ def _policies(files: tuple[Path, ...], language: str, against: tuple[str, ...]) 
         if name in found:
             raise ConfigError(f"{path} is named twice; name each policy once")
         found[name] = policy
+        if left_out := [key for key in NOT_SIMULATED if language == OWN and read_policy(path).get(key)]:
+            click.echo(f"{path}: not simulated: {', '.join(left_out)}", err=True)
     for name in DOCUMENTS if "all" in against else dict.fromkeys(against):
         if name not in DOCUMENTS:
             raise ConfigError(f"--against {name[:40]!r} is unknown; known: all, {', '.join(DOCUMENTS)}")

@@ -44,7 +44,9 @@ class Order:
 def order_of(salt: str, policy: Policy, course: Course, devices: Devices, availability: Availability) -> tuple[Order, Course]:
     """Membership as the server plans it, and the course with the waves' real sizes."""
     n = len(devices.model)
-    candidates = [Candidate(str(i), str(model), str(site)) for i, (model, site) in enumerate(zip(devices.model, availability.site, strict=True))]
+    candidates = [
+        Candidate(str(i), str(model), str(site)) for i, (model, site) in enumerate(zip(devices.model, availability.site, strict=True))
+    ]
     plan = plan_membership(salt, candidates, course.sizes, per_stratum=per_stratum(policy, n), hold_back=policy.hold_back)
     waves = members_by_wave(plan, candidates)
     held = np.array(waves.pop(HOLD_BACK), dtype=np.int64)

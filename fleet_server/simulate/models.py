@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ConfigError
-from fleet_server.rollout.betting import pairs_possible
-from fleet_server.rollout.comparisons import COMPARISONS, Wealth
+from fleet_server.rollout.betting import STAKES, pairs_possible
+from fleet_server.rollout.comparisons import COMPARISONS, PAUSE_AT, Wealth
 from fleet_server.rollout.tally import Tally
 from fleet_server.simulate.scene import PER_HOUR
 
@@ -24,6 +24,7 @@ _SHADOWED: Final = 500
 _WINDOW_ROWS: Final = 500
 _LATENCY_SD, _MEMORY_SD, _CLASS_SD, _BIN_SD, _OFFSET_SD, _ACCURACY_SD = 0.10, 0.05, 0.02, 0.008, 0.3, 0.01
 _DISAGREE_SD: Final = 0.022
+_erf: Final = np.vectorize(math.erf, otypes=[float])
 # Edges of the tenths of a standard normal score, one between two bins.
 _TENTHS: Final = (-1.2815515655, -0.8416212336, -0.5244005127, -0.2533471031, 0.0, 0.2533471031, 0.5244005127, 0.8416212336, 1.2815515655)
 
@@ -107,6 +108,19 @@ class ModelWatch:
             self._wealth[name] = replace(after, left_out=after.left_out + devices - len(rows))
 
 
+def paused_after(rng: np.random.Generator, change: ModelChange, devices: int) -> int:
+    """Devices after which the comparisons pause, looked at after each device, each with two controls of its own; 0: they do not."""
+    mean = np.zeros(devices)
+    for name, drawn in differences(rng, change, devices).items():
+        gate = COMPARISONS[name]
+        ways = np.concatenate([drawn, -drawn], axis=1) if gate.both_ways else drawn
+        won = (np.clip(ways, -gate.clip, gate.clip) - gate.tolerance) / (gate.clip + gate.tolerance)
+        logs = np.cumsum(np.log1p(np.array(STAKES)[None, None] * won[:, :, None]), axis=0)
+        mean += np.exp(np.minimum(logs, 600.0)).mean(axis=(1, 2)) / len(COMPARISONS)
+    stops = np.flatnonzero(mean >= PAUSE_AT)
+    return int(stops[0]) + 1 if len(stops) else 0
+
+
 def differences(rng: np.random.Generator, change: ModelChange, devices: int) -> dict[str, NDArray[np.float64]]:
     """Gate -> [devices, columns] differences, each against the mean of two controls."""
 
@@ -146,11 +160,10 @@ def _bin_change(rng: np.random.Generator, offset: NDArray[np.float64], shift: fl
 
 def _bin_shares(mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """[devices, bins] shares of normal scores about `mean` in the tenths of the standard normal."""
-    cumulated = np.array([[_normal(edge - centre) for edge in _TENTHS] for centre in mean])
+    cumulated = _normal(np.array(_TENTHS)[None, :] - mean[:, None])
     ends = np.concatenate([np.zeros((len(mean), 1)), cumulated, np.ones((len(mean), 1))], axis=1)
     return np.diff(ends, axis=1)
 
 
-def _normal(z: float) -> float:
-    return 0.5 * (1.0 + math.erf(z / math.sqrt(2.0)))
-
+def _normal(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (1.0 + _erf(z / math.sqrt(2.0))))

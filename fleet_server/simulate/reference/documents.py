@@ -151,7 +151,9 @@ def _aws(document: Mapping[str, Any]) -> AwsJob:
         criteria = _table(f"{where}.exponentialRate.rateIncreaseCriteria", rate.get("rateIncreaseCriteria"))
         if "numberOfSucceededThings" in criteria:
             raise ConfigError("aws: rateIncreaseCriteria.numberOfSucceededThings is not simulated; use numberOfNotifiedThings")
-        rise = _whole(f"{where}.exponentialRate.rateIncreaseCriteria.numberOfNotifiedThings", criteria.get("numberOfNotifiedThings"), 1, 10**9)
+        rise = _whole(
+            f"{where}.exponentialRate.rateIncreaseCriteria.numberOfNotifiedThings", criteria.get("numberOfNotifiedThings"), 1, 10**9
+        )
     aborts = _table("aws.abortConfig", document.get("abortConfig", {"criteriaList": []})).get("criteriaList")
     timeout = _table("aws.timeoutConfig", document.get("timeoutConfig", {})).get("inProgressTimeoutInMinutes")
     return AwsJob(
@@ -181,7 +183,8 @@ def _abort(i: int, one: Mapping[str, Any]) -> AwsAbort:
 
 def _mender(document: Mapping[str, Any]) -> MenderDeployment:
     raw = _parts("mender.phases", document.get("phases", [{}]))
-    phases, done, first = [], 0.0, None
+    phases: list[MenderPhase] = []
+    done, first = 0.0, None
     for i, one in enumerate(raw):
         where, size = f"mender.phases[{i}]", one.get("batch_size")
         if size is None and i < len(raw) - 1:
