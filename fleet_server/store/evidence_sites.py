@@ -20,7 +20,7 @@ def come_due(connection: sa.Connection, rollout: Rollout, now: datetime, limit: 
     """Look at the groups whose time it is; how many were looked at (`limit`: there may be more)."""
     timing, looks = Timing.of(rollout.policy), _Looks(connection, rollout)
     query = sa.select(ROLLOUT_GROUP).where(_G.rollout_id == rollout.rollout_id, _G.look_at <= to_micros(now))
-    rows = connection.execute(query.order_by(_G.look_at, _G.site, _G.cell).limit(limit)).all()
+    rows = connection.execute(query.order_by(_G.look_at, _G.site, _G.cell).limit(limit).with_for_update()).all()
     sites = set()
     for row in rows:
         before = _group(row, timing)
