@@ -1,8 +1,8 @@
 """What a decision about a rollout by evidence costs the server: it reads sums, not devices.
 
-`python -m benchmarks.rollout_store` makes fleets of 1,000, 10,000 and 100,000 devices in a SQLite database, opens all waves of a rollout but
-the last, lets their devices begin by the functions that the ingest calls, and measures: the read of all facts with the engine's decision, one
-sign of life, one report.
+`python -m benchmarks.rollout_store` makes fleets of 1,000, 10,000 and 100,000 devices in a SQLite database, opens all waves of a rollout
+but the last, lets their devices begin by the functions that the ingest calls, and measures: the read of all facts with the engine's
+decision, one sign of life, one report.
 """
 
 import statistics
