@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from fleet_server.rollout.course import Course, clock_of
-from fleet_server.rollout.judgement import Clock, Finding, decisive, judge, judgeable, soaked_out
+from fleet_server.rollout.judgement import Clock, Finding, decisive, judge, judgeable, seen, soaked_out
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.steps import open_next, undecidable
 from fleet_server.rollout.tally import Tally
@@ -35,7 +35,8 @@ def decide_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: date
     if rollout.state is RolloutState.PAUSED:
         return None
     if found.word == "pause":
-        return Action(ActionKind.PAUSE, rollout.wave, found.sentence)
+        # Facts that cannot be read are nothing that a person could accept.
+        return Action(ActionKind.PAUSE, rollout.wave, found.sentence, shown=None if found.gate == "facts" else seen(facts.tally))
     if running and len(rollout.promoted_at) == rollout.wave:
         # The promotion is stored; what opens the next wave is that record, not a second look at facts that may have changed for the worse.
         return open_next(rollout, f"Wave {rollout.wave} was promoted.")
@@ -54,7 +55,7 @@ def _wait(rollout: Rollout, course: Course, tally: Tally, clock: Clock, found: F
     if course.judged_at is None:
         if judgeable(tally, clock):
             return Action(ActionKind.MATURE, rollout.wave, f"Wave {rollout.wave} has had its time. {found.sentence}")
-        if clock.open_s >= clock.dwell_s + course.stall_s:
+        if clock.open_s >= clock.dwell_s + course.stall_s and (clock.resumed_s is None or clock.resumed_s >= course.stall_s):
             days = course.stall_s / 86_400
             return Action(
                 ActionKind.PAUSE, rollout.wave, f"Pause: wave {rollout.wave} could not be judged for {days:.3g} days. {found.sentence}"

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from edgefleet.errors import ConfigError
-from fleet_server.rollout.judgement import Clock
+from fleet_server.rollout.judgement import Accepted, Clock
 from fleet_server.rollout.pacing import Pace, Rate, Wait
 from fleet_server.rollout.rules import Rule
 
@@ -31,6 +31,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         stage_at: When it began: the opening of the wave, or its last growth.
         judged_at: Since when the open wave can be judged.
         grown: Times that it has grown.
+        shown: What a person is shown of the pause that waits for her; None: nothing waits, or there is nothing to accept.
+        accepted: What people accepted by resuming.
+        resumed_at: When the rollout was resumed last.
     """
 
     rule: Rule
@@ -45,6 +48,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stage_at: datetime | None = None
     judged_at: datetime | None = None
     grown: int = 0
+    shown: Accepted | None = None
+    accepted: Accepted = Accepted()
+    resumed_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.sizes or self.sizes[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.sizes)):
@@ -104,6 +110,11 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """From now on the open wave can be judged."""
         return msgspec.structs.replace(self, judged_at=now)
 
+    def resumed(self, now: datetime) -> "Course":
+        """A person goes on: what she was shown is accepted, and the wave has its patience again."""
+        judged_at = None if self.judged_at is None else now
+        return msgspec.structs.replace(self, accepted=self.shown or self.accepted, shown=None, judged_at=judged_at, resumed_at=now)
+
     def larger(self, wave: int) -> int:
         """Devices that the wave would reach if it grew; no more than half of everybody, else it does not grow."""
         size = self.rule.grown(self.sizes[wave - 1])
@@ -141,4 +152,6 @@ def clock_of(course: Course, wave: int, opened_at: datetime, now: datetime) -> C
         hold_s=max(course.hold_s, dwell_s + course.hold_s / 3),
         grown=course.grown,
         may_grow=course.larger(wave) > 0,
+        resumed_s=None if course.resumed_at is None else (now - course.resumed_at).total_seconds(),
+        accepted=course.accepted,
     )
