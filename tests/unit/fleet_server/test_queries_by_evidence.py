@@ -159,6 +159,7 @@ def test_two_failures_of_five_pause_it_and_the_early_warning_is_named(watched: W
 
     assert (view.state, view.verdict) == ("paused", "pause")
     assert view.missing.startswith("A person decides")
+    assert "holds back no promotion" in next(action.effect for action in view.actions if action.name == "resume")
     assert explained.decides == "early warning"
     assert [gate.turns for gate in explained.gates if gate.name == "early warning"] == [
         "A person: resume accepts these failures for now, abort ends it."
