@@ -20,7 +20,7 @@ from fleet_server.rollout.plans import SMALL_PLANS, default_course
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.policy_rules import RuleLimits
 from fleet_server.rollout.posterior import History
-from fleet_server.rollout.rules import POSTERIOR_BELOW, Rule, counts_at
+from fleet_server.rollout.rules import POSTERIOR_BELOW, counts_at
 
 _YEAR_S: Final = 366 * 86_400.0
 _MANY: Final = 1_000_000_000
@@ -49,6 +49,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "hold_back.fraction": (0, 0.5),
     "site_budget": (1, _MANY),
     "patience_s": (0, _YEAR_S),
+    "activation_gap_s": (0, _YEAR_S),
     "stall_s": (1, _YEAR_S),
     "rate.factor": (1, 100),
     "pace.growth": (1.01, 2),
@@ -89,6 +90,9 @@ SAID: Final[dict[str, str]] = {
     "windows.end": "00:00 to 24:00",
     "gates.compare": "names of comparisons, each once",
     "late_joiners": "follow, ignore",
+    "on_conflict": "refuse, queue, supersede",
+    "on_late_evidence": "draft, start, ignore",
+    "baseline": "id of a release",
     "emergency": "true, false",
 }
 # Gate -> (what it asks, words that it can say); a test makes it say each of them, and finds no other.

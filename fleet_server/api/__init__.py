@@ -8,7 +8,7 @@ Read `wire.py` next (parsing, replies, errors), then `rollouts.py`.
 
 from flask import Flask
 
-from fleet_server.api import blobs, comparisons, devices, experiments, health, observations, releases, rollouts, sampling, wire
+from fleet_server.api import blobs, comparisons, devices, experiments, fleet, health, observations, releases, rollouts, sampling, wire
 
 PREFIX = "/api/v1"
 
@@ -21,6 +21,7 @@ def register(app: Flask) -> None:
         comparisons.API,
         devices.API,
         experiments.API,
+        fleet.API,
         health.API,
         observations.API,
         releases.API,

@@ -12,7 +12,7 @@ import msgspec
 
 from fleet_server.rollout.by_evidence import decide_by_evidence
 from fleet_server.rollout.by_experiment import decide_by_experiment, results
-from fleet_server.rollout.evidence import is_back, progress
+from fleet_server.rollout.evidence import failed_on_the_way_back, is_back, progress
 from fleet_server.rollout.experiment_plan import Ending, Experiment
 from fleet_server.rollout.gates import Exposure, GateResult, combine, evaluate
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
@@ -34,6 +34,7 @@ _EVENTS: Final = {
     ActionKind.ROLLED_BACK: Event.ALL_BACK,
 }
 _PAST: Final = {
+    Event.APPROVE: "Approved by people",
     Event.START: "Started by a person",
     Event.PAUSE: "Paused by a person",
     Event.RESUME: "Resumed by a person",
@@ -222,6 +223,11 @@ def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None
     lost = [device_id for device_id in rollout.members if device_id not in facts.devices or device_id in facts.unreadable]
     if lost:
         return undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
+    unseen = [d for d in rollout.members if d not in rollout.accepted]
+    failed = [d for d in unseen if failed_on_the_way_back(facts.devices[d], rollout.bundle_digest)]
+    if failed:
+        reason = f"Pause: the way back failed on {len(failed)} of {len(rollout.members)} devices: {', '.join(failed[:3])}."
+        return Action(ActionKind.PAUSE, rollout.wave, reason, tuple(failed))
     waiting = [d for d in rollout.members if not is_back(facts.devices[d], rollout.bundle_digest)]
     if not waiting:
         return Action(ActionKind.ROLLED_BACK, rollout.wave, f"Rolled back: none of {len(rollout.members)} devices runs the release.")

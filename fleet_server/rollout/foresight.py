@@ -161,12 +161,12 @@ def chances(course: Course, rng: np.random.Generator, *, failing: Sequence[float
         failing: True shares of failing devices.
         runs: Of each share.
     """
-    pace = {"first": course.pace.first, "growth": course.pace.growth}
+    first, growth = course.pace.first, course.pace.growth
     return tuple(
         Chance(
             share,
-            foretell(course.sizes, course.rule, share, rng, runs=runs, **pace),
-            foretell(course.sizes, course.rule, share, rng, late=1.0, runs=runs, **pace),
+            foretell(course.sizes, course.rule, share, rng, runs=runs, first=first, growth=growth),
+            foretell(course.sizes, course.rule, share, rng, late=1.0, runs=runs, first=first, growth=growth),
         )
         for share in failing
     )

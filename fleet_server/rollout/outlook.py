@@ -62,6 +62,9 @@ def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, s
         return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
     if rollout.state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):
         return "pause", _headline(rollout), f"A person decides. {_present(rollout, facts, now)}".rstrip()
+    if rollout.changed_at is not None and now < rollout.changed_at:
+        behind_s = (rollout.changed_at - now).total_seconds()
+        return "hold", f"Hold: the server's clock stands {behind_s:.0f} s before the last change.", "Nothing is decided before it has caught up."
     action = decide(rollout, facts, now)
     if action is not None:
         return _VERDICTS[action.kind], action.reason, "It is acted on at the next look."
@@ -81,6 +84,9 @@ def next_due(rollout: Rollout, facts: Facts, now: datetime) -> datetime | None:
     """
     if decide(rollout, facts, now) is not None:
         return now
+    # A clock that stands before the last change decides nothing until it has caught up.
+    if rollout.changed_at is not None and now < rollout.changed_at and rollout.state not in FINAL:
+        return rollout.changed_at
     if rollout.state not in (RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.ROLLING_BACK) or rollout.wave == 0:
         return None
     if rollout.experiment is not None and rollout.state in GATED:
@@ -91,9 +97,6 @@ def next_due(rollout: Rollout, facts: Facts, now: datetime) -> datetime | None:
     elif rollout.state in GATED:
         moments.append(rollout.opened_at[-1] + timedelta(seconds=dwell_s(rollout)))
         moments += [moment for device_id in rollout.members for moment in _device_moments(rollout, facts, device_id, now)]
-    # A clock that stands before the last change decides nothing until it has caught up.
-    if rollout.changed_at is not None and now < rollout.changed_at:
-        return rollout.changed_at
     return min((moment for moment in moments if moment > now), default=None)
 
 

@@ -12,7 +12,7 @@ from fleet_server.rollout.rules import Rule
 
 # A small fleet has fewer devices to grow into.
 EXTENDS: Final = {"bound": 4, "posterior": 2}
-# Many small batches are many looks: by the bound the early warning may be wrong in 1 of 20 releases at its limit, in small fleets in 1 of 10.
+# Small batches are many looks: by the bound the early warning is wrong in at most 1 of 20 releases at its limit, in small fleets in 10.
 WARN_AT: Final = {"bound": 20.0, "posterior": 10.0}
 
 

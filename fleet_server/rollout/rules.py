@@ -109,7 +109,9 @@ class Counts:
 
 @lru_cache(maxsize=65_536)
 def counts_at(rule: Rule, devices: int, grown: int = 0) -> Counts:
-    """A rule's limits after so many devices, in a wave that has grown so often; found by bisection, as every rule only gets stricter with more failures.
+    """A rule's limits after so many devices, in a wave that has grown so often.
+
+    Found by bisection, as every rule only gets stricter with more failures.
 
     >>> counts_at(Rule("bound", confidence=0.9), 77)
     Counts(stop=8, promote=1, extend=5)

@@ -50,7 +50,7 @@ class Event(StrEnum):
 
 
 EVENT_MEANING: Final[Mapping[Event, str]] = {
-    Event.APPROVE: "the approvals that the policy asks for are there (none in this version)",
+    Event.APPROVE: "the approvals that the policy asks for are there",
     Event.START: "a person starts it",
     Event.PAUSE: "a person pauses it: no further device begins",
     Event.RESUME: "a person goes on, and accepts the failures that stopped it",

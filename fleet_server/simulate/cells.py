@@ -44,22 +44,15 @@ class Cells:
             heard: [W].
         """
         here = np.flatnonzero(heard)
-        last, history, site = self._last[here], self._history[here], self._site[here]
         newest = number - self._soak - 1
-        for back in range(self._soak + 1):
-            cell = last - back
-            settles = ((history >> back) & 1 == 1) & (cell <= newest) & (cell >= 0)
-            if back == self._soak:
-                # Devices that were never away all settle the one same cell.
-                steady = settles & (cell == newest)
-                if newest >= 0:
-                    counts = self._by_site(site[steady])
-                    self.unheard[newest] -= counts
-                    self.zone_unheard[newest] -= self._by_zone(counts)
-                settles &= ~steady
-            if settles.any():
-                np.subtract.at(self.unheard, (cell[settles], site[settles]), 1)
-                np.subtract.at(self.zone_unheard, (cell[settles], self._zone[site[settles]]), 1)
+        # Devices that were never away for as long as is remembered, nearly all of them, settle the one same cell.
+        steady = (self._last[here] == number - 1) & (self._history[here] == self._bits)
+        if newest >= 0:
+            counts = self._by_site(self._site[here[steady]])
+            self.unheard[newest] -= counts
+            self.zone_unheard[newest] -= self._by_zone(counts)
+        self._settle(here[~steady], newest)
+        last, history, site = self._last[here], self._history[here], self._site[here]
         gap = np.minimum(number - last, self._soak + 2)
         self._history[here] = ((history << gap) | 1) & self._bits
         self._last[here] = number
@@ -68,6 +61,15 @@ class Cells:
         self.unheard[number] += counts
         self.zone_live[number] = self._by_zone(counts)
         self.zone_unheard[number] += self.zone_live[number]
+
+    def _settle(self, devices: Ints, newest: int) -> None:
+        """The cells of the last signs of life of devices that were away, up to the newest one that counts."""
+        last, history, site = self._last[devices], self._history[devices], self._site[devices]
+        for back in range(self._soak + 1):
+            cell = last - back
+            settles = ((history >> back) & 1 == 1) & (cell <= newest) & (cell >= 0)
+            np.subtract.at(self.unheard, (cell[settles], site[settles]), 1)
+            np.subtract.at(self.zone_unheard, (cell[settles], self._zone[site[settles]]), 1)
 
     def _by_site(self, site: Ints) -> NDArray[np.int32]:
         return np.bincount(site, minlength=len(self._zone)).astype(np.int32)

@@ -67,7 +67,7 @@ class Controls:
         if self._switched_at is None:
             return found[0]
         late = tick >= self._switched_at
-        return tuple(np.where(late, after, before) for before, after in zip(*found, strict=True))  # type: ignore[return-value]
+        return tuple(np.where(late, after, before) for before, after in zip(*found, strict=True))
 
     @staticmethod
     def _counts_of(cells: Cells, site: Ints, zone: Ints, tick: Ints) -> tuple[Ints, Ints, Ints, Ints]:

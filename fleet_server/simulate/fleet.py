@@ -10,7 +10,7 @@ from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.cells import Ints, Mask
 from fleet_server.simulate.controls import Controls
 from fleet_server.simulate.drawn import Devices, Order
-from fleet_server.simulate.groups import SOAK, Groups
+from fleet_server.simulate.groups import Groups
 from fleet_server.simulate.outages import SiteOutages
 from fleet_server.simulate.scene import MODELS, PER_HOUR, Behaviour
 
@@ -24,10 +24,14 @@ class VirtualFleet:
         availability: Who is heard when.
         behaviour: Of the release.
         ticks: How many there will be.
+        soak: Ticks after which a sign of life counts.
+        deadline: Ticks until which it must come.
     """
 
-    def __init__(self, devices: Devices, order: Order, availability: Availability, behaviour: Behaviour, ticks: int) -> None:
-        n = len(availability.site)
+    def __init__(
+        self, devices: Devices, order: Order, availability: Availability, behaviour: Behaviour, ticks: int, soak: int, deadline: int
+    ) -> None:
+        n, self._soak = len(availability.site), soak
         self._availability, self._behaviour, self._devices, self._order = availability, behaviour, devices, order
         self._began = np.full(n, -1, np.int64)
         self._failed: Mask = np.zeros(n, bool)
@@ -36,8 +40,8 @@ class VirtualFleet:
         self._dark_sites: Mask = np.zeros(availability.sites, bool)
         self._exposed: Ints = np.empty(0, np.int64)
         before_last = order.sizes[-2] if len(order.sizes) > 1 else 0
-        self._controls = Controls(availability, order.devices, order.held, before_last, ticks, SOAK)
-        self._groups = Groups(availability.sites, ticks, self._controls)
+        self._controls = Controls(availability, order.devices, order.held, before_last, ticks, soak)
+        self._groups = Groups(availability.sites, ticks, self._controls, soak, deadline)
         self._outages = SiteOutages(availability.sites, self._controls)
         self._reached = 0
 
@@ -105,7 +109,7 @@ class VirtualFleet:
         if self._behaviour.kind in ("prompt", "late"):
             delay = int(self._behaviour.delay_h * PER_HOUR) if self._behaviour.kind == "late" else 1
             self._failed[here[self._devices.bad[here] & (age > delay)]] = True
-        soaked = here[(age > SOAK) & ~self._heard_after_soak[here]]
+        soaked = here[(age > self._soak) & ~self._heard_after_soak[here]]
         self._heard_after_soak[soaked] = True
         self._groups.heard(self._availability.site[soaked], self._began[soaked])
 

@@ -11,8 +11,6 @@ from fleet_server.simulate.cells import Ints, Mask
 from fleet_server.simulate.controls import Controls
 from fleet_server.simulate.scene import PER_HOUR
 
-SOAK: Final = PER_HOUR
-DEADLINE: Final = 2 * PER_HOUR
 NEVER: Final = np.iinfo(np.int64).max // 2
 _WITHOUT_HISTORY: Final = 0.03
 
@@ -41,10 +39,18 @@ class _Rows:
 
 
 class Groups:
-    """Silence of the exposed devices, beside that of their controls."""
+    """Silence of the exposed devices, beside that of their controls.
 
-    def __init__(self, sites: int, ticks: int, controls: Controls) -> None:
-        self._sites, self._controls = sites, controls
+    Args:
+        sites: How many there are.
+        ticks: How many there will be.
+        controls: Of the exposed devices.
+        soak: Ticks after which a sign of life counts.
+        deadline: Ticks until which it must come, unless the controls ask for more.
+    """
+
+    def __init__(self, sites: int, ticks: int, controls: Controls, soak: int, deadline: int) -> None:
+        self._sites, self._controls, self._soak, self._deadline = sites, controls, soak, deadline
         self._unheard = np.zeros((ticks, sites), np.int32)  # not heard since their soak
         nothing = np.empty(0, np.int64)
         self._rows = _Rows.fresh(nothing, 0, nothing)
@@ -69,9 +75,9 @@ class Groups:
             return
         site, tick = rows.site[open_], rows.tick[open_]
         live, unheard, own = self._controls.of(site, tick)
-        back = (number > tick + SOAK) & (10 * (live - unheard) >= 7 * live)
+        back = (number > tick + self._soak) & (10 * (live - unheard) >= 7 * live)
         rows.heard_at[open_[back & (rows.heard_at[open_] == NEVER)]] = number
-        earliest, at = tick + DEADLINE, rows.heard_at[open_]
+        earliest, at = tick + self._deadline, rows.heard_at[open_]
         over = number >= np.where(at <= earliest, earliest, at + PER_HOUR)
         due = open_[over]
         if not len(due):

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from fleet_server.rollout.silence import OWN_CONTROLS
 from fleet_server.simulate.cells import Ints, Mask
 from fleet_server.simulate.controls import Controls
-from fleet_server.simulate.groups import DEADLINE, NEVER
+from fleet_server.simulate.groups import NEVER
+from fleet_server.simulate.scene import PER_HOUR
 
 FEW_SITES: Final = 5
+_SOON: Final = 2 * PER_HOUR
 _HISTORIC_SHARE: Final = 0.002  # of sites go dark in any two hours: one outage of a site in six weeks
 
 
@@ -33,14 +35,14 @@ class SiteOutages:
 
     def tick(self, number: int) -> None:
         """Judge the sites whose two hours are over."""
-        then = number - DEADLINE
+        then = number - _SOON
         if then < 0:
             return
         judged = self._first == then
         if not judged.any():
             return
         dark, live = self._dark(then)
-        others = live & (np.abs(np.where(self._first == NEVER, -NEVER, self._first) - then) > DEADLINE)
+        others = live & (np.abs(np.where(self._first == NEVER, -NEVER, self._first) - then) > _SOON)
         self._out |= judged & dark
         self._others[judged] = dark[others].mean() if others.any() else 0.0
 

@@ -1,7 +1,9 @@
 """One rollout over a virtual fleet, steered by the engine that steers real ones."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -16,7 +18,7 @@ from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.transitions import Event, RolloutState
 from fleet_server.simulate.availability import Availability
-from fleet_server.simulate.drawn import Devices, order_of
+from fleet_server.simulate.drawn import Devices, Order, order_of
 from fleet_server.simulate.fleet import VirtualFleet
 from fleet_server.simulate.models import ModelChange, ModelWatch
 from fleet_server.simulate.scene import PER_HOUR, TICK_S, Behaviour, Scene
@@ -25,6 +27,9 @@ START: Final = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS: Final = 14
 MOST_DEVICES: Final = 1_000_000
 MOST_DAYS: Final = 90
+MOST_SOAK_S: Final = 60.0 * TICK_S  # signs of life are remembered as bits of one number
+# Keys of a policy that a virtual fleet does not know.
+NOT_SIMULATED: Final = ("windows", "site_budget", "gates")
 _STOPPED: Final = (RolloutState.PAUSED, RolloutState.ABORTED)
 
 
@@ -75,14 +80,15 @@ def simulate(
     """
     check_world(devices, seed, days)
     policy = policy or default_policy()
+    if policy.soak_s > MOST_SOAK_S:
+        raise ConfigError(f"soak_s = {policy.soak_s:g} is more than the {MOST_SOAK_S:g} that can be simulated")
     ticks = days * 24 * PER_HOUR
     availability = world(devices, scene, seed, days)
-    drawn = np.random.default_rng([seed, 2])
-    fleet_devices = Devices.draw(drawn, availability, behaviour)
-    course = course_of(policy, devices)
+    fleet_devices = Devices.draw(np.random.default_rng([seed, 2]), availability, behaviour)
+    order, course = _ordered(devices, scene, seed, days, policy)
     course = course if rule is None else msgspec.structs.replace(course, rule=rule)
-    order, course = order_of(f"salt-{drawn.integers(2**62)}", policy, course, fleet_devices, availability)
-    fleet = VirtualFleet(fleet_devices, order, availability, behaviour, ticks)
+    soak, deadline = (math.ceil(seconds / TICK_S) for seconds in (policy.soak_s, policy.deadline_s))
+    fleet = VirtualFleet(fleet_devices, order, availability, behaviour, ticks, soak, deadline)
     watch = None if change is None else ModelWatch(np.random.default_rng([seed, 3]), change, devices)
     rollout = apply_person(_draft(policy, course), Event.START.value, "simulated", START)
     for number in range(ticks):
@@ -113,6 +119,14 @@ def check_world(devices: int, seed: int, days: int) -> None:
         raise ConfigError(f"{days} days cannot be simulated; choose 1 to {MOST_DAYS}")
     if seed < 0:
         raise ConfigError(f"seed {seed} is negative; choose 0 or more")
+
+
+@lru_cache(maxsize=1)  # several releases over one fleet, one after the other: the order does not depend on what they do
+def _ordered(devices: int, scene: Scene, seed: int, days: int, policy: Policy) -> tuple[Order, Course]:
+    availability = world(devices, scene, seed, days)
+    drawn = np.random.default_rng([seed, 2])
+    fleet_devices = Devices.draw(drawn, availability, Behaviour("none", 0.0))
+    return order_of(f"salt-{drawn.integers(2**62)}", policy, course_of(policy, devices), fleet_devices, availability)
 
 
 def _settle(rollout: Rollout, fleet: VirtualFleet, watch: ModelWatch | None, number: int, now: datetime) -> Rollout:

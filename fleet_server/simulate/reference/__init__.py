@@ -1,7 +1,7 @@
 """Policies written in the language of other systems, run over the same virtual fleets, to compare.
 
-`documents.py` reads what those systems' interfaces take (hawkBit's rollout, a job of AWS IoT, a phased deployment of Mender), `rules.py` does
-what they do with it, `history.py` and `exposure.py` are the fleet as such a system sees it: a device reports success ten minutes after it
+`documents.py` reads what those systems' interfaces take (hawkBit's rollout, a job of AWS IoT, a phased deployment of Mender), `rules.py`
+`documents.py` reads what the interfaces of those systems take (a rollout of hawkBit, a job of AWS IoT, a deployment of Mender), `rules.py`
 installed, an error whenever it can say so, and silence is nothing.
 """
 

@@ -183,7 +183,8 @@ def _abort(i: int, one: Mapping[str, Any]) -> AwsAbort:
 
 def _mender(document: Mapping[str, Any]) -> MenderDeployment:
     raw = _parts("mender.phases", document.get("phases", [{}]))
-    phases, done, first = [], 0.0, None
+    phases: list[MenderPhase] = []
+    done, first = 0.0, None
     for i, one in enumerate(raw):
         where, size = f"mender.phases[{i}]", one.get("batch_size")
         if size is None and i < len(raw) - 1:

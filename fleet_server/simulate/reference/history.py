@@ -10,7 +10,7 @@ from fleet_server.simulate.scene import PER_HOUR
 
 NEVER_H: Final = np.inf
 _PIECE: Final = 20_000
-_KEPT: Final = 60_000_000  # devices x ticks up to which the answers are kept, two bytes each
+_KEPT: Final = 60_000_000
 Hours = NDArray[np.float64]
 
 
@@ -20,14 +20,15 @@ class History:
     Args:
         availability: Of a fleet; it is asked for all its ticks here.
         ticks: How many.
+        kept: Devices x ticks up to which the answers are kept, two bytes each; of larger fleets they are made when they are asked for.
     """
 
-    def __init__(self, availability: Availability, ticks: int) -> None:
+    def __init__(self, availability: Availability, ticks: int, kept: int = _KEPT) -> None:
         self._ticks, self._devices = ticks, len(availability.site)
         rows = (np.packbits(availability.tick(number)) for number in range(ticks))
         self._bits = np.fromiter(rows, np.dtype((np.uint8, (self._devices + 7) // 8)), ticks)  # one row a tick
         everybody = np.arange(self._devices)
-        self._kept = self._following(everybody) if self._devices * ticks <= _KEPT else None
+        self._kept = self._following(everybody) if self._devices * ticks <= kept else None
 
     def heard_from(self, hours: Hours, devices: NDArray[np.int64] | None = None) -> Hours:
         """[N] when each device is heard first at or after its time: then and there if it is on, else when it comes back.
@@ -46,10 +47,7 @@ class History:
     def _piece(self, hours: Hours, devices: NDArray[np.int64]) -> Hours:
         soon = np.isfinite(hours) & (hours < self._ticks / PER_HOUR)
         tick = np.where(soon, np.where(soon, hours, 0.0) * PER_HOUR, 0).astype(np.int64)
-        if self._kept is None:
-            back = self._following(devices)[tick, np.arange(len(devices))]
-        else:
-            back = self._kept[tick, devices]
+        back = self._following(devices)[tick, np.arange(len(devices))] if self._kept is None else self._kept[tick, devices]
         at = np.where(back == tick, hours, back / PER_HOUR)
         return np.where(soon & (back < self._ticks), at, NEVER_H)
 

@@ -26,6 +26,9 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/api/v1/sampling"): OPERATOR,
     ("POST", "/api/v1/sampling/stop"): OPERATOR,
     ("GET", "/api/v1/sampling"): VIEWER,
+    ("GET", "/api/v1/fleet/halt"): VIEWER,
+    ("POST", "/api/v1/fleet/halt"): OPERATOR,
+    ("POST", "/api/v1/fleet/lift"): OPERATOR,
     ("GET", "/api/v1/healthz"): ALL,
     ("GET", "/healthz"): ALL,
     ("GET", "/api/v1/overview"): VIEWER,
@@ -45,6 +48,8 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/api/v1/experiments/<experiment_id>/stop"): OPERATOR,
     ("GET", "/api/v1/rollouts"): VIEWER,
     ("GET", "/api/v1/rollouts/<rollout_id>"): VIEWER,
+    ("GET", "/api/v1/rollouts/<rollout_id>/approvals"): VIEWER,
+    ("POST", "/api/v1/rollouts/<rollout_id>/approve"): OPERATOR,
     ("GET", "/api/v1/rollouts/<rollout_id>/explain"): VIEWER,
     ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>"): OPERATOR,
 }

@@ -66,7 +66,7 @@ def test_opening_doubles_what_is_exposed_and_no_more() -> None:
 
 def test_small_steps_reach_as_far_as_large_ones_in_the_same_time_and_never_further() -> None:
     small, large = Pace(first=5, every_s=2_700, growth=1.26), Pace(first=5, every_s=8_100, growth=2)
-    by_small, by_large = ([pace.allowed(0, 2_700.0 * step) for step in range(0, 40)] for pace in (small, large))
+    by_small, by_large = ([pace.allowed(0, 2_700.0 * step) for step in range(40)] for pace in (small, large))
 
     assert by_small[:7] == [5, 6, 7, 10, 12, 15, 20]
     assert all(abs(by_small[step] - by_large[step]) <= 0.02 * by_large[step] for step in range(0, 40, 3))
