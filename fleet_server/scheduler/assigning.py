@@ -33,8 +33,12 @@ def assign_previous(
     """
     bad, base = stays.quarantined(connection, device_id), stays.of_release(connection, rollout.policy.baseline)
     known = stays.of_device(connection, device_id, rollout.project)
+    if rollout.experiment is not None:
+        # Arm B goes to what arm A runs, which is what it ran itself when the arms were drawn.
+        known, base = [], stays.of_release(connection, rollout.experiment.baseline_release)
     target = target_of(known, leaving=rollout.release_id, quarantined=bad, baseline=base)
-    if target.word != "completed" and (previous is not None or base is not None):
+    expected = "completed" if rollout.experiment is None else "baseline"
+    if target.word != expected and (previous is not None or base is not None):
         subject, detail = ("device", device_id), f"rollout {rollout.rollout_id}: {target.sentence}"
         audit.record(connection, to_micros(now), actor="engine", action=f"go-{target.word}", subject=subject, detail=detail)
     previous = target.release_id
