@@ -14,7 +14,7 @@ from fleet_server.rollout.gates import Exposure, GateResult
 from fleet_server.rollout.pacing import Pace
 from fleet_server.rollout.rollback_targets import Target
 from fleet_server.scheduler import assigning, by_evidence, steering
-from fleet_server.store import assignments, evidence_members, members, outbox, rollouts
+from fleet_server.store import assignments, evidence_members, members, outbox, rollouts, stays
 from tests.properties.rollout_fleet import probes
 from tests.properties.rollout_fleet.machine import FleetMachine
 
@@ -279,9 +279,10 @@ def _asked_again(machine: FleetMachine) -> None:
     machine.a_scheduler_decides(0)
     machine.a_person_ends_it(0, "abort", 0, 0)
     machine.a_person_plans(0, "", 0)
-    machine.a_person_starts(0, 0)
+    for rollout_id in machine.stage.live():
+        machine.stage.act(rollout_id, "start", machine.people[0])
     machine.a_scheduler_decides(0)
-    _hours(2)(machine)
+    _hours(4)(machine)
 
 
 MUTANTS: Final[dict[str, Mutant]] = {
@@ -319,6 +320,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a clock that was set back decides": Mutant(_any_clock, _set_back, frozenset({25}), ("unanimous", 6, 0)),
     "pace does not count": Mutant(
         _patch(Pace, "allowed", lambda *_a: 99), _hours(2), frozenset({16}), ("posterior", 8, 0)
+    ),
+    "a bundle that failed there is asked for again": Mutant(
+        _patch(stays, "refusing", lambda *_a: set()), _asked_again, frozenset({18}), ("posterior", 6, 1)
     ),
     "windows do not count": Mutant(_no_window, _hours(2), frozenset({17}), ("bounded", 8, 0)),
     "controls get the release": Mutant(_controls_asked, _hours(2), frozenset({2}), ("posterior-held", 8, 0)),
