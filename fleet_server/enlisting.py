@@ -42,15 +42,18 @@ def refuse_unknown_labels(connection: sa.Connection, project: str, keys: Iterabl
             raise ConfigError(f"{where}: no device of {project} has a label {key!r}{did_you_mean(key, known)}; known labels: {listed}")
 
 
-def selected(connection: sa.Connection, policy: Policy, device_ids: Sequence[str]) -> list[Selected]:
-    """The devices with what their labels say of stratum, site and region.
+def selected(
+    connection: sa.Connection, policy: Policy, device_ids: Sequence[str], never_held: frozenset[str] = frozenset()
+) -> list[Selected]:
+    """The devices with what their labels say of stratum, site and region, and those that were held back too often before.
 
     Raises:
         ConfigError: A label's value cannot be the name of a stratum or site.
     """
     labels = devices.labels_of(connection, device_ids if len(device_ids) <= _NAMED else None)
     found = candidates(policy, device_ids, labels)
-    return [Selected(one, labels.get(one.device_id, {}).get(REGION, "")) for one in found]
+    told = [replace(one, never_held=True) if one.device_id in never_held else one for one in found]
+    return [Selected(one, labels.get(one.device_id, {}).get(REGION, "")) for one in told]
 
 
 def follow(connection: sa.Connection, project: str, device_id: str, now: datetime) -> None:

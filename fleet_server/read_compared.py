@@ -46,3 +46,75 @@ class BesideView:
     others_drifting: int
     attribution_overlap: float | None
     sentence: str
+
+
+@dataclass(frozen=True)
+class ArmView:
+    """One arm of an experiment.
+
+    Attributes:
+        devices: Planned.
+        begun: Of batches that have begun.
+        running: Of them, that run the arm's release.
+        measured: Devices whose period is over.
+        delivered: Of them, with enough rows.
+        n: Of them, with a number.
+        mean: Of the numbers, None without any.
+        deviation: Standard deviation of one device's number, None with fewer than two.
+    """
+
+    arm: str
+    release: str
+    devices: int
+    begun: int
+    running: int
+    measured: int
+    delivered: int
+    n: int
+    mean: float | None
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class QuestionView:
+    """One thing that may end an experiment: what it is now, its limit, and one sentence."""
+
+    name: str
+    verdict: str
+    now: str
+    limit: str
+    n: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ExperimentView:
+    """An experiment as it stands.
+
+    Attributes:
+        experiment_id: Of its rollout too: start, pause, resume and roll back by it.
+        ending: How it ended, "" while it has not.
+        difference: Mean of B minus mean of A, in the unit of the metric; None before both arms have a number.
+        half_width: The truth lies within difference +- this, at every look at once with 1 - alpha; None before two devices an arm.
+        evidence: e-value that the arms differ; a winner needs 20.
+        devices_needed: Devices of both arms after which the interval is no wider than the resolution, None before a deviation is known.
+        winner_rollout_id: The draft that the winner became.
+    """
+
+    experiment_id: str
+    project: str
+    state: str
+    version: int
+    ending: str
+    metric: str
+    better: str
+    resolution: float
+    arms: list[ArmView]
+    difference: float | None
+    half_width: float | None
+    evidence: float
+    devices_needed: int | None
+    questions: list[QuestionView]
+    sentence: str
+    missing: str
+    winner_rollout_id: str | None

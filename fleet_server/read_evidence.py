@@ -44,7 +44,6 @@ class EvidenceView:
     Attributes:
         rule: bound | posterior.
         limit: Largest share of failing devices that is good enough.
-        plan_digest: Of what a person agreed to, "" where the rollout was made without one.
         decides: The gate whose word is the gravest, "" while no gate has looked.
         held_back: Devices that get the release last, as controls.
         waits: Why devices of the open wave have not begun.
@@ -54,7 +53,6 @@ class EvidenceView:
 
     rule: str
     limit: float
-    plan_digest: str
     decides: str
     held_back: int
     waits: list[WaitView]

@@ -15,7 +15,6 @@ class ExplainView:
         waits: Why devices of the open wave have not begun.
         chances: What the plan does to bad releases; empty of a rollout that names its devices.
         runs: That these were drawn with.
-        plan_digest: That they were seeded from.
     """
 
     rollout_id: str
@@ -31,4 +30,3 @@ class ExplainView:
     waits: list[WaitView]
     chances: list[ChanceView]
     runs: int
-    plan_digest: str

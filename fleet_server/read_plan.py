@@ -47,7 +47,7 @@ class PlanView:
     """A dry run.
 
     Attributes:
-        digest: Of everything a person agrees to.
+        digest: Of everything a person agrees to; an approval of the rollout names it.
         rule: unanimous | bound | posterior.
         limit: Largest share of failing devices that is good enough; None under `unanimous`.
         sentence: The plan in one sentence.

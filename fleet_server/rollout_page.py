@@ -49,6 +49,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "hold_back.fraction": (0, 0.5),
     "site_budget": (1, _MANY),
     "patience_s": (0, _YEAR_S),
+    "activation_gap_s": (0, _YEAR_S),
     "stall_s": (1, _YEAR_S),
     "rate.factor": (1, 100),
     "pace.growth": (1.01, 2),
@@ -89,6 +90,9 @@ SAID: Final[dict[str, str]] = {
     "windows.end": "00:00 to 24:00",
     "gates.compare": "names of comparisons, each once",
     "late_joiners": "follow, ignore",
+    "on_conflict": "refuse, queue, supersede",
+    "on_late_evidence": "draft, start, ignore",
+    "baseline": "id of a release",
     "emergency": "true, false",
 }
 # Gate -> (what it asks, words that it can say); a test makes it say each of them, and finds no other.

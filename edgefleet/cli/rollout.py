@@ -10,13 +10,15 @@ import click
 
 from edgefleet.cli.fleet import client_of, label_pairs, read_policy, server_options
 from edgefleet.cli.main import print_json
-from edgefleet.cli.rollout_text import explain_text, plan_text, status_text
+from edgefleet.cli.rollout_text import approval_text, explain_text, plan_text, status_text
 from edgefleet.client import FleetClient, Json
+from edgefleet.errors import InputError
 from edgefleet.report.table import table
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _OVER: Final = ("completed", "aborted", "rolled-back", "superseded", "discarded")
 _CLEAR: Final = "\x1b[H\x1b[2J"
+MIN_DIGITS: Final = 12
 
 
 @click.group()
@@ -59,10 +61,19 @@ def plan(
 
 @rollout.command("create")
 @_what
+@click.option("--fixes", default="", metavar="ROLLOUT", help="Aborted rollout that this one mends: the devices it harmed come first.")
 @server_options
-def create(release_id: str, policy_file: Path | None, labels: tuple[str, ...], server: str, token_file: Path | None, as_json: bool) -> None:
+def create(
+    release_id: str,
+    policy_file: Path | None,
+    labels: tuple[str, ...],
+    fixes: str,
+    server: str,
+    token_file: Path | None,
+    as_json: bool,
+) -> None:
     """Make a rollout; it waits for `rollout start`."""
-    _show(client_of(server, token_file).create_rollout(release_id, _policy(policy_file), label_pairs(labels)), as_json)
+    _show(client_of(server, token_file).create_rollout(release_id, _policy(policy_file), label_pairs(labels), fixes), as_json)
 
 
 @rollout.command("status")
@@ -109,6 +120,25 @@ def explain(rollout_id: str, server: str, token_file: Path | None, as_json: bool
         print_json(view)
     else:
         print(explain_text(view))
+
+
+@rollout.command("approve")
+@click.argument("rollout_id")
+@click.option("--plan", "digest", default=None, help="Digest of the plan you looked at, or its first 12 digits.")
+@click.option("--note", default="", help="Your words; they stand in the log.")
+@server_options
+def approve(rollout_id: str, digest: str | None, note: str, server: str, token_file: Path | None, as_json: bool) -> None:
+    """Approve the plan that you looked at; without --plan show what there is to approve. Exit code 1: approvals are missing."""
+    client = client_of(server, token_file)
+    view = client.approvals(rollout_id)
+    if digest is not None:
+        view = client.approve_rollout(rollout_id, _whole(str(view["digest"]), digest.lower()), note)
+    if as_json:
+        print_json(view)
+    else:
+        print(approval_text(view))
+    if view["missing"]:
+        sys.exit(1)
 
 
 def _action(name: str, summary: str, action: str | None = None) -> click.Command:
@@ -158,6 +188,17 @@ def _line(view: Json, as_json: bool) -> None:
         print_json(view)
     else:
         print(f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}", flush=True)
+
+
+def _whole(known: str, digest: str) -> str:
+    """The digest that a person means: whole as it is (the server says what changed), or enough of the one that the plan has now."""
+    if len(digest) == len(known):
+        return digest
+    if len(digest) < MIN_DIGITS:
+        raise InputError(f"plan {digest[:MIN_DIGITS]!r} has {len(digest)} digits; give at least {MIN_DIGITS} of the {len(known)}")
+    if not known.startswith(digest):
+        raise InputError(f"you looked at plan {digest[:64]}, it is {known[:MIN_DIGITS]} now; nothing was done; look again")
+    return known
 
 
 def _policy(path: Path | None) -> Json | None:

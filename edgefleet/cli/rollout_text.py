@@ -62,6 +62,11 @@ def status_text(view: Json, width: int = 100) -> str:
     """
     parts = [f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}\n{view['missing']}"]
     parts.append(_waves(view["waves"], bars=width >= 90))
+    more = view.get("evidence")
+    if more is not None:
+        held = f"held back: {more['held_back']:,} devices, they get the release last" if more["held_back"] else ""
+        waits = [f"{wait['devices']:,} of the open waves wait ({wait['why']}): {wait['sentence']}" for wait in more["waits"]]
+        parts.append("\n".join(line for line in (held, *waits) if line))
     if view["gates"]:
         parts.append(gates_text(view["gates"]))
     parts.append(_devices(view["waves"]))
@@ -81,10 +86,24 @@ def explain_text(view: Json) -> str:
         lines = [(wait["devices"], wait["why"], wait["sentence"]) for wait in view["waits"]]
         parts.append(f"Devices that wait to begin:\n{table(('devices', 'for', 'in words'), lines)}")
     if view["chances"]:
-        parts.append(
-            f"What this plan does to a bad release (plan {view['plan_digest'][:12]}):\n{chances_text(view['chances'], view['runs'])}"
-        )
+        parts.append(f"What this plan does to a bad release:\n{chances_text(view['chances'], view['runs'])}")
     return "\n\n".join(parts)
+
+
+def approval_text(view: Json) -> str:
+    """The answer of GET /rollouts/<id>/approvals for people."""
+    lines = [f"{view['rollout_id']} ({view['state']}): plan {view['digest']}", f"its start ends: {view['supersedes']}"]
+    rows = [(one["approver"], one["approved_at"], "yes" if one["counts"] else "no more", one["note"]) for one in view["approvals"]]
+    if rows:
+        lines.append(table(("approver", "at", "counts", "note"), rows))
+    if not view["needed"]:
+        lines.append("The policy asks for no approval.")
+    elif view["missing"]:
+        lines.append(f"{view['missing']}.")
+        lines.append(f"To approve what you see here: edgefleet rollout approve {view['rollout_id']} --plan {view['digest'][:12]}")
+    else:
+        lines.append("All approvals are there.")
+    return "\n".join(lines)
 
 
 def gates_text(gates: Sequence[Json]) -> str:

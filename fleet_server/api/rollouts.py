@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response
 
-from fleet_server import queries, usecases
+from fleet_server import planning, queries, usecases
 from fleet_server.api.wire import Body, parse, reply
+from fleet_server.approving import approvals_of, approve_rollout
 from fleet_server.auth import require_actor, requires, services_of_request
 from fleet_server.rollout.plans import default_policy
 
@@ -19,11 +20,13 @@ class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         policy: The policy file's TOML as a JSON object; None: the measured defaults for a fleet of that size.
         selection: Empty: every device of the project.
+        fixes: Rollout that was aborted or taken back and that this one mends: devices harmed by it come first. Empty: none.
     """
 
     release_id: str
     policy: dict[str, Any] | None = None
     selection: dict[str, str] = msgspec.field(default_factory=dict)
+    fixes: str = ""
 
     @property
     def policy_document(self) -> dict[str, Any]:
@@ -51,7 +54,12 @@ def create() -> Response:
     """Plan a rollout; nothing happens before it is started."""
     body = parse(Plan)
     view = usecases.create_rollout(
-        services_of_request(), release_id=body.release_id, policy=body.policy_document, selection=body.selection, actor=require_actor()
+        services_of_request(),
+        release_id=body.release_id,
+        policy=body.policy_document,
+        selection=body.selection,
+        actor=require_actor(),
+        fixes=body.fixes,
     )
     return reply(view, 201, etag=str(view.version))
 
@@ -62,7 +70,7 @@ def plan() -> Response:
     """What a rollout would do, before there is one; nothing is changed."""
     body = parse(DryRun)
     services = services_of_request()
-    found = queries.plan(
+    found = planning.plan(
         services.db,
         services.clock(),
         release_id=body.release_id,
@@ -87,6 +95,28 @@ def get_rollout(rollout_id: str) -> Response:
     """One rollout; its `version` is what an action must name."""
     services = services_of_request()
     return reply(queries.rollout(services.db, rollout_id, services.clock()))
+
+
+class Approve(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of an approval; `digest` is that of the plan that the person looked at."""
+
+    digest: str
+    note: str = ""
+
+
+@API.get("/rollouts/<rollout_id>/approvals")
+@requires("viewer")
+def get_approvals(rollout_id: str) -> Response:
+    """Who approved, what is missing, and the digest that an approval must name."""
+    return reply(approvals_of(services_of_request().db, rollout_id))
+
+
+@API.post("/rollouts/<rollout_id>/approve")
+@requires("operator")
+def approve(rollout_id: str) -> Response:
+    """Approve the plan of that digest; one that has changed since is refused with what changed."""
+    body = parse(Approve)
+    return reply(approve_rollout(services_of_request(), rollout_id, digest=body.digest, note=body.note, actor=require_actor()))
 
 
 @API.get("/rollouts/<rollout_id>/explain")

@@ -208,7 +208,6 @@ def _subject(connection: sa.Connection, rollout: Rollout, device_id: str) -> _Su
     if row is None or row.assigned_at is None or row.began_at is None:
         return None
     # What it showed as a control has been counted; its own "before" begins after that.
-    since = max(
-        row.assigned_at - int(1e6 * rollout.policy.gates.before_s), comparison_rows.used_at(connection, rollout.rollout_id, device_id)
-    )
+    counted_until = comparison_rows.used_at(connection, rollout.rollout_id, device_id)
+    since = max(row.assigned_at - int(1e6 * rollout.policy.gates.before_s), counted_until + 1)
     return _Subject(device_id, row.began_at, row.assigned_at, row.committed_at, row.failed_at is not None, row.previous or "", since)

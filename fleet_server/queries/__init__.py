@@ -12,10 +12,11 @@ from fleet_server.queries.devices import device, devices
 from fleet_server.queries.drift import drift
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.queries.events import events, recent_events
+from fleet_server.queries.experiments import experiment, experiments
 from fleet_server.queries.explanations import explanations
+from fleet_server.queries.halt import halt
 from fleet_server.queries.observed import observed
 from fleet_server.queries.overview import overview
-from fleet_server.queries.planning import plan
 from fleet_server.queries.projects import projects
 from fleet_server.queries.releases import release, releases
 from fleet_server.queries.rollouts import explain, rollout, rollouts
@@ -30,12 +31,14 @@ __all__ = [
     "devices",
     "drift",
     "events",
+    "experiment",
+    "experiments",
     "explain",
     "explanations",
+    "halt",
     "newest_change",
     "observed",
     "overview",
-    "plan",
     "projects",
     "recent_events",
     "release",

@@ -22,6 +22,7 @@ from fleet_server.rollout import ActionKind, Facts, Rollout, RolloutState
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.foresight import chances
 from fleet_server.rollout.judgement import decisive
+from fleet_server.rollout.outline import plan_seed
 from fleet_server.rollout.outlook_evidence import judged
 from fleet_server.rollout.planner import RUNS
 from fleet_server.store import evidence_members, evidence_tally
@@ -113,7 +114,7 @@ def gate_views(rollout: Rollout, known: Facts, now: datetime) -> list[GateView]:
 
 
 def evidence_view(
-    connection: sa.Connection, rollout: Rollout, course: Course, known: Facts, counted: Counted, plan_digest: str, now: datetime
+    connection: sa.Connection, rollout: Rollout, course: Course, known: Facts, counted: Counted, now: datetime
 ) -> EvidenceView:
     """Rule, waits and outlook."""
     seen = judged(rollout, known, now)
@@ -121,19 +122,18 @@ def evidence_view(
     return EvidenceView(
         rule=course.rule.kind,
         limit=course.rule.limit,
-        plan_digest=plan_digest,
         decides="" if seen is None else decisive(seen.findings).gate,
         held_back=counted.held_back,
         waits=[WaitView(why, devices, _wait_sentence(why, rollout, course, now)) for why, devices in waits.items() if devices],
-        chances=list(_chances(_unbegun(course), plan_digest)),
+        chances=list(_chances(_unbegun(course), rollout.salt)),
         runs=RUNS,
     )
 
 
 @lru_cache(maxsize=64)
-def _chances(course: Course, digest: str) -> tuple[ChanceView, ...]:
+def _chances(course: Course, salt: str) -> tuple[ChanceView, ...]:
     """Seeded from the plan, and kept: a page that is looked at every second asks for the same numbers."""
-    return tuple(chance_view(one) for one in chances(course, np.random.default_rng(int(digest[:16] or "1", 16))))
+    return tuple(chance_view(one) for one in chances(course, np.random.default_rng(plan_seed(salt, course.sizes))))
 
 
 def _unbegun(course: Course) -> Course:

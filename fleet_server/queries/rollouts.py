@@ -121,7 +121,6 @@ def explain(db: Database, rollout_id: str, now: datetime) -> ExplainView:
             waits=[] if more is None else more.waits,
             chances=[] if more is None else more.chances,
             runs=0 if more is None else more.runs,
-            plan_digest="" if more is None else more.plan_digest,
         )
 
 
@@ -189,7 +188,7 @@ def _evidence(connection: sa.Connection, read: _Read, now: datetime) -> Evidence
     value = read.stored.rollout
     if value.course is None or read.counted is None:
         return None
-    return by_evidence.evidence_view(connection, value, value.course, read.known, read.counted, read.stored.policy_digest, now)
+    return by_evidence.evidence_view(connection, value, value.course, read.known, read.counted, now)
 
 
 def _replaces(connection: sa.Connection, stored: Stored) -> str:

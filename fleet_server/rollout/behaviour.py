@@ -93,10 +93,19 @@ def difference(gate: Comparison, own: Pair, controls: Sequence[Pair]) -> tuple[f
     """
     if not controls:
         raise InputError(f"{gate.name}: no control to compare with")
-    others = np.mean([_change(gate, pair) for pair in controls], axis=0)
-    found = _change(gate, own) - others
+    others = np.mean([own_change(gate, pair) for pair in controls], axis=0)
+    return tuple((np.array(own_change(gate, own)) - others).tolist())
+
+
+def own_change(gate: Comparison, pair: Pair) -> tuple[float, ...]:
+    """What changed on a device itself between two periods.
+
+    Raises:
+        InputError: A number that is not finite, or periods that cannot be compared.
+    """
+    found = _change(gate, pair)
     if found.shape != (gate.columns,) or not np.isfinite(found).all():
-        raise InputError(f"{gate.name}: a difference of {found.tolist()} is no finite number")
+        raise InputError(f"{gate.name}: a change of {found.tolist()} is no finite number")
     return tuple(found.tolist())
 
 

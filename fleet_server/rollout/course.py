@@ -137,7 +137,8 @@ def clock_of(course: Course, wave: int, opened_at: datetime, now: datetime) -> C
         dwell_s=dwell_s,
         judged_s=None if course.judged_at is None else (now - course.judged_at).total_seconds(),
         patience_s=course.patience_s,
-        hold_s=max(course.hold_s, dwell_s + 8 * 3_600.0),
+        # With the default of a day: eight hours more than the dwell.
+        hold_s=max(course.hold_s, dwell_s + course.hold_s / 3),
         grown=course.grown,
         may_grow=course.larger(wave) > 0,
     )

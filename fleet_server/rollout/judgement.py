@@ -90,8 +90,9 @@ def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
 
 
 def decisive(findings: tuple[Finding, ...]) -> Finding:
-    """The gate that decides: the gravest word, the first of equals."""
-    return min(findings, key=lambda finding: SEVERITY.index(finding.word))
+    """The gate that decides: the gravest word, the first of equals; where all promote, the evidence, which is the reason."""
+    gravest = min(findings, key=lambda finding: SEVERITY.index(finding.word))
+    return findings[-1] if gravest.word == "promote" else gravest
 
 
 def judgeable(tally: Tally, clock: Clock) -> bool:
@@ -215,7 +216,8 @@ def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
 
 
 def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding:
-    n = max(quiet.due, tally.failed)
+    # Devices with nothing to lose say nothing about the others.
+    n = max(quiet.due - tally.aside.exposed, tally.failed_of_others)
     calm = clock.dwell_s <= 0 or tally.dwelled_failed <= rule.limit * tally.dwelled + (rule.kind == "posterior")
     asked = _bound(rule, tally, quiet, n, clock) if rule.kind == "bound" else _posterior(rule, tally, quiet, n)
     now, limit = asked.now, asked.limit
@@ -223,7 +225,7 @@ def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding
     def found(word: Word, sentence: str) -> Finding:
         return Finding("evidence", word, now, limit, n, sentence, asked.level)
 
-    said = f"{tally.failed} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
+    said = f"{tally.failed_of_others} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
     if asked.promotes and calm:
         return found("promote", f"Promote: {said}; {now} is within {limit}.")
     late = "" if calm else f" {tally.dwelled_failed} of {tally.dwelled} failed over the whole dwell."
@@ -250,14 +252,14 @@ class _Asked:
 
 
 def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int, clock: Clock) -> _Asked:
-    failing = upper_bound(tally.failed, n, rule.confidence)
+    failing = upper_bound(tally.failed_of_others, n, rule.confidence)
     if clock.dwell_s > 0:
         # Young devices would dilute what the old ones show late: devices that had the whole dwell must prove the limit by themselves.
         failing = max(failing, upper_bound(tally.dwelled_failed, tally.dwelled, rule.confidence))
     missing, allowed = upper_bound(quiet.missing, quiet.due, rule.confidence), quiet.limit_now(rule.limit)
     return _Asked(
         promotes=n > 0 and failing <= rule.limit and missing <= allowed,
-        grows=rule.extend(tally.failed, n, clock.grown) and quiet.missing <= rule.leaning(clock.grown) * allowed * quiet.due,
+        grows=rule.extend(tally.failed_of_others, n, clock.grown) and quiet.missing <= rule.leaning(clock.grown) * allowed * quiet.due,
         now=f"{_percent(failing)} failing, {_percent(missing)} missing",
         limit=f"{_percent(rule.limit)}, {_percent(allowed)}",
         level=min(max(failing / rule.limit, missing / allowed), 1.0),
@@ -265,7 +267,7 @@ def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int, clock: Clock) -> _A
 
 
 def _posterior(rule: Rule, tally: Tally, quiet: Silence, n: int) -> _Asked:
-    failing = bad_probability(tally.failed, n, rule.history.prior())
+    failing = bad_probability(tally.failed_of_others, n, rule.history.prior())
     worst = max(failing, bad_probability(quiet.missing, quiet.due, silence_prior(min(quiet.missing_baseline, 0.98))))
     return _Asked(
         promotes=n > 0 and worst <= rule.promote_below,

@@ -5,6 +5,7 @@ any order, after any restart. A device that joins later falls into its own wave,
 one before it.
 """
 
+import bisect
 import hashlib
 import itertools
 from collections import defaultdict
@@ -28,6 +29,7 @@ class Candidate:
     device_id: str
     stratum: str = ""
     site: str = ""
+    never_held: bool = False
 
     def __post_init__(self) -> None:
         if OTHER in (self.stratum, self.site):
@@ -63,21 +65,27 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         salt: Of this rollout: nobody is always first.
         waves: Per wave, stratum -> places below which a device belongs to it; `OTHER` is for strata that came later.
         held: Site -> places of the second hash below which a device is held back; `OTHER` is for sites that came later.
+        never_held: Devices that were held back too often in a row, sorted.
     """
 
     salt: str
     waves: tuple[dict[str, int], ...]
     held: dict[str, int]
+    never_held: tuple[str, ...] = ()
 
     def wave_of(self, device_id: str, stratum: str, site: str) -> int:
         """Number of the first wave that the device is in, from 1; `HOLD_BACK` when it is a control."""
-        if place_of(f"{self.salt}|hold", device_id) < self.held.get(site, self.held[OTHER]):
+        if place_of(f"{self.salt}|hold", device_id) < self.held.get(site, self.held[OTHER]) and not self._exempt(device_id):
             return HOLD_BACK
         place = place_of(self.salt, device_id)
         for number, wave in enumerate(self.waves, start=1):
             if place < wave.get(stratum, wave[OTHER]):
                 return number
         return len(self.waves)
+
+    def _exempt(self, device_id: str) -> bool:
+        at = bisect.bisect_left(self.never_held, device_id)
+        return at < len(self.never_held) and self.never_held[at] == device_id
 
 
 def plan_membership(
@@ -104,7 +112,7 @@ def plan_membership(
     held = _held(salt, candidates, hold_back or HoldBack(fraction=0.0, least=0))
     strata: dict[str, list[int]] = defaultdict(list)
     for one in candidates:
-        if place_of(f"{salt}|hold", one.device_id) >= held.get(one.site, held[OTHER]):
+        if one.never_held or place_of(f"{salt}|hold", one.device_id) >= held.get(one.site, held[OTHER]):
             strata[one.stratum].append(place_of(salt, one.device_id))
     everybody = sum(len(places) for places in strata.values())
     if everybody == 0:
@@ -121,7 +129,8 @@ def plan_membership(
             {name: _below(strata[name], count) for name, count in wanted.items()} | {OTHER: PLACES * min(size, everybody) // everybody}
         )
         before = wanted
-    return Membership(salt=salt, waves=(*waves, {OTHER: PLACES}), held=held)
+    exempt = tuple(sorted(one.device_id for one in candidates if one.never_held))
+    return Membership(salt=salt, waves=(*waves, {OTHER: PLACES}), held=held, never_held=exempt)
 
 
 def members_by_wave(membership: Membership, candidates: Iterable[Candidate]) -> dict[int, tuple[str, ...]]:

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from edgefleet.digests import canonical_json, sha256_hex
 from fleet_server.rollout.cohorts import assign_waves
 from fleet_server.rollout.course import Course
-from fleet_server.rollout.membership import HOLD_BACK, Candidate, Membership, members_by_wave, plan_membership
+from fleet_server.rollout.membership import HOLD_BACK, PLACES, Candidate, Membership, members_by_wave, plan_membership
 from fleet_server.rollout.plans import course_of, fitted, per_stratum
 from fleet_server.rollout.policy import Policy, policy_digest
 from fleet_server.rollout.posterior import History
@@ -89,14 +91,24 @@ def outline(policy: Policy, selected: Sequence[Candidate], salt: str, history: H
     return Outline(course, kept, tuple(devices for devices in added if devices), members[HOLD_BACK])
 
 
-def plan_digest(bundle_digest: str, policy: Policy, selection: Mapping[str, str], salt: str, planned: Outline) -> str:
-    """Sha256 of what a person agrees to: the release, the rules, and who comes when."""
-    document = {
-        "release": bundle_digest,
-        "policy": policy_digest(policy),
-        "selection": dict(selection),
-        "salt": salt,
-        "waves": [list(wave) for wave in planned.waves],
-        "held_back": list(planned.held_back),
-    }
-    return sha256_hex(canonical_json(document))
+def all_first(planned: Outline, selected: Sequence[Candidate], strata: Sequence[str]) -> Outline:
+    """The plan with all devices of some strata in wave 1: those that have nothing to lose.
+
+    Args:
+        planned: By evidence; another one comes back as it is.
+        selected: As it was planned for.
+        strata: Their names.
+    """
+    if planned.membership is None or planned.course is None or not strata:
+        return planned
+    opening = planned.membership.waves[0] | dict.fromkeys(strata, PLACES)
+    membership = msgspec.structs.replace(planned.membership, waves=(opening, *planned.membership.waves[1:]))
+    members = members_by_wave(membership, selected)
+    added = [members[number] for number in range(1, len(membership.waves) + 1)]
+    course, kept = fitted(planned.course, membership, [len(devices) for devices in added])
+    return Outline(course, kept, tuple(devices for devices in added if devices), members[HOLD_BACK])
+
+
+def plan_seed(salt: str, sizes: Sequence[int]) -> int:
+    """Seed of what is foretold of a plan: the same plan foretells the same numbers, before and after it is created."""
+    return int(sha256_hex(canonical_json([salt, list(sizes)]))[:16], 16)

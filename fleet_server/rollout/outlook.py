@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from fleet_server.read_models import Progress, Verdict
+from fleet_server.rollout.by_experiment import next_moment
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
 from fleet_server.rollout.evidence import is_back, progress, soaked_at
@@ -21,6 +22,7 @@ _VERDICTS: dict[ActionKind, Verdict] = {
     ActionKind.ABORT: "abort",
     ActionKind.ROLL_BACK: "abort",
     ActionKind.COMPLETE: "done",
+    ActionKind.CONCLUDE: "done",
     ActionKind.ROLLED_BACK: "done",
 }
 
@@ -37,6 +39,8 @@ def wants(rollout: Rollout, device_id: str, device_progress: Progress) -> Litera
     """
     if device_id not in rollout.members:
         return None
+    if rollout.experiment is not None and rollout.experiment.arm(rollout.salt, device_id) == 0:
+        return None  # arm A keeps what it runs
     if rollout.state in _FORWARD:
         return "new"
     if rollout.state is RolloutState.ABORTED:
@@ -58,12 +62,18 @@ def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, s
         return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
     if rollout.state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):
         return "pause", _headline(rollout), f"A person decides. {_present(rollout, facts, now)}".rstrip()
+    if rollout.changed_at is not None and now < rollout.changed_at:
+        behind_s = (rollout.changed_at - now).total_seconds()
+        return "hold", f"Hold: the server's clock stands {behind_s:.0f} s before the last change.", "Nothing is decided before it has caught up."
     action = decide(rollout, facts, now)
     if action is not None:
         return _VERDICTS[action.kind], action.reason, "It is acted on at the next look."
     if rollout.state is RolloutState.ROLLING_BACK:
         back = [d for d in rollout.members if d in facts.devices and is_back(facts.devices[d], rollout.bundle_digest)]
         return "hold", f"Rolling back: {len(back)} of {len(rollout.members)} devices are back.", _pauses(rollout, now)
+    if rollout.experiment is not None:
+        answers = gates(rollout, facts, now)
+        return "hold", next(one.sentence for one in answers if one.name == "difference"), answers[-1].sentence
     return "hold", combine(gates(rollout, facts, now)).sentence, _pauses(rollout, now)
 
 
@@ -74,17 +84,19 @@ def next_due(rollout: Rollout, facts: Facts, now: datetime) -> datetime | None:
     """
     if decide(rollout, facts, now) is not None:
         return now
+    # A clock that stands before the last change decides nothing until it has caught up.
+    if rollout.changed_at is not None and now < rollout.changed_at and rollout.state not in FINAL:
+        return rollout.changed_at
     if rollout.state not in (RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.ROLLING_BACK) or rollout.wave == 0:
         return None
+    if rollout.experiment is not None and rollout.state in GATED:
+        return next_moment(rollout, rollout.experiment, now)
     moments = [now + timedelta(seconds=rollout.policy.hold_s - held_s(rollout, now))]
     if rollout.course is not None and rollout.state in GATED:
         moments = _course_moments(rollout, rollout.course, now)
     elif rollout.state in GATED:
         moments.append(rollout.opened_at[-1] + timedelta(seconds=dwell_s(rollout)))
         moments += [moment for device_id in rollout.members for moment in _device_moments(rollout, facts, device_id, now)]
-    # A clock that stands before the last change decides nothing until it has caught up.
-    if rollout.changed_at is not None and now < rollout.changed_at:
-        return rollout.changed_at
     return min((moment for moment in moments if moment > now), default=None)
 
 

@@ -61,7 +61,7 @@ def view_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: dateti
         return "done", _headline(rollout), "Nothing more happens here."
     if state in (RolloutState.DRAFT, RolloutState.APPROVED):
         waves = "1 wave" if len(course.sizes) == 1 else f"{len(course.sizes)} waves"
-        return "waiting", f"Waiting: {course.sizes[-1]} devices in {waves}; no device has begun.", "A person starts it."
+        return "waiting", f"Waiting: {course.sizes[-1]:,} devices in {waves}; no device has begun.", "A person starts it."
     if state is RolloutState.ABORTED:
         return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
     if state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):

@@ -10,7 +10,9 @@ from edgefleet.desired import TrialPolicy
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ConfigError, InputError
 from edgefleet.identifiers import check_id
+from fleet_server.rollout.conflicts import OnConflict
 from fleet_server.rollout.gate_rules import GateRules
+from fleet_server.rollout.late_evidence import OnLateEvidence
 from fleet_server.rollout.limits import check_seconds, check_whole, did_you_mean, refuse_unknown
 from fleet_server.rollout.membership import HoldBack
 from fleet_server.rollout.pacing import Pace, Rate, Window
@@ -43,6 +45,12 @@ _OF_EVIDENCE: Final[Mapping[str, object]] = MappingProxyType(
 )
 
 
+# The same of keys that every rollout knows since several may want one device.
+_OF_SEVERAL: Final[Mapping[str, object]] = MappingProxyType(
+    {"on_conflict": "refuse", "on_late_evidence": "draft", "activation_gap_s": None, "baseline": None}
+)
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a release goes through a fleet.
 
@@ -53,7 +61,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         soak_s: Least seconds that a device runs the release, after its commit, before it counts.
         soak_rows: Least rows that it scores in that time.
         deadline_s: A device that began and gives no sign of life for so long is silent; by evidence its controls may ask for more.
-        hold_s: A wave that holds longer than its dwell plus this is paused for a person.
+        hold_s: A wave that holds longer than its dwell plus this is paused for a person; by evidence than this, or a third of it more than
+            its dwell, whichever is longer.
         evidence: `unanimous` = every device of the open waves is ok; `bound` = proof that the share of failures is within the limit;
             `posterior` = the release is like earlier ones; `auto` = posterior below 2,000 devices, else bound.
         dwell_s: Least seconds that a wave stays open before the next: one number, or one per wave.
@@ -77,6 +86,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         emergency: Windows do not hold it, and it comes before other rollouts. Waves and evidence stay.
         gates: Comparisons of what the model does on devices, which may pause the rollout.
         notes: Sentences for the page.
+        on_conflict: Another rollout of the model owns some of the devices: `refuse` = nothing is created; `queue` = it starts once they
+            are free; `supersede` = its start ends the other one.
+        on_late_evidence: Failures after the completion: `draft` = a rollback is drafted; `start` = it starts by itself once the evidence
+            is there; `ignore` = they are only shown.
+        activation_gap_s: A device is changed once in so long (twice in an emergency). None: a day; under `unanimous` no limit.
+        baseline: Release id for devices that have no completed release to go back to. None: they keep what they run.
     """
 
     name: str
@@ -106,6 +121,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     late_joiners: Literal["follow", "ignore"] = "follow"
     emergency: bool = False
     gates: GateRules = GateRules()
+    on_conflict: OnConflict = "refuse"
+    on_late_evidence: OnLateEvidence = "draft"
+    activation_gap_s: float | None = None
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= 120:
@@ -122,6 +141,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         check_whole("max_explicit_failures_before_abort", self.max_explicit_failures_before_abort, most=1_000_000)
         if len(self.notes) > MAX_NOTES or any(len(note) > 500 for note in self.notes):
             raise ConfigError(f"notes: at most {MAX_NOTES} sentences of 500 characters")
+        if self.activation_gap_s is not None:
+            check_seconds("activation_gap_s", self.activation_gap_s)
+        if self.baseline is not None:
+            _check_id("baseline", self.baseline)
         if self.evidence == "unanimous":
             _check_unanimous(self)
         else:
@@ -159,7 +182,8 @@ def policy_digest(policy: Policy) -> str:
     What only rollouts by evidence know is left out where nothing was said, so that policies written before there was any keep theirs.
     """
     rules = msgspec.to_builtins(policy)
-    said = {key: value for key, value in rules.items() if key not in _OF_EVIDENCE or getattr(policy, key) != _OF_EVIDENCE[key]}
+    unsaid = {**_OF_EVIDENCE, **_OF_SEVERAL}
+    said = {key: value for key, value in rules.items() if key not in unsaid or getattr(policy, key) != unsaid[key]}
     return sha256_hex(canonical_json(said))
 
 
@@ -202,6 +226,13 @@ def _check_unanimous(policy: Policy) -> None:
             raise ConfigError(f"{key} has no effect with evidence = 'unanimous'; leave it out, or use evidence = 'auto'")
 
 
+def _check_id(name: str, value: str) -> None:
+    try:
+        check_id(value, name)
+    except InputError as err:
+        raise ConfigError(str(err)) from err
+
+
 def _check_evidence(policy: Policy) -> None:
     if policy.waves:
         check_waves(policy.waves)
@@ -214,10 +245,7 @@ def _check_evidence(policy: Policy) -> None:
     if len(strata) > MAX_STRATA or len(set(strata)) != len(strata):
         raise ConfigError(f"strata {list(strata)[:8]}: at most {MAX_STRATA} different label keys")
     for key in strata:
-        try:
-            check_id(key, "strata: label")
-        except InputError as err:
-            raise ConfigError(str(err)) from err
+        _check_id("strata: label", key)
     for name, count, least in (
         ("per_stratum", policy.per_stratum, 0),
         ("least_first_wave", policy.least_first_wave, 1),

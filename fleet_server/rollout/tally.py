@@ -6,10 +6,13 @@ subtracted because a device disappears: who is deleted stays in the counts with 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.comparisons import Wealth
 from fleet_server.rollout.silence import Silence
+
+HARMED: Final = "harmed by "  # how the name of such a stratum goes on: the rollout that did it
 
 
 @dataclass(frozen=True)
@@ -86,3 +89,14 @@ class Tally:
     def failed(self) -> int:
         """Of them, explicit failures."""
         return sum(stratum.failed for stratum in self.strata.values())
+
+    @property
+    def aside(self) -> Stratum:
+        """Devices that an aborted rollout had harmed: evidence against the release, and none for it."""
+        apart = [stratum for name, stratum in self.strata.items() if HARMED in name]
+        return Stratum(sum(one.exposed for one in apart), sum(one.failed for one in apart))
+
+    @property
+    def failed_of_others(self) -> int:
+        """Explicit failures of devices that were well before."""
+        return self.failed - self.aside.failed

@@ -126,7 +126,8 @@ def _evidence(rule: Rule, tally: Tally, clock: Clock, word: str) -> str:
     needed = _devices_for(rule, tally.failed)
     said = ""
     if needed is not None and needed > n:
-        said = f"{needed - n} more devices without a failure would be enough"
+        more = needed - n
+        said = f"{more} more {'device' if more == 1 else 'devices'} without a failure would be enough"
     elif needed is not None:
         said = "Missing devices being heard again would help"
     return f"{said}; {_when(rule, clock)}" if said else f"No number of devices near this one would be enough; {_when(rule, clock)}"

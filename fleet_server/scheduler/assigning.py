@@ -4,10 +4,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from fleet_server import audit
 from fleet_server.rollout import Rollout, trial_for
+from fleet_server.rollout.rollback_targets import target_of
 from fleet_server.scheduler import comparing
 from fleet_server.services import Services
-from fleet_server.store import assignments, drift_rows, members
+from fleet_server.store import assignments, drift_rows, members, stays
 from fleet_server.store.moments import to_micros
 
 
@@ -25,10 +27,20 @@ def assign_new(connection: sa.Connection, services: Services, rollout: Rollout, 
 def assign_previous(
     connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, previous: str | None, now: datetime
 ) -> None:
-    """Assign what a device had before the rollout, or nothing when that was nothing."""
+    """Assign what a device goes back to: the last release that was completed there, else the baseline, else nothing, and a person is told.
+
+    `previous` is what it merely ran before; it is where it goes unless that never proved itself there.
+    """
+    bad, base = stays.quarantined(connection, device_id), stays.of_release(connection, rollout.policy.baseline)
+    known = stays.of_device(connection, device_id, rollout.project)
+    target = target_of(known, leaving=rollout.release_id, quarantined=bad, baseline=base)
+    if target.word != "completed" and (previous is not None or base is not None):
+        subject, detail = ("device", device_id), f"rollout {rollout.rollout_id}: {target.sentence}"
+        audit.record(connection, to_micros(now), actor="engine", action=f"go-{target.word}", subject=subject, detail=detail)
+    previous = target.release_id
     # A bundle that the device committed before skips its trial there; the rules travel all the same, for a device that lost it.
     wish = None if previous is None else assignments.Wish(previous, rollout.rollout_id, trial_for(rollout.policy, drifting=True))
-    assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
+    assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now), forward=False)
 
 
 def _director(services: Services) -> assignments.Director:

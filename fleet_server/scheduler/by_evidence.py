@@ -13,7 +13,9 @@ from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutStat
 from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outlook import next_due
 from fleet_server.rollout.pacing import Ready, Wait, begin, local_time
+from fleet_server.scheduler import sharing
 from fleet_server.scheduler.assigning import assign_new, assign_previous
+from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
 from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members
 from fleet_server.store.moments import to_micros
@@ -22,6 +24,7 @@ AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the writ
 SCANNED: Final = 20_000  # of those that wait, where windows or budgets decide one by one
 ZONE: Final = "time-zone"
 _LOOK_AGAIN: Final = timedelta(minutes=1)
+_NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
 _BACK: Final = (RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB, RolloutState.ROLLED_BACK)
 
@@ -73,6 +76,11 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     by_wave = evidence_tally.by_wave(connection, rollout.rollout_id)
     asked = sum(counts.assigned for counts in by_wave.values())
     left: dict[Wait, int] = course.left(rollout.wave, asked, now) if course is not None else {"pace": 0}
+    if course is not None and left["pace"]:
+        # The wave's clock ran on while it was paused, outside its windows, or out of budget; no batch grows by that.
+        long_ago = now - timedelta(seconds=_NEARLY * course.pace.every_s)
+        settled = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(long_ago))
+        left["pace"] = min(left["pace"], max(course.pace.allowed(settled, 0.0) - asked, 0))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()
@@ -84,7 +92,9 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     queue = evidence_members.unasked(connection, rollout, SCANNED if picky and few else max(few, 1))
     ids = [one.device_id for one in queue]
     zones = devices.label(connection, ZONE, ids) if policy.windows else {}
-    busy = evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids) if few else set()
+    busy = (
+        evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids) | set(held_up(connection, rollout, ids, now)) if few else set()
+    )
     ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
     sites = sorted({one.site for one in queue})
     chosen, waits = begin(
@@ -92,7 +102,7 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         most=left,
         windows=() if policy.emergency else policy.windows,
         site_budget=policy.site_budget,
-        in_activation=evidence_members.in_activation(connection, sites) if policy.site_budget is not None else None,
+        in_activation=sharing.taken(connection, rollout, sites, now) if policy.site_budget is not None else None,
     )
     for device_id in chosen[:AT_ONCE]:
         assign_new(connection, services, rollout, device_id, now)

@@ -1,10 +1,11 @@
-"""Brings the comparisons of a rollout up to date before it is decided, a few devices a transaction."""
+"""Brings comparisons and measurements up to date before a rollout is decided, a few devices a transaction."""
 
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from fleet_server.ingest.comparing import compare_due
+from fleet_server.ingest.measuring import measure_due
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.engine import GATED
 from fleet_server.services import Services
@@ -20,12 +21,18 @@ def compares(rollout: Rollout) -> bool:
 
 
 def bring_up(services: Services, rollout_id: str) -> None:
-    """Compare the devices that are due."""
+    """Compare, or measure, the devices that are due."""
     for _ in range(_ROUNDS):
         with services.db.write() as connection:
             stored = rollouts.load(connection, rollout_id)
-            if stored is None or not compares(stored.rollout) or not compare_due(connection, stored.rollout, services.clock()):
+            if stored is None or not _look(connection, stored.rollout, services.clock()):
                 return
+
+
+def _look(connection: sa.Connection, rollout: Rollout, now: datetime) -> int:
+    if rollout.experiment is not None and rollout.state in GATED:
+        return measure_due(connection, rollout, rollout.experiment, now)
+    return compare_due(connection, rollout, now) if compares(rollout) else 0
 
 
 def enlist(connection: sa.Connection, rollout: Rollout, device_id: str) -> None:

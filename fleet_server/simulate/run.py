@@ -20,6 +20,7 @@ from fleet_server.rollout.transitions import Event, RolloutState
 from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.drawn import Devices, Order, order_of
 from fleet_server.simulate.fleet import VirtualFleet
+from fleet_server.simulate.models import ModelChange, ModelWatch
 from fleet_server.simulate.scene import PER_HOUR, TICK_S, Behaviour, Scene
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)
@@ -60,6 +61,7 @@ def simulate(
     policy: Policy | None = None,
     rule: Rule | None = None,
     days: int = DAYS,
+    change: ModelChange | None = None,
 ) -> Outcome:
     """One rollout, from its start until it stops, is completed or `days` are over.
 
@@ -71,6 +73,7 @@ def simulate(
         policy: By evidence; None: the default.
         rule: Instead of the policy's.
         days: At most.
+        change: What the release's model does otherwise, seen by the comparisons; None: nothing is compared.
 
     Raises:
         ConfigError: Numbers outside their limits, or a policy that is not by evidence.
@@ -86,12 +89,13 @@ def simulate(
     course = course if rule is None else msgspec.structs.replace(course, rule=rule)
     soak, deadline = (math.ceil(seconds / TICK_S) for seconds in (policy.soak_s, policy.deadline_s))
     fleet = VirtualFleet(fleet_devices, order, availability, behaviour, ticks, soak, deadline)
+    watch = None if change is None else ModelWatch(np.random.default_rng([seed, 3]), change, devices)
     rollout = apply_person(_draft(policy, course), Event.START.value, "simulated", START)
     for number in range(ticks):
         now = START + timedelta(seconds=TICK_S * (number + 1))
         reach, last = _reach(rollout, now)
         fleet.advance(number, reach, last_wave=last)
-        rollout = _settle(rollout, fleet, number, now)
+        rollout = _settle(rollout, fleet, watch, number, now)
         if rollout.state in _STOPPED or rollout.state is RolloutState.COMPLETED:
             stopped = rollout.state.value if rollout.state in _STOPPED else ""
             return Outcome(stopped, fleet.harmed, fleet.exposed, (number + 1) / PER_HOUR, rollout.last_reason)
@@ -126,13 +130,14 @@ def ordered(devices: int, scene: Scene, seed: int, days: int, policy: Policy) ->
     return order_of(f"salt-{drawn.integers(2**62)}", policy, course_of(policy, devices), fleet_devices, availability)
 
 
-def _settle(rollout: Rollout, fleet: VirtualFleet, number: int, now: datetime) -> Rollout:
+def _settle(rollout: Rollout, fleet: VirtualFleet, watch: ModelWatch | None, number: int, now: datetime) -> Rollout:
     while True:
         course = rollout.course
         assert course is not None  # noqa: S101  # every simulated rollout is by evidence
         wave = max(rollout.wave, 1)
         dwell = int(course.dwell_s[wave - 1] / TICK_S)
-        facts = Facts(devices={}, tally=fleet.tally(number, course.sizes[wave - 1], dwell))
+        tally = fleet.tally(number, course.sizes[wave - 1], dwell)
+        facts = Facts(devices={}, tally=tally if watch is None else watch.watched(tally, number))
         action = decide(rollout, facts, now)
         if action is None:
             return rollout

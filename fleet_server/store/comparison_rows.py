@@ -90,7 +90,7 @@ def store(connection: sa.Connection, rollout_id: str, device_id: str, gate: Comp
     known = connection.scalar(sa.select(COMPARISON.c.state).where(*where))
     if known == GIVEN or known == answer.state:
         return
-    before = _wealth(connection, rollout_id, gate)
+    before = _wealth(connection, rollout_id, gate, lock=True)
     left_out = before.left_out + (answer.state == LEFT_OUT) - (known == LEFT_OUT)
     after = before.after(gate, [answer.differences]) if answer.state == GIVEN else before
     row = {"rollout_id": rollout_id, "gate": gate.name, "device_id": device_id, "state": answer.state}
@@ -136,10 +136,10 @@ def _of_device(rollout_id: str, device_id: str) -> tuple[sa.ColumnElement[bool],
     return COMPARISON.c.rollout_id == rollout_id, COMPARISON.c.device_id == device_id
 
 
-def _wealth(connection: sa.Connection, rollout_id: str, gate: Comparison) -> Wealth:
+def _wealth(connection: sa.Connection, rollout_id: str, gate: Comparison, *, lock: bool = False) -> Wealth:
     table, start = COMPARISON_WEALTH, Wealth.start(gate)
-    query = sa.select(table).where(table.c.rollout_id == rollout_id, table.c.gate == gate.name).with_for_update()
-    row = connection.execute(query).first()
+    query = sa.select(table).where(table.c.rollout_id == rollout_id, table.c.gate == gate.name)
+    row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         return start
     try:

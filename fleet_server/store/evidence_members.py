@@ -38,8 +38,10 @@ class Unasked:
     site: str
 
 
-def insert(connection: sa.Connection, rollout: Rollout, membership: Membership, selected: Iterable[Selected]) -> None:
-    """Keep the thresholds and all members of a rollout that was just inserted.
+def insert(
+    connection: sa.Connection, rollout: Rollout, membership: Membership, selected: Iterable[Selected], *, active: bool = True
+) -> None:
+    """Keep the thresholds and all members of a rollout that was just inserted; not `active`: its devices stay with their owners.
 
     Raises:
         sqlalchemy.exc.IntegrityError: A device belongs to another rollout that is not over, or the salt was used before.
@@ -49,7 +51,7 @@ def insert(connection: sa.Connection, rollout: Rollout, membership: Membership, 
     timing = Timing.of(rollout.policy)
     clock = {"cell_us": int(1e6 * timing.cell_s), "soak_us": int(1e6 * timing.soak_s), "soak_rows": rollout.policy.soak_rows}
     connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout.rollout_id).values(**clock, dwell_us=0))
-    rows = [_row(rollout, membership, one) for one in selected]
+    rows = [_row(rollout, membership, one) | {"active": active} for one in selected]
     connection.execute(sa.insert(ROLLOUT_MEMBER), rows)
     counts = Counter((row["wave"], row["stratum"]) for row in rows)
     sums = [{"rollout_id": rollout.rollout_id, "wave": wave, "stratum": name, "members": n} for (wave, name), n in sorted(counts.items())]
@@ -162,6 +164,12 @@ def in_activation(connection: sa.Connection, sites: Sequence[str]) -> Mapping[st
     busy = (_M.active == sa.true(), _M.counter.is_not(None), _M.committed_at.is_(None), _M.failed_at.is_(None))
     query = sa.select(_M.site, sa.func.count()).where(*busy, _M.site.in_(sites)).group_by(_M.site)
     return {site: int(count) for site, count in connection.execute(query)}
+
+
+def asked_before(connection: sa.Connection, rollout_id: str, at: int) -> int:
+    """Devices that were given the release at a moment (microseconds UTC) or before."""
+    asked = (_M.rollout_id == rollout_id, _M.counter.is_not(None), _M.assigned_at <= at)
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(*asked)) or 0)
 
 
 def busy_elsewhere(connection: sa.Connection, rollout_id: str, device_ids: Sequence[str]) -> set[str]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from fleet_server.rollout.groups import Controls, Group, Timing, look, too_few
 from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.silence import OWN_CONTROLS, SHRINK
+from fleet_server.store import exposure
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import DEVICE_SEEN, ROLLOUT_GROUP, ROLLOUT_MEMBER, ROLLOUT_SITE
 
@@ -106,7 +107,7 @@ class _Looks:
             sa.select(sa.func.count(), sa.func.sum(unheard))
             .select_from(ROLLOUT_MEMBER.join(DEVICE_SEEN, DEVICE_SEEN.c.device_id == member.device_id))
             .where(member.rollout_id == self._rollout_id, *(member[name] == value for name, value in where.items()))
-            .where(who, DEVICE_SEEN.c.seen_at >= begins - cell_us)
+            .where(who, DEVICE_SEEN.c.seen_at >= begins - cell_us, ~exposure.elsewhere(member.device_id, self._rollout_id, begins))
         )
         seen, silent = self._connection.execute(query).one()
         return Controls(int(seen), int(silent or 0))

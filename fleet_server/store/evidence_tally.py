@@ -59,7 +59,7 @@ def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Tally:
     heard = sum(row.heard_dwell for row in strata)
     return Tally(
         opened=course.sizes[rollout.wave - 1] if course is not None and rollout.wave else 0,
-        strata={row.stratum: Stratum(row.begun, row.failed) for row in strata if row.begun},
+        strata={row.stratum: Stratum(row.begun, row.failed) for row in strata if row.begun or row.failed},
         quiet=_silence(connection, rollout.rollout_id, regions),
         dwelled=dwelled,
         dwelled_failed=dwelled_failed,

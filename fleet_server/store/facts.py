@@ -7,9 +7,11 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from edgefleet.errors import StorageError
 from fleet_server.rollout import DeviceFacts, Facts, Rollout, RolloutState
 from fleet_server.rollout.evidence import TRYING_STATES
-from fleet_server.store import evidence_tally
+from fleet_server.rollout.experiment_sums import Sums
+from fleet_server.store import evidence_tally, experiment_rows
 from fleet_server.store.moments import from_micros
 from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DEVICE_FACT, DEVICE_LABEL, DEVICE_SEEN, REPORTED, ROLLOUT_MEMBER
 
@@ -32,7 +34,16 @@ def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Facts:
             devices[row.device_id] = _facts(row, rollout.bundle_digest)
         except (msgspec.DecodeError, ValueError, TypeError):
             unreadable.append(row.device_id)
-    return Facts(devices=devices, unreadable=tuple(sorted(unreadable)))
+    return Facts(devices=devices, unreadable=tuple(sorted(unreadable)), arms=_arms(connection, rollout))
+
+
+def _arms(connection: sa.Connection, rollout: Rollout) -> Sums | None:
+    if rollout.experiment is None:
+        return None
+    try:
+        return experiment_rows.sums(connection, rollout.rollout_id)
+    except StorageError:
+        return None  # the engine pauses an experiment whose sums are not there
 
 
 def _away(connection: sa.Connection, rollout: Rollout) -> int:

@@ -1,12 +1,15 @@
 """What was seen of a device in the rollout that owns it. An outcome seen once stays seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from fleet_server.store import evidence_sums
 from fleet_server.store.tables import ASSIGNMENT, RELEASE, ROLLOUT, ROLLOUT_MEMBER
+
+_BATCH: Final = 500
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,22 @@ def of_device(connection: sa.Connection, device_id: str, project: str) -> list[M
 
 
 def note_assigned(connection: sa.Connection, rollout_id: str, device_id: str, previous_release: str | None, counter: int, at: int) -> None:
-    """The rollout's release became the device's desired state."""
-    values: dict[str, Any] = {"counter": counter, "assigned_at": at, "previous_release": previous_release}
+    """The rollout's release became the device's desired state; a device that runs it already keeps what was known of it before."""
+    values: dict[str, Any] = {"counter": counter, "assigned_at": at}
+    if previous_release is not None:
+        values["previous_release"] = previous_release
     first = sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id), ROLLOUT_MEMBER.c.counter.is_(None))
     if connection.execute(first.values(**values)).rowcount == 1:
         evidence_sums.assigned(connection, rollout_id, device_id)
     else:
         connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(**values))
+
+
+def note_previous(connection: sa.Connection, rollout_id: str, device_ids: Sequence[str], previous_release: str) -> None:
+    """What devices go back to that run the rollout's release before it has begun."""
+    for start in range(0, len(device_ids), _BATCH):
+        where = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.device_id.in_(device_ids[start : start + _BATCH]))
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*where).values(previous_release=previous_release))
 
 
 def note_began(connection: sa.Connection, member: Member, at: int) -> None:

@@ -15,6 +15,11 @@ from fleet_server.store.tables import LABELLED, TELEMETRY
 MAX_WINDOWS: Final = 1_440
 
 
+def of_device(connection: sa.Connection, device_id: str, project: str, since: int, until: int) -> Shown:
+    """Sums of whatever ran on a device in a period; arguments as in `of_bundle`."""
+    return _summed(connection, device_id, project, None, since, until)
+
+
 def of_bundle(connection: sa.Connection, device_id: str, project: str, bundle_digest: str, since: int, until: int) -> Shown:
     """Sums of one bundle; a record that cannot be read (of a version that wrote another form) is passed over.
 
@@ -26,9 +31,13 @@ def of_bundle(connection: sa.Connection, device_id: str, project: str, bundle_di
         since: First microsecond of arrival.
         until: First microsecond after the period.
     """
+    return _summed(connection, device_id, project, bundle_digest, since, until)
+
+
+def _summed(connection: sa.Connection, device_id: str, project: str, bundle_digest: str | None, since: int, until: int) -> Shown:
     shown = Shown(peak_bytes=peaks.within(connection, device_id, since, until))
     for body in _windows(connection, device_id, project, since, until):
-        if body.bundle_digest != bundle_digest:
+        if bundle_digest not in (None, body.bundle_digest):
             continue
         shown.rows += body.answered
         shown.score_sum += body.score_sum

@@ -46,9 +46,11 @@ from fleet_server.store.tables_plan import (
     ROLLOUT_MEMBER,
     SAMPLING_ORDER,
 )
+from fleet_server.store.tables_several import ACTIVATION, FLEET_HALT, ROLLOUT_APPROVAL, ROLLOUT_LINK
 
 __all__ = [
     "ACK_STATE",
+    "ACTIVATION",
     "ASSIGNMENT",
     "ATTESTATION",
     "CHANGE",
@@ -71,6 +73,7 @@ __all__ = [
     "EXPERIMENT",
     "EXPERIMENT_VALUE",
     "EXPLANATION",
+    "FLEET_HALT",
     "LABELLED",
     "LEASE",
     "METADATA",
@@ -80,8 +83,10 @@ __all__ = [
     "RELEASE",
     "REPORTED",
     "ROLLOUT",
+    "ROLLOUT_APPROVAL",
     "ROLLOUT_CELL",
     "ROLLOUT_GROUP",
+    "ROLLOUT_LINK",
     "ROLLOUT_MEMBER",
     "ROLLOUT_MEMBERSHIP",
     "ROLLOUT_SITE",

@@ -53,7 +53,7 @@ PLAN: dict[str, Any] = {
 EXPLAINED: dict[str, Any] = {
     "rollout_id": "r-1", "state": "running", "version": 4, "wave": 1, "waves": 2, "verdict": "pause", "sentence": "Pause.", "missing": "",
     "decides": "early warning", "gates": [CALM, GATE], "waits": [{"devices": 40, "why": "pace", "sentence": "The next batch is not due."}],
-    "chances": [CHANCE], "runs": 10_000, "plan_digest": "ab" * 32,
+    "chances": [CHANCE], "runs": 10_000,
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ POLICY: dict[str, Any] = {
     "dwell_s": 120.0,
     "pace": {"first": 5, "every_s": 60.0},
     "patience_s": 100.0,
+    "activation_gap_s": 0.0,
     "gates": {"compare": []},
     "trial": {"soak_s": 1.0, "soak_rows": 5, "timeout_s": 30.0, "min_agreement": 0.8},
 }

@@ -14,7 +14,9 @@ from fleet_server.errors import ConflictError, UnauthorizedError
 from fleet_server.page import Feed, create_page
 from fleet_server.page.source import ActionName
 from fleet_server.queries.errors import NotFoundError
+from fleet_server.read_approval import ApprovalRow, ApprovalView
 from fleet_server.read_evidence import ChanceView, EvidenceView, WaitView
+from fleet_server.read_halt import HaltView
 from fleet_server.read_models import (
     ActionView,
     DeviceRow,
@@ -175,7 +177,6 @@ def evidence(**changes: Any) -> EvidenceView:
     view = EvidenceView(
         rule="bound",
         limit=0.05,
-        plan_digest=D3,
         decides="time",
         held_back=480,
         waits=[
@@ -248,6 +249,59 @@ def evidence_rollout(**changes: Any) -> RolloutView:
         evidence=evidence(),
     )
     return replace(view, **changes)
+
+
+def waiting_rollout() -> RolloutView:
+    """By evidence, approved by one of two people."""
+    view = evidence_rollout()
+    waves = [
+        replace(one, state="next" if one.number == 1 else "later", members=[], opened_at=None, promoted_at=None, reason="")
+        for one in view.waves
+    ]
+    waves = [replace(one, counts={"not-begun": sum(one.counts.values())}) for one in waves]
+    return replace(
+        view,
+        rollout_id="r-draft",
+        state="draft",
+        verdict="waiting",
+        sentence="Waiting: 9,520 devices in 4 waves; no device has begun.",
+        missing="A person starts it.",
+        waves=waves,
+        gates=[],
+        events=view.events[-1:],
+        evidence=evidence(decides="", waits=[]),
+    )
+
+
+def approval(**changes: Any) -> ApprovalView:
+    view = ApprovalView(
+        "r-draft",
+        "draft",
+        3,
+        D2,
+        2,
+        [
+            ApprovalRow("operator-1", ago(4_000), "The numbers are fine.", counts=True),
+            ApprovalRow("operator-3", ago(9_000), "", counts=False),
+        ],
+        "1 of 2 approvals are there (operator-1); missing: 1 from operators or admins other than operator-4",
+        "nothing",
+    )
+    return replace(view, **changes)
+
+
+def halted() -> HaltView:
+    return HaltView(
+        halted=True,
+        sentence="The fleet is halted since 14:20 by admin-1: smoke in hall 3.",
+        since=ago(700),
+        issued_at=ago(700),
+        reason="Smoke in hall 3.",
+        ordered_by="admin-1",
+        counter=3,
+        devices_know=7,
+        devices_all=8,
+    )
 
 
 def rollout_row(rollout_id: str = "r-2", **changes: Any) -> RolloutRow:
@@ -470,7 +524,12 @@ class InventedSource:
     def __init__(self) -> None:
         self.view = overview_view()
         self.rollout_rows = [rollout_row(), rollout_row("r-1", verdict="done", state="done", wave=3)]
-        self.rollout_views = {"r-2": rollout_view(), "r-large": large_rollout(), "r-evidence": evidence_rollout()}
+        self.rollout_views = {
+            "r-2": rollout_view(),
+            "r-large": large_rollout(),
+            "r-evidence": evidence_rollout(),
+            "r-draft": waiting_rollout(),
+        }
         self.release_rows = [
             release("3", overrides=[], attested_devices=0, registry=RegistryNote("", "", None, TROUBLE, ago(40))),
             release(),
@@ -482,6 +541,9 @@ class InventedSource:
         self.change_rows: list[tuple[int, str]] = [(41, "overview")]
         self.acted: list[tuple[str, str, int, str, str]] = []
         self.anonymous: Actor | None = None
+        self.approval = approval()
+        self.approved: list[tuple[str, str, str, str]] = []
+        self.halt_view = HaltView(halted=False, sentence="The fleet is not halted, and never was.")
 
     def overview(self, now: datetime) -> OverviewView:
         return self.view
@@ -524,6 +586,17 @@ class InventedSource:
         if action == "resume":
             raise InputError("The rollout is not paused.")
         self.acted.append((rollout_id, action, version, reason, actor.name))
+
+    def approvals(self, rollout_id: str) -> ApprovalView:
+        return self.approval
+
+    def approve(self, rollout_id: str, *, digest: str, note: str, actor: Actor) -> None:
+        if digest != self.approval.digest:
+            raise ConflictError("the plan has changed since: who is in which wave. Nothing was done; look again.")
+        self.approved.append((rollout_id, digest, note, actor.name))
+
+    def halt(self) -> HaltView:
+        return self.halt_view
 
     def actor(self, asked: Request) -> Actor | None:
         name = asked.cookies.get(SESSION_COOKIE)

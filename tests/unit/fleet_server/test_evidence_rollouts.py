@@ -16,6 +16,9 @@ from fleet_server.store.tables import ROLLOUT_MEMBER, ROLLOUT_MEMBERSHIP
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, World, make_bundle
 
+# Two waves, so that a rollout to its end is some thirty ticks.
+QUICK: dict[str, Any] = {"waves": ["30%", "100%"], "dwell_s": [60.0, 0.0], "pace": {"first": 20, "every_s": 20.0}}
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -76,6 +79,44 @@ def test_a_good_release_reaches_300_devices_wave_by_wave_and_spares_the_hold_bac
     assert sum(wave.proven for wave in found.values()) == course.sizes[-1]
 
 
+@pytest.mark.conversions
+def test_2500_devices_are_rolled_out_by_the_bound_and_a_tenth_that_fails_is_stopped_in_wave_one(world: World, tmp_path: Path) -> None:
+    fleet, bad = fleet_of(world, tmp_path, 2_500, bad=fails(0.1))
+    assert until(fleet, bad, "completed", "paused", "aborted") in ("paused", "aborted")
+    assert value(world, bad).wave == 1
+    act(world, bad, "abort")
+    fleet.tick(3)
+    fleet.bad, fleet.bundle = lambda _device_id: False, make_bundle(tmp_path / "fix", "two", seed=1)
+    good = start(world, world.push(fleet.bundle, "2"))
+
+    assert until(fleet, good, "completed", "paused", "aborted") == "completed"
+
+    course = value(world, good).course
+    assert course is not None
+    assert course.rule.kind == "bound"
+    assert sum(wave.proven for wave in counts(world, good).values()) == course.sizes[-1]
+
+
+def test_a_server_that_is_restarted_all_the_time_decides_the_same(tmp_path: Path) -> None:
+    told = []
+    for name, every in (("still", 0), ("restarted", 4)):
+        world = World.open(tmp_path / name / "data")
+        fleet, rollout_id = fleet_of(world, tmp_path / name, 40, **QUICK)
+        for number in range(40):
+            if every and number % every == every - 1:
+                world.close()
+                reopened = World.open(tmp_path / name / "data")
+                reopened.clock.now, reopened.devices = world.clock.now, world.devices
+                fleet.world = world = reopened
+            fleet.tick()
+        rollout = value(world, rollout_id)
+        told.append((rollout.state, rollout.opened_at, rollout.promoted_at, rollout.last_reason, counts(world, rollout_id)))
+        world.close()
+
+    assert told[0] == told[1]
+    assert len(told[0][1]) == 2
+
+
 def test_a_release_that_fails_on_a_third_of_300_devices_is_stopped_in_wave_one(world: World, tmp_path: Path) -> None:
     fleet, rollout_id = fleet_of(world, tmp_path, 300, bad=fails(0.34))
 
@@ -107,10 +148,10 @@ def test_devices_begin_in_the_order_of_their_wave_and_place(world: World, tmp_pa
 
 
 def test_a_paused_rollout_asks_nobody_and_goes_on_when_it_is_resumed(world: World, tmp_path: Path) -> None:
-    fleet, rollout_id = fleet_of(world, tmp_path, 60)
+    fleet, rollout_id = fleet_of(world, tmp_path, 30, **QUICK)
     act(world, rollout_id, "pause")
     before = asked(world, fleet.bundle)
-    fleet.tick(20)
+    fleet.tick(15)
     assert asked(world, fleet.bundle) == before
 
     act(world, rollout_id, "resume")
@@ -119,9 +160,9 @@ def test_a_paused_rollout_asks_nobody_and_goes_on_when_it_is_resumed(world: Worl
 
 
 def test_devices_that_go_dark_stop_the_rollout_although_none_of_them_said_that_it_failed(world: World, tmp_path: Path) -> None:
-    fleet, rollout_id = fleet_of(world, tmp_path, 300)
-    for _ in range(60):
-        fleet.dark |= {device_id for device_id in asked(world, fleet.bundle) if fails(0.5)(device_id) and device_id in fleet.told}
+    fleet, rollout_id = fleet_of(world, tmp_path, 200)
+    for _ in range(26):
+        fleet.dark |= {device_id for device_id in asked(world, fleet.bundle) if fails(0.8)(device_id) and device_id in fleet.told}
         fleet.tick()
 
     state = value(world, rollout_id)
@@ -131,11 +172,10 @@ def test_devices_that_go_dark_stop_the_rollout_although_none_of_them_said_that_i
 
 
 def test_a_site_that_is_off_with_its_controls_is_no_evidence_against_the_release(world: World, tmp_path: Path) -> None:
-    fleet, rollout_id = fleet_of(world, tmp_path, 300, sites=6)
+    fleet, rollout_id = fleet_of(world, tmp_path, 120, sites=6, **QUICK)
     fleet.tick(2)
-    gone = {device_id for device_id in world.devices if int(device_id[1:]) % 6 == 0}
-    fleet.dark = set(gone)
-    fleet.tick(30)
+    fleet.dark = {device_id for device_id in world.devices if int(device_id[1:]) % 6 == 0}
+    fleet.tick(16)
     assert value(world, rollout_id).state.value == "running"
     with world.services.db.read() as connection:
         tally = evidence_tally.read(connection, value(world, rollout_id), world.clock())
@@ -147,7 +187,7 @@ def test_a_site_that_is_off_with_its_controls_is_no_evidence_against_the_release
 
 
 def test_an_abort_takes_the_release_back_from_devices_that_have_not_proved_themselves(world: World, tmp_path: Path) -> None:
-    fleet, rollout_id = fleet_of(world, tmp_path, 60)
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, waves=[20, "100%"], hold_back={"fraction": 0.0})
     fleet.tick(8)
     proven = {device_id for device_id in asked(world, fleet.bundle) if device_id in _proven(world, rollout_id)}
     assert 0 < len(proven) < len(asked(world, fleet.bundle))
@@ -159,14 +199,15 @@ def test_an_abort_takes_the_release_back_from_devices_that_have_not_proved_thems
 
 
 def test_a_rollback_gives_each_device_what_it_ran_before(world: World, tmp_path: Path) -> None:
-    fleet, first = fleet_of(world, tmp_path, 60, waves=["100%"], dwell_s=[0.0], hold_back={"fraction": 0.0}, pace={"first": 60})
+    everybody: dict[str, Any] = {"waves": ["100%"], "dwell_s": [0.0], "hold_back": {"fraction": 0.0}, "pace": {"first": 30}}
+    fleet, first = fleet_of(world, tmp_path, 30, **everybody)
     assert until(fleet, first, "completed") == "completed"
     old = fleet.bundle
     fleet.bundle = make_bundle(tmp_path / "second", "two", seed=1)
     rollout_id = start(world, world.push(fleet.bundle, "2"))
-    fleet.tick(30)
+    fleet.tick(12)
     reached = asked(world, fleet.bundle)
-    assert len(reached) > 5
+    assert reached
 
     act(world, rollout_id, "roll-back")
 
@@ -189,7 +230,7 @@ def _proven(world: World, rollout_id: str) -> set[str]:
 
 
 def test_a_late_device_gets_the_wave_of_its_hash_and_begins_when_that_is_open(world: World, tmp_path: Path) -> None:
-    fleet, rollout_id = fleet_of(world, tmp_path, 60)
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, **QUICK)
     before = value(world, rollout_id).course
     for number in range(30):
         world.enroll(f"late{number:02d}", tmp_path, site="s1", hardware="a", region="eu")

@@ -173,3 +173,59 @@ def test_words_from_devices_and_people_are_text(client: FlaskClient, source: val
 
     assert "alert(1)" in html
     assert "<img" not in html
+
+
+def test_a_plan_that_waits_for_approval_shows_who_is_missing_and_is_approved_by_its_digest(
+    client: FlaskClient, source: values.InventedSource
+) -> None:
+    html = body(client, "/rollouts/r-draft")
+    form = body(client, "/rollouts/r-draft/approve")
+    answer = client.post("/rollouts/r-draft/approve", data={"digest": values.D2, "note": "fine"}, headers={"Origin": "http://localhost"})
+
+    assert "1 of 2 approvals are there (operator-1)" in html
+    assert "counts no more" in html
+    assert f'name="digest" value="{values.D2}"' in form
+    assert answer.status_code == 303
+    assert source.approved == [("r-draft", values.D2, "fine", "operator-2")]
+
+
+def test_an_approval_of_a_plan_that_has_changed_is_refused(client: FlaskClient, source: values.InventedSource) -> None:
+    answer = client.post("/rollouts/r-draft/approve", data={"digest": values.D1}, headers={"Origin": "http://localhost"})
+
+    assert answer.status_code == 409
+    assert "the plan has changed since" in answer.get_data(as_text=True)
+    assert source.approved == []
+
+
+def test_a_viewer_sees_the_approval_but_no_button(source: values.InventedSource) -> None:
+    app, feed = values.page_app(source)
+    viewer = app.test_client()
+    viewer.set_cookie(SESSION_COOKIE, "viewer-1")
+
+    html = body(viewer, "/rollouts/r-draft")
+    refused = viewer.post("/rollouts/r-draft/approve", data={"digest": values.D2}, headers={"Origin": "http://localhost"})
+    feed.close()
+
+    assert "1 of 2 approvals are there" in html
+    assert "Approve this plan" not in html
+    assert refused.status_code == 403
+    assert source.approved == []
+
+
+def test_a_policy_without_approvals_shows_none(client: FlaskClient, source: values.InventedSource) -> None:
+    source.approval = values.approval(needed=0, approvals=[], missing="")
+
+    assert "<h2>Approval" not in body(client, "/rollouts/r-draft")
+    assert "<h2>Approval" not in body(client)
+
+
+@pytest.mark.parametrize("path", ["/", "/rollouts", "/devices", "/events", PATH])
+def test_a_halt_of_the_fleet_is_said_on_every_screen(client: FlaskClient, source: values.InventedSource, path: str) -> None:
+    assert "The fleet is halted" not in body(client, path)
+
+    source.halt_view = replace(values.halted(), reason=HOSTILE)
+
+    html = body(client, path)
+    assert "The fleet is halted." in html
+    assert "7 of 8 devices know it" in html
+    assert "<img" not in html

@@ -14,7 +14,8 @@ from fleet_server.auth import SESSION_COOKIE
 from fleet_server.read_registry import RegistryNote
 from tests.unit.fleet_server import page_values as values
 
-SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence",
+SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/r-draft",
+           "/rollouts/r-draft/approve",
            "/rollouts/r-2/pause", "/devices", "/devices/camera-06", "/devices/camera-08",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
 EMPTY_SCREENS = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")

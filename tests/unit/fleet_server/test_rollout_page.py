@@ -34,7 +34,8 @@ WRONG: dict[str, Any] = {
     "trial.drifted_devices": "some", "rule.warn_limit": 0.06, "strata": ["a", "b", "c", "d", "e"], "hold_back.least": -1,
     "hold_back.large_site": 0, "hold_back.smallest_fleet": 0, "rate.kind": "wild", "rate.per_hour": 0.0, "rate.step_per_hour": -1.0,
     "rate.most_per_hour": 1.0, "pace.first": 0, "pace.every_s": 0.0, "windows": [{}] * 22, "windows.days": ["someday"],
-    "windows.start": "24:00", "windows.end": "24:01", "late_joiners": "sometimes", "gates.compare": ["weather"], "emergency": "perhaps",
+    "windows.start": "24:00", "windows.end": "24:01", "late_joiners": "sometimes", "gates.compare": ["weather"],
+    "on_conflict": "fight", "on_late_evidence": "cry", "baseline": 7, "emergency": "perhaps",
 }  # fmt: skip
 
 

@@ -6,25 +6,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from fleet_server import enlisting
+from fleet_server import enlisting, origins
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries.chances import chance_view
 from fleet_server.queries.errors import NotFoundError
+from fleet_server.origins import Origins
 from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
-from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_digest
-from fleet_server.rollout.cautions import Selected, cautions, refuse_hopeless
+from fleet_server.rollout import Policy, Rollout, RolloutState, parse_policy, policy_digest
+from fleet_server.rollout.approval import Superseded, plan_digest, plan_parts
+from fleet_server.rollout.cautions import Selected as Whom
+from fleet_server.rollout.cautions import cautions, refuse_hopeless
 from fleet_server.rollout.foresight import Awake, Chance, WaveTime, chances, chances_unanimous, wave_times
 from fleet_server.rollout.membership import Candidate
-from fleet_server.rollout.outline import Outline, outline, plan_digest, plan_salt
+from fleet_server.rollout.outline import Outline, outline, plan_salt, plan_seed
 from fleet_server.rollout.planner import RUNS
 from fleet_server.rollout.policy import plan_waves
 from fleet_server.rollout.posterior import History
-from fleet_server.store import Database, devices, past_rollouts, rollouts
+from fleet_server.store import Database, devices, held_back, past_rollouts, rollouts
 from fleet_server.store.awake import awake
+from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
+from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import RELEASE
 
 
@@ -33,7 +39,9 @@ class _Read:
     """One snapshot of what a plan depends on."""
 
     release: sa.Row[Any]
-    selected: list[Candidate]
+    selected: list[Selected]
+    came_from: Origins
+    superseded: list[Superseded]
     earlier: int
     history: History
     heard: Awake | None
@@ -59,16 +67,16 @@ def plan(
     """
     parsed, wanted = parse_policy(policy), check_labels(selection)
     read = _read(db, now, release_id, parsed, wanted)
+    candidates = [one.candidate for one in read.selected]
     salt = plan_salt(read.release.bundle_digest, parsed, wanted, read.earlier)
-    planned = outline(parsed, read.selected, salt, read.history)
+    planned = origins.ordered(outline(parsed, candidates, salt, read.history), read.selected, read.came_from)
     if planned.course is not None:
         refuse_hopeless(planned.course)
-    digest = plan_digest(read.release.bundle_digest, parsed, wanted, salt, planned)
     times = _times(parsed, planned, now, read.heard)
-    sites = Counter(one.site for one in read.selected)
+    sites = Counter(one.site for one in candidates)
     kind = planned.course.rule.kind if planned.course is not None else "unanimous"
     return PlanView(
-        digest=digest,
+        digest=_digest(read, parsed, wanted, salt, planned, now),
         project=read.release.project,
         release=read.release.version,
         release_id=release_id,
@@ -81,10 +89,10 @@ def plan(
         devices=len(read.selected),
         held_back=len(planned.held_back),
         sites=len([site for site in sites if site]),
-        waves=_waves(read.selected, planned, times, with_devices),
+        waves=_waves(candidates, planned, times, with_devices),
         duration_s=times[-1].done_s,
         awake=None if read.heard is None else AwakeView(list(read.heard.shares), read.heard.days, read.heard.devices),
-        chances=[chance_view(one) for one in _chances(planned, digest)],
+        chances=[chance_view(one) for one in _chances(planned, salt)],
         runs=RUNS,
         cautions=[*read.taken, *_cautions(planned, read, sites)],
         held_back_ids=list(planned.held_back) if with_devices else [],
@@ -99,28 +107,66 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
         enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
         enlisting.refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
+        chosen = enlisting.selected(connection, policy, device_ids, held_back.too_often(connection, release.project))
+        held = _holders(connection, release.project, device_ids)
+        ended = held if policy.on_conflict == "supersede" else {}
+        came_from = origins.of(connection, release.project, sorted(ended), "")
         return _Read(
             release=release,
-            selected=[one.candidate for one in enlisting.selected(connection, policy, device_ids)],
+            selected=origins.marked(chosen, came_from),
+            came_from=came_from,
+            superseded=[
+                Superseded(one.rollout.rollout_id, one.rollout.state.value, one.rollout.wave, one.version) for one, _ in ended.values()
+            ],
             earlier=rollouts.of_release(connection, release_id),
             history=past_rollouts.history(connection, release.project),
             heard=awake(connection, release.project, device_ids, to_micros(now)),
-            taken=_taken(connection, release.project, device_ids),
+            taken=[_taken(policy, *one) for one in held.values()],
         )
 
 
-def _taken(connection: sa.Connection, project: str, device_ids: Sequence[str]) -> list[str]:
-    """Sentences about devices that another rollout owns."""
-    owners = rollouts.owners(connection, project, device_ids)
-    found = []
-    for rollout_id, held in sorted(Counter(owners.values()).items()):
-        stored = rollouts.load(connection, rollout_id)
-        if stored is not None and stored.rollout.state is not RolloutState.ABORTED:
-            state = stored.rollout.state.value
-            found.append(
-                f"{held} of these devices belong to rollout {rollout_id}, which is {state}: nothing can be created before that is over."
-            )
-    return found
+def _holders(connection: sa.Connection, project: str, device_ids: Sequence[str]) -> dict[str, tuple[Stored, int]]:
+    """Rollouts that are not over and own some of the devices, with how many."""
+    owners = Counter(rollouts.owners(connection, project, device_ids).values())
+    found = {rollout_id: (rollouts.load(connection, rollout_id), held) for rollout_id, held in sorted(owners.items())}
+    return {
+        rollout_id: (stored, held)
+        for rollout_id, (stored, held) in found.items()
+        if stored is not None and stored.rollout.state is not RolloutState.ABORTED
+    }
+
+
+def _taken(policy: Policy, stored: Stored, held: int) -> str:
+    """What another rollout's devices mean for this plan."""
+    what = {
+        "refuse": "nothing can be created before that is over",
+        "queue": "this one waits for it",
+        "supersede": "the start of this one ends it",
+    }[policy.on_conflict]
+    return f"{held} of these devices belong to rollout {stored.rollout.rollout_id}, which is {stored.rollout.state.value}: {what}."
+
+
+def _digest(read: _Read, policy: Policy, wanted: Mapping[str, str], salt: str, planned: Outline, now: datetime) -> str:
+    """What an approval of the rollout would name, if it were created now."""
+    rollout = Rollout(
+        rollout_id="",
+        project=read.release.project,
+        release_id=read.release.release_id,
+        bundle_digest=read.release.bundle_digest,
+        release_counter=read.release.counter,
+        state=RolloutState.DRAFT,
+        waves=planned.waves if planned.course is None else (),
+        wave=0,
+        opened_at=(),
+        promoted_at=(),
+        policy=policy,
+        salt=salt,
+        created_at=now,
+        created_by="",
+        course=planned.course,
+    )
+    membership = None if planned.membership is None else msgspec.json.encode(planned.membership).decode()
+    return plan_digest(plan_parts(rollout, wanted, membership=membership, superseded=read.superseded))
 
 
 def _times(policy: Policy, planned: Outline, now: datetime, heard: Awake | None) -> tuple[WaveTime, ...]:
@@ -135,12 +181,12 @@ def _times(policy: Policy, planned: Outline, now: datetime, heard: Awake | None)
     return tuple(found)
 
 
-def _chances(planned: Outline, digest: str) -> tuple[Chance, ...]:
+def _chances(planned: Outline, salt: str) -> tuple[Chance, ...]:
     """Seeded from the plan: the same plan foretells the same numbers."""
-    rng = np.random.default_rng(int(digest[:16], 16))
     if planned.course is None:
-        return chances_unanimous([len(wave) for wave in planned.waves], rng)
-    return chances(planned.course, rng)
+        added = [len(wave) for wave in planned.waves]
+        return chances_unanimous(added, np.random.default_rng(plan_seed(salt, added)))
+    return chances(planned.course, np.random.default_rng(plan_seed(salt, planned.course.sizes)))
 
 
 def _cautions(planned: Outline, read: _Read, sites: Mapping[str, int]) -> list[str]:
@@ -149,7 +195,7 @@ def _cautions(planned: Outline, read: _Read, sites: Mapping[str, int]) -> list[s
             "Every device must be ok: one that fails or stays silent stops the rollout, and no rate of failures is judged. "
             "For more than a few devices use evidence = 'auto'."
         ]
-    return list(cautions(planned.course, Selected(len(read.selected), len(planned.held_back), sites, read.heard)))
+    return list(cautions(planned.course, Whom(len(read.selected), len(planned.held_back), sites, read.heard)))
 
 
 def _waves(selected: Sequence[Candidate], planned: Outline, times: Sequence[WaveTime], with_devices: bool) -> list[PlannedWaveView]:
