@@ -17,7 +17,7 @@ from fleet_server.scheduler import sharing
 from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members
+from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members, ways_back
 from fleet_server.store.moments import to_micros
 
 AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the write lock is everybody's
@@ -41,7 +41,9 @@ def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, kn
     if more:
         return now
     moments = [next_due(rollout, known, now), evidence_sites.next_look(connection, rollout.rollout_id)]
-    if set(waits) - {"pace"}:
+    # After a standstill the wave's clock names no further batch, and devices wait for those that were asked last.
+    clock_is_ahead = rollout.course is not None and rollout.course.next_batch_at(rollout.wave, now) is None
+    if set(waits) - {"pace"} or (waits and clock_is_ahead):
         moments.append(now + _LOOK_AGAIN)
     return min((moment for moment in moments if moment is not None), default=None)
 
@@ -62,7 +64,12 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
         return 0
     # After an abort that stops, devices that have proved themselves keep it.
     kept = rollout.state is RolloutState.ABORTED
-    going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=AT_ONCE)
+    budget = rollout.policy.site_budget if rollout.state is RolloutState.ROLLING_BACK else None
+    limit = AT_ONCE if budget is None else SCANNED
+    going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=limit)
+    if budget is not None:
+        may = set(ways_back.within_budget(connection, rollout.rollout_id, [device_id for device_id, _ in going], budget))
+        going = [one for one in going if one[0] in may][:AT_ONCE]
     for device_id, previous in going:
         assign_previous(connection, services, rollout, device_id, previous, now)
     if going:
@@ -92,9 +99,11 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     queue = evidence_members.unasked(connection, rollout, SCANNED if picky and few else max(few, 1))
     ids = [one.device_id for one in queue]
     zones = devices.label(connection, ZONE, ids) if policy.windows else {}
-    busy = (
-        evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids) | set(held_up(connection, rollout, ids, now)) if few else set()
-    )
+    busy: set[str] = set()
+    if few:
+        busy = evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids, to_micros(now)) | set(
+            held_up(connection, rollout, ids, now)
+        )
     ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
     sites = sorted({one.site for one in queue})
     chosen, waits = begin(

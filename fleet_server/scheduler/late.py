@@ -7,14 +7,15 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from fleet_server.errors import ConflictError
 from fleet_server.rollout import Event, Policy, Rollout, RolloutState, apply_person
 from fleet_server.rollout.cohorts import assign_waves
 from fleet_server.rollout.late_evidence import LateFinding, judge_late
-from fleet_server.rollout.rollback_targets import target_of
+from fleet_server.scheduler.assigning import target_for
 from fleet_server.scheduler.claiming import at_start
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
-from fleet_server.store import late_failures, links, rollouts, stays
+from fleet_server.store import assignments, late_failures, links, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import RELEASE, ROLLOUT_MEMBER
@@ -36,10 +37,19 @@ def look(services: Services, rollout_id: str) -> None:
         draft = _draft_of(connection, services, stored, finding, now)
         if draft is None:
             return
-        if finding.word == "start" and draft.rollout.state is RolloutState.DRAFT and at_start(connection, services, draft, ENGINE, now):
+        if finding.word == "start" and draft.rollout.state is RolloutState.DRAFT and _may_start(connection, services, draft, now):
             started = apply_person(draft.rollout, Event.START.value, finding.sentence, now)
             rollouts.save(connection, draft, started, now)
             note_action(connection, started, "start", ENGINE, finding.sentence, now)
+
+
+def _may_start(connection: sa.Connection, services: Services, draft: Stored, now: datetime) -> bool:
+    """Whether it has its devices; it never takes them from a rollout that came later."""
+    try:
+        return at_start(connection, services, draft, ENGINE, now)
+    except ConflictError as err:
+        note_action(connection, draft.rollout, "late-evidence", ENGINE, f"It does not start by itself: {err}", now)
+        return False
 
 
 def _draft_of(connection: sa.Connection, services: Services, stored: Stored, finding: LateFinding, now: datetime) -> Stored | None:
@@ -97,17 +107,14 @@ def _make(connection: sa.Connection, stored: Stored, finding: LateFinding, now: 
 
 
 def _targets(connection: sa.Connection, rollout: Rollout) -> dict[str, str]:
-    """Device -> release that it would go back to, for those that have one."""
+    """Device -> release that it would go back to, for those that still are to run the release and have one."""
     where = (ROLLOUT_MEMBER.c.rollout_id == rollout.rollout_id, ROLLOUT_MEMBER.c.committed_at.is_not(None))
-    found = {}
-    for device_id in connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(*where)).all():
-        known = stays.of_device(connection, device_id, rollout.project)
-        bad = stays.quarantined(connection, device_id)
-        base = stays.of_release(connection, rollout.policy.baseline)
-        target = target_of(known, leaving=rollout.release_id, quarantined=bad, baseline=base)
-        if target.release_id is not None:
-            found[device_id] = target.release_id
-    return found
+    query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(*where)
+    rows = connection.execute(query).all()
+    has = assignments.current(connection, rollout.project, [row.device_id for row in rows])
+    still = [row for row in rows if has.get(row.device_id, ("", ""))[0] == rollout.release_id]
+    targets = {row.device_id: target_for(connection, rollout, row.device_id, row.previous_release) for row in still}
+    return {device_id: target.release_id for device_id, target in targets.items() if target.release_id is not None}
 
 
 def _policy(policy: Policy, rollout_id: str) -> Policy:

@@ -172,9 +172,17 @@ def asked_before(connection: sa.Connection, rollout_id: str, at: int) -> int:
     return int(connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(*asked)) or 0)
 
 
-def busy_elsewhere(connection: sa.Connection, rollout_id: str, device_ids: Sequence[str]) -> set[str]:
-    """Devices that another rollout has asked and that have neither committed nor failed there: one change at a time."""
-    busy = (_M.active == sa.true(), _M.counter.is_not(None), _M.committed_at.is_(None), _M.failed_at.is_(None))
+def busy_elsewhere(connection: sa.Connection, rollout_id: str, device_ids: Sequence[str], at: int) -> set[str]:
+    """Devices that another rollout has asked and that have no outcome there, or are in its dwell: one change at a time.
+
+    Args:
+        connection: The transaction.
+        rollout_id: The rollout that asks.
+        device_ids: Whom it would ask.
+        at: Microseconds UTC.
+    """
+    trying = sa.and_(_M.committed_at.is_(None), _M.failed_at.is_(None))
+    busy = (_M.active == sa.true(), _M.counter.is_not(None), sa.or_(trying, _M.dwelled_at > at))
     return set(connection.scalars(sa.select(_M.device_id).where(*busy, _M.rollout_id != rollout_id, _M.device_id.in_(device_ids))))
 
 

@@ -18,6 +18,35 @@ from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import ROLLOUT_CELL, ROLLOUT_SITE, ROLLOUT_SUM
 
 FEW_SITES: Final = 5  # below, a site counts as out only as long as it lasts: the opening waits for it
+_ID: Final = sa.bindparam("rollout", type_=sa.String)
+
+
+def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    # PostgreSQL sums whole numbers as decimals.
+    return sa.cast(sa.func.sum(column), sa.BigInteger)
+
+
+def _strata_query() -> sa.Select[Any]:
+    sums = [_sum(ROLLOUT_SUM.c[name]).label(name) for name in ("assigned", "begun", "failed", "heard_dwell")]
+    query = sa.select(ROLLOUT_SUM.c.stratum, *sums).where(ROLLOUT_SUM.c.rollout_id == _ID)
+    return query.group_by(ROLLOUT_SUM.c.stratum).order_by(ROLLOUT_SUM.c.stratum)
+
+
+def _regions_query() -> sa.Select[Any]:
+    counts = ("exposed", "due", "silent", "missing", "controls", "controls_silent", "controls_missing")
+    columns: list[sa.ColumnElement[Any]] = [_sum(ROLLOUT_SITE.c[name]).label(name) for name in counts]
+    columns += [sa.func.sum(ROLLOUT_SITE.c[name]).label(name) for name in ("own_silent", "own_missing", "region_weight")]
+    columns += [_sum(sa.case((ROLLOUT_SITE.c[name], 1), else_=0)).label(name) for name in ("judged", "out", "dark")]
+    query = sa.select(ROLLOUT_SITE.c.region, sa.func.count().label("sites"), *columns)
+    return query.where(ROLLOUT_SITE.c.rollout_id == _ID).group_by(ROLLOUT_SITE.c.region)
+
+
+# Made once: to make a query takes longer than to run it, and each news of a device asks.
+_STRATA: Final = _strata_query()
+_REGIONS: Final = _regions_query()
+_DWELLED: Final = sa.select(sa.func.sum(ROLLOUT_CELL.c.begun), sa.func.sum(ROLLOUT_CELL.c.failed)).where(
+    ROLLOUT_CELL.c.rollout_id == _ID, ROLLOUT_CELL.c.cell <= sa.bindparam("last", type_=sa.BigInteger)
+)
 
 
 @dataclass(frozen=True)
@@ -85,10 +114,7 @@ def assigned(connection: sa.Connection, rollout_id: str) -> int:
 
 
 def _strata(connection: sa.Connection, rollout_id: str) -> list[Any]:
-    sums = [sa.func.sum(ROLLOUT_SUM.c[name]).label(name) for name in ("assigned", "begun", "failed", "heard_dwell")]
-    counted = [sa.cast(one, sa.BigInteger).label(one.name) for one in sums]
-    query = sa.select(ROLLOUT_SUM.c.stratum, *counted).where(ROLLOUT_SUM.c.rollout_id == rollout_id)
-    return list(connection.execute(query.group_by(ROLLOUT_SUM.c.stratum).order_by(ROLLOUT_SUM.c.stratum)))
+    return list(connection.execute(_STRATA, {"rollout": rollout_id}))
 
 
 def _dwelled(connection: sa.Connection, rollout: Rollout, now: datetime) -> tuple[int, int]:
@@ -98,19 +124,12 @@ def _dwelled(connection: sa.Connection, rollout: Rollout, now: datetime) -> tupl
     since = now - timedelta(seconds=rollout.course.dwell_s[rollout.wave - 1])
     cell_us = int(1e6 * Timing.of(rollout.policy).cell_s)
     last = to_micros(since) // cell_us - 1
-    query = sa.select(sa.func.sum(ROLLOUT_CELL.c.begun), sa.func.sum(ROLLOUT_CELL.c.failed))
-    begun, failed = connection.execute(query.where(ROLLOUT_CELL.c.rollout_id == rollout.rollout_id, ROLLOUT_CELL.c.cell <= last)).one()
+    begun, failed = connection.execute(_DWELLED, {"rollout": rollout.rollout_id, "last": last}).one()
     return int(begun or 0), int(failed or 0)
 
 
 def _regions(connection: sa.Connection, rollout_id: str) -> list[Any]:
-    counts = ("exposed", "due", "silent", "missing", "controls", "controls_silent", "controls_missing")
-    shares, flags = ("own_silent", "own_missing", "region_weight"), ("judged", "out", "dark")
-    columns = [sa.cast(sa.func.sum(ROLLOUT_SITE.c[name]), sa.BigInteger).label(name) for name in counts]
-    columns += [sa.func.sum(ROLLOUT_SITE.c[name]).label(name) for name in shares]
-    columns += [sa.cast(sa.func.sum(sa.case((ROLLOUT_SITE.c[name], 1), else_=0)), sa.BigInteger).label(name) for name in flags]
-    query = sa.select(ROLLOUT_SITE.c.region, sa.func.count().label("sites"), *columns)
-    return list(connection.execute(query.where(ROLLOUT_SITE.c.rollout_id == rollout_id).group_by(ROLLOUT_SITE.c.region)))
+    return list(connection.execute(_REGIONS, {"rollout": rollout_id}))
 
 
 def _silence(connection: sa.Connection, rollout_id: str, regions: list[Any]) -> Silence:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -67,7 +66,7 @@ def open_waves_only_grow(stage: Stage, before: Seen, now: Seen) -> None:
     """Open waves only grow; the members of wave i are a subset of wave i + 1 (nesting), whatever joins or leaves."""
     for old, new in changed(before, now):
         require(3, new.wave in (old.wave, old.wave + 1), f"{new.rollout_id} went from wave {old.wave} to {new.wave}")
-        require(3, new.promoted_at[: len(old.promoted_at)] == old.promoted_at, f"{new.rollout_id} forgot a promotion")
+        require(3, len(new.promoted_at) >= len(old.promoted_at), f"{new.rollout_id} forgot a promotion")
         rows, earlier = now.members_of(new.rollout_id), before.members_of(new.rollout_id)
         # Who was asked stays; a growth only lets others come earlier, and who was never asked may leave the selection.
         gone = [d for d, row in earlier.items() if row.counter is not None and (d not in rows or not 1 <= rows[d].wave <= row.wave)]
@@ -111,6 +110,7 @@ def nobody_is_asked_after_a_stop(stage: Stage, before: Seen, now: Seen) -> None:
     """After ABORT, PAUSE or expiry of approval no further device receives the new digest, until RESUME by a human."""
     for device_id, (_, rollout) in forward(before, now).items():
         require(6, rollout.state in FORWARD, f"{device_id} was asked while the rollout is {rollout.state.value}")
+        require(6, not before.halted, f"{device_id} was asked while the fleet is halted")
     people = {entry.subject for entry in added_entries(before, now) if entry.actor != ENGINE}
     for old, new in changed(before, now):
         went_on = old.state not in FORWARD and new.state in FORWARD
@@ -162,7 +162,7 @@ def every_change_has_one_record(stage: Stage, before: Seen, now: Seen) -> None:
     for rollout_id, version in now.versions.items():
         versions = version - before.versions.get(rollout_id, 0)
         # What a person does is on record even where it changes nothing, as a second start.
-        joined = versions == 1 and written[rollout_id] == 0 and _only_sizes(before.rollouts.get(rollout_id), now.rollouts.get(rollout_id))
+        joined = versions == 1 and written[rollout_id] == 0 and _same_standing(before.rollouts.get(rollout_id), now.rollouts.get(rollout_id))
         exact = joined or (written[rollout_id] == 1 if versions == 1 else versions == engine[rollout_id] == 0)
         require(20, exact, f"{rollout_id}: {versions} changes, records: {[e.action for e in entries]}")
     previous = before.entries[-1].hash if before.entries else GENESIS
@@ -173,9 +173,11 @@ def every_change_has_one_record(stage: Stage, before: Seen, now: Seen) -> None:
         previous = entry.hash
 
 
-def _only_sizes(old: Rollout | None, new: Rollout | None) -> bool:
-    """Whether only the number of devices differs: the record of that is the enrolment's."""
-    return old is not None and new is not None and replace(old, course=None) == replace(new, course=None)
+def _same_standing(old: Rollout | None, new: Rollout | None) -> bool:
+    """Whether only sizes or clocks differ: the record of that is the enrolment's, or the one of the end of a halt."""
+    if old is None or new is None:
+        return False
+    return (old.state, old.wave, len(old.promoted_at), old.accepted) == (new.state, new.wave, len(new.promoted_at), new.accepted)
 
 
 @keeps(21, "publish", "fleet_server.store.outbox:put", "fleet_server.scheduler.relay:Relay")
@@ -280,3 +282,17 @@ def a_quarantined_bundle_does_not_come_back(stage: Stage, before: Seen, now: See
     for device_id, one in newly(before, now).items():
         known = one.bundle_digest in before.quarantined.get(device_id, frozenset())
         require(18, not known, f"{device_id} is asked for {one.bundle_digest[:12]}, which it quarantined")
+
+
+@keeps(19, "commit", "fleet_server.approving:refuse_unapproved", "fleet_server.rollout.approval:standing")
+def approved_by_others_for_this_plan(stage: Stage, before: Seen, now: Seen) -> None:
+    """Approval is valid for exactly one plan digest; editing anything clears it; approver != creator; no self-promotion by a change of role."""
+    for old, new in changed(before, now):
+        started = old.state in (RolloutState.DRAFT, RolloutState.APPROVED) and new.state is RolloutState.RUNNING
+        if started and new.policy.approvals:
+            given = Counter(digest for r, who, digest in now.approvals if r == new.rollout_id and who != new.created_by)
+            most = max(given.values(), default=0)
+            require(19, most >= new.policy.approvals, f"{new.rollout_id} started with {most} of {new.policy.approvals} approvals of one plan")
+    for rollout_id, who, _ in now.approvals - before.approvals:
+        require(19, who != now.rollouts[rollout_id].created_by, f"{who} approved his own plan {rollout_id}")
+        require(19, who in stage.may_approve, f"{who} approved and may not")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from edgefleet.messages import ProjectState
+from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.rollout import RolloutState
 from fleet_server.scheduler.steering import settle
@@ -47,6 +48,7 @@ class FleetMachine(RuleBasedStateMachine):
     """One fleet, up to two servers, some rollouts one after the other."""
 
     stage: Stage
+    people = PEOPLE
 
     @initialize(devices=st.sampled_from(FLEETS), policy=st.sampled_from(sorted(POLICIES)), hours=st.sampled_from([0, 0, 1, 2, 3, 4, 6, 9]))
     def begin(self, devices: int, policy: str, hours: int) -> None:
@@ -55,13 +57,11 @@ class FleetMachine(RuleBasedStateMachine):
         self.stage.watchers.append(judge_commit)
         self.stage.broker.on_publish = lambda device, payload: saved_before_it_is_published(self.stage, device, payload)
         self.policy = POLICIES[policy]
-        self.a_person_plans(0, "", 0)
-        self.a_person_starts(0, 0)
+        self.a_person_goes_on(0)
         for _ in range(hours):
             self.a_good_hour(1, -1)
         if not self.stage.live():
-            self.a_person_plans(1, "", 1)
-            self.a_person_starts(0, 1)
+            self.a_person_goes_on(1)
 
     def teardown(self) -> None:
         if hasattr(self, "stage"):
@@ -70,13 +70,33 @@ class FleetMachine(RuleBasedStateMachine):
 
     @invariant()
     def count(self) -> None:
-        STEPS["all"] += 1
+        STEPS["steps"] += 1
 
     # People.
 
     @rule(release=st.integers(0, RELEASES - 1), site=st.sampled_from(["", "", *SITES]), who=st.integers(0, 2))
     def a_person_plans(self, release: int, site: str, who: int) -> None:
         self.stage.plan(release, self.policy, {"site": site} if site else {}, PEOPLE[who])
+
+    @rule(pick=PICK, who=st.integers(0, 3), other=st.booleans())
+    def a_person_approves(self, pick: int, who: int, other: bool) -> None:
+        rollout_id = self._rollout(pick)
+        if rollout_id is not None:
+            approved = self.stage.approve(rollout_id, PEOPLE[who], digest="0" * 64 if other else None)
+            assert not (approved and other), "a plan that is not there was approved"
+
+    @rule(pick=PICK)
+    def a_plan_is_edited(self, pick: int) -> None:
+        rollout_id = self._rollout(pick)
+        if rollout_id is not None and self.stage.seen.rollouts[rollout_id].state in (RolloutState.DRAFT, RolloutState.APPROVED):
+            probes.an_edited_plan_is_not_approved(self.stage, rollout_id)
+
+    @rule(what=st.sampled_from(["lift", "lift", "nothing", "nothing", "halt"]))
+    def the_fleet_is_halted_or_lifted(self, what: str) -> None:
+        if what == "nothing":  # a halt stops everything that is to be looked at here
+            return
+        halt = lift_halt if what == "lift" else halt_fleet
+        self.stage.person(lambda services: halt(services, reason="because", actor=PEOPLE[1]))
 
     @rule(pick=PICK, who=st.integers(0, 2))
     def a_person_starts(self, pick: int, who: int) -> None:
@@ -233,6 +253,10 @@ class FleetMachine(RuleBasedStateMachine):
     def what_if_nothing_had_come(self, pick: int, member: int, what: str) -> None:
         self._ask(pick, member, lambda stage, r, d: probes.silence_is_never_good_news(stage, r, d, what))
 
+    @rule(heard=st.integers(3_600, 7_200), controls=st.lists(st.integers(3_600, 30_000), min_size=3, max_size=8), outage=st.integers(0, 40_000))
+    def what_if_an_outage_had_come(self, heard: int, controls: list[int], outage: int) -> None:
+        probes.a_shared_outage_is_no_silence(heard, controls, (min(heard, *controls), outage))
+
     @rule(pick=PICK, member=PICK, how=st.sampled_from(["first", "second", "third"]), really=st.integers(0, 2))
     def a_row_is_damaged(self, pick: int, member: int, how: str, really: int) -> None:
         if really == 0:
@@ -251,18 +275,27 @@ class FleetMachine(RuleBasedStateMachine):
             self.stage.clock.now = due
         self.a_scheduler_decides(0)
 
-    @rule(seconds=st.sampled_from([0.5, 30.0, 3_000.0]))
+    @rule(seconds=st.sampled_from([0.5, 5.0, 60.0]))
     def the_clock_jumps_back(self, seconds: float) -> None:
         self.stage.clock.move(-seconds)
 
     @rule(again=st.integers(-1, 1))
     def a_person_goes_on(self, again: int) -> None:
-        """Whoever may start or resume something does, and plans something where nothing is on its way."""
+        """Somebody looks after the fleet: devices are switched on, the halt ends, what stands goes on, something is planned."""
+        for device in self.stage.devices.values():
+            device.online = True
+        if self.stage.seen.halted:
+            self.the_fleet_is_halted_or_lifted("lift")
         live = self.stage.live()
         if not live:
             self.a_person_plans(again if again >= 0 else len(self.stage.seen.rollouts) % RELEASES, "", 0)
-        for rollout_id in live:
-            action = "start" if self.stage.seen.rollouts[rollout_id].state is RolloutState.DRAFT else "resume"
+        for rollout_id in self.stage.live():
+            if rollout_id not in self.stage.seen.rollouts:
+                continue
+            one = self.stage.seen.rollouts[rollout_id]
+            for person in PEOPLE[1 : 2 + one.policy.approvals] if one.policy.approvals else ():
+                self.stage.approve(rollout_id, person)
+            action = "start" if one.state in (RolloutState.DRAFT, RolloutState.APPROVED) else "resume"
             self.stage.act(rollout_id, action, PEOPLE[0])
 
     @rule(pick=PICK)
@@ -330,7 +363,7 @@ class FleetMachine(RuleBasedStateMachine):
     def _scores(self, device: FieldDevice) -> None:
         """Rows for the evidence, as long as it lacks some: they are the dearest messages."""
         lacking = any(row.rows < 20 and row.active for (_, d), row in self.stage.seen.members.items() if d == device.device_id)
-        if device.running and lacking and not device.spool:
+        if device.running and lacking and not any(record.kind == "window" for record in device.spool.values()):
             device.score(self.stage.template.windows[device.running])
 
     def _says(self, device: FieldDevice, messages: list[Incoming]) -> None:
@@ -387,6 +420,7 @@ def _lie(device: FieldDevice, how: str, digest: str) -> list[Incoming]:
 def _figures(stage: Stage) -> Counter[str]:
     """What happened in one run, so that a test can say that it was worth it."""
     found = Counter(f"ended {one.state.value}" for one in stage.seen.rollouts.values())
+    found["runs"] = 1
     found["deaths"] = stage.deaths
     found["promotions"] = sum(len(one.promoted_at) for one in stage.seen.rollouts.values())
     found["failures"] = sum(row.failed_at is not None for row in stage.seen.members.values())

@@ -4,20 +4,23 @@ What is tried is written in a transaction that is never committed.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from edgefleet.messages import ProjectState
+from fleet_server.approving import refuse_unapproved
+from fleet_server.errors import ConflictError
 from fleet_server.ingest.batch import store_batch
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.rollout import Action, ActionKind, RolloutState, decide
+from fleet_server.rollout.silence import due_at
 from fleet_server.scheduler.steering import settle
 from fleet_server.store import facts, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.rollouts import Stored
-from fleet_server.store.tables import ATTESTATION, DEVICE_SEEN, REPORTED, ROLLOUT_MEMBER
+from fleet_server.store.tables import ATTESTATION, DEVICE_SEEN, REPORTED, ROLLOUT, ROLLOUT_MEMBER
 from tests.properties.rollout_fleet.evidence import failures
 from tests.properties.rollout_fleet.invariants import STOPPED
 from tests.properties.rollout_fleet.kept import keeps, require
@@ -146,6 +149,46 @@ def what_cannot_be_read_pauses(stage: Stage, rollout_id: str, damage: str, *valu
         stopped = after.state in (*STOPPED, RolloutState.PAUSED)
         require(15, stopped and "Pause" in after.last_reason, f"{rollout_id} is {after.state.value}: {after.last_reason}")
     require(15, actions[1:] == [0, 0], f"{rollout_id}: {actions} actions, again and again")
+
+
+def an_edited_plan_is_not_approved(stage: Stage, rollout_id: str) -> None:
+    """Part of 19: whoever changes the selection of an approved plan has no approval any more."""
+    if not stage.seen.rollouts[rollout_id].policy.approvals:
+        return
+    with what_if(stage.shared) as db, db.write() as connection:
+        edited = sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(selection='{"site": "elsewhere"}')
+        connection.execute(edited)
+        stored = rollouts.load(connection, rollout_id)
+        assert stored is not None
+        try:
+            refuse_unapproved(connection, stored)
+        except ConflictError:
+            return
+        require(19, False, f"{rollout_id}: the plan was edited, and its approvals still count")
+
+
+@keeps(26, "probe", "fleet_server.rollout.silence:due_at", "fleet_server.rollout.groups:look")
+def a_shared_outage_is_no_silence(heard_s: int, controls_s: Sequence[int], outage_s: tuple[int, int]) -> None:
+    """Silence clocks wait for the controls of the same site: an outage shifted in brings no deadline forward and makes nobody silent.
+
+    Nobody: no device that is first heard when its controls are. A sign of life within the outage comes at its end instead.
+    """
+    began = datetime(2026, 3, 1, tzinfo=UTC)
+    start, end = outage_s[0], outage_s[0] + outage_s[1]
+
+    def shifted(at_s: int) -> int:
+        return end if start <= at_s < end else at_s
+
+    def due(times: Sequence[int]) -> datetime | None:
+        controls = [began + timedelta(seconds=one) for one in times]
+        return due_at(began, timedelta(hours=2), timedelta(hours=1), controls)
+
+    without, outage = due(controls_s), due([shifted(one) for one in controls_s])
+    require(26, without is not None and outage is not None and outage >= without, f"due at {without}, with an outage at {outage}")
+    shares = sum(start <= one < end for one in (*controls_s, heard_s)) == len(controls_s) + 1
+    if shares and outage is not None:
+        heard = began + timedelta(seconds=shifted(heard_s))
+        require(26, heard <= outage, f"heard at {heard} with all its controls, due at {outage}: silent")
 
 
 def _never_better(number: int, stage: Stage, rollout_id: str, change: Callable[[WhatIf], None]) -> None:

@@ -90,13 +90,15 @@ class Seen:
     silence: dict[str, tuple[int, int]]
     zones: dict[str, str]
     memberships: dict[str, Membership]
+    approvals: frozenset[tuple[str, str, str]]
+    halted: bool
 
     def members_of(self, rollout_id: str) -> dict[str, MemberRow]:
         """Device -> row."""
         return {device_id: row for (owner, device_id), row in self.members.items() if owner == rollout_id}
 
 
-NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {}, {}, {}, {})
+NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {}, {}, {}, {}, frozenset(), False)
 
 _SQL: Final = {
     "rollouts": "SELECT rollout_id, version, engine FROM rollout",
@@ -106,6 +108,8 @@ _SQL: Final = {
     "silence": "SELECT rollout_id, sum(silent), sum(exposed) FROM rollout_site GROUP BY rollout_id",
     "zones": "SELECT device_id, value FROM device_label WHERE key = 'time-zone'",
     "memberships": "SELECT rollout_id, document FROM rollout_membership",
+    "approvals": "SELECT rollout_id, approver, digest FROM rollout_approval",
+    "halted": "SELECT halted FROM fleet_halt",
     "assigned": "SELECT device_id, release_id, rollout_id, bundle_digest, counter FROM assignment",
     "issued": "SELECT device_id, counter, message FROM desired",
     "counters": "SELECT device_id, desired_counter FROM device",
@@ -199,4 +203,6 @@ _PARTS: Final[dict[str, Any]] = {
     "silence": lambda rows: {row[0]: (row[1], row[2]) for row in rows},
     "zones": dict,
     "memberships": lambda rows: {row[0]: msgspec.json.decode(row[1], type=Membership) for row in rows},
+    "approvals": lambda rows: frozenset(tuple(row) for row in rows),
+    "halted": lambda rows: any(row[0] for row in rows),
 }

@@ -18,6 +18,7 @@ from edgefleet.errors import EdgefleetError
 from edgefleet.messages import encode
 from edgefleet.signing import PublicKey, SigningKey
 from fleet_server import usecases
+from fleet_server.approving import approve_rollout, approvals_of
 from fleet_server.auth import Actor
 from fleet_server.ingest.batch import store_batch
 from fleet_server.ingest.inbox import Incoming
@@ -36,7 +37,7 @@ from tests.properties.rollout_fleet.process import Killed, ProcessDatabase
 from tests.properties.rollout_fleet.seen import NOTHING, Eye, Seen
 from tests.unit.fleet_server.server_world import PROJECT, START, Clock, MadeBundle, World, make_bundle, window_body
 
-PEOPLE: Final = (Actor("olga", "operator"), Actor("anton", "admin"), Actor("otto", "operator"))
+PEOPLE: Final = (Actor("olga", "operator"), Actor("anton", "admin"), Actor("otto", "operator"), Actor("vera", "viewer"))
 RELEASES: Final = 4
 LATE_DEVICES: Final = 4
 FLEETS: Final = (6, 8, 11)
@@ -88,7 +89,7 @@ def _template(folder: Path, devices: int) -> Template:
         world.receive(device.presence(), device.heartbeat())
     services = world.services
     world.close()
-    windows = {bundle.digest: encode(window_body(bundle, 15)) for bundle in bundles}
+    windows = {bundle.digest: encode(window_body(bundle, 20)) for bundle in bundles}
     return Template(folder / "data", services, bundles, release_ids, windows, keys, tuple(list(keys)[:devices]))
 
 
@@ -220,6 +221,16 @@ class Stage:
             return self.as_server(lambda server: act(server.services))
         except EdgefleetError:
             return None
+
+    @property
+    def may_approve(self) -> frozenset[str]:
+        """Names of the people whose role allows it."""
+        return frozenset(one.name for one in PEOPLE if one.role != "viewer")
+
+    def approve(self, rollout_id: str, person: Actor, *, digest: str | None = None) -> bool:
+        """A person approves the plan as it is, or another one."""
+        known = approvals_of(self.shared, rollout_id).digest if digest is None else digest
+        return self.person(lambda services: approve_rollout(services, rollout_id, digest=known, actor=person)) is not None
 
     def join(self) -> str | None:
         """A device is enrolled; None when there are no more."""

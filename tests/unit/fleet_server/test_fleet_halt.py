@@ -17,7 +17,7 @@ from fleet_server.errors import ConflictError
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.rollout.standstill import stood_still
 from fleet_server.scheduler.relay import Relay
-from fleet_server.store.tables import OUTBOX
+from fleet_server.store.tables import OUTBOX, ROLLOUT
 from tests.unit.fleet_server.rollout_world import at, in_wave_two
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, World, make_bundle
 from tests.unit.fleet_server.steered import complete, start, tick, wanting
@@ -178,3 +178,27 @@ def test_a_clock_that_began_within_the_standstill_moves_to_its_end() -> None:
     moved = stood_still(rollout, at(-50), at(100))
 
     assert moved.opened_at[1] == at(100)
+
+
+def test_a_halt_comes_first_of_what_needs_a_person_until_it_is_lifted(world: World) -> None:
+    halt_fleet(world.services, reason="fire", actor=OPERATOR)
+    shown = queries.overview(world.services.db, world.clock()).needs_you
+    assert [(line.severity, line.sentence) for line in shown] == [("halt", "The fleet is halted: fire")]
+
+    lift_halt(world.services, reason="out", actor=OPERATOR)
+
+    assert queries.overview(world.services.db, world.clock()).needs_you == []
+
+
+def test_the_overview_tells_the_price_of_many_rollouts(world: World, tmp_path: Path) -> None:
+    view = usecases.create_rollout(
+        world.services, release_id=world.push(make_bundle(tmp_path / "b1")), policy=POLICY, selection={}, actor=OPERATOR
+    )
+    with world.services.db.write() as connection:
+        row = connection.execute(sa.select(ROLLOUT).where(ROLLOUT.c.rollout_id == view.rollout_id)).one()._mapping
+        copies = [{**row, "rollout_id": f"r-{n}", "state": "completed"} for n in range(30)]
+        connection.execute(sa.insert(ROLLOUT), copies)
+
+    notes = queries.overview(world.services.db, world.clock()).notes
+
+    assert any("1.5 good releases a year are stopped by chance" in note for note in notes)

@@ -1,5 +1,6 @@
 """Several rollouts at once, by evidence: hold-back over many rollouts, controls, and devices that come and go; by the decision's number."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,20 @@ def world(tmp_path: Path) -> Iterator[World]:
     opened = World.open(tmp_path / "data")
     yield opened
     opened.close()
+
+
+def test_decision_02_a_device_waits_until_its_dwell_in_another_models_rollout_is_over(world: World, tmp_path: Path) -> None:
+    fleet, _ = fleet_of(world, tmp_path, 30)
+    fleet.tick(6)
+    exposed = asked(world, fleet.bundle)
+    assert all(world.devices[device_id].running == fleet.bundle.digest for device_id in exposed)
+
+    def busy(at: int) -> set[str]:
+        with world.services.db.read() as connection:
+            return evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices), at)
+
+    assert busy(now_us(world)) == exposed  # committed, and within the 120 s of the wave's dwell
+    assert busy(now_us(world) + 200_000_000) == set()
 
 
 def test_decision_03_a_device_that_another_rollout_exposes_is_no_control(world: World, tmp_path: Path) -> None:
@@ -146,6 +161,29 @@ def test_decision_13_an_older_rollout_takes_the_budget_of_a_site_before_a_later_
     assert sharing.wish_of(value(world, first)).approved_at <= sharing.wish_of(value(world, later)).approved_at
 
 
+def test_decision_13_going_back_keeps_the_budget_of_a_site_too(world: World, tmp_path: Path) -> None:
+    fleet, first = fleet_of(world, tmp_path, 60, sites=2, hold_back={"fraction": 0.0, "least": 0})
+    assert until(fleet, first, "completed") == "completed"
+    old = fleet.bundle
+    newer = make_bundle(tmp_path / "newer", "two")
+    fleet.bundle = newer
+    rollout_id = start(world, world.push(newer, "2"), site_budget=2)
+    until(fleet, rollout_id, "completed", ticks=40)
+    running = {device_id for device_id in asked(world, newer) if world.devices[device_id].running == newer.digest}
+    assert len(running) >= 8
+
+    act(world, rollout_id, "roll-back")
+    most = 0
+    for _ in range(40):
+        told = {device_id for device_id in asked(world, old) if world.devices[device_id].running == newer.digest}
+        most = max([most, *Counter(int(device_id[1:]) % 2 for device_id in told).values()])
+        fleet.tick()
+
+    assert most == 2
+    assert {world.devices[device_id].running for device_id in running} == {old.digest}
+    assert value(world, rollout_id).state.value == "rolled-back"
+
+
 def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(world: World, tmp_path: Path) -> None:
     fleet, rollout_id = fleet_of(world, tmp_path, 300)
     fleet.tick(2)
@@ -156,12 +194,15 @@ def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(wo
 
     act(world, rollout_id, "resume")
     fleet.tick(2)
+    batch = next_batch(world, rollout_id)
+    assert len(asked(world, fleet.bundle)) == batch
+    fleet.tick(12)
 
-    assert len(asked(world, fleet.bundle)) == 10
+    assert len(asked(world, fleet.bundle)) > batch  # and it goes on by itself
 
 
 def test_after_a_fleet_halt_batches_go_on_where_they_were(world: World, tmp_path: Path) -> None:
-    fleet, _ = fleet_of(world, tmp_path, 300)
+    fleet, rollout_id = fleet_of(world, tmp_path, 300)
     fleet.tick(2)
     halt_fleet(world.services, reason="fire", actor=OPERATOR)
     world.clock.move(86_400.0)
@@ -173,4 +214,11 @@ def test_after_a_fleet_halt_batches_go_on_where_they_were(world: World, tmp_path
 
     fleet.tick(6)
 
-    assert len(asked(world, fleet.bundle)) == 10
+    assert len(asked(world, fleet.bundle)) == next_batch(world, rollout_id)
+
+
+def next_batch(world: World, rollout_id: str) -> int:
+    """Devices after the batch that follows the first five."""
+    course = value(world, rollout_id).course
+    assert course is not None
+    return course.pace.allowed(5, 0.0)

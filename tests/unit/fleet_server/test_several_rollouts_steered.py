@@ -123,12 +123,14 @@ def test_decision_01_two_rollouts_that_want_one_device_leave_one_row_that_owns_i
 def test_decision_02_a_device_that_another_model_changes_waits_and_is_asked_afterwards(world: World, bundles: Bundles) -> None:
     rollout_id = start(world, bundles.release(1), waves=AT_ONCE)
     with world.services.db.read() as connection:
-        assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices)) == set(world.devices)
+        assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices), world.services.now_us()) == set(
+            world.devices
+        )
 
     install_all(world, bundles[1])
 
     with world.services.db.read() as connection:
-        assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices)) == set()
+        assert evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices), world.services.now_us()) == set()
     assert len(owned(world, rollout_id)) == 6
 
 
@@ -352,6 +354,27 @@ def test_decision_11_the_rollback_starts_by_itself_only_if_the_policy_says_so_an
 
     assert (state(world, draft), state(world, rollout_id)) == ("running", "completed")
     assert wanting(world, bundles[1]) == set(world.devices)
+
+
+def test_decision_11_a_late_rollback_takes_no_device_from_a_rollout_that_came_later(world: World, bundles: Bundles) -> None:
+    complete(world, start(world, bundles.release(1)), bundles[1])
+    first = start(world, bundles.release(2), waves=AT_ONCE, on_late_evidence="start")
+    complete(world, first, bundles[2])
+    tick(world, 60.0)
+    later = start(world, bundles.release(3), waves=[1, "100%"])
+    kept = sorted(wanting(world, bundles[2]))
+    assert len(kept) == 5
+
+    for device_id in kept[:4]:
+        world.receive(world.devices[device_id].reported("rolled-back", bundles[2].digest, "crashed"))
+    tick(world)
+
+    with world.services.db.read() as connection:
+        (draft,) = links.linked_to(connection, first, "late-rollback")
+    assert (state(world, draft), state(world, later)) == ("draft", "running")
+    assert wanting(world, bundles[1]) == set()
+    events = queries.rollout(world.services.db, draft, world.clock()).events
+    assert any(later in event.detail and "does not start by itself" in event.detail for event in events)
 
 
 def test_decision_13_the_devices_of_a_site_are_counted_over_all_rollouts(world: World, bundles: Bundles) -> None:
