@@ -28,6 +28,7 @@ from device_agent.update.outside import Outside
 from device_agent.update.selftest import SelftestResult, run_in_child
 from device_agent.update.updater import Updater
 from edgefleet.errors import EdgefleetError
+from edgefleet.messages import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:  # most devices open no door, and each is a megabyte of code
     from device_agent.doors.http.door import HttpDoor
@@ -72,7 +73,7 @@ class Agent:
         outside = Outside(
             selftest=self._selftest,
             stopped=self._stop.is_set,
-            newer=lambda: self._link.mailbox.has("desired"),
+            newer=lambda: self._link.mailbox.has("desired") or self._link.mailbox.has("halt"),
             tell=self._reports.tell,
             changed=self._reports.change,
         )
@@ -215,14 +216,18 @@ class Agent:
                 self._stop.wait(AFTER_ERROR_S)
 
     def _update_once(self) -> None:
-        mailbox = self._link.mailbox
+        mailbox, halt = self._link.mailbox, self._updater.halt
+        if size_bytes := mailbox.take_oversized("halt"):
+            halt.refuse(f"a fleet halt of {size_bytes} bytes exceeds the limit of {MAX_MESSAGE_BYTES}; nothing was changed")
+        if (message := mailbox.take("halt")) is not None:
+            halt.receive(message)
         if size_bytes := mailbox.take_oversized("desired"):
             self._reports.refuse_oversized("desired", size_bytes)
         if (message := mailbox.take("desired")) is not None:
             self._updater.receive(message)
         wait_s = self._updater.work()
         if wait_s > 0 and not self._stop.is_set():
-            mailbox.wait("desired", wait_s)
+            mailbox.wait("desired", wait_s, "halt")
 
     def _reports_once(self) -> None:
         self._reports.samples.catch_up()

@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 
 from device_agent.config import Identity
 from edgefleet.messages import MAX_MESSAGE_BYTES, Presence, encode
-from edgefleet.topics import device_topic
+from edgefleet.topics import HALT, device_topic
 
 LOG = logging.getLogger(__name__)
 
@@ -72,12 +72,12 @@ class Mailbox:
         with self._condition:
             return leaf in self._latest or leaf in self.oversized_bytes
 
-    def wait(self, leaf: str, timeout_s: float) -> bool:
-        """Wait until something is there, or the time is over, or `wake` was called."""
+    def wait(self, leaf: str, timeout_s: float, *others: str) -> bool:
+        """Wait until something is there for one of the leaves, or the time is over, or anything came, or `wake` was called."""
         with self._condition:
-            if leaf not in self._latest and leaf not in self.oversized_bytes:
+            if not any(map(self.has, (leaf, *others))):
                 self._condition.wait(timeout_s)
-            return leaf in self._latest or leaf in self.oversized_bytes
+            return any(map(self.has, (leaf, *others)))
 
     def wake(self) -> None:
         """Let everybody who waits look around."""
@@ -203,7 +203,7 @@ class Link:
             return
         self._proven = True
         # Every time: after a restart of the broker the session and its subscriptions may be gone.
-        client.subscribe([(self._topic(leaf), 1) for leaf in _DOWN])
+        client.subscribe([(topic, 1) for topic in (HALT, *map(self._topic, _DOWN))])
         client.publish(self._topic("presence"), encode(Presence(state="online", boot=self._boot)), qos=1, retain=True)
         self.generation += 1
         self._connected.set()
@@ -224,7 +224,7 @@ class Link:
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
         leaf = message.topic.rpartition("/")[2]
-        if leaf in _DOWN and message.topic == self._topic(leaf):
+        if message.topic == HALT or (leaf in _DOWN and message.topic == self._topic(leaf)):
             self.mailbox.put(leaf, bytes(message.payload))
 
     def _on_publish(self, client: mqtt.Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:

@@ -35,6 +35,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         explanations_skipped: Rows that were due but not explained, because the budget was used up.
         rows_sent: Rows that left the device as they came in; 0 unless operator and device both allow it.
         variant_because: One sentence why that variant runs, and not another of its bundle.
+        halt: Why nothing new begins, "" while the fleet is not halted.
+        halts_refused: Documents about a halt that were refused since the start.
         doors: Counts of each door that is open and is not HTTP, which tells its own, by name.
     """
 
@@ -75,6 +77,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     rows_sent: int = 0
     doors: dict[str, dict[str, int]] = {}
     variant_because: str = ""
+    halt: str = ""
+    halts_refused: int = 0
 
 
 def write_health(folder: Path, health: Health, disk: Disk) -> None:

@@ -129,8 +129,7 @@ class Reports:
     def reported(self) -> Reported:
         """The reported state as it is now."""
         updater, running = self._the_updater(), self._models.running
-        progress = updater.progress
-        epoch, counter = updater.director.position
+        progress, (epoch, counter) = updater.progress, updater.director.position
         state = ProjectState(
             bundle_digest=running.bundle.digest if running else "",
             model_digest=running.digest if running else "",
@@ -147,6 +146,7 @@ class Reports:
             quarantined=[digest for digest, _ in progress.quarantined][-MAX_QUARANTINED:],
             runtimes=[name for name in available_runtimes() if allowed is None or name in allowed],
             agent_version=__version__,
+            **updater.halt.facts(),
         )
 
     def health(self) -> Health:
@@ -181,6 +181,7 @@ class Reports:
             **self.samples.facts(),
             doors=self.doors(),
             variant_because=running.chosen_because if running else "",
+            **updater.halt.health(),
         )
 
     def _publish(self, now: float) -> None:

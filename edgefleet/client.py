@@ -110,9 +110,28 @@ class FleetClient:
         body = {"project": bundle.manifest.project, "version": version, "manifest": manifest.decode(), "note": note}
         return cast(Json, self._call("POST", "/releases", body))
 
-    def create_rollout(self, release_id: str, policy: Json, selection: dict[str, str] | None = None) -> Json:
-        """Plan a rollout; it waits for its start."""
-        return cast(Json, self._call("POST", "/rollouts", {"release_id": release_id, "policy": policy, "selection": selection or {}}))
+    def plan_rollout(
+        self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None, *, devices: bool = False
+    ) -> Json:
+        """What a rollout would do; nothing is changed.
+
+        Args:
+            release_id: What would be rolled out.
+            policy: None: the measured defaults for a fleet of that size.
+            selection: Labels that a device must have.
+            devices: Whether the answer names the devices of each wave.
+        """
+        body = {"release_id": release_id, "policy": policy, "selection": selection or {}, "devices": devices}
+        return cast(Json, self._call("POST", "/rollouts/plan", body))
+
+    def create_rollout(self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None, fixes: str = "") -> Json:
+        """Make a rollout that waits for its start; without a policy under the measured defaults; `fixes`: the rollout that it mends."""
+        body: Json = {"release_id": release_id, "policy": policy, "selection": selection or {}} | ({"fixes": fixes} if fixes else {})
+        return cast(Json, self._call("POST", "/rollouts", body))
+
+    def explain_rollout(self, rollout_id: str) -> Json:
+        """Each gate of the open wave, what would change its answer, and what the plan foretells."""
+        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/explain"))
 
     def start_rollout(self, rollout_id: str, version: int | None = None, reason: str = "") -> Json:
         """Start a planned rollout."""
@@ -123,6 +142,44 @@ class FleetClient:
         known = int(self.rollout(rollout_id)["version"]) if version is None else version
         path = f"/rollouts/{quote(rollout_id, safe='')}/{quote(action, safe='')}"
         return cast(Json, self._call("POST", path, {"version": known, "reason": reason}))
+
+    def approvals(self, rollout_id: str) -> Json:
+        """Who approved a rollout, what is missing, and the digest that an approval must name."""
+        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/approvals"))
+
+    def approve_rollout(self, rollout_id: str, digest: str, note: str = "") -> Json:
+        """Approve the plan of that digest."""
+        return cast(Json, self._call("POST", f"/rollouts/{quote(rollout_id, safe='')}/approve", {"digest": digest, "note": note}))
+
+    def fleet_halt(self) -> Json:
+        """Whether the fleet is halted, and what waits for the lift."""
+        return cast(Json, self._call("GET", "/fleet/halt"))
+
+    def halt_fleet(self, reason: str) -> Json:
+        """Stop every rollout on every device."""
+        return cast(Json, self._call("POST", "/fleet/halt", {"reason": reason}))
+
+    def lift_fleet(self, reason: str) -> Json:
+        """Let rollouts go on."""
+        return cast(Json, self._call("POST", "/fleet/lift", {"reason": reason}))
+
+    def create_experiment(self, release_id: str, plan: Json, policy: Json | None = None, selection: dict[str, str] | None = None) -> Json:
+        """Plan an A/B experiment that waits for its start; `release_id` is arm B's."""
+        body = {"release_id": release_id, "plan": plan, "policy": policy, "selection": selection or {}}
+        return cast(Json, self._call("POST", "/experiments", body))
+
+    def experiment(self, experiment_id: str) -> Json:
+        """One experiment with its arms and what may end it."""
+        return cast(Json, self._call("GET", f"/experiments/{quote(experiment_id, safe='')}"))
+
+    def experiments(self) -> list[Json]:
+        """The newest experiments."""
+        return cast(list[Json], self._call("GET", "/experiments"))
+
+    def stop_experiment(self, experiment_id: str, version: int, reason: str = "") -> Json:
+        """End an experiment without an answer; arm B goes back."""
+        path = f"/experiments/{quote(experiment_id, safe='')}/stop"
+        return cast(Json, self._call("POST", path, {"version": version, "reason": reason}))
 
     def overview(self) -> Json:
         """What needs a person, and the fleet in numbers."""

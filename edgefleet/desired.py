@@ -5,16 +5,28 @@ A device obeys it only if the signature is by the director key it learned at enr
 an equivocation and is refused.
 """
 
-from enum import Enum
 from typing import Final
 
 import msgspec
 
 from edgefleet.errors import ArtifactError
 from edgefleet.messages import Desired
+from edgefleet.signed import Acceptance, judge_position, open_signed
 from edgefleet.signing import PublicKey, SigningKey
 
 MAX_PAYLOAD_BYTES: Final = 65_536
+_WHAT: Final = "desired state"
+
+__all__ = [
+    "Acceptance",
+    "DesiredModel",
+    "DesiredPayload",
+    "PayloadOrder",
+    "TrialPolicy",
+    "judge_counter",
+    "open_desired",
+    "sign_desired",
+]
 
 
 class TrialPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,14 +100,6 @@ class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return None if order is None or 0 < order.until <= at else order
 
 
-class Acceptance(Enum):
-    """What a verified document means to a device that stored (epoch, counter, payload)."""
-
-    NEW = "new"
-    REPEATED = "repeated"
-    STALE = "stale"
-
-
 def sign_desired(payload: DesiredPayload, key: SigningKey) -> Desired:
     """Serialise once and sign those bytes."""
     content = msgspec.json.encode(payload)
@@ -108,14 +112,7 @@ def open_desired(message: Desired, key: PublicKey, fleet: str, device: str) -> D
     Raises:
         ArtifactError: Not signed by the director key, too large, malformed, of another version, or for somebody else.
     """
-    if len(message.payload) > MAX_PAYLOAD_BYTES:
-        raise ArtifactError(f"desired state: {len(message.payload)} bytes exceed the limit of {MAX_PAYLOAD_BYTES}")
-    if not any(keyid == key.keyid and key.verifies(signature, message.payload) for keyid, signature in message.signatures[:8]):
-        raise ArtifactError(f"desired state: not signed by the director key {key.keyid[:12]}; nothing was changed")
-    try:
-        payload = msgspec.json.decode(message.payload, type=DesiredPayload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise ArtifactError(f"desired state: malformed: {str(err)[:200]}") from err
+    payload = open_signed(message, key, DesiredPayload, _WHAT, MAX_PAYLOAD_BYTES)
     if payload.format_version != 1:
         raise ArtifactError(f"desired state: format version {payload.format_version} is unknown, this agent speaks 1; upgrade the agent")
     if (payload.fleet, payload.device) != (fleet, device):
@@ -129,15 +126,4 @@ def judge_counter(payload: DesiredPayload, content: bytes, stored: tuple[int, in
     Raises:
         ArtifactError: Same counter, other bytes (equivocation).
     """
-    if stored is None:
-        return Acceptance.NEW
-    epoch, counter, known = stored
-    if (payload.epoch, payload.counter) > (epoch, counter):
-        return Acceptance.NEW
-    if (payload.epoch, payload.counter) < (epoch, counter):
-        return Acceptance.STALE
-    if content != known:
-        raise ArtifactError(
-            f"desired state: two different documents share counter {counter} of epoch {epoch} (equivocation); the first one stays"
-        )
-    return Acceptance.REPEATED
+    return judge_position((payload.epoch, payload.counter), content, stored, _WHAT)

@@ -66,7 +66,11 @@ class ProjectState(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
 
 class Reported(_Message, array_like=True, frozen=True, kw_only=True):
-    """Topic `reported` (retained): what runs here, echoing the (epoch, counter) of the desired state it answers."""
+    """Topic `reported` (retained): what runs here, echoing the (epoch, counter) of the desired state it answers.
+
+    `halted` says that the device begins nothing because of a fleet halt, `halt_counter` which document about it is the newest that it
+    accepted (0: none), `halts_refused` how many it refused since its start.
+    """
 
     epoch: int
     counter: int
@@ -75,6 +79,9 @@ class Reported(_Message, array_like=True, frozen=True, kw_only=True):
     runtimes: list[str] = []
     agent_version: str = ""
     floors: dict[str, int] = {}
+    halted: bool = False
+    halt_counter: int = 0
+    halts_refused: int = 0
 
 
 class Presence(_Message, array_like=True, frozen=True, kw_only=True):
@@ -207,6 +214,13 @@ class EventBody(_Message, array_like=True, frozen=True, kw_only=True):
 
 class Desired(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `desired` (retained): signed bytes that are never re-serialised. See `desired.py` for what they say."""
+
+    payload: bytes
+    signatures: list[tuple[str, bytes]]
+
+
+class Halt(_Message, array_like=True, frozen=True, kw_only=True):
+    """Topic `ef/v1/halt` (retained, of the whole fleet): signed bytes that are never re-serialised. See `halt.py` for what they say."""
 
     payload: bytes
     signatures: list[tuple[str, bytes]]

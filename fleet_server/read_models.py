@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from fleet_server.read_evidence import EvidenceView
 from fleet_server.read_observed import LoadView, Observed, SamplingView
 from fleet_server.read_registry import RegistryNote
 
 # One word per state of a device in a rollout: has not begun; pending = began, no outcome yet; ok = committed, attested, soaked;
 # failed = an explicit failure (refused, self-test or trial failed, rolled back, late unhealthy); silent = no sign of life at its deadline.
 Progress = Literal["not-begun", "pending", "ok", "failed", "silent"]
-Verdict = Literal["promote", "hold", "pause", "abort", "done", "waiting"]
+Verdict = Literal["promote", "extend", "hold", "pause", "abort", "done", "waiting"]
 Severity = Literal["halt", "abort", "pause", "approval", "drift", "notice"]
 
 
@@ -66,7 +67,12 @@ class WaveMember:
 
 @dataclass(frozen=True)
 class WaveView:
-    """One wave: the devices it adds to the ones before it."""
+    """One wave: the devices it adds to the ones before it.
+
+    Attributes:
+        members: All of them; of a rollout by evidence only those that need a look, at most a few dozen.
+        counts: Devices by state, all of the wave's; empty: `members` is everybody.
+    """
 
     number: int
     state: Literal["later", "next", "open", "promoted", "halted"]
@@ -74,11 +80,17 @@ class WaveView:
     opened_at: datetime | None
     promoted_at: datetime | None
     reason: str
+    counts: dict[Progress, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GateView:
-    """One gate now: verdict, what it saw, its limit, its n, one sentence."""
+    """One gate now: verdict, what it saw, its limit, its n, one sentence.
+
+    Attributes:
+        level: What it saw as a share of its limit, cut at 1; None: nothing to measure.
+        turns: What would change its answer; empty: nothing is said of that.
+    """
 
     name: str
     verdict: Verdict
@@ -86,6 +98,8 @@ class GateView:
     limit: str
     n: int
     sentence: str
+    level: float | None = None
+    turns: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,7 @@ class RolloutView:
         missing: What is missing and the earliest next event.
         version: Counter of the row; actions carry it back so that nobody acts on an old page.
         policy_notes: Sentences that the policy itself declares ("demo policy: proves nothing about rates").
+        evidence: What only a rollout by evidence has; None: every device must prove itself.
     """
 
     rollout_id: str
@@ -154,6 +169,7 @@ class RolloutView:
     policy_digest: str
     selection: str
     created_at: datetime
+    evidence: EvidenceView | None = None
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,32 @@ Each is one transaction that holds the change, its consequences and its entry in
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from edgefleet.errors import InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
-from fleet_server import audit, auth, queries
+from fleet_server import audit, auth, enlisting, origins, queries
+from fleet_server.approving import refuse_unapproved
 from fleet_server.auth import Actor
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
+from fleet_server.halting import refuse_while_halted
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
 from fleet_server.releases.push import store_release
-from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, assign_waves, parse_policy
+from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, parse_policy
+from fleet_server.rollout.cautions import refuse_hopeless
+from fleet_server.rollout.outline import outline, plan_salt
+from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, facts, members, rollouts
+from fleet_server.store import changes, devices, evidence_members, facts, held_back, links, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
+from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import DEVICE, EVENT, RELEASE
 
 ACTIONS: Final = ("start", "pause", "resume", "abort", "roll-back")
@@ -73,6 +79,7 @@ def enroll_device(
             raise ConflictError(f"device {device_id!r} is enrolled already; choose another id, or use the identity folder it was given")
         devices.insert(connection, device_id=device_id, project=project, public_key=key.hex, labels=accepted, at=at, actor=actor.name)
         token = auth.issue_token(connection, at, f"device {device_id}", "device", device_id)
+        enlisting.follow(connection, project, device_id, services.clock())
         audit.record(connection, at, actor=actor.name, action="enroll", subject=("device", device_id), detail=describe(accepted))
         changes.touch(connection, at, "devices", "overview", f"device:{device_id}")
         # Inside the transaction: a device whose password could not be written is not enrolled.
@@ -89,7 +96,7 @@ def push_release(services: Services, *, project: str, version: str, manifest: by
 
 
 def create_rollout(
-    services: Services, *, release_id: str, policy: dict[str, Any], selection: Mapping[str, str], actor: Actor
+    services: Services, *, release_id: str, policy: dict[str, Any], selection: Mapping[str, str], actor: Actor, fixes: str = ""
 ) -> RolloutView:
     """Plan a rollout: fixed waves over the devices that are selected now; nothing happens until it is started.
 
@@ -106,10 +113,18 @@ def create_rollout(
         release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
         if release is None:
             raise NotFoundError("release", release_id)
+        enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
+        enlisting.refuse_unknown_labels(connection, release.project, parsed.strata or (), "strata")
         device_ids = devices.select_ids(connection, release.project, wanted)
-        salt = secrets.token_hex(8)
-        waves = assign_waves(salt, dict.fromkeys(device_ids, cast(Mapping[str, str], {})), parsed)
-        _take_over(connection, services, release.project, device_ids)
+        chosen = enlisting.selected(connection, parsed, device_ids, held_back.too_often(connection, release.project))
+        salt = plan_salt(release.bundle_digest, parsed, wanted, rollouts.of_release(connection, release_id))
+        claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)
+        came_from = origins.of(connection, release.project, claimed.owners if claimed.word == "supersede" else (), fixes)
+        chosen = origins.marked(chosen, came_from)
+        planned = outline(parsed, [one.candidate for one in chosen], salt, past_rollouts.history(connection, release.project))
+        planned = origins.ordered(planned, chosen, came_from)
+        if planned.course is not None:
+            refuse_hopeless(planned.course)
         rollout = Rollout(
             rollout_id=f"r-{release.project[:32]}-{release.counter}-{secrets.token_hex(3)}",
             project=release.project,
@@ -117,7 +132,7 @@ def create_rollout(
             bundle_digest=release.bundle_digest,
             release_counter=release.counter,
             state=RolloutState.DRAFT,
-            waves=waves,
+            waves=planned.waves if planned.course is None else (),
             wave=0,
             opened_at=(),
             promoted_at=(),
@@ -125,8 +140,15 @@ def create_rollout(
             salt=salt,
             created_at=now,
             created_by=actor.name,
+            course=planned.course,
         )
-        rollouts.insert(connection, rollout, wanted, at)
+        has = claimed.word == "free"
+        rollouts.insert(connection, rollout, wanted, at, {one.candidate.device_id: one.candidate.site for one in chosen}, active=has)
+        if planned.membership is not None:
+            evidence_members.insert(connection, rollout, planned.membership, chosen, active=has)
+        claiming.link(connection, rollout.rollout_id, claimed, at)
+        if fixes:
+            links.add(connection, rollout.rollout_id, "fixes", (fixes,), at)
         detail = f"{release.project} {release.version} to {len(device_ids)} devices ({describe(wanted)}) under policy {parsed.name!r}"
         note_action(connection, rollout, "create", actor.name, detail, now)
     return queries.rollout(services.db, rollout.rollout_id, now)
@@ -157,43 +179,35 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
         stored = rollouts.load(connection, rollout_id)
         if stored is None:
             raise NotFoundError("rollout", rollout_id)
-        if stored.version != version:
-            raise ConflictError(_what_happened(connection, stored.rollout, version, stored.version))
-        if stored.rollout.state is RolloutState.ABORTED and not rollouts.owned(connection, rollout_id):
-            raise ConflictError(f"the devices of rollout {rollout_id} belong to a later rollout now; act on that one")
-        stuck = members.without_previous(connection, rollout_id) if action == "roll-back" else []
-        if stuck:
-            names = ", ".join(stuck[:3])
-            raise ConflictError(
-                f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back; abort, and push a better one"
-            )
-        words = reason.strip() or f"{actor.name} chose {action}"
-        after = apply_person(stored.rollout, Event(action).value, words, now)
-        # A clock that was set back must not make the engine wait for the old time.
-        rollouts.save(connection, stored, after, now)
-        if action in ("abort", "roll-back"):
-            sync_desired(connection, services, after, facts.read(connection, after), now)
-        note_action(connection, after, action, actor.name, reason.strip(), now)
+        _refuse_action(connection, services, stored, action, version)
+        if action == "start" and stored.rollout.state in (RolloutState.DRAFT, RolloutState.APPROVED):
+            refuse_unapproved(connection, stored)
+            if not claiming.at_start(connection, services, stored, actor.name, now):
+                action = ""  # it waits in the queue, and starts by itself
+        if action:
+            words = reason.strip() or f"{actor.name} chose {action}"
+            after = apply_person(stored.rollout, Event(action).value, words, now)
+            # A clock that was set back must not make the engine wait for the old time.
+            rollouts.save(connection, stored, after, now)
+            if action in ("abort", "roll-back"):
+                sync_desired(connection, services, after, facts.read(connection, after, now), now)
+            note_action(connection, after, action, actor.name, reason.strip(), now)
     services.wake.set()
     return queries.rollout(services.db, rollout_id, now)
 
 
-def _take_over(connection: sa.Connection, services: Services, project: str, device_ids: list[str]) -> None:
-    """Free devices of rollouts that were ended for good reasons; refuse while one is still on its way."""
-    by_rollout: dict[str, list[str]] = {}
-    for device_id, owner in rollouts.owners(connection, project, device_ids).items():
-        by_rollout.setdefault(owner, []).append(device_id)
-    for owner, held in sorted(by_rollout.items()):
-        stored = rollouts.load(connection, owner)
-        if stored is not None and stored.rollout.state is not RolloutState.ABORTED:
-            raise ConflictError(
-                f"{len(held)} of {len(device_ids)} devices ({', '.join(sorted(held)[:3])}) belong to rollout {owner}, which is "
-                f"{stored.rollout.state.value}; wait until it is over, or abort it"
-            )
-        if stored is not None:
-            # What it wants on its devices is settled before it lets go of them.
-            sync_desired(connection, services, stored.rollout, facts.read(connection, stored.rollout), services.clock())
-        rollouts.release_members(connection, owner)
+def _refuse_action(connection: sa.Connection, services: Services, stored: Stored, action: str, version: int) -> None:
+    rollout_id = stored.rollout.rollout_id
+    if stored.version != version:
+        raise ConflictError(_what_happened(connection, stored.rollout, version, stored.version))
+    if stored.rollout.state is RolloutState.ABORTED and not rollouts.owned(connection, rollout_id):
+        raise ConflictError(f"the devices of rollout {rollout_id} belong to a later rollout now; act on that one")
+    stuck = members.without_previous(connection, rollout_id) if action == "roll-back" else []
+    if stuck:
+        names = ", ".join(stuck[:3])
+        raise ConflictError(f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back; abort, and push a better one")
+    if action in ("start", "resume"):
+        refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
 
 
 def _broker_account(services: Services, device_id: str) -> tuple[str, str]:

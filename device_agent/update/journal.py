@@ -7,13 +7,19 @@ An append costs one fdatasync.
 
 import contextlib
 import json
+import logging
 import struct
 import zlib
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from device_agent.update.disk import Disk
+from device_agent.update.plan import Progress
 from edgefleet.errors import StorageError
+
+LOG = logging.getLogger(__name__)
 
 COMPACT_BYTES: Final = 262_144
 MAX_RECORD_BYTES: Final = 65_536
@@ -111,3 +117,13 @@ class Journal:
             return b""
         with self._path.open("rb") as stream:
             return stream.read(MAX_JOURNAL_BYTES)
+
+
+def last_progress(records: list[dict[str, Any]]) -> Progress:
+    """Where the update stands by the newest record that can be read."""
+    for record in reversed(records):
+        try:
+            return msgspec.convert(record.get("progress"), Progress)
+        except msgspec.ValidationError as err:
+            LOG.warning("a journal record of another version is skipped: %s", str(err)[:120])
+    return Progress()

@@ -13,7 +13,7 @@ class Outside:
     Attributes:
         selftest: Runs the self-test of a slot.
         stopped: Whether the agent was asked to stop.
-        newer: Whether a newer desired state waits; a download ends for it.
+        newer: Whether a newer desired state or a fleet halt waits; a download ends for it.
         tell: Called with (event name, sentence, bundle digest) for the operator.
         changed: Called after each change of the progress or of the running model.
     """

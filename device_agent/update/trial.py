@@ -12,11 +12,14 @@ of one target differ by far less, and one that has lost its input or its unit by
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from device_agent.sameness import Said, same_answer
 from edgefleet.desired import TrialPolicy
 from edgefleet.manifest import Manifest
+
+if TYPE_CHECKING:
+    from device_agent.scorer import Scorer
 
 VALUE_TOLERANCE_SPREADS: Final = 0.5
 FIRST_MODEL: Final = "first model on this device"
@@ -152,3 +155,10 @@ class Trial:
 
     def _within(self) -> str:
         return f" within {self.tolerance:.3g}" if self.tolerance else ""
+
+
+def against(running: "Scorer | None", candidate: "Scorer", policy: TrialPolicy, started_s: float) -> Trial:
+    """The trial of a candidate against the model that runs, None before the first."""
+    before = (None, None) if running is None else (running.bundle.manifest, running.score_spread)
+    like = likeness(before[0], candidate.bundle.manifest, before[1])
+    return Trial(policy, started_s, like.compared, tolerance=like.tolerance, skipped=like.skipped)

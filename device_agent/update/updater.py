@@ -8,9 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from device_agent.choose import why_chosen
 from device_agent.config import AgentConfig, Identity
@@ -19,11 +17,12 @@ from device_agent.scorer import Scorer
 from device_agent.update.arrival import Arrival
 from device_agent.update.director import Director
 from device_agent.update.disk import Disk
-from device_agent.update.journal import Journal
+from device_agent.update.halt import FleetHalt
+from device_agent.update.journal import Journal, last_progress
 from device_agent.update.outside import Outside
-from device_agent.update.plan import WORKING, Event, Progress, judge_desired, step
+from device_agent.update.plan import WORKING, Event, judge_desired, step
 from device_agent.update.store import Store
-from device_agent.update.trial import Trial, TrialVerdict, likeness
+from device_agent.update.trial import TrialVerdict, against
 from edgefleet.desired import Acceptance, TrialPolicy
 from edgefleet.errors import ArtifactError, EdgefleetError, StorageError
 from edgefleet.messages import DeviceState
@@ -41,6 +40,7 @@ class Updater:
 
     Attributes:
         progress: Where the update stands, as journalled.
+        halt: Whether the fleet is halted; then nothing new begins.
         waiting_for: Why nothing happens at the moment, "" when something does.
         storage_problem: The last thing the disk refused, "" when it works.
     """
@@ -51,7 +51,8 @@ class Updater:
         self._arrival = Arrival(identity, config, self.store, disk, lambda: outside.stopped() or outside.newer())
         self.journal = Journal(config.dir / JOURNAL_NAME, disk)
         self.director = Director(identity, disk, config.dir)
-        self.progress = _last_progress(self.journal.records)
+        self.halt = FleetHalt(identity, disk, config.dir, outside.tell)
+        self.progress = last_progress(self.journal.records)
         self.waiting_for = self.storage_problem = ""
         self._pending: bytes | None = None
         self._recovered = self._unjudged = False
@@ -77,8 +78,9 @@ class Updater:
         """Do what can be done now; returns the seconds after which it should be called again at the latest."""
         try:
             self._recover()
+            self._take_halt()
             self._take_desired()
-            wait_s = self._advance()
+            wait_s = self._stand_still() if self.halt.halted else self._advance()
         except StorageError as err:
             self._storage(str(err))
             return STORAGE_RETRY_S
@@ -107,11 +109,22 @@ class Updater:
         if self.progress.state == "committed" and self._models.running_digest() != subject and not self.store.is_complete(subject):
             self._step(Event.DAMAGED, reason="the committed model was damaged on disk; it is fetched again")
         self._step(Event.RESTARTED)
-        self._recovered = True
-        self._judge()
+        self._recovered = self._unjudged = True
+        self._judge_unjudged()
         if self.progress.state not in WORKING and not self._switch_is_due():
             self.store.clear("trial")
             self.store.sweep()
+
+    def _take_halt(self) -> None:
+        if self.halt.take():
+            self._outside.changed()
+        self._judge_unjudged()
+
+    def _stand_still(self) -> float:
+        """While the fleet is halted: what is on trial stops, without counting against the model; a journalled decision is finished."""
+        if self.progress.state in ("self-test", "trial"):
+            self._step(Event.STOPPED, reason=self.halt.reason)
+        return self._finish() if self.progress.state == "committed" else IDLE_S
 
     def _take_desired(self) -> None:
         if self._pending is None:
@@ -126,13 +139,17 @@ class Updater:
         if acceptance is Acceptance.NEW:
             self._unjudged = True
             self._arrival.forget_failures()
-        if self._unjudged:  # also when the disk refused the last time, and the document is a repetition now
-            self._judge()
-            self._unjudged = False
+        self._judge_unjudged()
         if acceptance is Acceptance.STALE:
             self._outside.tell("desired-stale", f"an older desired state came again; counter {self.director.position[1]} stays", "")
         self._pending = None
         self._outside.changed()
+
+    def _judge_unjudged(self) -> None:
+        """Judge what is wanted, unless that was done; a halt, or a disk that refuses, puts it off."""
+        if self._unjudged and not self.halt.halted:
+            self._judge()
+            self._unjudged = False
 
     def _judge(self) -> None:
         if self.director.payload is None:
@@ -221,11 +238,7 @@ class Updater:
         except EdgefleetError as err:
             self._step(Event.CRASHED, reason=str(err))
             return 0.0
-        running = self._models.running
-        before = (None, None) if running is None else (running.bundle.manifest, running.score_spread)
-        like = likeness(before[0], candidate.bundle.manifest, before[1])
-        trial = Trial(self._policy(), time.monotonic(), like.compared, tolerance=like.tolerance, skipped=like.skipped)
-        self._models.begin_trial(candidate, trial)
+        self._models.begin_trial(candidate, against(self._models.running, candidate, self._policy(), time.monotonic()))
         return TRIAL_LOOK_S
 
     def _finish(self) -> float:
@@ -290,12 +303,3 @@ class Updater:
         if problem != self.storage_problem:
             self.storage_problem = problem
             self._outside.changed()
-
-
-def _last_progress(records: list[dict[str, Any]]) -> Progress:
-    for record in reversed(records):
-        try:
-            return msgspec.convert(record.get("progress"), Progress)
-        except msgspec.ValidationError as err:
-            LOG.warning("a journal record of another version is skipped: %s", str(err)[:120])
-    return Progress()

@@ -1,4 +1,4 @@
-"""`edgefleet push|enroll|rollout|drift`: what people do with a fleet, through the server's API and nothing else."""
+"""`edgefleet push|enroll|drift`: what people do with a fleet, through the server's API and nothing else."""
 
 import tomllib
 from collections.abc import Callable
@@ -85,80 +85,6 @@ def drift(project: str | None, server: str, token_file: Path | None, as_json: bo
 
 def _inputs(row: Json) -> str:
     return ", ".join(f"{feature['feature']} {feature['contrast']:+.2f} sd" for feature in row["features"][:3] if feature["contrast"])
-
-
-@click.group()
-def rollout() -> None:
-    """Start, watch and steer rollouts."""
-
-
-@rollout.command("create")
-@click.option("--release", "release_id", required=True, help="Id that push printed.")
-@click.option("--policy", "policy_file", type=_FILE, required=True, help="Policy file (TOML).")
-@click.option("--select", "labels", multiple=True, metavar="KEY=VALUE", help="Only devices with this label; all of them must fit.")
-@server_options
-def create(release_id: str, policy_file: Path, labels: tuple[str, ...], server: str, token_file: Path | None, as_json: bool) -> None:
-    """Plan a rollout; it waits for `rollout start`."""
-    view = client_of(server, token_file).create_rollout(release_id, read_policy(policy_file), label_pairs(labels))
-    _show(view, as_json)
-
-
-@rollout.command("status")
-@click.argument("rollout_id", required=False)
-@server_options
-def status(rollout_id: str | None, server: str, token_file: Path | None, as_json: bool) -> None:
-    """One rollout with its waves, or the list of all."""
-    client = client_of(server, token_file)
-    if rollout_id is not None:
-        _show(client.rollout(rollout_id), as_json)
-        return
-    rows = client.rollouts()
-    if as_json:
-        print_json(rows)
-        return
-    header = ("rollout", "project", "release", "state", "wave", "begun", "verdict")
-    lines = [(r["rollout_id"], r["project"], r["release"], r["state"], f"{r['wave']}/{r['waves']}", _begun(r), r["sentence"]) for r in rows]
-    print(table(header, lines))
-
-
-def _begun(row: Json) -> str:
-    return f"{row['begun_devices']} of {row['all_devices']}"
-
-
-def _action(name: str, summary: str) -> click.Command:
-    @click.command(name, help=summary)
-    @click.argument("rollout_id")
-    @click.option("--reason", default="", help="Why; it stands in the log.")
-    @click.option("--version", type=int, default=None, help="Refuse if the rollout has changed since this version.")
-    @server_options
-    def act(rollout_id: str, reason: str, version: int | None, server: str, token_file: Path | None, as_json: bool) -> None:
-        _show(client_of(server, token_file).action(rollout_id, name, version, reason), as_json)
-
-    return act
-
-
-for _name, _summary in (
-    ("start", "Open wave 1."),
-    ("pause", "Let no further device begin."),
-    ("resume", "Go on, and accept the failures that stopped it."),
-    ("abort", "End it; devices that are not ok go back."),
-    ("roll-back", "Send every device back to what it ran before."),
-):
-    rollout.add_command(_action(_name, _summary))
-
-
-def _show(view: Json, as_json: bool) -> None:
-    if as_json:
-        print_json(view)
-        return
-    print(f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}")
-    print(view["missing"])
-    lines = [
-        (wave["number"], wave["state"], member["device_id"], member["progress"], member["reason"])
-        for wave in view["waves"]
-        for member in wave["members"]
-    ]
-    print(table(("wave", "is", "device", "progress", "why"), lines))
 
 
 def read_policy(path: Path) -> Json:

@@ -28,7 +28,10 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "serve": ("edgefleet.cli.serve", "serve", "Run the fleet server: API, page, ingest and scheduler."),
     "enroll": ("edgefleet.cli.fleet", "enroll", "Enrol a device and write its identity folder."),
     "devices": ("edgefleet.cli.devices", "devices", "List devices, show one, say which rows may leave them."),
-    "rollout": ("edgefleet.cli.fleet", "rollout", "Start, watch and steer rollouts."),
+    "rollout": ("edgefleet.cli.rollout", "rollout", "Plan, start, watch, explain and steer rollouts."),
+    "fleet": ("edgefleet.cli.fleet_halt", "fleet", "Halt every rollout on every device, or lift that."),
+    "simulate": ("edgefleet.cli.simulate", "simulate", "Run rollouts over a virtual fleet, beside other systems' policies."),
+    "experiment": ("edgefleet.cli.experiment", "experiment", "Compare two releases on devices until the numbers tell."),
     "drift": ("edgefleet.cli.fleet", "drift", "Show drift by device and input."),
     "agent": ("edgefleet.cli.agent", "agent", "Run the device agent, score rows, or show its state."),
 }

@@ -8,7 +8,7 @@ Read `wire.py` next (parsing, replies, errors), then `rollouts.py`.
 
 from flask import Flask
 
-from fleet_server.api import blobs, devices, health, observations, releases, rollouts, sampling, wire
+from fleet_server.api import blobs, comparisons, devices, experiments, fleet, health, observations, releases, rollouts, sampling, wire
 
 PREFIX = "/api/v1"
 
@@ -16,7 +16,18 @@ PREFIX = "/api/v1"
 def register(app: Flask) -> None:
     """Add all resources and the error forms."""
     wire.register_errors(app)
-    for blueprint in (blobs.API, devices.API, health.API, observations.API, releases.API, rollouts.API, sampling.API):
+    for blueprint in (
+        blobs.API,
+        comparisons.API,
+        devices.API,
+        experiments.API,
+        fleet.API,
+        health.API,
+        observations.API,
+        releases.API,
+        rollouts.API,
+        sampling.API,
+    ):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
     # Load balancers ask without a version and without a token.
     app.add_url_rule("/healthz", "healthz", health.healthz)

@@ -5,19 +5,40 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response
 
-from fleet_server import queries, usecases
+from fleet_server import planning, queries, usecases
 from fleet_server.api.wire import Body, parse, reply
+from fleet_server.approving import approvals_of, approve_rollout
 from fleet_server.auth import require_actor, requires, services_of_request
+from fleet_server.rollout.plans import default_policy
 
 API = Blueprint("api-rollouts", __name__)
 
 
 class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of POST /rollouts; `policy` is the policy file's TOML as a JSON object, an empty `selection` is every device of the project."""
+    """Body of POST /rollouts.
+
+    Attributes:
+        policy: The policy file's TOML as a JSON object; None: the measured defaults for a fleet of that size.
+        selection: Empty: every device of the project.
+        fixes: Rollout that was aborted or taken back and that this one mends: devices harmed by it come first. Empty: none.
+    """
 
     release_id: str
-    policy: dict[str, Any]
+    policy: dict[str, Any] | None = None
     selection: dict[str, str] = msgspec.field(default_factory=dict)
+    fixes: str = ""
+
+    @property
+    def policy_document(self) -> dict[str, Any]:
+        """The policy as a document."""
+        document: dict[str, Any] = msgspec.to_builtins(default_policy()) if self.policy is None else self.policy
+        return document
+
+
+class DryRun(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /rollouts/plan; `devices` names the device ids of each wave too."""
+
+    devices: bool = False
 
 
 class Act(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,9 +54,31 @@ def create() -> Response:
     """Plan a rollout; nothing happens before it is started."""
     body = parse(Plan)
     view = usecases.create_rollout(
-        services_of_request(), release_id=body.release_id, policy=body.policy, selection=body.selection, actor=require_actor()
+        services_of_request(),
+        release_id=body.release_id,
+        policy=body.policy_document,
+        selection=body.selection,
+        actor=require_actor(),
+        fixes=body.fixes,
     )
     return reply(view, 201, etag=str(view.version))
+
+
+@API.post("/rollouts/plan")
+@requires("operator")
+def plan() -> Response:
+    """What a rollout would do, before there is one; nothing is changed."""
+    body = parse(DryRun)
+    services = services_of_request()
+    found = planning.plan(
+        services.db,
+        services.clock(),
+        release_id=body.release_id,
+        policy=body.policy_document,
+        selection=body.selection,
+        with_devices=body.devices,
+    )
+    return reply(found)
 
 
 @API.get("/rollouts")
@@ -52,6 +95,36 @@ def get_rollout(rollout_id: str) -> Response:
     """One rollout; its `version` is what an action must name."""
     services = services_of_request()
     return reply(queries.rollout(services.db, rollout_id, services.clock()))
+
+
+class Approve(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of an approval; `digest` is that of the plan that the person looked at."""
+
+    digest: str
+    note: str = ""
+
+
+@API.get("/rollouts/<rollout_id>/approvals")
+@requires("viewer")
+def get_approvals(rollout_id: str) -> Response:
+    """Who approved, what is missing, and the digest that an approval must name."""
+    return reply(approvals_of(services_of_request().db, rollout_id))
+
+
+@API.post("/rollouts/<rollout_id>/approve")
+@requires("operator")
+def approve(rollout_id: str) -> Response:
+    """Approve the plan of that digest; one that has changed since is refused with what changed."""
+    body = parse(Approve)
+    return reply(approve_rollout(services_of_request(), rollout_id, digest=body.digest, note=body.note, actor=require_actor()))
+
+
+@API.get("/rollouts/<rollout_id>/explain")
+@requires("viewer")
+def explain(rollout_id: str) -> Response:
+    """Why it stands where it stands: gates, what would change them, waits, outlook."""
+    services = services_of_request()
+    return reply(queries.explain(services.db, rollout_id, services.clock()))
 
 
 @API.post("/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>")

@@ -12,7 +12,7 @@ from edgefleet.topics import parse_device_topic
 from fleet_server.ingest import reported, telemetry
 from fleet_server.ingest.fleet_facts import FleetFacts
 from fleet_server.ingest.inbox import Effects, Incoming
-from fleet_server.store import acks, aside, changes, devices, heartbeats, rollouts
+from fleet_server.store import acks, aside, changes, comparison_rows, devices, evidence_sums, heartbeats, peaks, rollouts
 from fleet_server.store.database import Database
 
 LOG = logging.getLogger(__name__)
@@ -39,8 +39,10 @@ def store_batch(db: Database, messages: Sequence[Incoming], at: int) -> dict[str
                 _put_aside(connection, message, str(err), at, effects)
         oldest = telemetry.store(connection, facts, records, at, effects)
         acks.advance(connection, oldest, at)
+        evidence_sums.heard(connection, sorted(device_id for device_id in {*effects.seen, *effects.online} if facts.knows(device_id)), at)
         devices.seen(connection, {device_id: moment for device_id, moment in effects.seen.items() if facts.knows(device_id)})
         rollouts.mark_due(connection, effects.dirty, at)
+        comparison_rows.look_again(connection, (device_id for device_id, _ in effects.dirty), at)
         # A mere sign of life may end a soak, but a large fleet sends many: one look a second is enough for them.
         rollouts.mark_due(connection, [(device_id, facts.project(device_id)) for device_id in effects.seen], at + SIGN_OF_LIFE_DELAY_US)
         changes.touch(connection, at, *sorted(effects.topics))
@@ -84,12 +86,17 @@ def _on_presence(connection: sa.Connection, _facts: FleetFacts, device_id: str, 
         devices.connected(connection, device_id, state == "online")
     else:
         devices.presence(connection, device_id, state == "online", at)
+        if state == "online":
+            effects.online.add(device_id)
     effects.topics |= {"devices", "overview", f"device:{device_id}"}
 
 
 def _on_heartbeat(connection: sa.Connection, _facts: FleetFacts, device_id: str, message: Incoming, at: int, effects: Effects) -> None:
     if not message.retained:
-        heartbeats.store(connection, device_id, decode(Heartbeat, message.payload), at)
+        beat = decode(Heartbeat, message.payload)
+        heartbeats.store(connection, device_id, beat, at)
+        if beat.load is not None:
+            peaks.note(connection, device_id, beat.load.rss_bytes, at)
         effects.topics |= {"devices", f"device:{device_id}"}
 
 

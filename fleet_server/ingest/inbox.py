@@ -30,6 +30,7 @@ class Effects:
         dirty: (device, project) whose rollouts deserve a look.
         topics: What live pages should ask for again.
         seen: Device -> microseconds of its newest sign of life.
+        online: Devices that the broker said to be there now.
         aside: Messages that could not be used.
     """
 
@@ -37,4 +38,5 @@ class Effects:
     dirty: set[tuple[str, str]] = field(default_factory=set)
     topics: set[str] = field(default_factory=set)
     seen: dict[str, int] = field(default_factory=dict)
+    online: set[str] = field(default_factory=set)
     aside: int = 0

@@ -14,7 +14,7 @@ from edgefleet.identifiers import check_digest
 from edgefleet.messages import MAX_QUARANTINED, ProjectState, Reported
 from fleet_server.ingest.fleet_facts import FleetFacts
 from fleet_server.ingest.inbox import Effects
-from fleet_server.store import members
+from fleet_server.store import late_failures, members
 from fleet_server.store.tables import DEVICE_FACT, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -31,8 +31,10 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
     Raises:
         InputError: A digest that is none, or a counter outside of what a database holds.
     """
-    if not (0 <= report.epoch < _COUNTER_LIMIT and 0 <= report.counter < _COUNTER_LIMIT):
-        raise InputError(f"reported state of {device_id}: epoch {report.epoch}, counter {report.counter} are outside 0 to 2^62")
+    counts = {"epoch": report.epoch, "counter": report.counter, "halt_counter": report.halt_counter, "halts_refused": report.halts_refused}
+    wrong = [f"{name} {value}" for name, value in counts.items() if not 0 <= value < _COUNTER_LIMIT]
+    if wrong:
+        raise InputError(f"reported state of {device_id}: {', '.join(wrong)} outside 0 to 2^62")
     quarantined = [check_digest(digest, "quarantined digest") for digest in report.quarantined[:MAX_QUARANTINED]]
     insert_or_update(
         connection,
@@ -43,6 +45,9 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
                 "quarantined": _json(quarantined),
                 "runtimes": _json([runtime[:80] for runtime in report.runtimes[:16]]),
                 "agent_version": report.agent_version[:64],
+                "halted": report.halted,
+                "halt_counter": report.halt_counter,
+                "halts_refused": report.halts_refused,
             }
         ],
     )
@@ -52,6 +57,7 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
         _check(device_id, state)
         _store_state(connection, device_id, project, report, state, at)
         _note_outcome(connection, device_id, project, report, state, quarantined, at)
+        late_failures.note(connection, device_id, project, report.counter, state, quarantined, at)
     effects.dirty.add((device_id, project))
     effects.topics |= {"devices", "overview", f"device:{device_id}"}
 

@@ -56,7 +56,7 @@ def store(connection: sa.Connection, facts: FleetFacts, records: Sequence[Record
     for key, record in distinct.items():
         if key in stored:
             _use(connection, facts, record, at, effects, folded)
-    windows.write(connection, folded)
+    windows.write(connection, folded, at)
     return oldest
 
 

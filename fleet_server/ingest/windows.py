@@ -60,14 +60,14 @@ def fold(facts: FleetFacts, device_id: str, record: Telemetry, folded: Folded) -
     folded.rows[run] = folded.rows.get(run, 0) + body.answered
 
 
-def write(connection: sa.Connection, folded: Folded) -> None:
+def write(connection: sa.Connection, folded: Folded, at: int) -> None:
     """Write what was folded."""
     for (device_id, project, reference_digest), (counted, windows) in sorted(folded.pending.items(), key=lambda item: item[0]):
         statistics.add_pending(connection, device_id, project, reference_digest, counted, windows)
     for (device_id, project), added in sorted(folded.totals.items()):
         running_totals.add(connection, device_id, project, added)
     for (device_id, project, bundle_digest), rows in sorted(folded.rows.items()):
-        members.note_rows(connection, device_id, project, bundle_digest, rows)
+        members.note_rows(connection, device_id, project, bundle_digest, rows, at)
 
 
 def _check(device_id: str, body: WindowBody, counted: InputStatistics, release: ReleaseFacts) -> None:

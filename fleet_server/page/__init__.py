@@ -16,6 +16,7 @@ from fleet_server.page import figures, states
 from fleet_server.page.assets import Assets
 from fleet_server.page.charts.cells import member_table, mini_waves, wave_cells
 from fleet_server.page.charts.contributions import contributions, sums
+from fleet_server.page.charts.evidence import chance_words, held_bar, largest_wave, meter, share_words, timeline, wave_bar
 from fleet_server.page.charts.histogram import histogram
 from fleet_server.page.charts.lines import evidence, field_bar
 from fleet_server.page.charts.observed import agreement, class_shares, clock_words, percent, share_bar
@@ -48,6 +49,7 @@ def create_page(app: Flask, source: Source, *, max_viewers: int = 32, clock: Cal
         states.device_shape,
         states.device_word,
         states.rollout_counts,
+        states.wave_counts,
         states.drifting_features,
         states.moved_inputs,
         states.worst_states,
@@ -57,6 +59,13 @@ def create_page(app: Flask, source: Source, *, max_viewers: int = 32, clock: Cal
         contributions,
         sums,
         histogram,
+        chance_words,
+        held_bar,
+        largest_wave,
+        meter,
+        share_words,
+        timeline,
+        wave_bar,
         evidence,
         field_bar,
         agreement,

@@ -5,9 +5,11 @@ from datetime import datetime
 
 from flask import Request, Response
 
-from fleet_server import auth, queries, usecases
+from fleet_server import approving, auth, queries, usecases
 from fleet_server.auth import Actor
 from fleet_server.page.source import ActionName
+from fleet_server.read_approval import ApprovalView
+from fleet_server.read_halt import HaltView
 from fleet_server.read_models import (
     DeviceRow,
     DeviceView,
@@ -68,6 +70,18 @@ class DatabaseSource:
     def changes_after(self, seq: int) -> Sequence[tuple[int, str]]:
         """See `queries.changes_after`."""
         return queries.changes_after(self._services.db, seq)
+
+    def approvals(self, rollout_id: str) -> ApprovalView:
+        """See `approving.approvals_of`."""
+        return approving.approvals_of(self._services.db, rollout_id)
+
+    def approve(self, rollout_id: str, *, digest: str, note: str, actor: Actor) -> None:
+        """See `approving.approve_rollout`."""
+        approving.approve_rollout(self._services, rollout_id, digest=digest, note=note, actor=actor)
+
+    def halt(self) -> HaltView:
+        """See `queries.halt`."""
+        return queries.halt(self._services.db, self._services.config.fleet)
 
     def act(self, rollout_id: str, action: ActionName, *, version: int, reason: str, actor: Actor) -> None:
         """See `usecases.rollout_action`."""

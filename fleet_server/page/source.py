@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 from flask import Request, Response
 
 from fleet_server.auth import Actor
+from fleet_server.read_approval import ApprovalView
+from fleet_server.read_halt import HaltView
 from fleet_server.read_models import (
     DeviceRow,
     DeviceView,
@@ -59,6 +61,15 @@ class Source(Protocol):
 
     def changes_after(self, seq: int) -> Sequence[tuple[int, str]]:
         """(seq, topic) of changes after `seq`, oldest first."""
+
+    def approvals(self, rollout_id: str) -> ApprovalView:
+        """Where the approvals of a rollout stand, with the digest that an approval must name."""
+
+    def approve(self, rollout_id: str, *, digest: str, note: str, actor: Actor) -> None:
+        """Approve the plan of this digest, else raise and change nothing."""
+
+    def halt(self) -> HaltView:
+        """Whether the fleet is halted."""
 
     def act(self, rollout_id: str, action: ActionName, *, version: int, reason: str, actor: Actor) -> None:
         """Do one action on a rollout that still has this version, else raise and change nothing."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, get_args
 
-from fleet_server.read_models import DeviceRow, DriftDevice, DriftView, Histogram, Progress, RolloutView, Severity, Verdict
+from fleet_server.read_models import DeviceRow, DriftDevice, DriftView, Histogram, Progress, RolloutView, Severity, Verdict, WaveView
 
 PROGRESS: Final[tuple[Progress, ...]] = get_args(Progress)
 LEGEND: Final[dict[Progress, str]] = {
@@ -24,6 +24,7 @@ WORST_FIRST: Final[tuple[Progress, ...]] = ("failed", "silent", "pending", "not-
 VERDICTS: Final[dict[Verdict, tuple[str, str, str]]] = {
     "promote": ("Promote", "promote", "ok"),
     "done": ("Done", "done", "ok"),
+    "extend": ("Extend", "promote", "pending"),
     "hold": ("Hold", "hold", "pending"),
     "pause": ("Paused", "hold", "silent"),
     "abort": ("Abort", "abort", "failed"),
@@ -85,9 +86,17 @@ def count_progress(states: Iterable[Progress]) -> dict[Progress, int]:
     return {state: counts[state] for state in LEGEND}
 
 
+def wave_counts(wave: WaveView) -> dict[Progress, int]:
+    """Counts by state of one wave, every state named: those that the server made, else those of its members."""
+    if wave.counts:
+        return {state: wave.counts.get(state, 0) for state in LEGEND}
+    return count_progress(member.progress for member in wave.members)
+
+
 def rollout_counts(rollout: RolloutView) -> dict[Progress, int]:
     """Counts by state over all waves."""
-    return count_progress(member.progress for wave in rollout.waves for member in wave.members)
+    counted = [wave_counts(wave) for wave in rollout.waves]
+    return {state: sum(counts[state] for counts in counted) for state in LEGEND}
 
 
 def counts_in_words(counts: dict[Progress, int]) -> str:

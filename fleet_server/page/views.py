@@ -21,6 +21,8 @@ OPEN: Final = frozenset({"page.login", "page.sign_in", "page.asset"})
 STREAMS: Final = frozenset({"page.live", "page.asset"})
 LOG_LINES: Final = 200
 MAX_REASON: Final = 500
+MAX_DIGEST: Final = 64
+BEFORE_START: Final = frozenset({"draft", "approved"})
 MAX_BROWSER_NAME: Final = 64
 
 
@@ -57,6 +59,7 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
             "now": g.get("page_now") or clock(),
             "seq": g.get("page_seq", 0),
             "fragment": _fragment(),
+            "halt": source.halt() if _may(actor, "viewer") else None,
             "assets": assets.digest,
         }
 
@@ -75,7 +78,23 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     @page.get("/rollouts/<rollout_id>")
     @for_roles("viewer")
     def rollout(rollout_id: str) -> str:
-        return render_template("rollout.html", view=source.rollout(rollout_id, g.page_now))
+        view = source.rollout(rollout_id, g.page_now)
+        approval = source.approvals(rollout_id) if view.state in BEFORE_START else None
+        return render_template("rollout.html", view=view, approval=approval)
+
+    @page.get("/rollouts/<rollout_id>/approve")
+    @for_roles("viewer")
+    def look_at_plan(rollout_id: str) -> str:
+        return render_template("approve.html", view=source.rollout(rollout_id, g.page_now), approval=source.approvals(rollout_id))
+
+    @page.post("/rollouts/<rollout_id>/approve")
+    @for_roles("operator")
+    def approve(rollout_id: str) -> AnyResponse:
+        if not _may(g.page_actor, "operator"):
+            raise ForbiddenError("You may look, not approve. Nothing was done. Sign in with an operator's token.")
+        note = request.form.get("note", "").strip()
+        source.approve(rollout_id, digest=request.form.get("digest", "")[:MAX_DIGEST], note=note, actor=g.page_actor)
+        return redirect(url_for("page.rollout", rollout_id=rollout_id), 303)
 
     @page.get("/rollouts/<rollout_id>/<action>")
     @for_roles("viewer")

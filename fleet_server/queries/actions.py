@@ -1,9 +1,9 @@
 """What a person can do with a rollout now, what it would do in devices, and why not when not."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from fleet_server.read_models import ActionView, Progress
+from fleet_server.read_models import ActionView
 from fleet_server.rollout import Event, Rollout, RolloutState, TransitionError, next_state
 
 ActionName = Literal["start", "pause", "resume", "abort", "roll-back"]
@@ -16,16 +16,33 @@ _NAMES: Final[tuple[tuple[ActionName, str], ...]] = (
 )
 
 
-def actions(rollout: Rollout, progress: Mapping[str, Progress], *, owned: bool, first_timers: int) -> list[ActionView]:
+@dataclass(frozen=True)
+class Scale:
+    """How many devices an action is about.
+
+    Attributes:
+        first: Devices of wave 1.
+        open: Of the open waves.
+        not_ok: Of these, not ok.
+        later: Of the waves that are not open.
+    """
+
+    first: int
+    open: int
+    not_ok: int
+    later: int
+
+
+def actions(rollout: Rollout, scale: Scale, *, owned: bool, first_timers: int) -> list[ActionView]:
     """All five actions, those that are refused with the reason.
 
     Args:
         rollout: The rollout.
-        progress: The word for each device.
+        scale: Its devices.
         owned: Whether any device is still its own.
         first_timers: Devices that ran no release before this one.
     """
-    effects = _effects(rollout, progress)
+    effects = _effects(rollout, scale)
     refused = {event: _refused(rollout, event, owned=owned) for event in effects}
     if first_timers and not refused[Event.ROLL_BACK]:
         refused[Event.ROLL_BACK] = f"{_devices(first_timers)} ran no release before: there is nothing to go back to."
@@ -45,18 +62,14 @@ def _refused(rollout: Rollout, event: Event, *, owned: bool) -> str:
     return "" if owned else "Its devices belong to a later rollout."
 
 
-def _effects(rollout: Rollout, progress: Mapping[str, Progress]) -> dict[Event, str]:
-    members = rollout.members
-    not_ok = [device_id for device_id in members if progress[device_id] != "ok"]
-    waiting = sum(len(wave) for wave in rollout.waves[rollout.wave :])
-    first = len(rollout.waves[0]) if rollout.waves else 0
+def _effects(rollout: Rollout, scale: Scale) -> dict[Event, str]:
     accepted = f" and the failure of {', '.join(rollout.paused_for[:3])} is accepted" if rollout.paused_for else ""
     return {
-        Event.START: f"{_devices(first)} of wave 1 get the release now; {_devices(waiting - first)} wait for later waves.",
-        Event.PAUSE: f"No further device begins: {_devices(waiting)} wait; {_devices(len(members))} keep what they have.",
-        Event.RESUME: f"It goes on with {_devices(waiting)} to come{accepted}.",
-        Event.ABORT: f"It ends: {_devices(len(not_ok))} that are not ok go back, {_devices(waiting)} never begin.",
-        Event.ROLL_BACK: f"{_devices(len(members))} go back to what they ran before.",
+        Event.START: f"{_devices(scale.first)} of wave 1 get the release now; {_devices(scale.later - scale.first)} wait for later waves.",
+        Event.PAUSE: f"No further device begins: {_devices(scale.later)} wait; {_devices(scale.open)} keep what they have.",
+        Event.RESUME: f"It goes on with {_devices(scale.later)} to come{accepted}.",
+        Event.ABORT: f"It ends: {_devices(scale.not_ok)} that are not ok go back, {_devices(scale.later)} never begin.",
+        Event.ROLL_BACK: f"{_devices(scale.open)} go back to what they ran before.",
     }
 
 

@@ -12,14 +12,18 @@ from fleet_server.queries.latency import merged, quantile_ms, stored
 from fleet_server.queries.rollouts import newest as newest_rollouts
 from fleet_server.read_models import DeviceRow, NeedsYou, OverviewView, RolloutRow, Severity
 from fleet_server.rollout import RolloutState
+from fleet_server.rollout.precedence import expected_false_stops
 from fleet_server.rollout.transitions import FINAL
-from fleet_server.store import Database, aside, champions
+from fleet_server.store import Database, aside, champions, halts, rollouts
 from fleet_server.store.champions import Registered
 from fleet_server.store.drift_rows import Alarm, open_alarms
+from fleet_server.store.halts import StoredHalt
+from fleet_server.store.moments import from_micros
 from fleet_server.store.rollouts import owned
 from fleet_server.store.tables import TOTALS
 
 SHOWN_ROLLOUTS: Final = 20
+_WORTH_SAYING: Final = 0.5
 _FAILED: Final = frozenset({"rolled-back", "quarantined", "refused"})
 _RANK: Final[dict[Severity, int]] = {"halt": 0, "abort": 1, "pause": 2, "approval": 3, "drift": 4, "notice": 5}
 _BUTTONS: Final[dict[str, tuple[Severity, str]]] = {
@@ -53,7 +57,7 @@ def overview(db: Database, now: datetime) -> OverviewView:
             releases_in_field=Counter(device.running_release for device in fleet if device.running_release).most_common(),
             explanation=explained[0] if explained else None,
             as_of=now,
-            notes=_notes(connection),
+            notes=_notes(connection, now),
         )
 
 
@@ -62,7 +66,7 @@ def _as_desired(device: DeviceRow) -> bool:
 
 
 def _needs_you(connection: sa.Connection, running: list[RolloutRow], alarms: dict[str, Alarm]) -> list[NeedsYou]:
-    found: list[NeedsYou] = []
+    found = [_halt_line(stored) for stored in halts.in_force(connection)]
     for row in running:
         if row.state not in _BUTTONS:
             continue
@@ -77,6 +81,16 @@ def _needs_you(connection: sa.Connection, running: list[RolloutRow], alarms: dic
         found.append(_drift_line(project, [alarm for alarm in alarms.values() if alarm.project == project]))
     found += [_registry_line(known) for _, known in sorted(champions.registered(connection).items()) if known.trouble]
     return sorted(found, key=lambda line: _RANK[line.severity])
+
+
+def _halt_line(stored: StoredHalt) -> NeedsYou:
+    return NeedsYou(
+        severity="halt",
+        sentence=f"The fleet is halted: {stored.reason}",
+        detail=f"By {stored.ordered_by} since {from_micros(stored.since):%Y-%m-%d %H:%M} UTC; nothing goes on until it is lifted.",
+        link="/",
+        button="Look at rollouts",
+    )
 
 
 def _drift_line(project: str, alarms: list[Alarm]) -> NeedsYou:
@@ -102,11 +116,14 @@ def _registry_line(known: Registered) -> NeedsYou:
     )
 
 
-def _notes(connection: sa.Connection) -> list[str]:
+def _notes(connection: sa.Connection, now: datetime) -> list[str]:
     tallies = aside.tallies(connection)
     notes = []
     if tallies.get("put-aside"):
         notes.append(f"{tallies['put-aside']:,} messages could not be used and were put aside.")
     if tallies.get("unknown-device"):
         notes.append(f"{tallies['unknown-device']:,} messages came from devices that are not enrolled.")
+    price = expected_false_stops(rollouts.started_at(connection, now), now)
+    if price >= _WORTH_SAYING:
+        notes.append(f"At the pace of the last year, {price:.1f} good releases a year are stopped by chance (5 % of each rollout).")
     return notes

@@ -52,7 +52,7 @@ def wave_views(rollout: Rollout, judged: Mapping[str, Judged], known: Facts, log
     promotions = [event.detail for event in reversed(log) if event.action == ActionKind.PROMOTE.value]
     views = []
     for number, wave in enumerate(rollout.waves, start=1):
-        state = _state(rollout, number)
+        state = wave_state(rollout, number)
         reason = promotions[number - 1] if state == "promoted" and number <= len(promotions) else ""
         views.append(
             WaveView(
@@ -72,7 +72,8 @@ def _member(device_id: str, one: Judged, known: Facts) -> WaveMember:
     return WaveMember(device_id=device_id, progress=one.progress, reason=one.reason, site=device.site if device is not None else "")
 
 
-def _state(rollout: Rollout, number: int) -> WaveState:
+def wave_state(rollout: Rollout, number: int) -> WaveState:
+    """Where a wave stands."""
     if number <= len(rollout.promoted_at):
         return "promoted"
     if number <= rollout.wave:
@@ -86,8 +87,11 @@ def _at_the_end(rollout: Rollout, device: DeviceFacts) -> Judged:
         return Judged("failed", device.failure or "failed")
     if device.began_at is None and device.committed_at is None:
         return Judged("not-begun", "had not begun when the rollout ended")
+    return at_the_end(rollout, committed=device.committed_at is not None, attested=device.attested_at is not None)
+
+
+def at_the_end(rollout: Rollout, *, committed: bool, attested: bool) -> Judged:
+    """The word for a device that began and did not fail, of a rollout that let go of it."""
     if rollout.state in (RolloutState.ROLLED_BACK, RolloutState.ABORTED):
         return Judged("not-begun", "went back to what it ran before")
-    if device.committed_at is not None and device.attested_at is not None:
-        return Judged("ok", "committed and attested")
-    return Judged("pending", "had begun when the rollout ended")
+    return Judged("ok", "committed and attested") if committed and attested else Judged("pending", "had begun when the rollout ended")

@@ -6,7 +6,7 @@ person decides; they never abort it, and promotion asks them for maturity only, 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -63,10 +63,12 @@ class Wealth:
     Attributes:
         logs: [directions x columns, stakes] log wealth of each gambler.
         devices: Devices that gave their difference.
+        left_out: Devices that can give none, each with its reason in the store: nothing is awaited from them.
     """
 
     logs: NDArray[np.float64]
     devices: int
+    left_out: int = 0
 
     @classmethod
     def start(cls, gate: Comparison) -> "Wealth":
@@ -89,7 +91,7 @@ class Wealth:
         ways = (1.0, -1.0) if gate.both_ways else (1.0,)
         columns = [[row[i] for row in rows] for i in range(gate.columns)]
         more = [log_wealths([way * value for value in column], gate.tolerance, gate.clip) for way in ways for column in columns]
-        return Wealth(self.logs + np.array(more), self.devices + len(rows))
+        return replace(self, logs=self.logs + np.array(more), devices=self.devices + len(rows))
 
     @property
     def evidence(self) -> float:
@@ -107,12 +109,14 @@ class Compared:
         evidence: Mean of the gates' e-values.
         worst: The gate that says most, "" when none has seen a device.
         immature: Gates that have not seen enough of the wave to let it go on.
+        nothing: Gates for which no device of the wave has anything to compare; they vote for nothing and block nothing.
     """
 
     pauses: bool
     evidence: float
     worst: str
     immature: tuple[str, ...]
+    nothing: tuple[str, ...] = ()
 
 
 def compare(wealth: Mapping[str, Wealth], wave_devices: int) -> Compared:
@@ -123,7 +127,7 @@ def compare(wealth: Mapping[str, Wealth], wave_devices: int) -> Compared:
         wave_devices: Devices of the open waves that could give a difference.
 
     Raises:
-        ConfigError: An unknown gate.
+        ConfigError: An unknown gate, or stakes that are no number: whoever cannot decide must pause.
     """
     unknown = sorted(set(wealth) - set(COMPARISONS))
     if unknown:
@@ -133,11 +137,15 @@ def compare(wealth: Mapping[str, Wealth], wave_devices: int) -> Compared:
     by_gate = {name: one.evidence for name, one in wealth.items()}
     # Gates that are not in force bet nothing: their wealth stays 1, and the mean is over all six.
     mean = (sum(by_gate.values()) + len(COMPARISONS) - len(by_gate)) / len(COMPARISONS)
-    needed = math.ceil(MATURE_SHARE * wave_devices)
+    broken = [name for name, value in by_gate.items() if not math.isfinite(value)]
+    if broken:
+        raise ConfigError(f"{broken[0]}: evidence {by_gate[broken[0]]} is no finite number; the comparisons must be made again")
+    awaited = {name: max(wave_devices - one.left_out, 0) for name, one in wealth.items()}
     worst = max(by_gate, key=lambda name: by_gate[name])
     return Compared(
         pauses=mean >= PAUSE_AT,
         evidence=mean,
         worst=worst if wealth[worst].devices else "",
-        immature=tuple(name for name, one in wealth.items() if one.devices < needed or wave_devices == 0),
+        immature=tuple(n for n, one in wealth.items() if one.devices < math.ceil(MATURE_SHARE * awaited[n]) or wave_devices == 0),
+        nothing=tuple(name for name, one in wealth.items() if one.devices == 0 and awaited[name] == 0 and wave_devices > 0),
     )

@@ -1,6 +1,7 @@
 """How far a rollout by evidence has come: how many devices each wave reaches, how fast they may begin, and since when it can be judged."""
 
 import itertools
+import math
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -8,10 +9,30 @@ import msgspec
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.judgement import Clock
-from fleet_server.rollout.pacing import Pace, Rate
+from fleet_server.rollout.pacing import Pace, Rate, Wait
 from fleet_server.rollout.rules import Rule
 
 DAY_S: Final = 86_400.0
+
+
+class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was known when a gate paused a rollout: a person who resumes accepts so much, and no more.
+
+    Attributes:
+        gate: That paused.
+        failed: Explicit failures.
+        silent: Devices silent at their deadline.
+        sites_out: Sites that went dark.
+    """
+
+    gate: str
+    failed: int
+    silent: int
+    sites_out: int
+
+    def covers(self, now: "Seen") -> bool:
+        """Whether nothing has become worse for the same gate."""
+        return self.gate == now.gate and all(getattr(now, name) <= getattr(self, name) for name in ("failed", "silent", "sites_out"))
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +51,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         stage_at: When it began: the opening of the wave, or its last growth.
         judged_at: Since when the open wave can be judged.
         grown: Times that it has grown.
+        paused_by: What the gate saw that paused the rollout.
+        accepted: What a person accepted by resuming: these gates pause no more unless it becomes worse. Promotion asks for as much
+            as before.
     """
 
     rule: Rule
@@ -44,6 +68,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stage_at: datetime | None = None
     judged_at: datetime | None = None
     grown: int = 0
+    paused_by: Seen | None = None
+    accepted: tuple[Seen, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sizes or self.sizes[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.sizes)):
@@ -67,13 +93,32 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             allowed = min(allowed, self.exposed_before + self.rate.allowed(open_s))
         return min(self.sizes[wave - 1], allowed)
 
+    def left(self, wave: int, begun: int, now: datetime) -> dict[Wait, int]:
+        """How many more devices each limit allows.
+
+        Args:
+            wave: The open one.
+            begun: Devices that were asked so far, of all waves.
+            now: Aware UTC.
+        """
+        if wave == 0 or self.stage_at is None:
+            return {"pace": 0}
+        open_s = (now - self.stage_at).total_seconds()
+        found: dict[Wait, int] = {"pace": min(self.sizes[wave - 1], self.pace.allowed(self.exposed_before, open_s)) - begun}
+        if self.rate is not None:
+            found["rate"] = self.exposed_before + self.rate.allowed(open_s) - begun
+        return {name: max(count, 0) for name, count in found.items()}
+
+    def next_batch_at(self, wave: int, now: datetime) -> datetime | None:
+        """When more devices of the open wave may begin, None when all may."""
+        if wave == 0 or self.stage_at is None or self.reach(wave, now) >= self.sizes[wave - 1]:
+            return None
+        open_s = (now - self.stage_at).total_seconds()
+        return self.stage_at + timedelta(seconds=(math.floor(max(open_s, 0.0) / self.pace.every_s) + 1) * self.pace.every_s)
+
     def opening_s(self, wave: int) -> float:
         """Seconds from the opening of a wave until its last batch may begin."""
-        before = self.sizes[wave - 2] if wave > 1 else 0
-        batches, size = 0, self.pace.allowed(before, 0.0)
-        while size < self.sizes[wave - 1]:
-            batches, size = batches + 1, 2 * size
-        return batches * self.pace.every_s
+        return self.pace.opening_s(self.sizes[wave - 2] if wave > 1 else 0, self.sizes[wave - 1])
 
     def opened(self, wave: int, now: datetime) -> "Course":
         """After a wave was opened."""
@@ -83,6 +128,16 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def matured(self, now: datetime) -> "Course":
         """From now on the open wave can be judged."""
         return msgspec.structs.replace(self, judged_at=now)
+
+    def paused(self, seen: Seen | None) -> "Course":
+        """After a gate paused the rollout."""
+        return msgspec.structs.replace(self, paused_by=seen)
+
+    def resumed(self) -> "Course":
+        """After a person resumed it: what paused it is accepted, and a hold is counted anew."""
+        others = tuple(one for one in self.accepted if self.paused_by is None or one.gate != self.paused_by.gate)
+        accepted = others if self.paused_by is None else (*others, self.paused_by)
+        return msgspec.structs.replace(self, paused_by=None, accepted=accepted, judged_at=None)
 
     def larger(self, wave: int) -> int:
         """Devices that the wave would reach if it grew; no more than half of everybody, else it does not grow."""
@@ -117,7 +172,8 @@ def clock_of(course: Course, wave: int, opened_at: datetime, now: datetime) -> C
         dwell_s=dwell_s,
         judged_s=None if course.judged_at is None else (now - course.judged_at).total_seconds(),
         patience_s=course.patience_s,
-        hold_s=max(course.hold_s, dwell_s + 8 * 3_600.0),
+        # With the default of a day: eight hours more than the dwell.
+        hold_s=max(course.hold_s, dwell_s + course.hold_s / 3),
         grown=course.grown,
         may_grow=course.larger(wave) > 0,
     )

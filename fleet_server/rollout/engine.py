@@ -8,8 +8,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
+
 from fleet_server.rollout.by_evidence import decide_by_evidence
-from fleet_server.rollout.evidence import is_back, progress
+from fleet_server.rollout.by_experiment import decide_by_experiment, results
+from fleet_server.rollout.evidence import failed_on_the_way_back, is_back, progress
+from fleet_server.rollout.experiment_plan import Ending, Experiment
 from fleet_server.rollout.gates import Exposure, GateResult, combine, evaluate
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.policy import plan_waves
@@ -26,9 +30,11 @@ _EVENTS: Final = {
     ActionKind.ABORT: Event.ABORT_VERDICT,
     ActionKind.ROLL_BACK: Event.ROLL_BACK,
     ActionKind.COMPLETE: Event.COMPLETE,
+    ActionKind.CONCLUDE: Event.CONCLUDE,
     ActionKind.ROLLED_BACK: Event.ALL_BACK,
 }
 _PAST: Final = {
+    Event.APPROVE: "Approved by people",
     Event.START: "Started by a person",
     Event.PAUSE: "Paused by a person",
     Event.RESUME: "Resumed by a person",
@@ -68,7 +74,7 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
         raise TransitionError(f"{action.kind.value} is about wave {action.wave}, the rollout expects {expected}; nothing was changed")
     state = next_state(rollout.state, _EVENTS[action.kind])
     now = _not_before(rollout, now)
-    changed = replace(rollout, state=state, last_reason=action.reason, changed_at=now)
+    changed = replace(rollout, state=state, last_reason=action.reason, changed_at=now, experiment=_ended(rollout, action.ending))
     if action.kind is ActionKind.OPEN_WAVE:
         if len(rollout.promoted_at) != rollout.wave or action.wave > rollout.wave_count:
             raise TransitionError(f"wave {action.wave} cannot open: {len(rollout.promoted_at)} of {rollout.wave_count} waves are promoted")
@@ -87,7 +93,7 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
         promoted = replace(changed, promoted_at=(*rollout.promoted_at, now), hold_since=now)
         return replace(promoted, state=next_state(state, Event.LAST_WAVE_DONE)) if promoted.all_promoted else promoted
     if action.kind is ActionKind.PAUSE:
-        return replace(changed, paused_for=action.devices)
+        return replace(changed, paused_for=action.devices, course=rollout.course and rollout.course.paused(action.seen))
     if action.kind is ActionKind.ROLL_BACK:
         return replace(changed, hold_since=now)
     return changed
@@ -110,16 +116,22 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
     step = Event(event)
     state = rollout.state
     if step is Event.START and state is RolloutState.DRAFT:
-        # The policy of this version asks for no approval, so the start is also the approval.
+        if rollout.policy.approvals:
+            needed = rollout.policy.approvals
+            raise TransitionError(f"the policy asks for {needed} approval{'s' if needed > 1 else ''} before the start; nothing was changed")
+        # The policy asks for no approval, so the start is also the approval.
         state = next_state(state, Event.APPROVE)
     state = next_state(state, step)
     now = _not_before(rollout, now)
     changed = replace(rollout, state=state, last_reason=f"{_PAST[step]}: {reason or 'no reason given'}", changed_at=now)
+    if step in (Event.ABORT, Event.ROLL_BACK):
+        changed = replace(changed, experiment=_ended(rollout, "stopped"))
     if step is Event.RESUME:
         if state is RolloutState.RUNNING and rollout.all_promoted:
             changed = replace(changed, state=next_state(state, Event.LAST_WAVE_DONE))
         accepted = tuple(sorted({*rollout.accepted, *rollout.paused_for}))
-        return replace(changed, hold_since=now, accepted=accepted, paused_for=())
+        course = rollout.course and rollout.course.resumed()
+        return replace(changed, hold_since=now, accepted=accepted, paused_for=(), course=course)
     if step is Event.ROLL_BACK and rollout.state is not RolloutState.ROLLING_BACK:
         return replace(changed, hold_since=now)
     return changed
@@ -131,6 +143,8 @@ def gates(rollout: Rollout, facts: Facts, now: datetime) -> tuple[GateResult, ..
     Raises:
         KeyError: The facts of a member are missing.
     """
+    if rollout.experiment is not None:
+        return results(rollout, rollout.experiment, facts, now) if rollout.wave else ()
     return evaluate(exposure(rollout, facts, now), rollout.policy, now) if rollout.wave else ()
 
 
@@ -165,6 +179,8 @@ def held_s(rollout: Rollout, now: datetime) -> float:
 
 
 def _decide(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
+    if rollout.state in GATED and rollout.experiment is not None:
+        return decide_by_experiment(rollout, rollout.experiment, facts, now)
     if rollout.state in GATED:
         return _decide_forward(rollout, facts, now) if rollout.course is None else decide_by_evidence(rollout, rollout.course, facts, now)
     if rollout.state is RolloutState.ABORTED and rollout.policy.on_abort == "roll-back" and rollout.wave:
@@ -203,15 +219,39 @@ def _decide_forward(rollout: Rollout, facts: Facts, now: datetime) -> Action | N
 
 
 def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
+    if rollout.course is not None:
+        return _decide_back_by_count(rollout, facts.away, now)
     lost = [device_id for device_id in rollout.members if device_id not in facts.devices or device_id in facts.unreadable]
     if lost:
         return undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
+    unseen = [d for d in rollout.members if d not in rollout.accepted]
+    failed = [d for d in unseen if failed_on_the_way_back(facts.devices[d], rollout.bundle_digest)]
+    if failed:
+        reason = f"Pause: the way back failed on {len(failed)} of {len(rollout.members)} devices: {', '.join(failed[:3])}."
+        return Action(ActionKind.PAUSE, rollout.wave, reason, tuple(failed))
     waiting = [d for d in rollout.members if not is_back(facts.devices[d], rollout.bundle_digest)]
     if not waiting:
         return Action(ActionKind.ROLLED_BACK, rollout.wave, f"Rolled back: none of {len(rollout.members)} devices runs the release.")
     if held_s(rollout, now) >= rollout.policy.hold_s:
         reason = f"Pause: {len(waiting)} of {len(rollout.members)} devices are not back after {rollout.policy.hold_s:g} s: "
         return Action(ActionKind.PAUSE, rollout.wave, reason + ", ".join(waiting[:3]) + ".")
+    return None
+
+
+def _ended(rollout: Rollout, ending: Ending) -> Experiment | None:
+    """The experiment with its ending; the first one stays."""
+    plan = rollout.experiment
+    return plan if plan is None or plan.ending or not ending else msgspec.structs.replace(plan, ending=ending)
+
+
+def _decide_back_by_count(rollout: Rollout, away: int | None, now: datetime) -> Action | None:
+    if away is None:
+        return undecidable(rollout, "Pause: how many devices still run the release has not been counted.")
+    if away == 0:
+        return Action(ActionKind.ROLLED_BACK, rollout.wave, "Rolled back: no device runs the release.")
+    if held_s(rollout, now) >= rollout.policy.hold_s:
+        reason = f"Pause: {away} devices are not back after {rollout.policy.hold_s:g} s."
+        return Action(ActionKind.PAUSE, rollout.wave, reason)
     return None
 
 

@@ -87,6 +87,12 @@ def is_back(facts: DeviceFacts, rollout_digest: str) -> bool:
     return facts.running_digest != rollout_digest and not trying
 
 
+def failed_on_the_way_back(facts: DeviceFacts, rollout_digest: str) -> bool:
+    """Whether the device refused, rolled back or quarantined the bundle that it was to go back to, and still runs the rollout's."""
+    other = facts.subject_digest not in ("", rollout_digest)
+    return facts.state in FAILED_STATES and other and facts.running_digest == rollout_digest
+
+
 def soaked_at(facts: DeviceFacts, policy: Policy) -> datetime | None:
     """When the time part of the soak ends, or None before the commit."""
     return None if facts.committed_at is None else facts.committed_at + timedelta(seconds=policy.soak_s)

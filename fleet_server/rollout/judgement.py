@@ -4,6 +4,7 @@ Explicit failures and silence are streams of their own and never added. ABORT co
 evidence that may be looked at any time; PROMOTE counts devices whose time is over. Comparisons of what the model does may pause only.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -21,9 +22,11 @@ SEVERITY: Final[tuple[Word, ...]] = ("abort", "pause", "hold", "extend", "promot
 DUE_OF_BEGUN: Final = 0.78
 DUE_OF_OPENED: Final = 0.5
 HEARD_AFTER_DWELL: Final = 45
-_HEARD_SHARE: Final = 0.6
+HEARD_SHARE: Final = 0.6
+SITES_AT: Final = 20.0  # evidence
+_DWELLED_SHARE: Final = 0.6
 _SMALL: Final = 200  # devices: below, silence alone pauses before it can abort
-_OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
+OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Finding:
-    """One gate now."""
+    """One gate now.
+
+    Attributes:
+        n: Devices that it is about.
+        level: What it sees as a share of its limit, cut at 1: evidence on the scale of its logarithm; None: nothing to measure.
+    """
 
     gate: str
     word: Word
@@ -61,6 +69,7 @@ class Finding:
     limit: str
     n: int
     sentence: str
+    level: float | None = None
 
 
 def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
@@ -81,13 +90,31 @@ def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
 
 
 def decisive(findings: tuple[Finding, ...]) -> Finding:
-    """The gate that decides: the gravest word, the first of equals."""
-    return min(findings, key=lambda finding: SEVERITY.index(finding.word))
+    """The gate that decides: the gravest word, the first of equals; where all promote, the evidence, which is the reason."""
+    gravest = min(findings, key=lambda finding: SEVERITY.index(finding.word))
+    return findings[-1] if gravest.word == "promote" else gravest
 
 
 def judgeable(tally: Tally, clock: Clock) -> bool:
     """Whether dwell, opening and deadlines are over, so that the evidence counts; from then on a hold is a hold."""
     return _time(tally, tally.quiet, clock).word == "promote"
+
+
+def soaked_out(tally: Tally, waited_s: float, hold_s: float) -> bool:
+    """Whether the devices of the last wave have had their chance to fail, so that the rollout can be complete.
+
+    The last wave has no dwell. Who never comes back would keep a rollout open for ever: after `hold_s` it is complete without him.
+
+    Args:
+        tally: Of all waves.
+        waited_s: Since the last wave was promoted.
+        hold_s: Of the policy.
+    """
+    if tally.asked is None:
+        return True
+    if not tally.all_asked or tally.quiet.due < DUE_OF_BEGUN * tally.exposed:
+        return False
+    return tally.exposed >= DUE_OF_BEGUN * tally.opened or waited_s >= hold_s
 
 
 def _readable(tally: Tally) -> Finding:
@@ -111,11 +138,12 @@ def _stop(rule: Rule, tally: Tally, quiet: Silence) -> Finding:
         one = tally.strata.get(worst)
         where = f" Most in {worst or 'devices without a model'}: {one.failed} of {one.exposed}." if one and len(by_stratum) > 1 else ""
         sentence = f"Abort: {seen}; evidence against {_percent(rule.limit)} is {now}, the limit is {limit}.{where}"
-        return Finding("stop", "abort", now, limit, tally.exposed, sentence)
+        return Finding("stop", "abort", now, limit, tally.exposed, sentence, 1.0)
     if alone >= rule.abort_at and tally.exposed < _SMALL:
         sentence = f"Pause: {quiet.silent} of {tally.exposed} devices went silent, {_percent(quiet.silent_baseline)} of the controls did."
-        return Finding("stop", "pause", f"{alone:.3g}", limit, tally.exposed, sentence)
-    return Finding("stop", "promote", now, limit, tally.exposed, f"{seen}: evidence {now} of {limit} against {_percent(rule.limit)}.")
+        return Finding("stop", "pause", f"{alone:.3g}", limit, tally.exposed, sentence, 1.0)
+    calm = f"{seen}: evidence {now} of {limit} against {_percent(rule.limit)}."
+    return Finding("stop", "promote", now, limit, tally.exposed, calm, _level(evidence, rule.abort_at))
 
 
 def _warning(rule: Rule, tally: Tally) -> Finding:
@@ -127,21 +155,24 @@ def _warning(rule: Rule, tally: Tally) -> Finding:
         sentence = (
             f"Pause: {tally.failed} of {tally.exposed} devices failed already; evidence against {_percent(rule.warn_limit)} is {now}."
         )
-        return Finding("early warning", "pause", now, limit, tally.exposed, sentence)
-    return Finding("early warning", "promote", now, limit, tally.exposed, f"{tally.failed} of {tally.exposed} failed: nothing unusual.")
+        return Finding("early warning", "pause", now, limit, tally.exposed, sentence, 1.0)
+    calm = f"{tally.failed} of {tally.exposed} failed: nothing unusual."
+    return Finding("early warning", "promote", now, limit, tally.exposed, calm, _level(evidence, rule.warn_at))
 
 
 def _sites(tally: Tally) -> Finding:
     n, out = tally.sites_exposed, tally.sites_out
-    if n < _OWN_SITES:
+    if n < OWN_SITES:
         word: Word = "hold" if out else "promote"
         said = "Hold: a site went dark within two hours of its first device; no other site begins until it is back." if out else ""
         return Finding("sites", word, str(out), "0", n, said or f"None of {n} sites went dark.")
     evidence = site_evidence(out, n, tally.sites_out_share)
     now = f"{evidence:.3g}"
-    if evidence >= 20:
-        return Finding("sites", "pause", now, "20", n, f"Pause: {out} of {n} sites went dark within two hours of their first device.")
-    return Finding("sites", "promote", now, "20", n, f"{out} of {n} sites went dark: no more than sites do.")
+    if evidence >= SITES_AT:
+        sentence = f"Pause: {out} of {n} sites went dark within two hours of their first device."
+        return Finding("sites", "pause", now, f"{SITES_AT:g}", n, sentence, 1.0)
+    calm = f"{out} of {n} sites went dark: no more than sites do."
+    return Finding("sites", "promote", now, f"{SITES_AT:g}", n, calm, _level(evidence, SITES_AT))
 
 
 def _compared(tally: Tally) -> Finding:
@@ -151,67 +182,105 @@ def _compared(tally: Tally) -> Finding:
         sentence = (
             f"Pause: the release does something else than the one before, most in {found.worst}; evidence {now}, the limit is {limit}."
         )
-        return Finding("comparisons", "pause", now, limit, tally.exposed, sentence)
+        return Finding("comparisons", "pause", now, limit, tally.exposed, sentence, 1.0)
+    level = _level(found.evidence, PAUSE_AT) if tally.wealth else None
     if found.immature:
         sentence = f"Hold: too few devices have been compared yet for {', '.join(found.immature)}."
-        return Finding("comparisons", "hold", now, limit, tally.exposed, sentence)
+        return Finding("comparisons", "hold", now, limit, tally.exposed, sentence, level)
     sentence = f"Evidence {now} of {limit} that devices behave differently." if tally.wealth else "The policy compares nothing."
-    return Finding("comparisons", "promote", now, limit, tally.exposed, sentence)
+    if found.nothing:
+        sentence = f"{sentence} Nothing to compare for {', '.join(found.nothing)}."
+    return Finding("comparisons", "promote", now, limit, tally.exposed, sentence, level)
 
 
 def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
     now, limit = _hours(clock.open_s), _hours(clock.dwell_s)
     waits = ""
-    heard_needed = min(_HEARD_SHARE * tally.exposed, HEARD_AFTER_DWELL) if clock.dwell_s > 0 else 0
+    heard_needed = min(HEARD_SHARE * tally.exposed, HEARD_AFTER_DWELL) if clock.dwell_s > 0 else 0
     if tally.exposed == 0:
         waits = "no device has begun, and nobody is no evidence"
     elif not clock.opened_all:
         waits = f"{tally.exposed} of {tally.opened} devices have begun, more follow in batches"
+    elif not tally.all_asked:
+        waits = f"{tally.asked} of {tally.opened} devices were given the release"
     elif clock.open_s < clock.dwell_s:
         waits = f"open for {now} of {limit}"
     elif quiet.due < DUE_OF_BEGUN * tally.exposed or quiet.due < DUE_OF_OPENED * tally.opened:
         waits = f"the deadline of {quiet.due} of {tally.exposed} devices is over"
     elif tally.heard_after_dwell < heard_needed:
         waits = f"{tally.heard_after_dwell} devices were heard after the dwell, {heard_needed:.0f} are needed"
+    level = min(clock.open_s / clock.dwell_s, 1.0) if clock.dwell_s > 0 else None
     if waits:
-        return Finding("time", "hold", now, limit, tally.exposed, f"Hold: {waits}.")
-    return Finding("time", "promote", now, limit, tally.exposed, f"Open for {now}, {quiet.due} devices have had their time.")
+        return Finding("time", "hold", now, limit, tally.exposed, f"Hold: {waits}.", level)
+    return Finding("time", "promote", now, limit, tally.exposed, f"Open for {now}, {quiet.due} devices have had their time.", level)
 
 
 def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding:
-    n = max(quiet.due, tally.failed)
+    # Devices with nothing to lose say nothing about the others.
+    n = max(quiet.due - tally.aside.exposed, tally.failed_of_others)
     calm = clock.dwell_s <= 0 or tally.dwelled_failed <= rule.limit * tally.dwelled + (rule.kind == "posterior")
-    promotes, grows, now, limit = (_bound if rule.kind == "bound" else _posterior)(rule, tally, quiet, n)
-    said = f"{tally.failed} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
-    if promotes and calm:
-        return Finding("evidence", "promote", now, limit, n, f"Promote: {said}; {now} is within {limit}.")
+    asked = _bound(rule, tally, quiet, n, clock) if rule.kind == "bound" else _posterior(rule, tally, quiet, n)
+    now, limit = asked.now, asked.limit
+
+    def found(word: Word, sentence: str) -> Finding:
+        return Finding("evidence", word, now, limit, n, sentence, asked.level)
+
+    said = f"{tally.failed_of_others} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
+    if asked.promotes and calm:
+        return found("promote", f"Promote: {said}; {now} is within {limit}.")
     late = "" if calm else f" {tally.dwelled_failed} of {tally.dwelled} failed over the whole dwell."
     judged_s = clock.judged_s or 0.0
     if judged_s >= clock.hold_s:
-        return Finding(
-            "evidence", "pause", now, limit, n, f"Pause: no answer for {_hours(judged_s)}. {said}: {now}, the limit is {limit}.{late}"
-        )
+        return found("pause", f"Pause: no answer for {_hours(judged_s)}. {said}: {now}, the limit is {limit}.{late}")
     dwelled = clock.dwell_s <= 0 or rule.kind == "posterior"
-    # Young devices must not dilute what the old ones show late.
-    dwelled = dwelled or (tally.dwelled_failed <= rule.lean * rule.limit * tally.dwelled and tally.dwelled > _HEARD_SHARE * tally.exposed)
-    if grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
-        return Finding("evidence", "extend", now, limit, n, f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
-    return Finding("evidence", "hold", now, limit, n, f"Hold: {said}; {now}, the limit is {limit}.{late}")
+    # What grew last must have had its dwell before the wave grows again.
+    dwelled = dwelled or (rule.extend(tally.dwelled_failed, tally.dwelled, clock.grown) and tally.dwelled > _DWELLED_SHARE * tally.exposed)
+    if asked.grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
+        return found("extend", f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
+    return found("hold", f"Hold: {said}; {now}, the limit is {limit}.{late}")
 
 
-def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int) -> tuple[bool, bool, str, str]:
-    failing = upper_bound(tally.failed, n, rule.confidence)
+@dataclass(frozen=True)
+class _Asked:
+    """What a rule says to numbers: whether they promote, whether more devices may help, and how it is written."""
+
+    promotes: bool
+    grows: bool
+    now: str
+    limit: str
+    level: float
+
+
+def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int, clock: Clock) -> _Asked:
+    failing = upper_bound(tally.failed_of_others, n, rule.confidence)
+    if clock.dwell_s > 0:
+        # Young devices would dilute what the old ones show late: devices that had the whole dwell must prove the limit by themselves.
+        failing = max(failing, upper_bound(tally.dwelled_failed, tally.dwelled, rule.confidence))
     missing, allowed = upper_bound(quiet.missing, quiet.due, rule.confidence), quiet.limit_now(rule.limit)
-    promotes = n > 0 and failing <= rule.limit and missing <= allowed
-    grows = tally.failed <= rule.lean * rule.limit * n and quiet.missing <= rule.lean * allowed * quiet.due
-    return promotes, grows, f"{_percent(failing)} failing, {_percent(missing)} missing", f"{_percent(rule.limit)}, {_percent(allowed)}"
+    return _Asked(
+        promotes=n > 0 and failing <= rule.limit and missing <= allowed,
+        grows=rule.extend(tally.failed_of_others, n, clock.grown) and quiet.missing <= rule.leaning(clock.grown) * allowed * quiet.due,
+        now=f"{_percent(failing)} failing, {_percent(missing)} missing",
+        limit=f"{_percent(rule.limit)}, {_percent(allowed)}",
+        level=min(max(failing / rule.limit, missing / allowed), 1.0),
+    )
 
 
-def _posterior(rule: Rule, tally: Tally, quiet: Silence, n: int) -> tuple[bool, bool, str, str]:
-    failing = bad_probability(tally.failed, n, rule.history.prior())
+def _posterior(rule: Rule, tally: Tally, quiet: Silence, n: int) -> _Asked:
+    failing = bad_probability(tally.failed_of_others, n, rule.history.prior())
     worst = max(failing, bad_probability(quiet.missing, quiet.due, silence_prior(min(quiet.missing_baseline, 0.98))))
-    promotes, grows = n > 0 and worst <= rule.promote_below, worst <= rule.extend_below
-    return promotes, grows, f"{_percent(worst)} likely to be bad", _percent(rule.promote_below)
+    return _Asked(
+        promotes=n > 0 and worst <= rule.promote_below,
+        grows=worst <= rule.extend_below,
+        now=f"{_percent(worst)} likely to be bad",
+        limit=_percent(rule.promote_below),
+        level=min(worst / rule.promote_below, 1.0),
+    )
+
+
+def _level(evidence: float, limit: float) -> float:
+    """Evidence as a share of its limit, on the scale of its logarithm: 1 says nothing, the limit says enough."""
+    return min(math.log(max(evidence, 1.0)) / math.log(limit), 1.0)
 
 
 def _percent(share: float) -> str:

@@ -5,6 +5,7 @@ any order, after any restart. A device that joins later falls into its own wave,
 one before it.
 """
 
+import bisect
 import hashlib
 import itertools
 from collections import defaultdict
@@ -28,6 +29,7 @@ class Candidate:
     device_id: str
     stratum: str = ""
     site: str = ""
+    never_held: bool = False
 
     def __post_init__(self) -> None:
         if OTHER in (self.stratum, self.site):
@@ -63,21 +65,27 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         salt: Of this rollout: nobody is always first.
         waves: Per wave, stratum -> places below which a device belongs to it; `OTHER` is for strata that came later.
         held: Site -> places of the second hash below which a device is held back; `OTHER` is for sites that came later.
+        never_held: Devices that were held back too often in a row, sorted.
     """
 
     salt: str
     waves: tuple[dict[str, int], ...]
     held: dict[str, int]
+    never_held: tuple[str, ...] = ()
 
     def wave_of(self, device_id: str, stratum: str, site: str) -> int:
         """Number of the first wave that the device is in, from 1; `HOLD_BACK` when it is a control."""
-        if _place(f"{self.salt}|hold", device_id) < self.held.get(site, self.held[OTHER]):
+        if place_of(f"{self.salt}|hold", device_id) < self.held.get(site, self.held[OTHER]) and not self._exempt(device_id):
             return HOLD_BACK
-        place = _place(self.salt, device_id)
+        place = place_of(self.salt, device_id)
         for number, wave in enumerate(self.waves, start=1):
             if place < wave.get(stratum, wave[OTHER]):
                 return number
         return len(self.waves)
+
+    def _exempt(self, device_id: str) -> bool:
+        at = bisect.bisect_left(self.never_held, device_id)
+        return at < len(self.never_held) and self.never_held[at] == device_id
 
 
 def plan_membership(
@@ -104,8 +112,8 @@ def plan_membership(
     held = _held(salt, candidates, hold_back or HoldBack(fraction=0.0, least=0))
     strata: dict[str, list[int]] = defaultdict(list)
     for one in candidates:
-        if _place(f"{salt}|hold", one.device_id) >= held.get(one.site, held[OTHER]):
-            strata[one.stratum].append(_place(salt, one.device_id))
+        if one.never_held or place_of(f"{salt}|hold", one.device_id) >= held.get(one.site, held[OTHER]):
+            strata[one.stratum].append(place_of(salt, one.device_id))
     everybody = sum(len(places) for places in strata.values())
     if everybody == 0:
         raise ConfigError(f"all {len(candidates)} devices are held back: nothing to roll out; lower hold_back.fraction")
@@ -121,7 +129,8 @@ def plan_membership(
             {name: _below(strata[name], count) for name, count in wanted.items()} | {OTHER: PLACES * min(size, everybody) // everybody}
         )
         before = wanted
-    return Membership(salt=salt, waves=(*waves, {OTHER: PLACES}), held=held)
+    exempt = tuple(sorted(one.device_id for one in candidates if one.never_held))
+    return Membership(salt=salt, waves=(*waves, {OTHER: PLACES}), held=held, never_held=exempt)
 
 
 def members_by_wave(membership: Membership, candidates: Iterable[Candidate]) -> dict[int, tuple[str, ...]]:
@@ -132,21 +141,34 @@ def members_by_wave(membership: Membership, candidates: Iterable[Candidate]) -> 
     return {number: tuple(sorted(devices)) for number, devices in found.items()}
 
 
+def place_of(salt: str, device_id: str) -> int:
+    """Place of a device in the order of a rollout, 0 to `PLACES`: a salted hash, so that nobody is always first."""
+    return int.from_bytes(hashlib.sha256(f"{salt}|{device_id}".encode()).digest()[:8], "big") >> 1
+
+
 def shares(size: int, strata: Mapping[str, int], least: int) -> dict[str, int]:
     """Devices of a wave per stratum: in proportion, largest remainders first, but at least `least` of each (all of a smaller one).
 
-    Integer arithmetic only; never more than a stratum has.
+    Integer arithmetic only; never more than a stratum has. What small strata get beyond their proportion the large ones give, so that the
+    wave is as large as it was asked to be; it is larger only where `least` of each are more than that already.
 
     >>> shares(20, {"a": 90, "b": 9, "c": 1}, 2)
-    {'a': 18, 'b': 2, 'c': 1}
+    {'a': 17, 'b': 2, 'c': 1}
     """
-    total = sum(strata.values())
-    size = min(size, total)
-    whole = {name: size * count // total for name, count in strata.items()}
-    rest = sorted(strata, key=lambda name: (-(size * strata[name] % total), name))
-    for name in rest[: size - sum(whole.values())]:
-        whole[name] += 1
-    return {name: min(count, max(whole[name], least)) for name, count in strata.items()}
+    found: dict[str, int] = {}
+    open_, left = dict(strata), min(size, sum(strata.values()))
+    while open_:
+        total = max(sum(open_.values()), 1)
+        part = {name: left * count // total for name, count in open_.items()}
+        rest = sorted(open_, key=lambda name: (-(left * open_[name] % total), name))
+        for name in rest[: left - sum(part.values())]:
+            part[name] += 1
+        raised = {name: min(count, least) for name, count in open_.items() if part[name] < min(count, least)}
+        if not raised:
+            return {name: (found | part)[name] for name in strata}
+        found |= raised
+        open_, left = {name: count for name, count in open_.items() if name not in raised}, max(left - sum(raised.values()), 0)
+    return {name: found[name] for name in strata}
 
 
 def _held(salt: str, candidates: Sequence[Candidate], rule: HoldBack) -> dict[str, int]:
@@ -156,7 +178,7 @@ def _held(salt: str, candidates: Sequence[Candidate], rule: HoldBack) -> dict[st
         return found
     sites: dict[str, list[int]] = defaultdict(list)
     for one in candidates:
-        sites[one.site].append(_place(f"{salt}|hold", one.device_id))
+        sites[one.site].append(place_of(f"{salt}|hold", one.device_id))
     small: list[int] = []
     for site, places in sites.items():
         if len(places) < rule.large_site:
@@ -176,7 +198,3 @@ def _share(count: int, fraction: float) -> int:
 def _below(places: Sequence[int], count: int) -> int:
     """The threshold below which exactly `count` of the sorted places lie; all places there are when it takes everybody."""
     return 0 if count == 0 else places[count - 1] + 1 if count < len(places) else PLACES
-
-
-def _place(salt: str, device_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{salt}|{device_id}".encode()).digest()[:8], "big") >> 1

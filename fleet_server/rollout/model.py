@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from fleet_server.rollout.course import Course
+from fleet_server.rollout.course import Course, Seen
 from fleet_server.rollout.evidence import DeviceFacts
+from fleet_server.rollout.experiment_plan import Ending, Experiment
+from fleet_server.rollout.experiment_sums import Sums
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.tally import Tally
 from fleet_server.rollout.transitions import RolloutState
@@ -27,6 +29,7 @@ class Rollout:
         changed_at: Time of the last change; a clock that stands before it decides nothing.
         paused_for: Devices whose failure is the cause of the pause.
         accepted: Devices whose failure a person accepted by resuming.
+        experiment: The plan of an A/B experiment, whose batches of both arms are the waves.
         course: Sizes and clocks of a rollout by evidence; None: every device is named in `waves` and must prove itself.
     """
 
@@ -50,6 +53,7 @@ class Rollout:
     paused_for: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
     course: Course | None = None
+    experiment: Experiment | None = None
 
     @property
     def wave_count(self) -> int:
@@ -75,11 +79,15 @@ class Facts:
         devices: Facts per device; a device of an open wave that is missing here pauses the rollout.
         unreadable: Devices whose facts could not be read.
         tally: Sums over the devices, for a rollout by evidence.
+        arms: Sums of both arms, for an experiment.
+        away: Devices that still run or try the release, for a rollout by evidence that is rolled back.
     """
 
     devices: Mapping[str, DeviceFacts]
     unreadable: tuple[str, ...] = ()
     tally: Tally | None = None
+    arms: Sums | None = None
+    away: int | None = None
 
 
 class ActionKind(StrEnum):
@@ -93,6 +101,7 @@ class ActionKind(StrEnum):
     ABORT = "abort"
     ROLL_BACK = "roll-back"
     COMPLETE = "complete"
+    CONCLUDE = "conclude"
     ROLLED_BACK = "rolled-back"
 
 
@@ -105,6 +114,8 @@ class Action:
         reason: One sentence with numbers.
         devices: For PAUSE: the failed devices that are its cause.
         size: For EXTEND: devices that the wave reaches now.
+        seen: For PAUSE by evidence: what the gate saw, which a person accepts by resuming.
+        ending: For an experiment: how it ended.
     """
 
     kind: ActionKind
@@ -112,3 +123,5 @@ class Action:
     reason: str
     devices: tuple[str, ...] = ()
     size: int = 0
+    seen: Seen | None = None
+    ending: Ending = ""

@@ -4,10 +4,13 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from fleet_server.read_models import Progress, Verdict
+from fleet_server.rollout.by_experiment import next_moment
+from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
 from fleet_server.rollout.evidence import is_back, progress, soaked_at
 from fleet_server.rollout.gates import combine
 from fleet_server.rollout.model import ActionKind, Facts, Rollout
+from fleet_server.rollout.outlook_evidence import view_by_evidence
 from fleet_server.rollout.transitions import FINAL, RolloutState
 
 _FORWARD = frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.SOAKING, RolloutState.COMPLETED})
@@ -19,6 +22,7 @@ _VERDICTS: dict[ActionKind, Verdict] = {
     ActionKind.ABORT: "abort",
     ActionKind.ROLL_BACK: "abort",
     ActionKind.COMPLETE: "done",
+    ActionKind.CONCLUDE: "done",
     ActionKind.ROLLED_BACK: "done",
 }
 
@@ -35,6 +39,8 @@ def wants(rollout: Rollout, device_id: str, device_progress: Progress) -> Litera
     """
     if device_id not in rollout.members:
         return None
+    if rollout.experiment is not None and rollout.experiment.arm(rollout.salt, device_id) == 0:
+        return None  # arm A keeps what it runs
     if rollout.state in _FORWARD:
         return "new"
     if rollout.state is RolloutState.ABORTED:
@@ -44,6 +50,8 @@ def wants(rollout: Rollout, device_id: str, device_progress: Progress) -> Litera
 
 def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, str]:
     """Verdict, its sentence with numbers, and what is missing or comes next."""
+    if rollout.course is not None:
+        return view_by_evidence(rollout, rollout.course, facts, now)
     if rollout.state in FINAL:
         return "done", _headline(rollout), "Nothing more happens here."
     if rollout.state in (RolloutState.DRAFT, RolloutState.APPROVED):
@@ -54,12 +62,22 @@ def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, s
         return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
     if rollout.state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):
         return "pause", _headline(rollout), f"A person decides. {_present(rollout, facts, now)}".rstrip()
+    if rollout.changed_at is not None and now < rollout.changed_at:
+        behind_s = (rollout.changed_at - now).total_seconds()
+        return (
+            "hold",
+            f"Hold: the server's clock stands {behind_s:.0f} s before the last change.",
+            "Nothing is decided before it has caught up.",
+        )
     action = decide(rollout, facts, now)
     if action is not None:
         return _VERDICTS[action.kind], action.reason, "It is acted on at the next look."
     if rollout.state is RolloutState.ROLLING_BACK:
         back = [d for d in rollout.members if d in facts.devices and is_back(facts.devices[d], rollout.bundle_digest)]
         return "hold", f"Rolling back: {len(back)} of {len(rollout.members)} devices are back.", _pauses(rollout, now)
+    if rollout.experiment is not None:
+        answers = gates(rollout, facts, now)
+        return "hold", next(one.sentence for one in answers if one.name == "difference"), answers[-1].sentence
     return "hold", combine(gates(rollout, facts, now)).sentence, _pauses(rollout, now)
 
 
@@ -70,16 +88,35 @@ def next_due(rollout: Rollout, facts: Facts, now: datetime) -> datetime | None:
     """
     if decide(rollout, facts, now) is not None:
         return now
+    # A clock that stands before the last change decides nothing until it has caught up.
+    if rollout.changed_at is not None and now < rollout.changed_at and rollout.state not in FINAL:
+        return rollout.changed_at
     if rollout.state not in (RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.ROLLING_BACK) or rollout.wave == 0:
         return None
+    if rollout.experiment is not None and rollout.state in GATED:
+        return next_moment(rollout, rollout.experiment, now)
     moments = [now + timedelta(seconds=rollout.policy.hold_s - held_s(rollout, now))]
-    if rollout.state in GATED:
+    if rollout.course is not None and rollout.state in GATED:
+        moments = _course_moments(rollout, rollout.course, now)
+    elif rollout.state in GATED:
         moments.append(rollout.opened_at[-1] + timedelta(seconds=dwell_s(rollout)))
         moments += [moment for device_id in rollout.members for moment in _device_moments(rollout, facts, device_id, now)]
-    # A clock that stands before the last change decides nothing until it has caught up.
-    if rollout.changed_at is not None and now < rollout.changed_at:
-        return rollout.changed_at
     return min((moment for moment in moments if moment > now), default=None)
+
+
+def _course_moments(rollout: Rollout, course: Course, now: datetime) -> list[datetime]:
+    """When time alone may let devices begin, end the dwell, or make a hold too long."""
+    clock = clock_of(course, rollout.wave, rollout.opened_at[-1], now)
+    left_s = [clock.dwell_s - clock.open_s, clock.dwell_s + course.stall_s - clock.open_s]
+    if clock.judged_s is not None:
+        left_s += [clock.patience_s - clock.judged_s, clock.hold_s - clock.judged_s]
+    batch = course.next_batch_at(rollout.wave, now)
+    moments = [now + timedelta(seconds=seconds) for seconds in left_s]
+    if clock.open_s == 0.0:
+        # The dwell begins with the last batch.
+        first_size_open_s = 0.0 if course.grown else course.opening_s(rollout.wave)
+        moments.append(rollout.opened_at[-1] + timedelta(seconds=first_size_open_s + clock.dwell_s))
+    return moments if batch is None else [*moments, batch]
 
 
 def _device_moments(rollout: Rollout, facts: Facts, device_id: str, now: datetime) -> list[datetime]:

@@ -4,11 +4,14 @@ All of it only delays: a device that may not begin now is asked again at the nex
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -16,8 +19,11 @@ from edgefleet.errors import ConfigError
 
 _HOUR_S: Final = 3600.0
 _DAY_MINUTES: Final = 24 * 60
+_OFFSET: Final = re.compile(r"([+-])(\d{2}):([0-5]\d)")
+_MOST: Final = 10**15  # devices; beyond, floats would no longer count one by one
+_MOST_LOG: Final = 60.0
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-Wait = Literal["rate", "pace", "site budget", "window", "busy"]
+Wait = Literal["rate", "pace", "site budget", "window", "busy", "site out"]
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,30 +79,43 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Opening in batches: never more new devices than are exposed already.
+    """Opening in batches: what is exposed grows by a factor, twice at most. Small steps often harm fewer devices than large ones rarely.
 
     Attributes:
         first: Devices of the first batch.
         every_s: Seconds from batch to batch, long enough for a prompt failure to be told.
+        growth: Devices exposed after a batch, over those before it; 1.26 every 45 minutes doubles them in 2.25 hours.
     """
 
     first: int = 5
-    every_s: float = 2.25 * _HOUR_S
+    every_s: float = 0.75 * _HOUR_S
+    growth: float = 1.26
 
     def __post_init__(self) -> None:
         if self.first < 1 or not 0 < self.every_s < math.inf:
             raise ConfigError(f"pace.first = {self.first} must be at least 1 and every_s = {self.every_s} above 0")
+        if not 1.01 <= self.growth <= 2:
+            raise ConfigError(f"pace.growth = {self.growth} is outside 1.01 to 2: never more new devices than are exposed already")
 
     def allowed(self, exposed_before: int, open_s: float) -> int:
         """Devices, of all waves together, that may be exposed so long after a wave opened.
 
-        >>> [Pace(every_s=100).allowed(0, s) for s in (0, 99, 100, 200)]
+        >>> [Pace(every_s=100, growth=2).allowed(0, s) for s in (0, 99, 100, 200)]
         [5, 5, 10, 20]
         """
-        batch = min(math.floor(max(open_s, 0.0) / self.every_s), 64)
-        # The first batch of later waves already doubles what the waves before exposed.
-        size: int = (self.first if exposed_before == 0 else 2 * exposed_before) << batch
-        return size
+        batch = math.floor(max(open_s, 0.0) / self.every_s)
+        # The first batch of later waves already adds to what the waves before exposed.
+        start, batch = (self.first, batch) if exposed_before == 0 else (exposed_before, batch + 1)
+        grown = math.floor(start * math.exp(min(batch * math.log(self.growth), _MOST_LOG)) + 1e-9)
+        # Where the factor is less than one device a batch, each batch still brings one.
+        return min(max(grown, start + batch), _MOST)
+
+    def opening_s(self, exposed_before: int, goal: int) -> float:
+        """Seconds from the opening of a wave until its last batch may begin."""
+        batches = 0
+        while self.allowed(exposed_before, batches * self.every_s) < goal:
+            batches += 1
+        return batches * self.every_s
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,6 +197,36 @@ def begin(
             chosen.append(one.device_id)
             busy_sites[one.site] += 1
     return tuple(chosen), waits
+
+
+def local_time(now: datetime, zone: str | None) -> datetime | None:
+    """The time by a device's own clock.
+
+    Args:
+        now: Aware.
+        zone: A name of the time zone database, `Europe/Berlin`, or an offset, `+02:00`; None: the device has no such label.
+
+    Returns:
+        None where the zone is missing or unknown, which is outside every window.
+
+    >>> local_time(datetime(2026, 7, 1, 10, 0, tzinfo=timezone.utc), "+05:30").isoformat()
+    '2026-07-01T15:30:00+05:30'
+    """
+    found = _zone(zone) if zone else None
+    return None if found is None else now.astimezone(found)
+
+
+@lru_cache(maxsize=1_024)
+def _zone(name: str) -> tzinfo | None:
+    offset = _OFFSET.fullmatch(name)
+    if offset:
+        sign, hours, minutes = offset.groups()
+        length = timedelta(hours=int(hours), minutes=int(minutes))
+        return timezone(-length if sign == "-" else length) if length < timedelta(days=1) else None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def _minutes(name: str, text: str) -> int:

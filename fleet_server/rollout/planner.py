@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ConfigError
+from fleet_server.rollout.pacing import Pace
 from fleet_server.rollout.rules import Rule, counts_at
 
-FIRST_BATCH: Final = 5
+DOUBLING: Final = Pace(first=5, growth=2.0)
 RUNS: Final = 10_000
 Ints = NDArray[np.int64]
 
@@ -39,14 +40,15 @@ class Foretold:
     harmed_mean: float
 
 
-def batches(size: int, goal: int, first: int = FIRST_BATCH) -> Iterator[int]:
-    """Cumulative sizes of a paced opening: never more devices at once than are exposed already, `first` to begin with.
+def batches(size: int, goal: int, pace: Pace = DOUBLING) -> Iterator[int]:
+    """Cumulative sizes of a paced opening: never more devices at once than are exposed already.
 
     >>> list(batches(0, 77))
     [5, 10, 20, 40, 77]
     """
+    before, batch = size, 0
     while size < goal:
-        size = min(goal, size + max(size, first))
+        size, batch = min(goal, max(pace.allowed(before, batch * pace.every_s), size + 1)), batch + 1
         yield size
 
 
@@ -58,7 +60,8 @@ def foretell(
     *,
     late: float = 0.0,
     runs: int = RUNS,
-    first: int = FIRST_BATCH,
+    first: int = 5,
+    growth: float = 2.0,
 ) -> Foretold:
     """Run a plan many times.
 
@@ -70,15 +73,16 @@ def foretell(
         late: Share of these failures that show only after a wave's last batch is out, but within its dwell.
         runs: How many; a probability is exact to 0.5 / sqrt(runs).
         first: Devices of the first batch.
+        growth: Of the batches; what is told of one is taken to be known before the next.
 
     Raises:
         ConfigError: Waves that do not rise, shares outside 0 to 1.
     """
     if not waves or waves[0] < 1 or any(b <= a for a, b in itertools.pairwise(waves)):
         raise ConfigError(f"waves {list(waves)[:8]} must be device counts that rise from at least 1")
-    if not (0 <= failing <= 1 and 0 <= late <= 1 and runs >= 1 and first >= 1):
-        raise ConfigError(f"failing = {failing}, late = {late}: expected shares; runs = {runs}, first = {first}: at least 1")
-    state = _Runs(rng, rule, failing, late, first, runs)
+    if not (0 <= failing <= 1 and 0 <= late <= 1 and runs >= 1):
+        raise ConfigError(f"failing = {failing}, late = {late}: expected shares; runs = {runs}: at least 1")
+    state = _Runs(rng, rule, failing, late, Pace(first=first, growth=growth), runs)
     groups: dict[int, Ints] = {0: np.arange(runs)}
     for number, goal in enumerate(waves, start=1):
         groups = state.wave(number, goal, waves[-1], groups)
@@ -95,8 +99,8 @@ def foretell(
 class _Runs:
     """All runs at once: failures known, failures still hidden, devices harmed, the wave in which a run stopped (0: none)."""
 
-    def __init__(self, rng: np.random.Generator, rule: Rule, failing: float, late: float, first: int, runs: int) -> None:
-        self._rng, self._rule, self._failing, self._late, self._first = rng, rule, failing, late, first
+    def __init__(self, rng: np.random.Generator, rule: Rule, failing: float, late: float, pace: Pace, runs: int) -> None:
+        self._rng, self._rule, self._failing, self._late, self._pace = rng, rule, failing, late, pace
         self._known, self._hidden = np.zeros(runs, np.int64), np.zeros(runs, np.int64)
         self.harmed, self.stopped_in = np.zeros(runs, np.int64), np.zeros(runs, np.int64)
 
@@ -110,7 +114,7 @@ class _Runs:
             runs = self._open(number, size, reach, runs)
             if last:
                 continue
-            limits, larger = counts_at(self._rule, reach), self._rule.grown(reach)
+            limits, larger = counts_at(self._rule, reach, grown), self._rule.grown(reach)
             good = self._known[runs] <= limits.promote
             promoted.setdefault(reach, []).append(runs[good])
             more = ~good & (self._known[runs] <= limits.extend) & (grown < self._rule.extends) & (larger < everybody)
@@ -121,7 +125,7 @@ class _Runs:
 
     def _open(self, number: int, size: int, reach: int, runs: Ints) -> Ints:
         """Expose the devices from `size` to `reach` in batches, then let hidden failures show; the runs that are not stopped by them."""
-        for exposed in batches(size, reach, self._first):
+        for exposed in batches(size, reach, self._pace):
             failed = self._rng.binomial(exposed - size, self._failing, len(runs))
             hidden = self._rng.binomial(failed, self._late) if self._late else np.zeros_like(failed)
             self.harmed[runs] += failed
@@ -139,14 +143,14 @@ class _Runs:
         return runs[~stop]
 
 
-def first_wave_exactly(size: int, rule: Rule, failing: float, first: int = FIRST_BATCH) -> tuple[float, float, float]:
+def first_wave_exactly(size: int, rule: Rule, failing: float, pace: Pace = DOUBLING) -> tuple[float, float, float]:
     """(stopped at once, not promoted at its first size, devices harmed on average) of wave 1, by recursion over counts: no random numbers.
 
     >>> [round(value, 4) for value in first_wave_exactly(77, Rule("bound", confidence=0.9), 0.1)]
     [0.5862, 0.9971, 5.6729]
     """
     alive, reached, stopped, harmed = np.array([1.0]), 0, 0.0, 0.0
-    for exposed in batches(0, size, first):
+    for exposed in batches(0, size, pace):
         alive = np.convolve(alive, _binomial(exposed - reached, failing))
         reached, limit = exposed, counts_at(rule, exposed).stop
         over = alive[limit:]

@@ -1,45 +1,54 @@
-"""The policy of a rollout: waves, soak, deadlines, trial; every limit is checked when it is created, none when it is used."""
+"""The policy of a rollout: waves, evidence, soak, deadlines, trial; every limit is checked when it is created, none when it is used."""
 
-import difflib
-import itertools
-import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import msgspec
 
 from edgefleet.desired import TrialPolicy
 from edgefleet.digests import canonical_json, sha256_hex
-from edgefleet.errors import ConfigError
+from edgefleet.errors import ConfigError, InputError
+from edgefleet.identifiers import check_id
+from fleet_server.rollout.conflicts import OnConflict
+from fleet_server.rollout.gate_rules import GateRules
+from fleet_server.rollout.late_evidence import OnLateEvidence
+from fleet_server.rollout.limits import check_seconds, check_whole, did_you_mean, refuse_unknown
+from fleet_server.rollout.membership import HoldBack
+from fleet_server.rollout.pacing import Pace, Rate, Window
+from fleet_server.rollout.policy_rules import RuleLimits, TrialRules
+from fleet_server.rollout.wave_plan import PlannedWave, check_waves, planned
 
-MAX_SECONDS: Final = 366 * 86_400.0
-MAX_WAVES: Final = 64
 MAX_NOTES: Final = 16
-_EVIDENCE: Final = ("unanimous",)
-_PLANNED_EVIDENCE: Final = ("bound", "posterior")
+MAX_STRATA: Final = 4
+MAX_WINDOWS: Final = 21
+MAX_APPROVALS: Final = 5
+EVIDENCE: Final = ("unanimous", "bound", "posterior", "auto")
+# Keys that a rollout in which every device must prove itself does not use, with what they are when nothing is said.
+_OF_EVIDENCE: Final[Mapping[str, object]] = MappingProxyType(
+    {
+        "rule": RuleLimits(),
+        "strata": None,
+        "per_stratum": None,
+        "least_first_wave": None,
+        "hold_back": HoldBack(),
+        "rate": None,
+        "pace": Pace(),
+        "windows": (),
+        "site_budget": None,
+        "patience_s": None,
+        "stall_s": 7 * 86_400.0,
+        "late_joiners": "follow",
+        "emergency": False,
+        "gates": GateRules(),
+    }
+)
 
 
-class TrialRules(TrialPolicy, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The trial on a device, and what it means for a device whose inputs drift.
-
-    Attributes:
-        drifted_devices: `compare` = like all others; `skip` = a device with an open drift alarm is tried without the agreement
-            comparison, because its running model is the one that is known to be wrong.
-    """
-
-    drifted_devices: Literal["compare", "skip"] = "compare"
-
-    def __post_init__(self) -> None:
-        _seconds("trial.soak_s", self.soak_s)
-        _seconds("trial.timeout_s", self.timeout_s, least=1.0)
-        _whole("trial.soak_rows", self.soak_rows)
-        _whole("trial.agreement_rows", self.agreement_rows, least=1)
-        _whole("trial.attempts", self.attempts, least=1, most=100)
-        if self.timeout_s <= self.soak_s:
-            raise ConfigError(f"trial.timeout_s = {self.timeout_s:g} must be more than trial.soak_s = {self.soak_s:g}")
-        if self.min_agreement is None and not self.agreement_reason:
-            raise ConfigError("trial.min_agreement is off: say why in trial.agreement_reason")
-        if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
-            raise ConfigError(f"trial.min_agreement = {self.min_agreement:g} is no share above 0 and up to 1")
+# The same of keys that every rollout knows since several may want one device.
+_OF_SEVERAL: Final[Mapping[str, object]] = MappingProxyType(
+    {"on_conflict": "refuse", "on_late_evidence": "draft", "activation_gap_s": None, "baseline": None}
+)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,22 +56,46 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         name: For people.
-        waves: Cumulative: device counts, then percentages "N%" of the selection; the last one is "100%".
+        waves: Cumulative: device counts, then percentages "N%" of the selection; the last one is "100%". By evidence it may be left
+            out: the waves and dwells measured for a fleet of that size.
         soak_s: Least seconds that a device runs the release, after its commit, before it counts.
         soak_rows: Least rows that it scores in that time.
-        deadline_s: A device that began and gives no sign of life for so long is silent.
-        hold_s: A wave that holds longer than its dwell plus this is paused for a person.
-        evidence: The rule; `unanimous` = every device of the open waves is ok.
+        deadline_s: A device that began and gives no sign of life for so long is silent; by evidence its controls may ask for more.
+        hold_s: A wave that holds longer than its dwell plus this is paused for a person; by evidence than this, or a third of it more than
+            its dwell, whichever is longer.
+        evidence: `unanimous` = every device of the open waves is ok; `bound` = proof that the share of failures is within the limit;
+            `posterior` = the release is like earlier ones; `auto` = posterior below 2,000 devices, else bound.
         dwell_s: Least seconds that a wave stays open before the next: one number, or one per wave.
-        approvals: People who must approve before the start; this version knows 0 only.
+        approvals: People who must approve before the start, 0 to 5.
         on_abort: `stop` = devices that are ok keep the release; `roll-back` = all go back.
-        max_explicit_failures_before_abort: So many failures pause the rollout, one more aborts it.
+        max_explicit_failures_before_abort: Of `unanimous`: so many failures pause the rollout, one more aborts it.
         trial: What happens on the device.
+        rule: Limits of the evidence.
+        strata: Label keys; devices of each combination of their values are in wave 1. None: `hardware` and `region`, if devices have
+            them.
+        per_stratum: Least devices of each stratum in wave 1. None: 10 from 300 devices on, else 2.
+        least_first_wave: Least devices of wave 1. None: 77 by the bound, which proves nothing with fewer; else 1.
+        hold_back: Controls that get the release last.
+        rate: Devices that may begin per hour. None: as fast as the batches of `pace`.
+        pace: Batches of the opening: never more new devices than are exposed already.
+        windows: When devices may begin, by their own clock (label `time-zone`). None: always.
+        site_budget: Most devices of a site in activation at once, over all rollouts. None: any number.
+        patience_s: A wave that can be judged and has no answer for so long grows. None: 4 h by the bound, 2 h by the posterior.
+        stall_s: A wave that cannot be judged at all for so long is paused.
+        late_joiners: `follow` = a device that comes into the selection later gets its wave like all others; `ignore` = it is left out.
+        emergency: Windows do not hold it, and it comes before other rollouts. Waves and evidence stay.
+        gates: Comparisons of what the model does on devices, which may pause the rollout.
         notes: Sentences for the page.
+        on_conflict: Another rollout of the model owns some of the devices: `refuse` = nothing is created; `queue` = it starts once they
+            are free; `supersede` = its start ends the other one.
+        on_late_evidence: Failures after the completion: `draft` = a rollback is drafted; `start` = it starts by itself once the evidence
+            is there; `ignore` = they are only shown.
+        activation_gap_s: A device is changed once in so long (twice in an emergency). None: a day; under `unanimous` no limit.
+        baseline: Release id for devices that have no completed release to go back to. None: they keep what they run.
     """
 
     name: str
-    waves: tuple[int | str, ...]
+    waves: tuple[int | str, ...] = ()
     soak_s: float
     soak_rows: int
     deadline_s: float
@@ -74,41 +107,48 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_explicit_failures_before_abort: int = 1
     trial: TrialRules = msgspec.field(default_factory=TrialRules)
     notes: tuple[str, ...] = ()
+    rule: RuleLimits = RuleLimits()
+    strata: tuple[str, ...] | None = None
+    per_stratum: int | None = None
+    least_first_wave: int | None = None
+    hold_back: HoldBack = HoldBack()
+    rate: Rate | None = None
+    pace: Pace = Pace()
+    windows: tuple[Window, ...] = ()
+    site_budget: int | None = None
+    patience_s: float | None = None
+    stall_s: float = 7 * 86_400.0
+    late_joiners: Literal["follow", "ignore"] = "follow"
+    emergency: bool = False
+    gates: GateRules = GateRules()
+    on_conflict: OnConflict = "refuse"
+    on_late_evidence: OnLateEvidence = "draft"
+    activation_gap_s: float | None = None
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= 120:
             raise ConfigError(f"name has {len(self.name)} characters; use 1 to 120")
-        if self.evidence in _PLANNED_EVIDENCE:
-            raise ConfigError(f"evidence = {self.evidence!r} is not in this version; use 'unanimous'")
-        if self.evidence not in _EVIDENCE:
-            raise ConfigError(f"evidence = {self.evidence[:40]!r} is unknown{did_you_mean(self.evidence, _EVIDENCE)}; use 'unanimous'")
-        _check_waves(self.waves)
-        _seconds("soak_s", self.soak_s)
-        _whole("soak_rows", self.soak_rows)
-        _seconds("deadline_s", self.deadline_s, least=1.0)
-        _seconds("hold_s", self.hold_s, least=1.0)
-        dwells = self.dwell_s if isinstance(self.dwell_s, tuple) else (self.dwell_s,)
-        if isinstance(self.dwell_s, tuple) and len(dwells) != len(self.waves):
-            raise ConfigError(f"dwell_s has {len(dwells)} numbers for {len(self.waves)} waves; give one number, or one per wave")
-        for dwell_s in dwells:
-            _seconds("dwell_s", dwell_s)
-        if self.approvals != 0:
-            raise ConfigError(f"approvals = {self.approvals} is not in this version; use 0")
-        _whole("max_explicit_failures_before_abort", self.max_explicit_failures_before_abort, most=1_000_000)
+        if self.evidence not in EVIDENCE:
+            remedy = f"use one of {', '.join(EVIDENCE)}"
+            raise ConfigError(f"evidence = {self.evidence[:40]!r} is unknown{did_you_mean(self.evidence, EVIDENCE)}; {remedy}")
+        check_seconds("soak_s", self.soak_s)
+        check_whole("soak_rows", self.soak_rows)
+        check_seconds("deadline_s", self.deadline_s, least=1.0)
+        check_seconds("hold_s", self.hold_s, least=1.0)
+        _check_dwells(self)
+        check_whole("approvals", self.approvals, most=MAX_APPROVALS)
+        check_whole("max_explicit_failures_before_abort", self.max_explicit_failures_before_abort, most=1_000_000)
         if len(self.notes) > MAX_NOTES or any(len(note) > 500 for note in self.notes):
             raise ConfigError(f"notes: at most {MAX_NOTES} sentences of 500 characters")
-
-
-class PlannedWave(msgspec.Struct, frozen=True):
-    """One wave over a selection of known size.
-
-    Attributes:
-        devices: Cumulative number of devices.
-        dwell_s: Least seconds it stays open.
-    """
-
-    devices: int
-    dwell_s: float
+        if self.activation_gap_s is not None:
+            check_seconds("activation_gap_s", self.activation_gap_s)
+        if self.baseline is not None:
+            _check_id("baseline", self.baseline)
+        if self.evidence == "unanimous":
+            _check_unanimous(self)
+        else:
+            _check_evidence(self)
 
 
 def parse_policy(document: dict[str, Any]) -> Policy:
@@ -119,10 +159,17 @@ def parse_policy(document: dict[str, Any]) -> Policy:
     """
     if not isinstance(document, dict):
         raise ConfigError(f"policy: expected a table, found {type(document).__name__}")
-    _refuse_unknown("policy", document, Policy)
-    trial = document.get("trial")
-    if isinstance(trial, dict):
-        _refuse_unknown("policy.trial", trial, TrialRules)
+    refuse_unknown("policy", document, Policy)
+    tables: dict[str, type[msgspec.Struct]] = {"trial": TrialRules, "rule": RuleLimits, "hold_back": HoldBack, "rate": Rate, "pace": Pace}
+    tables["gates"] = GateRules
+    for name, struct in tables.items():
+        table = document.get(name)
+        if isinstance(table, dict):
+            refuse_unknown(f"policy.{name}", table, struct)
+    windows = document.get("windows")
+    for window in windows if isinstance(windows, list) else ():
+        if isinstance(window, dict):
+            refuse_unknown("policy.windows", window, Window)
     try:
         return msgspec.convert(document, Policy)
     except msgspec.ValidationError as err:
@@ -130,25 +177,24 @@ def parse_policy(document: dict[str, Any]) -> Policy:
 
 
 def policy_digest(policy: Policy) -> str:
-    """Sha256 of the policy's canonical JSON: equal rules have equal digests."""
-    return sha256_hex(canonical_json(msgspec.to_builtins(policy)))
+    """Sha256 of the policy's canonical JSON: equal rules have equal digests.
+
+    What only rollouts by evidence know is left out where nothing was said, so that policies written before there was any keep theirs.
+    """
+    rules = msgspec.to_builtins(policy)
+    unsaid = {**_OF_EVIDENCE, **_OF_SEVERAL}
+    said = {key: value for key, value in rules.items() if key not in unsaid or getattr(policy, key) != unsaid[key]}
+    return sha256_hex(canonical_json(said))
 
 
 def plan_waves(policy: Policy, devices: int) -> tuple[PlannedWave, ...]:
-    """The waves over a selection of so many devices; waves that would add nobody are merged into the one before (longest dwell wins).
+    """The waves that the policy itself names, over a selection of so many devices.
 
     >>> plan_waves(parse_policy({"name": "p", "waves": [1, 3, "100%"], "soak_s": 1, "soak_rows": 1, "deadline_s": 9, "hold_s": 9}), 8)
     (PlannedWave(devices=1, dwell_s=0.0), PlannedWave(devices=3, dwell_s=0.0), PlannedWave(devices=8, dwell_s=0.0))
     """
-    planned: list[PlannedWave] = []
-    for number, wave in enumerate(policy.waves):
-        dwell_s = policy.dwell_s[number] if isinstance(policy.dwell_s, tuple) else policy.dwell_s
-        count = min(wave if isinstance(wave, int) else -(-devices * int(wave[:-1]) // 100), devices)
-        if planned and count <= planned[-1].devices:
-            planned[-1] = PlannedWave(planned[-1].devices, max(planned[-1].dwell_s, dwell_s))
-        elif count > 0:
-            planned.append(PlannedWave(count, float(dwell_s)))
-    return tuple(planned)
+    dwells = policy.dwell_s if isinstance(policy.dwell_s, tuple) else (policy.dwell_s,) * len(policy.waves)
+    return planned(policy.waves, dwells, devices)
 
 
 def trial_for(policy: Policy, *, drifting: bool) -> TrialPolicy:
@@ -165,47 +211,53 @@ def trial_for(policy: Policy, *, drifting: bool) -> TrialPolicy:
     return TrialPolicy(**values)
 
 
-def did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    """` (did you mean 'x'?)` or nothing."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def _check_dwells(policy: Policy) -> None:
+    dwells = policy.dwell_s if isinstance(policy.dwell_s, tuple) else (policy.dwell_s,)
+    if isinstance(policy.dwell_s, tuple) and len(dwells) != len(policy.waves):
+        raise ConfigError(f"dwell_s has {len(dwells)} numbers for {len(policy.waves)} waves; give one number, or one per wave")
+    for dwell_s in dwells:
+        check_seconds("dwell_s", dwell_s)
 
 
-def _refuse_unknown(where: str, table: dict[str, Any], struct: type[msgspec.Struct]) -> None:
-    known = struct.__struct_fields__
-    for key in table:
-        if key not in known:
-            raise ConfigError(f"{where}: unknown key {str(key)[:60]!r}{did_you_mean(str(key), known)}; known: {', '.join(sorted(known))}")
+def _check_unanimous(policy: Policy) -> None:
+    check_waves(policy.waves)
+    for key, unsaid in _OF_EVIDENCE.items():
+        if getattr(policy, key) != unsaid:
+            raise ConfigError(f"{key} has no effect with evidence = 'unanimous'; leave it out, or use evidence = 'auto'")
 
 
-def _check_waves(waves: tuple[int | str, ...]) -> None:
-    if not 0 < len(waves) <= MAX_WAVES:
-        raise ConfigError(f"waves has {len(waves)} entries; use 1 to {MAX_WAVES}, for example [1, 3, '100%']")
-    counts = [wave for wave in waves if isinstance(wave, int)]
-    percents = [_percent(wave) for wave in waves if isinstance(wave, str)]
-    if any(isinstance(wave, int) for wave in waves[len(counts) :]):
-        raise ConfigError(f"waves {list(waves)}: device counts come first, percentages after them")
-    if any(count < 1 for count in counts):
-        raise ConfigError(f"waves {list(waves)}: a wave of {min(counts)} devices is empty; use 1 or more")
-    rising = all(a < b for row in (counts, percents) for a, b in itertools.pairwise(row))
-    if not rising:
-        raise ConfigError(f"waves {list(waves)} do not increase: they are cumulative, each one includes the one before")
-    if not percents or percents[-1] != 100:
-        raise ConfigError(f"waves {list(waves)} do not cover the selection: the last one must be '100%'")
+def _check_id(name: str, value: str) -> None:
+    try:
+        check_id(value, name)
+    except InputError as err:
+        raise ConfigError(str(err)) from err
 
 
-def _percent(wave: str) -> int:
-    digits = wave[:-1]
-    if not (wave.endswith("%") and digits.isascii() and digits.isdigit() and len(digits) <= 3 and 1 <= int(digits) <= 100):
-        raise ConfigError(f"wave {wave[:40]!r} is neither a device count nor a whole percentage from '1%' to '100%'")
-    return int(digits)
-
-
-def _seconds(name: str, value: float, least: float = 0.0) -> None:
-    if not (math.isfinite(value) and least <= value <= MAX_SECONDS):
-        raise ConfigError(f"{name} = {value:g} is outside {least:g} to {MAX_SECONDS:g} seconds")
-
-
-def _whole(name: str, value: int, least: int = 0, most: int = 1_000_000_000) -> None:
-    if not least <= value <= most:
-        raise ConfigError(f"{name} = {value} is outside {least} to {most}")
+def _check_evidence(policy: Policy) -> None:
+    if policy.waves:
+        check_waves(policy.waves)
+    if policy.waves and policy.dwell_s == 0.0:
+        raise ConfigError(
+            f"waves {list(policy.waves)} need dwell_s: a wave that closes at once sees no late failure; for example dwell_s = 86400, "
+            "or one number per wave; without waves both are chosen by the size of the fleet"
+        )
+    strata = policy.strata or ()
+    if len(strata) > MAX_STRATA or len(set(strata)) != len(strata):
+        raise ConfigError(f"strata {list(strata)[:8]}: at most {MAX_STRATA} different label keys")
+    for key in strata:
+        _check_id("strata: label", key)
+    for name, count, least in (
+        ("per_stratum", policy.per_stratum, 0),
+        ("least_first_wave", policy.least_first_wave, 1),
+        ("site_budget", policy.site_budget, 1),
+    ):
+        check_whole(name, least if count is None else count, least=least)
+    if policy.patience_s is not None:
+        check_seconds("patience_s", policy.patience_s)
+    check_seconds("stall_s", policy.stall_s, least=1.0)
+    if len(policy.windows) > MAX_WINDOWS:
+        raise ConfigError(f"windows has {len(policy.windows)} entries, the limit is {MAX_WINDOWS}; join days that have the same hours")
+    if policy.deadline_s <= policy.soak_s:
+        raise ConfigError(
+            f"deadline_s = {policy.deadline_s:g} must be more than soak_s = {policy.soak_s:g}: only signs of life after the soak count"
+        )

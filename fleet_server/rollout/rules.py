@@ -32,7 +32,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         confidence: One-sided, of the bound that promotes.
         promote_below: Posterior probability of a bad release up to which the posterior rule promotes.
         extend_below: The same up to which it takes more devices before it asks a person.
-        lean: The bound rule takes more devices while the share is at most this many times the limit.
+        lean: The bound rule takes more devices while the share is at most this many times the limit; what it is above 1 is divided by the
+            number of the growth, as more devices say more.
         extends: Times that a wave may grow.
         history: Of the project, for the posterior rule.
     """
@@ -72,11 +73,19 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return matured > 0 and proves(failures, matured, self.limit, self.confidence)
         return matured > 0 and bad_probability(failures, matured, self.history.prior()) <= self.promote_below
 
-    def extend(self, failures: int, matured: int) -> bool:
-        """Whether more devices may still bring a promotion."""
+    def extend(self, failures: int, matured: int, grown: int = 0) -> bool:
+        """Whether more devices may still bring a promotion to a wave that has grown so often."""
         if self.kind == "bound":
-            return failures <= self.lean * self.limit * matured
+            return failures <= self.leaning(grown) * self.limit * matured
         return bad_probability(failures, matured, self.history.prior()) <= self.extend_below
+
+    def leaning(self, grown: int) -> float:
+        """Times the limit up to which a wave grows that has grown so often.
+
+        >>> [round(Rule("bound").leaning(grown), 3) for grown in (0, 1, 2)]
+        [1.4, 1.2, 1.133]
+        """
+        return 1 + (self.lean - 1) / (grown + 1)
 
     def grown(self, size: int) -> int:
         """Devices of a wave after it grew once: twice as many, or half more in a small fleet."""
@@ -99,8 +108,10 @@ class Counts:
 
 
 @lru_cache(maxsize=65_536)
-def counts_at(rule: Rule, devices: int) -> Counts:
-    """A rule's limits after so many devices; found by bisection, as every rule only gets stricter with more failures.
+def counts_at(rule: Rule, devices: int, grown: int = 0) -> Counts:
+    """A rule's limits after so many devices, in a wave that has grown so often.
+
+    Found by bisection, as every rule only gets stricter with more failures.
 
     >>> counts_at(Rule("bound", confidence=0.9), 77)
     Counts(stop=8, promote=1, extend=5)
@@ -108,7 +119,7 @@ def counts_at(rule: Rule, devices: int) -> Counts:
     return Counts(
         stop=_first(lambda k: rule.stops(k, devices), devices),
         promote=_first(lambda k: not rule.promotes(k, devices), devices) - 1,
-        extend=_first(lambda k: not rule.extend(k, devices), devices) - 1,
+        extend=_first(lambda k: not rule.extend(k, devices, grown), devices) - 1,
     )
 
 

@@ -21,9 +21,9 @@ from fleet_server.rollout.eprocess import e_value
 
 OWN_CONTROLS: Final = 3  # fewer: the group is judged by its region, and a site counts once
 _AFTER_HEARD: Final = timedelta(hours=1)
-_SHRINK: Final = 5.0  # devices' worth of the region in a site's baseline
+SHRINK: Final = 5.0  # devices' worth of the region in a site's baseline
 _MARGIN: Final = 0.01  # for the baseline being an estimate
-_WITHOUT_HISTORY: Final = 0.03
+WITHOUT_HISTORY: Final = 0.03
 _SITES_FOR_LEAVING_ONE_OUT: Final = 3
 
 
@@ -150,11 +150,20 @@ def due_at(began_at: datetime, deadline: timedelta, soak: timedelta, controls_he
         return earliest
     needed = -(-7 * len(controls_heard_at) // 10)
     heard = sorted(at for at in controls_heard_at if at is not None)
-    if len(heard) < needed:
-        return None
-    back = heard[needed - 1]
-    # Controls that never were away ask for no more time.
-    return earliest if back <= earliest else back + _AFTER_HEARD
+    return deadline_after(earliest, heard[needed - 1]) if len(heard) >= needed else None
+
+
+def enough_heard(heard: int, controls: int) -> bool:
+    """Whether so many controls are back that the devices of their site must be back as well: 70 %."""
+    return 10 * heard >= 7 * controls
+
+
+def deadline_after(earliest: datetime, back_at: datetime) -> datetime:
+    """When a device must have been heard whose controls were heard again at `back_at`.
+
+    Controls that never were away ask for no more time.
+    """
+    return earliest if back_at <= earliest else back_at + _AFTER_HEARD
 
 
 def site_out(controls: int, silent: int) -> bool:
@@ -205,11 +214,11 @@ def _regions(groups: Sequence[SiteGroup]) -> dict[str, tuple[int, int, int]]:
 def _baseline(groups: Sequence[SiteGroup], regions: Mapping[str, tuple[int, int, int]], due: int, of: str) -> float:
     """Mean over due devices of the share of controls, a site's own shrunk towards its region's."""
     if due == 0:
-        return _WITHOUT_HISTORY
+        return WITHOUT_HISTORY
     total = 0.0
     for group in groups:
         controls, silent, missing = regions[group.region]
-        region = (silent if of == "controls_silent" else missing) / controls if controls else _WITHOUT_HISTORY
+        region = (silent if of == "controls_silent" else missing) / controls if controls else WITHOUT_HISTORY
         own = group.controls_silent if of == "controls_silent" else group.controls_missing
-        total += group.due * (own + _SHRINK * region) / (group.controls + _SHRINK)
+        total += group.due * (own + SHRINK * region) / (group.controls + SHRINK)
     return total / due

@@ -6,10 +6,13 @@ subtracted because a device disappears: who is deleted stays in the counts with 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.comparisons import Wealth
 from fleet_server.rollout.silence import Silence
+
+HARMED: Final = "harmed by "  # how the name of such a stratum goes on: the rollout that did it
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Tally:
         sites_out: Of them, dark within two hours of their first exposure.
         sites_out_share: How often a site goes dark in two hours by itself.
         wealth: Comparison gate -> its stakes.
+        asked: Devices that were given the release; None: all that may begin.
         unreadable: Devices whose facts could not be read.
     """
 
@@ -52,6 +56,7 @@ class Tally:
     sites_out: int = 0
     sites_out_share: float = 0.0
     wealth: Mapping[str, Wealth] = field(default_factory=dict)
+    asked: int | None = None
     unreadable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,6 +76,11 @@ class Tally:
             raise ConfigError(f"a site's share of outages is {self.sites_out_share}; expected 0 up to 1")
 
     @property
+    def all_asked(self) -> bool:
+        """Whether everybody of the open waves was given the release."""
+        return self.asked is None or self.asked >= self.opened
+
+    @property
     def exposed(self) -> int:
         """Devices that began."""
         return sum(stratum.exposed for stratum in self.strata.values())
@@ -79,3 +89,14 @@ class Tally:
     def failed(self) -> int:
         """Of them, explicit failures."""
         return sum(stratum.failed for stratum in self.strata.values())
+
+    @property
+    def aside(self) -> Stratum:
+        """Devices that an aborted rollout had harmed: evidence against the release, and none for it."""
+        apart = [stratum for name, stratum in self.strata.items() if HARMED in name]
+        return Stratum(sum(one.exposed for one in apart), sum(one.failed for one in apart))
+
+    @property
+    def failed_of_others(self) -> int:
+        """Explicit failures of devices that were well before."""
+        return self.failed - self.aside.failed

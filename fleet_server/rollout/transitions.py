@@ -45,11 +45,12 @@ class Event(StrEnum):
     HALT = "halt"
     ABORT_VERDICT = "abort-verdict"
     COMPLETE = "complete"
+    CONCLUDE = "conclude"
     ALL_BACK = "all-back"
 
 
 EVENT_MEANING: Final[Mapping[Event, str]] = {
-    Event.APPROVE: "the approvals that the policy asks for are there (none in this version)",
+    Event.APPROVE: "the approvals that the policy asks for are there",
     Event.START: "a person starts it",
     Event.PAUSE: "a person pauses it: no further device begins",
     Event.RESUME: "a person goes on, and accepts the failures that stopped it",
@@ -63,6 +64,7 @@ EVENT_MEANING: Final[Mapping[Event, str]] = {
     Event.LAST_WAVE_DONE: "the promoted wave was the last one",
     Event.HALT: "the engine pauses: a failure, a hold that lasts too long, a fact that cannot be read",
     Event.ABORT_VERDICT: "the engine ends it: the evidence is against the release",
+    Event.CONCLUDE: "the release of arm B has won the experiment: its devices keep it",
     Event.COMPLETE: "every device is ok, or is a failure that a person accepted",
     Event.ALL_BACK: "no device runs or tries the release any more",
 }
@@ -85,6 +87,7 @@ TRANSITIONS: Final[Mapping[tuple[RolloutState, Event], RolloutState]] = {
     (_S.RUNNING, _E.EXTEND): _S.RUNNING,
     (_S.RUNNING, _E.PROMOTE): _S.RUNNING,
     (_S.RUNNING, _E.LAST_WAVE_DONE): _S.SOAKING,
+    (_S.RUNNING, _E.CONCLUDE): _S.COMPLETED,
     (_S.RUNNING, _E.HALT): _S.PAUSED,
     (_S.RUNNING, _E.ABORT_VERDICT): _S.ABORTED,
     (_S.RUNNING, _E.PAUSE): _S.PAUSED,
@@ -100,6 +103,7 @@ TRANSITIONS: Final[Mapping[tuple[RolloutState, Event], RolloutState]] = {
     (_S.PAUSED, _E.SUPERSEDE): _S.SUPERSEDED,
     (_S.SOAKING, _E.MATURE): _S.SOAKING,
     (_S.SOAKING, _E.COMPLETE): _S.COMPLETED,
+    (_S.SOAKING, _E.CONCLUDE): _S.COMPLETED,
     (_S.SOAKING, _E.HALT): _S.PAUSED,
     (_S.SOAKING, _E.ABORT_VERDICT): _S.ABORTED,
     (_S.SOAKING, _E.PAUSE): _S.PAUSED,

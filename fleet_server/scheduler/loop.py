@@ -10,11 +10,15 @@ from typing import Final
 import sqlalchemy as sa
 
 from fleet_server.drift_rounds import run_rounds
+from fleet_server.rollout import RolloutState
 from fleet_server.sampling import end_orders
+from fleet_server.scheduler import late, trickle
+from fleet_server.scheduler.claiming import start_queued
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
+from fleet_server.scheduler.to_and_fro import pause_flipflop
 from fleet_server.services import Services
-from fleet_server.store import changes, rollouts
+from fleet_server.store import activations, changes, halts, peaks, rollouts
 from fleet_server.store.tables import TELEMETRY
 
 LOG = logging.getLogger(__name__)
@@ -23,6 +27,7 @@ TIDY_S: Final = 600.0
 RELAY_S: Final = 0.25
 DAY_US: Final = 86_400_000_000
 _DELETED_AT_ONCE: Final = 5_000
+_NOT_STARTED: Final = (RolloutState.DRAFT, RolloutState.APPROVED)
 
 
 class Scheduler:
@@ -59,14 +64,14 @@ class Scheduler:
         while not self._stopping.is_set():
             at = self._services.now_us()
             with self._services.db.read() as connection:
-                if not rollouts.any_due(connection, at):
+                if not rollouts.any_due(connection, at) or halts.is_halted(connection, self._services.config.fleet):
                     return looked
             with self._services.db.write() as connection:
                 rollout_id = rollouts.claim(connection, self._owner, at, LEASE_US)
             if rollout_id is None:
                 return looked
             try:
-                settle(self._services, rollout_id)
+                self._look(rollout_id)
             finally:
                 with self._services.db.write() as connection:
                     rollouts.release_claim(connection, rollout_id, self._owner)
@@ -86,6 +91,8 @@ class Scheduler:
                 key = (TELEMETRY.c.device_id == row.device_id, TELEMETRY.c.boot == row.boot, TELEMETRY.c.seq == row.seq)
                 connection.execute(sa.delete(TELEMETRY).where(*key))
             changes.prune(connection)
+            activations.prune(connection, self._services.now_us())
+            peaks.forget_old(connection, self._services.now_us())
 
     def _decide(self) -> None:
         poll_s = self._services.config.scheduler_poll_s
@@ -108,6 +115,28 @@ class Scheduler:
                 self._survive(relay.publish_everything)
             self._survive(relay.publish_waiting)
             self._survive(refresh.run_if_due)
+
+    def _look(self, rollout_id: str) -> None:
+        """Everything that may follow for one rollout now; most looks end with `settle`."""
+        if self._state(rollout_id) in _NOT_STARTED:
+            self._beside(start_queued, rollout_id)
+        settle(self._services, rollout_id)
+        state = self._state(rollout_id)
+        if state == RolloutState.RUNNING:
+            self._beside(pause_flipflop, rollout_id)
+        elif state == RolloutState.COMPLETED:
+            self._beside(late.look, rollout_id)
+            self._beside(trickle.follow, rollout_id)
+
+    def _state(self, rollout_id: str) -> str:
+        with self._services.db.read() as connection:
+            return rollouts.state_of(connection, rollout_id)
+
+    def _beside(self, step: Callable[[Services, str], object], rollout_id: str) -> None:
+        try:
+            step(self._services, rollout_id)
+        except Exception:  # a rollout that cannot be read is stopped by `settle`; the other rollouts go on
+            LOG.exception("scheduler: %s failed for rollout %s", getattr(step, "__qualname__", step), rollout_id)
 
     def _survive(self, task: Callable[[], object]) -> None:
         try:

@@ -9,9 +9,9 @@ import secrets
 from typing import Final, Protocol
 
 from edgefleet.messages import encode
-from edgefleet.topics import device_topic
+from edgefleet.topics import HALT, device_topic
 from fleet_server.services import Services
-from fleet_server.store import acks, assignments, outbox
+from fleet_server.store import acks, assignments, halts, outbox
 
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Relay:
         return len(sent)
 
     def publish_everything(self) -> int:
-        """After a (re)connect: every desired state and every acknowledgement, because the broker may have forgotten them."""
+        """After a (re)connect: every desired state, every acknowledgement and a fleet halt, because the broker may have forgotten them."""
         self._refreshed = ""
         count = 0
         while piece := self.refresh(REFRESH_PIECE):
@@ -66,14 +66,17 @@ class Relay:
         return count
 
     def refresh(self, limit: int) -> int:
-        """Publish the states of the next `limit` devices again; 0 at the end of the fleet, then it begins anew."""
+        """Publish the states of the next `limit` devices again, a fleet halt first; 0 at the end of the fleet, then it begins anew."""
         with self._services.db.read() as connection:
+            halt = halts.current(connection, self._services.config.fleet) if not self._refreshed else None
             piece = assignments.desired_after(connection, self._refreshed, limit)
             known = acks.of_devices(connection, [device_id for device_id, _ in piece])
+        messages = [] if halt is None else [(HALT, halt.message)]
         if not piece:
             self._refreshed = ""
+            self._link.publish_all(messages, CONFIRM_TIMEOUT_S)
             return 0
-        messages = [(device_topic(device_id, "desired"), message) for device_id, message in piece]
+        messages += [(device_topic(device_id, "desired"), message) for device_id, message in piece]
         messages += [(device_topic(device_id, "acked"), encode(acked)) for device_id, acked in known.items()]
         confirmed = self._link.publish_all(messages, CONFIRM_TIMEOUT_S)
         if not all(confirmed):

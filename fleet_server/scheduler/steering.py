@@ -14,15 +14,20 @@ import sqlalchemy as sa
 
 from edgefleet.errors import EdgefleetError
 from fleet_server import audit
-from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, trial_for, wants
+from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, wants
+from fleet_server.scheduler import by_evidence, comparing, winner
+from fleet_server.scheduler.assigning import assign_new, assign_previous
+from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
-from fleet_server.store import assignments, changes, drift_rows, facts, members, rollouts
+from fleet_server.store import assignments, changes, evidence_sites, facts, halts, members, rollouts
 from fleet_server.store.moments import to_micros
 
 LOG = logging.getLogger(__name__)
 
 ENGINE: Final = "engine"
 LEASE_US: Final = 30_000_000
+# In all other states a device may keep the release, and nobody gets it: one that went back stays back, whatever it reports later.
+ASKING: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 MAX_ACTIONS: Final = 400  # invariant: at most 5 x (waves + 1) actions, and 64 waves are the limit
 
 
@@ -30,6 +35,7 @@ def settle(services: Services, rollout_id: str) -> int:
     """Apply the engine's actions until it holds; the number of actions taken."""
     for taken in range(MAX_ACTIONS):
         try:
+            comparing.bring_up(services, rollout_id)
             if not _step(services, rollout_id):
                 return taken
         except Exception as err:  # a rollout whose decision fails must stop, and must not stop the others
@@ -41,21 +47,31 @@ def settle(services: Services, rollout_id: str) -> int:
 
 
 def sync_desired(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> int:
-    """Assign what the rollout wants where something else is assigned; the number of devices changed."""
+    """Assign what the rollout wants where something else is assigned; the number of devices changed.
+
+    Of a rollout by evidence a bounded number at a time: the scheduler comes back for the others. Nothing while the fleet is
+    halted.
+    """
+    if halts.is_halted(connection, services.config.fleet):
+        return 0
+    if rollout.course is not None:
+        return by_evidence.take_back(connection, services, rollout, now)
     owned = rollouts.owned(connection, rollout.rollout_id)
     candidates = [device_id for device_id in rollout.members if device_id in owned and device_id in known.devices]
     assigned = assignments.current(connection, rollout.project, candidates)
+    fresh = [device_id for device_id in candidates if assigned.get(device_id) != (rollout.release_id, rollout.rollout_id)]
+    held = held_up(connection, rollout, fresh, now)
     previous = members.previous_releases(connection, rollout.rollout_id)
     changed = 0
     for device_id in candidates:
         word, _ = progress(known.devices[device_id], rollout.bundle_digest, rollout.policy, now)
         wanted = wants(rollout, device_id, word)
         has = assigned.get(device_id)
-        if wanted == "new" and has != (rollout.release_id, rollout.rollout_id):
-            _assign_new(connection, services, rollout, device_id, now)
+        if wanted == "new" and rollout.state in ASKING and has != (rollout.release_id, rollout.rollout_id) and device_id not in held:
+            assign_new(connection, services, rollout, device_id, now)
             changed += 1
         elif wanted == "previous" and has is not None and has[0] == rollout.release_id:
-            _assign_previous(connection, services, rollout, device_id, previous.get(device_id), now)
+            assign_previous(connection, services, rollout, device_id, previous.get(device_id), now)
             changed += 1
     if changed:
         changes.touch(connection, to_micros(now), "devices", "overview", f"rollout:{rollout.rollout_id}")
@@ -74,19 +90,32 @@ def _step(services: Services, rollout_id: str) -> bool:
     now = services.clock()
     with services.db.write() as connection:
         stored = rollouts.load(connection, rollout_id)
-        if stored is None:
+        if stored is None or halts.is_halted(connection, services.config.fleet):
             return False
-        known = facts.read(connection, stored.rollout)
+        if stored.rollout.course is not None:
+            evidence_sites.come_due(connection, stored.rollout, now)
+        known = facts.read(connection, stored.rollout, now)
         action = decide(stored.rollout, known, now)
+        if action is None and stored.rollout.course is not None:
+            due_at = by_evidence.carry_on(connection, services, stored.rollout, known, now)
+            rollouts.save(connection, stored, stored.rollout, comparing.no_later(connection, stored.rollout, due_at))
+            return False
         if action is None:
             sync_desired(connection, services, stored.rollout, known, now)
-            rollouts.save(connection, stored, stored.rollout, next_due(stored.rollout, known, now))
+            due_at = comparing.no_later(connection, stored.rollout, next_due(stored.rollout, known, now))
+            rollouts.save(connection, stored, stored.rollout, due_at)
             return False
         after = apply(stored.rollout, action, now)
         if not rollouts.save(connection, stored, after, now):
             return True  # somebody acted meanwhile: look again
-        sync_desired(connection, services, after, known, now)
+        if after.course is not None:
+            by_evidence.follow(connection, stored.rollout, after, action)
+        else:
+            sync_desired(connection, services, after, known, now)
         note_action(connection, after, action.kind.value, ENGINE, action.reason, now)
+        if action.kind is ActionKind.CONCLUDE:
+            draft = winner.draft(connection, after, now)
+            note_action(connection, draft, "create", ENGINE, draft.last_reason, now)
     if action.kind is ActionKind.COMPLETE:
         services.completed.set()
     return True
@@ -100,7 +129,16 @@ def _stop(services: Services, rollout_id: str, reason: str) -> None:
             stored = rollouts.load(connection, rollout_id)
             if stored is None:
                 return
-            paused = _paused(stored.rollout, reason, now)
+            before = stored.rollout
+            if before.changed_at is not None and now < before.changed_at:
+                # By a clock that was set back nothing is decided, and nothing is promoted meanwhile.
+                rollouts.save(connection, stored, before, before.changed_at)
+                return
+            paused = _paused(before, reason, now)
+            if (paused.state, paused.last_reason) == (before.state, before.last_reason):
+                # It stands and says why already: each look would add the same line to the log.
+                rollouts.save(connection, stored, before, None)
+                return
             rollouts.save(connection, stored, paused, None)
             note_action(connection, paused, ActionKind.PAUSE.value, ENGINE, reason, now)
     except Exception:  # the value itself cannot be read: leave it, but do not look again and again
@@ -115,24 +153,3 @@ def _paused(rollout: Rollout, reason: str, now: datetime) -> Rollout:
     except EdgefleetError:
         stays = rollout.state if rollout.state is not RolloutState.APPROVED else RolloutState.DRAFT
         return replace(rollout, state=stays, last_reason=reason, changed_at=now)
-
-
-def _assign_new(connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, now: datetime) -> None:
-    before = assignments.committed_release(connection, device_id, rollout.project)
-    drifting = drift_rows.has_open_alarm(connection, device_id, rollout.project)
-    wish = assignments.Wish(rollout.release_id, rollout.rollout_id, trial_for(rollout.policy, drifting=drifting))
-    counter = assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
-    previous = before if before != rollout.release_id else None
-    members.note_assigned(connection, rollout.rollout_id, device_id, previous, counter, to_micros(now))
-
-
-def _assign_previous(
-    connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, previous: str | None, now: datetime
-) -> None:
-    # A bundle that the device committed before skips its trial there; the rules travel all the same, for a device that lost it.
-    wish = None if previous is None else assignments.Wish(previous, rollout.rollout_id, trial_for(rollout.policy, drifting=True))
-    assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
-
-
-def _director(services: Services) -> assignments.Director:
-    return assignments.Director(services.director, services.config.fleet)

@@ -3,34 +3,34 @@
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
+import msgspec
 import numpy as np
 
+from edgefleet.errors import ConfigError
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.engine import apply, apply_person, decide
 from fleet_server.rollout.model import Facts, Rollout
-from fleet_server.rollout.policy import parse_policy
+from fleet_server.rollout.plans import course_of, default_policy
+from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.transitions import Event, RolloutState
 from fleet_server.simulate.availability import Availability
+from fleet_server.simulate.drawn import Devices, Order, order_of
 from fleet_server.simulate.fleet import VirtualFleet
+from fleet_server.simulate.models import ModelChange, ModelWatch
 from fleet_server.simulate.scene import PER_HOUR, TICK_S, Behaviour, Scene
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS: Final = 14
+MOST_DEVICES: Final = 1_000_000
+MOST_DAYS: Final = 90
+MOST_SOAK_S: Final = 60.0 * TICK_S  # signs of life are remembered as bits of one number
+# Keys of a policy that a virtual fleet does not know.
+NOT_SIMULATED: Final = ("windows", "site_budget", "gates")
 _STOPPED: Final = (RolloutState.PAUSED, RolloutState.ABORTED)
-_HOUR_S: Final = 3600.0
-# Devices of the selection below which a row of waves and dwells (hours) holds; the last wave is everybody.
-SMALL_PLANS: Final = (
-    (10, (1, 2, 4), (24, 12, 12, 0)),
-    (30, (2, 5, 10), (24, 12, 12, 0)),
-    (60, (3, 6, 12, 24), (24, 12, 12, 12, 0)),
-    (200, (5, 10, 20, 40), (24, 12, 12, 12, 0)),
-    (1_000, (10, 20, 40, 80, 160), (24, 14, 14, 14, 14, 0)),
-    (2_000, (10, 20, 40, 80, 200), (24, 14, 14, 14, 14, 0)),
-)
-_LARGE_WAVES, _LARGE_DWELL_H, _LEAST = (0.01, 0.05, 0.25), (24, 12, 2, 0), 77
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Outcome:
         harmed: Devices on which the release failed.
         exposed: Devices that began.
         hours: Until it stopped or was completed.
-        reason: The engine's last sentence.
+        reason: The last sentence of whoever decided.
     """
 
     stopped: str
@@ -52,19 +52,17 @@ class Outcome:
     reason: str
 
 
-def default_course(devices: int, rule: Rule | None = None) -> Course:
-    """Waves, dwells and rule for a fleet of so many devices."""
-    small = next(((waves, dwell) for below, waves, dwell in SMALL_PLANS if devices < below), None)
-    if small is not None:
-        sizes, dwell_h = tuple(size for size in small[0] if size < devices), small[1]
-        dwell = (*dwell_h[: len(sizes)], 0)
-        rule = rule or Rule("posterior", extends=2)
-        return Course(rule=rule, sizes=(*sizes, devices), dwell_s=tuple(_HOUR_S * h for h in dwell), patience_s=2 * _HOUR_S)
-    sizes = tuple(max(math.ceil(share * devices), _LEAST) for share in _LARGE_WAVES)
-    return Course(rule=rule or Rule("bound"), sizes=(*sizes, devices), dwell_s=tuple(_HOUR_S * h for h in _LARGE_DWELL_H))
-
-
-def simulate(devices: int, scene: Scene, behaviour: Behaviour, seed: int, *, rule: Rule | None = None, days: int = DAYS) -> Outcome:
+def simulate(
+    devices: int,
+    scene: Scene,
+    behaviour: Behaviour,
+    seed: int,
+    *,
+    policy: Policy | None = None,
+    rule: Rule | None = None,
+    days: int = DAYS,
+    change: ModelChange | None = None,
+) -> Outcome:
     """One rollout, from its start until it stops, is completed or `days` are over.
 
     Args:
@@ -72,33 +70,73 @@ def simulate(devices: int, scene: Scene, behaviour: Behaviour, seed: int, *, rul
         scene: Availability.
         behaviour: Of the release.
         seed: Equal seeds tell equal stories, whatever the release does.
-        rule: None: the default for so many devices.
+        policy: By evidence; None: the default.
+        rule: Instead of the policy's.
         days: At most.
+        change: What the release's model does otherwise, seen by the comparisons; None: nothing is compared.
+
+    Raises:
+        ConfigError: Numbers outside their limits, or a policy that is not by evidence.
     """
+    check_world(devices, seed, days)
+    policy = policy or default_policy()
+    if policy.soak_s > MOST_SOAK_S:
+        raise ConfigError(f"soak_s = {policy.soak_s:g} is more than the {MOST_SOAK_S:g} that can be simulated")
     ticks = days * 24 * PER_HOUR
-    availability = Availability(np.random.default_rng([seed, 1]), devices, scene, ticks)
-    course = default_course(devices, rule)
-    fleet = VirtualFleet(np.random.default_rng([seed, 2]), availability, behaviour, course.sizes, ticks)
-    course = _fitted(course, fleet.sizes)
-    rollout = apply_person(_draft(course), Event.START.value, "simulated", START)
+    availability = world(devices, scene, seed, days)
+    fleet_devices = Devices.draw(np.random.default_rng([seed, 2]), availability, behaviour)
+    order, course = _ordered(devices, scene, seed, days, policy)
+    course = course if rule is None else msgspec.structs.replace(course, rule=rule)
+    soak, deadline = (math.ceil(seconds / TICK_S) for seconds in (policy.soak_s, policy.deadline_s))
+    fleet = VirtualFleet(fleet_devices, order, availability, behaviour, ticks, soak, deadline)
+    watch = None if change is None else ModelWatch(np.random.default_rng([seed, 3]), change, devices)
+    rollout = apply_person(_draft(policy, course), Event.START.value, "simulated", START)
     for number in range(ticks):
         now = START + timedelta(seconds=TICK_S * (number + 1))
         reach, last = _reach(rollout, now)
         fleet.advance(number, reach, last_wave=last)
-        rollout = _settle(rollout, fleet, number, now)
+        rollout = _settle(rollout, fleet, watch, number, now)
         if rollout.state in _STOPPED or rollout.state is RolloutState.COMPLETED:
             stopped = rollout.state.value if rollout.state in _STOPPED else ""
             return Outcome(stopped, fleet.harmed, fleet.exposed, (number + 1) / PER_HOUR, rollout.last_reason)
     return Outcome("stuck", fleet.harmed, fleet.exposed, ticks / PER_HOUR, rollout.last_reason)
 
 
-def _settle(rollout: Rollout, fleet: VirtualFleet, number: int, now: datetime) -> Rollout:
+def world(devices: int, scene: Scene, seed: int, days: int) -> Availability:
+    """The fleet of a seed, the same for every policy and release."""
+    return Availability(np.random.default_rng([seed, 1]), devices, scene, days * 24 * PER_HOUR)
+
+
+def check_world(devices: int, seed: int, days: int) -> None:
+    """Refuse what no world can be made of.
+
+    Raises:
+        ConfigError: With the limits.
+    """
+    if not 1 <= devices <= MOST_DEVICES:
+        raise ConfigError(f"{devices} devices cannot be simulated; choose 1 to {MOST_DEVICES}")
+    if not 1 <= days <= MOST_DAYS:
+        raise ConfigError(f"{days} days cannot be simulated; choose 1 to {MOST_DAYS}")
+    if seed < 0:
+        raise ConfigError(f"seed {seed} is negative; choose 0 or more")
+
+
+@lru_cache(maxsize=1)  # several releases over one fleet, one after the other: the order does not depend on what they do
+def _ordered(devices: int, scene: Scene, seed: int, days: int, policy: Policy) -> tuple[Order, Course]:
+    availability = world(devices, scene, seed, days)
+    drawn = np.random.default_rng([seed, 2])
+    fleet_devices = Devices.draw(drawn, availability, Behaviour("none", 0.0))
+    return order_of(f"salt-{drawn.integers(2**62)}", policy, course_of(policy, devices), fleet_devices, availability)
+
+
+def _settle(rollout: Rollout, fleet: VirtualFleet, watch: ModelWatch | None, number: int, now: datetime) -> Rollout:
     while True:
         course = rollout.course
         assert course is not None  # noqa: S101  # every simulated rollout is by evidence
         wave = max(rollout.wave, 1)
         dwell = int(course.dwell_s[wave - 1] / TICK_S)
-        facts = Facts(devices={}, tally=fleet.tally(number, course.sizes[wave - 1], dwell))
+        tally = fleet.tally(number, course.sizes[wave - 1], dwell)
+        facts = Facts(devices={}, tally=tally if watch is None else watch.watched(tally, number))
         action = decide(rollout, facts, now)
         if action is None:
             return rollout
@@ -111,14 +149,5 @@ def _reach(rollout: Rollout, now: datetime) -> tuple[int, bool]:
     return course.reach(rollout.wave, now), rollout.wave == len(course.sizes)
 
 
-def _fitted(course: Course, sizes: tuple[int, ...]) -> Course:
-    """The course with the waves' real sizes: strata may ask for more devices, the hold-back takes some away."""
-    import msgspec
-
-    dwell = (*course.dwell_s[: len(sizes) - 1], course.dwell_s[-1])
-    return msgspec.structs.replace(course, sizes=sizes, dwell_s=dwell)
-
-
-def _draft(course: Course) -> Rollout:
-    policy = parse_policy({"name": "simulated", "waves": ["100%"], "soak_s": 3600, "soak_rows": 200, "deadline_s": 7200, "hold_s": 86400})
+def _draft(policy: Policy, course: Course) -> Rollout:
     return Rollout("r", "p", "rel", "d" * 64, 2, RolloutState.DRAFT, (), 0, (), (), policy, "salt", START, "simulation", course=course)

@@ -8,6 +8,8 @@ from edgefleet.errors import ConfigError
 TICK_S: Final = 900
 PER_HOUR: Final = 3600 // TICK_S
 PER_DAY: Final = 24 * PER_HOUR
+# Shares of the hardware models of a virtual fleet.
+MODELS: Final = (0.10, 0.01, 0.19, 0.20, 0.25, 0.25)
 
 
 @dataclass(frozen=True)
@@ -50,20 +52,25 @@ class Behaviour:
 
     Attributes:
         failing: Share of devices on which it fails, of those it can fail on.
-        kind: `prompt` = the device says so at its next sign of life; `late` = after `delay_h`; `dark` = it is never heard of again.
+        kind: `prompt` = the device says so at its next sign of life; `late` = after `delay_h`; `dark` = it is never heard of again;
+            `site` = its site's gateway dies, and nobody there is heard of again; `failing` is then a share of sites.
         delay_h: Hours until a late failure.
         model: Hardware model (by number) that alone can fail; None: any.
     """
 
     name: str
     failing: float
-    kind: Literal["prompt", "late", "dark"] = "prompt"
+    kind: Literal["prompt", "late", "dark", "site"] = "prompt"
     delay_h: float = 0.0
     model: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.failing <= 1:
             raise ConfigError(f"failing = {self.failing} is no share from 0 to 1")
+        if not 0 <= self.delay_h <= 24 * 90:
+            raise ConfigError(f"delay_h = {self.delay_h} is outside 0 to {24 * 90} hours")
+        if self.model is not None and not 0 <= self.model < len(MODELS):
+            raise ConfigError(f"model = {self.model} is none of the {len(MODELS)} of a virtual fleet; choose 0 to {len(MODELS) - 1}")
 
 
 BEHAVIOURS: Final = {
@@ -78,7 +85,6 @@ BEHAVIOURS: Final = {
         Behaviour("10 % dark", 0.1, "dark"),
         Behaviour("80 % of one model in ten", 0.8, model=0),
         Behaviour("one model in a hundred", 1.0, model=1),
+        Behaviour("30 % of sites down", 0.3, "site"),
     )
 }
-# Shares of the hardware models of a virtual fleet.
-MODELS: Final = (0.10, 0.01, 0.19, 0.20, 0.25, 0.25)

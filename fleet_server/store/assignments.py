@@ -12,7 +12,7 @@ from edgefleet.desired import DesiredModel, DesiredPayload, TrialPolicy, sign_de
 from edgefleet.messages import encode
 from edgefleet.signing import SigningKey
 from edgefleet.topics import device_topic
-from fleet_server.store import outbox, sampling_orders
+from fleet_server.store import activations, outbox, sampling_orders
 from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DESIRED, DEVICE, RELEASE, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -43,7 +43,9 @@ def current(connection: sa.Connection, project: str, device_ids: Sequence[str]) 
     return {row.device_id: (row.release_id, row.rollout_id) for row in connection.execute(query)}
 
 
-def assign(connection: sa.Connection, director: Director, device_id: str, project: str, wish: Wish | None, at: int) -> int:
+def assign(
+    connection: sa.Connection, director: Director, device_id: str, project: str, wish: Wish | None, at: int, *, forward: bool = True
+) -> int:
     """Change what a device should run, sign it, queue it for publishing.
 
     Args:
@@ -53,11 +55,15 @@ def assign(connection: sa.Connection, director: Director, device_id: str, projec
         project: Which of its models.
         wish: None takes the project's desired model away.
         at: Microseconds UTC.
+        forward: Whether it goes to a new release, or back.
 
     Returns:
         The new counter.
     """
     counter = _next_counter(connection, device_id)
+    before = current(connection, project, [device_id]).get(device_id, (None, ""))[0]
+    after, cause = (None, "") if wish is None else (wish.release_id, wish.rollout_id)
+    activations.note(connection, device_id, project, before=before, after=after, rollout_id=cause, forward=forward, at=at)
     if wish is None:
         connection.execute(sa.delete(ASSIGNMENT).where(ASSIGNMENT.c.device_id == device_id, ASSIGNMENT.c.project == project))
     else:

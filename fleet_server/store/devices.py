@@ -1,11 +1,14 @@
 """Devices, their labels, and their last sign of life."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import sqlalchemy as sa
 
 from fleet_server.store.tables import DEVICE, DEVICE_LABEL, DEVICE_SEEN
 from fleet_server.store.upsert import insert_or_ignore, insert_or_update
+
+_BATCH: Final = 500
 
 
 def insert(
@@ -45,6 +48,16 @@ def labels_of(connection: sa.Connection, device_ids: Sequence[str] | None = None
     return found
 
 
+def label(connection: sa.Connection, key: str, device_ids: Sequence[str]) -> dict[str, str]:
+    """One label by device, of those that have it."""
+    found: dict[str, str] = {}
+    for start in range(0, len(device_ids), _BATCH):
+        where = (DEVICE_LABEL.c.key == key, DEVICE_LABEL.c.device_id.in_(device_ids[start : start + _BATCH]))
+        query = sa.select(DEVICE_LABEL.c.device_id, DEVICE_LABEL.c.value).where(*where)
+        found |= {row.device_id: row.value for row in connection.execute(query)}
+    return found
+
+
 def public_keys(connection: sa.Connection) -> dict[str, tuple[str, str]]:
     """(project, public key in hex) of every device."""
     rows = connection.execute(sa.select(DEVICE.c.device_id, DEVICE.c.project, DEVICE.c.public_key))
@@ -54,10 +67,10 @@ def public_keys(connection: sa.Connection) -> dict[str, tuple[str, str]]:
 def seen(connection: sa.Connection, moments: Mapping[str, int]) -> None:
     """A sign of life of each device; a connected flag that presence said otherwise is set again."""
     insert_or_ignore(connection, DEVICE_SEEN, [{"device_id": d, "seen_at": at, "connected": True} for d, at in sorted(moments.items())])
-    for device_id, at in sorted(moments.items()):
-        connection.execute(
-            sa.update(DEVICE_SEEN).where(DEVICE_SEEN.c.device_id == device_id, DEVICE_SEEN.c.seen_at < at).values(seen_at=at)
-        )
+    if moments:
+        later = (DEVICE_SEEN.c.device_id == sa.bindparam("who"), DEVICE_SEEN.c.seen_at < sa.bindparam("moment"))
+        statement = sa.update(DEVICE_SEEN).where(*later).values(seen_at=sa.bindparam("moment"))
+        connection.execute(statement, [{"who": device_id, "moment": at} for device_id, at in sorted(moments.items())])
 
 
 def presence(connection: sa.Connection, device_id: str, connected: bool, at: int) -> None:

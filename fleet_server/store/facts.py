@@ -7,15 +7,26 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from fleet_server.rollout import DeviceFacts, Facts, Rollout
+from edgefleet.errors import StorageError
+from fleet_server.rollout import DeviceFacts, Facts, Rollout, RolloutState
+from fleet_server.rollout.evidence import TRYING_STATES
+from fleet_server.rollout.experiment_sums import Sums
+from fleet_server.store import evidence_tally, experiment_rows
 from fleet_server.store.moments import from_micros
-from fleet_server.store.tables import ATTESTATION, DEVICE_FACT, DEVICE_LABEL, DEVICE_SEEN, REPORTED, ROLLOUT_MEMBER
+from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DEVICE_FACT, DEVICE_LABEL, DEVICE_SEEN, REPORTED, ROLLOUT_MEMBER
 
 _SITE: Final = "site"
 
 
-def read(connection: sa.Connection, rollout: Rollout) -> Facts:
-    """Facts of all devices of a rollout; a device whose row cannot be read is named, never left out in silence."""
+def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Facts:
+    """What a rollout is decided by: facts of all its devices, or their sums when it is by evidence.
+
+    A device whose row cannot be read is named, never left out in silence.
+    """
+    if rollout.course is not None:
+        backwards = rollout.state in (RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB)
+        away = _away(connection, rollout) if backwards else None
+        return Facts(devices={}, tally=evidence_tally.read(connection, rollout, now), away=away)
     devices: dict[str, DeviceFacts] = {}
     unreadable: list[str] = []
     for row in connection.execute(_query(rollout.rollout_id, rollout.project)):
@@ -23,7 +34,27 @@ def read(connection: sa.Connection, rollout: Rollout) -> Facts:
             devices[row.device_id] = _facts(row, rollout.bundle_digest)
         except (msgspec.DecodeError, ValueError, TypeError):
             unreadable.append(row.device_id)
-    return Facts(devices=devices, unreadable=tuple(sorted(unreadable)))
+    return Facts(devices=devices, unreadable=tuple(sorted(unreadable)), arms=_arms(connection, rollout))
+
+
+def _arms(connection: sa.Connection, rollout: Rollout) -> Sums | None:
+    if rollout.experiment is None:
+        return None
+    try:
+        return experiment_rows.sums(connection, rollout.rollout_id)
+    except StorageError:
+        return None  # the engine pauses an experiment whose sums are not there
+
+
+def _away(connection: sa.Connection, rollout: Rollout) -> int:
+    """Devices that were given the release and are not known to be without it again."""
+    member, digest, project = ROLLOUT_MEMBER.c, rollout.bundle_digest, rollout.project
+    reported = sa.and_(REPORTED.c.device_id == member.device_id, REPORTED.c.project == project)
+    assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == project)
+    tries = sa.and_(REPORTED.c.subject_digest == digest, REPORTED.c.state.in_(sorted(TRYING_STATES)))
+    holds = sa.or_(REPORTED.c.bundle_digest == digest, tries, ASSIGNMENT.c.release_id == rollout.release_id)
+    query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER.outerjoin(REPORTED, reported).outerjoin(ASSIGNMENT, assigned))
+    return connection.scalar(query.where(member.rollout_id == rollout.rollout_id, member.counter.is_not(None), holds)) or 0
 
 
 def _query(rollout_id: str, project: str) -> sa.Select[Any]:

@@ -1,11 +1,15 @@
 """What was seen of a device in the rollout that owns it. An outcome seen once stays seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from fleet_server.store.tables import RELEASE, ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.store import evidence_sums
+from fleet_server.store.tables import ASSIGNMENT, RELEASE, ROLLOUT, ROLLOUT_MEMBER
+
+_BATCH: Final = 500
 
 
 @dataclass(frozen=True)
@@ -14,19 +18,22 @@ class Member:
 
     Attributes:
         counter: Desired counter of its assignment, None before it.
+        by_evidence: Whether sums are kept of the rollout's devices.
     """
 
     rollout_id: str
     device_id: str
     bundle_digest: str
     counter: int | None
+    by_evidence: bool = False
 
 
 def of_device(connection: sa.Connection, device_id: str, project: str) -> list[Member]:
     """The rollout that owns the device, as a list of one or none."""
     joined = ROLLOUT_MEMBER.join(ROLLOUT, ROLLOUT.c.rollout_id == ROLLOUT_MEMBER.c.rollout_id)
+    member = ROLLOUT_MEMBER.c
     query = (
-        sa.select(ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.device_id, RELEASE.c.bundle_digest, ROLLOUT_MEMBER.c.counter)
+        sa.select(member.rollout_id, member.device_id, RELEASE.c.bundle_digest, member.counter, ROLLOUT.c.cell_us.is_not(None))
         .select_from(joined.join(RELEASE, RELEASE.c.release_id == ROLLOUT.c.release_id))
         .where(ROLLOUT_MEMBER.c.device_id == device_id, ROLLOUT_MEMBER.c.project == project, ROLLOUT_MEMBER.c.active == sa.true())
     )
@@ -34,43 +41,66 @@ def of_device(connection: sa.Connection, device_id: str, project: str) -> list[M
 
 
 def note_assigned(connection: sa.Connection, rollout_id: str, device_id: str, previous_release: str | None, counter: int, at: int) -> None:
-    """The rollout's release became the device's desired state."""
-    values: dict[str, Any] = {"counter": counter, "assigned_at": at, "previous_release": previous_release}
-    connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(**values))
+    """The rollout's release became the device's desired state; a device that runs it already keeps what was known of it before."""
+    values: dict[str, Any] = {"counter": counter, "assigned_at": at}
+    if previous_release is not None:
+        values["previous_release"] = previous_release
+    first = sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id), ROLLOUT_MEMBER.c.counter.is_(None))
+    if connection.execute(first.values(**values)).rowcount == 1:
+        evidence_sums.assigned(connection, rollout_id, device_id)
+    else:
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(**values))
+
+
+def note_previous(connection: sa.Connection, rollout_id: str, device_ids: Sequence[str], previous_release: str) -> None:
+    """What devices go back to that run the rollout's release before it has begun."""
+    for start in range(0, len(device_ids), _BATCH):
+        where = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.device_id.in_(device_ids[start : start + _BATCH]))
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*where).values(previous_release=previous_release))
 
 
 def note_began(connection: sa.Connection, member: Member, at: int) -> None:
     """It said that it works on the release."""
-    _note_once(connection, member, "began_at", at)
+    if _note_once(connection, member, "began_at", at) and member.by_evidence:
+        evidence_sums.began(connection, member.rollout_id, member.device_id, at)
 
 
 def note_committed(connection: sa.Connection, member: Member, at: int) -> None:
     """It said that it runs the release."""
-    _note_once(connection, member, "committed_at", at)
+    if _note_once(connection, member, "committed_at", at) and member.by_evidence:
+        evidence_sums.prove(connection, member.rollout_id, [member.device_id], at)
 
 
 def note_attested(connection: sa.Connection, member: Member, at: int) -> None:
     """It signed that it runs the release."""
-    _note_once(connection, member, "attested_at", at)
+    if _note_once(connection, member, "attested_at", at) and member.by_evidence:
+        evidence_sums.prove(connection, member.rollout_id, [member.device_id], at)
 
 
 def note_failed(connection: sa.Connection, member: Member, at: int, failure: str) -> None:
     """It said that the release failed there."""
-    _note_once(connection, member, "failed_at", at, failure=failure[:200])
+    if member.by_evidence:
+        # Who fails has begun, whatever he left out; a failure that is not of an exposed device would be more than all.
+        note_began(connection, member, at)
+    if _note_once(connection, member, "failed_at", at, failure=failure[:200]) and member.by_evidence:
+        evidence_sums.failed(connection, member.rollout_id, member.device_id)
 
 
-def note_rows(connection: sa.Connection, device_id: str, project: str, bundle_digest: str, rows: int) -> None:
+def note_rows(connection: sa.Connection, device_id: str, project: str, bundle_digest: str, rows: int, at: int) -> None:
     """It scored rows with a bundle; they count for the rollout of that bundle."""
     for member in of_device(connection, device_id, project):
         if member.bundle_digest == bundle_digest and member.counter is not None:
             added = {"rows": ROLLOUT_MEMBER.c.rows + rows}
             connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(member.rollout_id, device_id)).values(**added))
+            if member.by_evidence:
+                evidence_sums.prove(connection, member.rollout_id, [device_id], at)
 
 
-def _note_once(connection: sa.Connection, member: Member, column: str, at: int, **values: str) -> None:
+def _note_once(connection: sa.Connection, member: Member, column: str, at: int, **values: str) -> bool:
+    """Keep what is seen for the first time; whether it was."""
     unseen = ROLLOUT_MEMBER.c[column].is_(None)
     statement = sa.update(ROLLOUT_MEMBER).where(*_key(member.rollout_id, member.device_id), unseen)
-    connection.execute(statement.values(**{column: at}, **values))
+    return connection.execute(statement.values(**{column: at}, **values)).rowcount == 1
 
 
 def _key(rollout_id: str, device_id: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
@@ -81,6 +111,40 @@ def previous_releases(connection: sa.Connection, rollout_id: str) -> dict[str, s
     """What each member ran before the rollout."""
     query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id)
     return {row.device_id: row.previous_release for row in connection.execute(query)}
+
+
+def holding(connection: sa.Connection, rollout_id: str, release_id: str, *, but_proven: bool, limit: int) -> list[tuple[str, str | None]]:
+    """Members to which the release is assigned still, with what they ran before, in the order of the rollout.
+
+    Args:
+        connection: The transaction.
+        rollout_id: A rollout by evidence.
+        release_id: Its release.
+        but_proven: Leave out those that have proved themselves.
+        limit: At most so many.
+    """
+    member = ROLLOUT_MEMBER.c
+    assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == member.project)
+    where = [member.rollout_id == rollout_id, member.active == sa.true(), member.counter.is_not(None)]
+    where += [member.proven_at.is_(None)] if but_proven else []
+    query = sa.select(member.device_id, member.previous_release).select_from(ROLLOUT_MEMBER.join(ASSIGNMENT, assigned))
+    query = query.where(*where, ASSIGNMENT.c.release_id == release_id)
+    return [(row.device_id, row.previous_release) for row in connection.execute(query.order_by(member.wave, member.place).limit(limit))]
+
+
+def count_without_previous(connection: sa.Connection, rollout_id: str) -> int:
+    """How many there are of `without_previous`."""
+    given = ROLLOUT_MEMBER.c.counter.is_not(None), ROLLOUT_MEMBER.c.previous_release.is_(None)
+    query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, *given)
+    return connection.scalar(query) or 0
+
+
+def most_had(connection: sa.Connection, rollout_id: str) -> str | None:
+    """The release that most members ran before the rollout, None where none did."""
+    column, many = ROLLOUT_MEMBER.c.previous_release, sa.func.count().label("many")
+    query = sa.select(column, many).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, column.is_not(None)).group_by(column)
+    found = connection.execute(query.order_by(many.desc(), column).limit(1)).first()
+    return None if found is None else str(found.previous_release)
 
 
 def without_previous(connection: sa.Connection, rollout_id: str) -> list[str]:

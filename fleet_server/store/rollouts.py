@@ -1,17 +1,19 @@
 """Rollouts as rows: the engine's value, when it is due, who works on it, and whom it owns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 
 from fleet_server.rollout import Policy, Rollout, policy_digest
-from fleet_server.rollout.transitions import FINAL
-from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.rollout.transitions import FINAL, RolloutState
+from fleet_server.store import comparison_rows
+from fleet_server.store.moments import from_micros, to_micros
+from fleet_server.store.tables import ROLLOUT, ROLLOUT_LINK, ROLLOUT_MEMBER
 
 _BATCH: Final = 500
 
@@ -31,8 +33,24 @@ class Stored:
     policy_digest: str
 
 
-def insert(connection: sa.Connection, rollout: Rollout, selection: dict[str, str], at: int) -> None:
-    """Keep a rollout and its members.
+def insert(
+    connection: sa.Connection,
+    rollout: Rollout,
+    selection: dict[str, str],
+    at: int,
+    sites: Mapping[str, str] = MappingProxyType({}),
+    *,
+    active: bool = True,
+) -> None:
+    """Keep a rollout and the members that it names; those of a rollout by evidence are kept by `evidence_members`.
+
+    Args:
+        connection: The transaction.
+        rollout: To keep.
+        selection: Labels.
+        at: Microseconds UTC.
+        sites: Of the members, where they have one.
+        active: False: its devices stay with their owners until it starts.
 
     Raises:
         sqlalchemy.exc.IntegrityError: A device belongs to another rollout that is not over.
@@ -53,17 +71,29 @@ def insert(connection: sa.Connection, rollout: Rollout, selection: dict[str, str
         )
     )
     members = [
-        {"rollout_id": rollout.rollout_id, "device_id": device_id, "project": rollout.project, "wave": number, "active": True}
+        {"rollout_id": rollout.rollout_id, "device_id": device_id, "project": rollout.project, "wave": number, "active": active}
+        | {"site": sites.get(device_id, "")}
         for number, wave in enumerate(rollout.waves, start=1)
         for device_id in wave
     ]
-    connection.execute(sa.insert(ROLLOUT_MEMBER), members)
+    if members:
+        connection.execute(sa.insert(ROLLOUT_MEMBER), members)
 
 
 def load(connection: sa.Connection, rollout_id: str) -> Stored | None:
     """A rollout, None when there is none of that id."""
     row = connection.execute(sa.select(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id)).first()
     return None if row is None else _stored(row)
+
+
+def of_release(connection: sa.Connection, release_id: str) -> int:
+    """How many rollouts of a release there were, so that no two of them have the same salt."""
+    return connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT).where(ROLLOUT.c.release_id == release_id)) or 0
+
+
+def state_of(connection: sa.Connection, rollout_id: str) -> str:
+    """The state's word, "" when there is no rollout of that id; also of a rollout whose value cannot be read."""
+    return connection.scalar(sa.select(ROLLOUT.c.state).where(ROLLOUT.c.rollout_id == rollout_id)) or ""
 
 
 def load_newest(connection: sa.Connection, limit: int) -> list[Stored]:
@@ -85,7 +115,16 @@ def save(connection: sa.Connection, before: Stored, rollout: Rollout, due_at: da
     done = connection.execute(sa.update(ROLLOUT).where(*where).values(**values)).rowcount == 1
     if done and rollout.state in FINAL:
         release_members(connection, rollout.rollout_id)
+        comparison_rows.end(connection, rollout.rollout_id)
+    if done and rollout.state in (*FINAL, RolloutState.ABORTED):
+        _wake_queue(connection, rollout.rollout_id)
     return done
+
+
+def _wake_queue(connection: sa.Connection, rollout_id: str) -> None:
+    """What waits for this rollout deserves a look now."""
+    behind = sa.select(ROLLOUT_LINK.c.rollout_id).where(ROLLOUT_LINK.c.other_id == rollout_id, ROLLOUT_LINK.c.kind == "queued-behind")
+    connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id.in_(behind), ROLLOUT.c.due_at.is_(None)).values(due_at=0))
 
 
 def release_members(connection: sa.Connection, rollout_id: str) -> None:
@@ -97,6 +136,27 @@ def owned(connection: sa.Connection, rollout_id: str) -> set[str]:
     """Devices that the rollout still owns."""
     where = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.active == sa.true())
     return set(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(*where)))
+
+
+def waiting_members(connection: sa.Connection, rollout_id: str) -> list[str]:
+    """Devices that a rollout that has not started yet will take at its start; empty when it has them."""
+    where = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.active == sa.false())
+    return list(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(*where).order_by(ROLLOUT_MEMBER.c.device_id)))
+
+
+def take_members(connection: sa.Connection, rollout_id: str) -> None:
+    """The rollout owns its devices from now on.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: One of them belongs to another rollout that is not over.
+    """
+    connection.execute(sa.update(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id).values(active=True))
+
+
+def owns_any(connection: sa.Connection, rollout_id: str) -> bool:
+    """Whether the rollout still owns a device."""
+    where = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.active == sa.true())
+    return connection.execute(sa.select(ROLLOUT_MEMBER.c.device_id).where(*where).limit(1)).first() is not None
 
 
 def owners(connection: sa.Connection, project: str, device_ids: Sequence[str]) -> dict[str, str]:
@@ -124,9 +184,12 @@ def mark_due(connection: sa.Connection, devices: Iterable[tuple[str, str]], at: 
 
 
 def claim(connection: sa.Connection, owner: str, at: int, lease_us: int) -> str | None:
-    """The rollout that is due longest and that nobody works on, leased to `owner`; None when there is none."""
+    """The rollout that comes first of those that are due and that nobody works on, leased to `owner`; None when there is none."""
     free = sa.or_(ROLLOUT.c.lease_until.is_(None), ROLLOUT.c.lease_until <= at, ROLLOUT.c.lease_owner == owner)
-    query = sa.select(ROLLOUT.c.rollout_id).where(ROLLOUT.c.due_at <= at, free).order_by(ROLLOUT.c.due_at).limit(1)
+    # Emergencies first, then what goes back: where a site can take only so many devices, the first to look takes them.
+    emergency = sa.case((ROLLOUT.c.policy.contains('"emergency":true'), 0), else_=1)
+    backward = sa.case((ROLLOUT.c.state == RolloutState.ROLLING_BACK.value, 0), else_=1)
+    query = sa.select(ROLLOUT.c.rollout_id).where(ROLLOUT.c.due_at <= at, free).order_by(emergency, backward, ROLLOUT.c.due_at).limit(1)
     if connection.dialect.name == "postgresql":
         query = query.with_for_update(skip_locked=True)
     rollout_id: str | None = connection.scalar(query)
@@ -159,6 +222,19 @@ def _policy_text(policy: Policy) -> str:
 def forget_due(connection: sa.Connection, rollout_id: str) -> None:
     """Look at the rollout no more until somebody acts."""
     connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=None))
+
+
+def started_at(connection: sa.Connection, now: datetime) -> list[datetime]:
+    """When the rollouts of the last year were created that ever began."""
+    year_us = 366 * 86_400_000_000
+    never = ("draft", "approved", "discarded")
+    query = sa.select(ROLLOUT.c.created_at).where(ROLLOUT.c.created_at > to_micros(now) - year_us, ROLLOUT.c.state.not_in(never))
+    return [from_micros(at) for at in connection.scalars(query)]
+
+
+def look_at(connection: sa.Connection, rollout_id: str, at: int) -> None:
+    """Look at the rollout again at a moment, microseconds UTC."""
+    connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=at))
 
 
 def any_due(connection: sa.Connection, at: int) -> bool:

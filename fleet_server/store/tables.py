@@ -5,6 +5,17 @@ index; what only travels is a document.
 """
 
 from fleet_server.store.metadata import METADATA
+from fleet_server.store.tables_compare import (
+    COMPARISON,
+    COMPARISON_CONTROL,
+    COMPARISON_TASK,
+    COMPARISON_WEALTH,
+    DEVICE_PEAK,
+    EXPERIMENT,
+    EXPERIMENT_VALUE,
+    LABELLED,
+)
+from fleet_server.store.tables_evidence import ROLLOUT_CELL, ROLLOUT_GROUP, ROLLOUT_MEMBERSHIP, ROLLOUT_REGION, ROLLOUT_SITE, ROLLOUT_SUM
 from fleet_server.store.tables_field import (
     ACK_STATE,
     ATTESTATION,
@@ -35,12 +46,18 @@ from fleet_server.store.tables_plan import (
     ROLLOUT_MEMBER,
     SAMPLING_ORDER,
 )
+from fleet_server.store.tables_several import ACTIVATION, FLEET_HALT, ROLLOUT_APPROVAL, ROLLOUT_LINK
 
 __all__ = [
     "ACK_STATE",
+    "ACTIVATION",
     "ASSIGNMENT",
     "ATTESTATION",
     "CHANGE",
+    "COMPARISON",
+    "COMPARISON_CONTROL",
+    "COMPARISON_TASK",
+    "COMPARISON_WEALTH",
     "DEAD_LETTER",
     "DESIRED",
     "DEVICE",
@@ -48,11 +65,16 @@ __all__ = [
     "DEVICE_FACT",
     "DEVICE_LABEL",
     "DEVICE_LOAD",
+    "DEVICE_PEAK",
     "DEVICE_SEEN",
     "DRIFT_ALARM",
     "DRIFT_STATE",
     "EVENT",
+    "EXPERIMENT",
+    "EXPERIMENT_VALUE",
     "EXPLANATION",
+    "FLEET_HALT",
+    "LABELLED",
     "LEASE",
     "METADATA",
     "OUTBOX",
@@ -61,7 +83,15 @@ __all__ = [
     "RELEASE",
     "REPORTED",
     "ROLLOUT",
+    "ROLLOUT_APPROVAL",
+    "ROLLOUT_CELL",
+    "ROLLOUT_GROUP",
+    "ROLLOUT_LINK",
     "ROLLOUT_MEMBER",
+    "ROLLOUT_MEMBERSHIP",
+    "ROLLOUT_REGION",
+    "ROLLOUT_SITE",
+    "ROLLOUT_SUM",
     "SAMPLING_ORDER",
     "SESSION",
     "STATISTICS",

@@ -31,6 +31,10 @@ DEVICE_FACT: Final = sa.Table(
     sa.Column("quarantined", sa.Text, nullable=False),
     sa.Column("runtimes", sa.Text, nullable=False),
     sa.Column("agent_version", sa.String(64), nullable=False),
+    # Whether it begins nothing because of a fleet halt, and the newest document about one that it accepted.
+    sa.Column("halted", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("halt_counter", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("halts_refused", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # What a device watches about itself, from its last heartbeat that told it; what it cannot know is NULL.

@@ -81,6 +81,14 @@ ROLLOUT: Final = sa.Table(
     sa.Column("due_at", Micros),
     sa.Column("lease_owner", sa.String(64)),
     sa.Column("lease_until", Micros),
+    # Of a rollout by evidence, NULL of others: what a sign of life is compared with, so that the ingest needs no policy.
+    sa.Column("cell_us", sa.BigInteger),
+    sa.Column("soak_us", sa.BigInteger),
+    sa.Column("soak_rows", sa.BigInteger),
+    # Dwell of the open wave.
+    sa.Column("dwell_us", sa.BigInteger),
+    # Why devices of the open waves have not been asked yet: reason -> devices, at the last look.
+    sa.Column("waits", sa.Text, nullable=False, server_default="{}"),
 )
 sa.Index("ix_rollout_due", ROLLOUT.c.due_at, sqlite_where=ROLLOUT.c.due_at.isnot(None), postgresql_where=ROLLOUT.c.due_at.isnot(None))
 
@@ -104,8 +112,25 @@ ROLLOUT_MEMBER: Final = sa.Table(
     sa.Column("failed_at", Micros),
     sa.Column("failure", sa.String(200), nullable=False, server_default=""),
     sa.Column("rows", sa.BigInteger, nullable=False, server_default="0"),
+    # By evidence: wave 0 is the hold-back; the place orders the devices of a wave; the rest is as it was when the device was selected.
+    sa.Column("place", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("stratum", sa.Text, nullable=False, server_default=""),
+    sa.Column("site", sa.String(200), nullable=False, server_default=""),
+    sa.Column("region", sa.String(200), nullable=False, server_default=""),
+    # The cell of time in which it began, and from when a sign of life counts for the soak and for the dwell of the open wave.
+    sa.Column("cell", sa.BigInteger),
+    sa.Column("counts_from", Micros),
+    sa.Column("dwelled_at", Micros),
+    sa.Column("heard_at", Micros),
+    sa.Column("heard_dwell", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Proven: committed, attested, soaked. Settled: proven, failed, or no longer selected.
+    sa.Column("proven_at", Micros),
+    sa.Column("settled", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("left_at", Micros),
 )
 sa.Index("ix_rollout_member_device", ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.project)
+sa.Index("ix_rollout_member_site", ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.site)
+sa.Index("ix_rollout_member_order", ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.wave, ROLLOUT_MEMBER.c.place)
 sa.Index(
     "uq_rollout_member_one_active",
     ROLLOUT_MEMBER.c.device_id,

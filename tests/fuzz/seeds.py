@@ -16,6 +16,7 @@ from device_agent.update.disk import Disk
 from device_agent.update.journal import Journal
 from edgefleet.bundle import Bundle
 from edgefleet.desired import open_desired
+from edgefleet.halt import HaltPayload
 from edgefleet.messages import Desired, decode, encode
 from edgefleet.package import npz_bytes
 from edgefleet.signing import SigningKey
@@ -44,6 +45,7 @@ def seeds(bundle: Bundle, folder: Path, tflite: bytes) -> dict[str, list[bytes]]
     found = {
         "messages": [bytes([MESSAGES.index(type(one))]) + encode(one) for one in EXAMPLES],
         "desired": [_desired(folder)],
+        "halt": [_halt(True), _halt(False)],
         "manifest": [bundle.locate("manifest.json").read_bytes()],
         "http_infer": [b"\0\0\0" + infer, binary, b"\x08\0\0" + infer],
         "http_invocations": [
@@ -83,6 +85,12 @@ def write_corpus(found: dict[str, list[bytes]], folder: Path) -> None:
     for number, target in enumerate(TARGETS):
         for i, content in enumerate(found[target]):
             (folder / f"{target}-{i}").write_bytes(bytes([number]) + content)
+
+
+def _halt(halted: bool) -> bytes:
+    return msgspec.json.encode(
+        HaltPayload(format_version=1, fleet=FLEET, epoch=1, counter=7, issued_at=5, halted=halted, reason="fire", ordered_by="olga")
+    )
 
 
 def _desired(folder: Path) -> bytes:

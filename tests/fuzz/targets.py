@@ -37,6 +37,7 @@ from device_agent.update.store import Store
 from edgefleet.desired import open_desired
 from edgefleet.errors import EdgefleetError
 from edgefleet.graphs import check_graph
+from edgefleet.halt import open_halt
 from edgefleet.manifest import parse_manifest
 from edgefleet.messages import (
     Acked,
@@ -44,6 +45,7 @@ from edgefleet.messages import (
     Desired,
     EventBody,
     ExplanationBody,
+    Halt,
     Heartbeat,
     PayloadBody,
     Presence,
@@ -60,6 +62,7 @@ from edgefleet.statistics import InputStatistics
 FLEET, DEVICE = "demo-fleet", "press-7"
 MESSAGES: Final = (
     Telemetry, Acked, Reported, Heartbeat, WindowBody, ExplanationBody, PayloadBody, Desired, Presence, AttestationBody, EventBody,
+    Halt,
 )  # fmt: skip
 METHODS: Final = ("linear", "treeshap", "amortised", "sampled")
 CONTENT_TYPES: Final = (None, "application/json", "application/msgpack", "text/plain")
@@ -105,6 +108,13 @@ def desired(device: Device, data: bytes) -> None:
     signed = Desired(payload=data, signatures=[(director.public.keyid, director.sign(data))])
     found = open_desired(signed, director.public, FLEET, DEVICE)
     assert (found.fleet, found.device) == (FLEET, DEVICE)
+
+
+def halt(device: Device, data: bytes) -> None:
+    """Signed, for a signature ends every other fuzzing."""
+    director = device.director
+    signed = Halt(payload=data, signatures=[(director.public.keyid, director.sign(data))])
+    assert open_halt(signed, director.public, FLEET).fleet == FLEET
 
 
 def manifest(_: Device, data: bytes) -> None:
@@ -278,7 +288,7 @@ TARGETS: Final[dict[str, Callable[[Device, bytes], None]]] = {
     for function in (
         messages, statistics, desired, manifest, http_infer, http_invocations, http_csv, http_index, http_head, mqtt_message, sensor_line,
         ndjson_lines, csv_lines, oip_lines, spool_segment, open_window, update_journal, slot, identity, health_file, batch_journal,
-        reference, explainer, onnx_graph, tflite_graph,
+        reference, explainer, onnx_graph, tflite_graph, halt,
     )
 }  # fmt: skip
 

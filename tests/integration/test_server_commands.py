@@ -55,11 +55,26 @@ def test_a_release_goes_from_a_bundle_to_a_rollout_by_commands_alone(server: Ser
     )
     release = document(server, "push", str(bundle.folder), "--version", "1", "--note", "first")
 
+    dry = document(
+        server,
+        "rollout",
+        "plan",
+        "--release",
+        release["release_id"],
+        "--policy",
+        str(tmp_path / "policy.toml"),
+        "--select",
+        "site=north",
+        "--devices",
+    )
+    default = run(server, "rollout", "plan", "--release", release["release_id"])
     plan = document(
         server, "rollout", "create", "--release", release["release_id"], "--policy", str(tmp_path / "policy.toml"), "--select", "site=north"
     )
     started = document(server, "rollout", "start", plan["rollout_id"], "--version", str(plan["version"]))
+    explained = run(server, "rollout", "explain", plan["rollout_id"])
     aborted = document(server, "rollout", "abort", plan["rollout_id"], "--reason", "enough")
+    watched = run(server, "rollout", "watch", plan["rollout_id"])
 
     assert enrolled == {
         "device_id": "press-7",
@@ -70,6 +85,13 @@ def test_a_release_goes_from_a_bundle_to_a_rollout_by_commands_alone(server: Ser
     }
     assert oct((tmp_path / "d" / "identity.json").stat().st_mode & 0o777) == "0o600"
     assert oct((tmp_path / "d" / "device.key").stat().st_mode & 0o777) == "0o600"
+    assert [wave["device_ids"] for wave in dry["waves"]] == [["press-7"]]
+    assert default.returncode == 0, default.stderr
+    assert "Nothing was changed." in default.stdout
+    assert "With 1 devices nothing can prove 5 %" in default.stdout
+    assert "wave 1 of 1" in explained.stdout, explained.stderr
+    # Watching ends with the rollout, and the exit code says that it was not completed.
+    assert (watched.returncode, watched.stdout.count("(aborted, version")) == (1, 1)
     assert (plan["state"], started["state"], aborted["state"]) == ("draft", "running", "aborted")
     assert [row["device_id"] for row in document(server, "devices", "list", "--label", "site=north")] == ["press-7"]
     assert document(server, "rollout", "status")[0]["rollout_id"] == plan["rollout_id"]

@@ -19,7 +19,9 @@ from tests.unit.fleet_server import page_values as values
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
-SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-2/abort", "/devices", "/devices/camera-06",
+SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/r-draft",
+           "/rollouts/r-draft/approve", "/rollouts/r-2/abort",
+           "/devices", "/devices/camera-06",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
 EMPTY = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")
 WATCH = "window.breaches = []; addEventListener('securitypolicyviolation', e => breaches.push(e.violatedDirective + ' ' + e.blockedURI));"
@@ -170,7 +172,7 @@ def test_long_unbroken_names_do_not_widen_the_page(browser: Browser, site: Site,
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", ["/", "/rollouts/r-2", "/devices", "/drift"])
+@pytest.mark.parametrize("path", ["/", "/rollouts/r-2", "/rollouts/r-evidence", "/devices", "/drift"])
 def test_each_stop_of_the_tab_key_is_seen(browser: Browser, site: Site, path: str) -> None:
     context = visitor(browser, site)
     page = context.new_page()
@@ -337,3 +339,33 @@ def test_signing_in_through_the_form_leads_back(browser: Browser, site: Site) ->
     expect(page.locator("h1")).to_have_text("Drift")
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     context.close()
+
+
+def test_a_plan_is_approved_in_a_dialog_with_the_digest_that_was_shown(browser: Browser, site: Site) -> None:
+    context = visitor(browser, site)
+    page = context.new_page()
+    noise = noise_of(page)
+    page.goto("/rollouts/r-draft")
+    page.wait_for_function("document.documentElement.classList.contains('js')")
+
+    page.get_by_role("link", name="Approve plan").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("link", name="Cancel")).to_be_focused()
+    dialog.get_by_label("Note, kept in the log").fill("looked at the chances")
+    dialog.get_by_role("button", name="Approve this plan").click()
+    page.wait_for_url(re.compile("/rollouts/r-draft$"))
+
+    assert site.source.approved == [("r-draft", values.D2, "looked at the chances", "operator-2")]
+    assert noise == []
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_banner_of_a_halted_fleet_fits_every_screen(browser: Browser, site: Site, width: int) -> None:
+    site.source.halt_view = replace(values.halted(), reason="x" * 500)
+    context = visitor(browser, site, width=width)
+
+    wrong = inspect(context.new_page(), ("/", "/rollouts/r-evidence", "/devices"), width)
+
+    context.close()
+    assert wrong == []

@@ -13,6 +13,7 @@ from edgefleet.messages import (
     DeviceLoad,
     EventBody,
     ExplanationBody,
+    Halt,
     Heartbeat,
     PayloadBody,
     Presence,
@@ -60,6 +61,7 @@ EXAMPLES: list[Any] = [
     PayloadBody(bundle_digest=DIGEST, row={"a": 1.5, "b": None, "c": "red"}, label="ok", score=0.5),
     EventBody(name="disk-full", detail="blobs: no space"),
     Desired(payload=b"{}", signatures=[("k", b"s")]),
+    Halt(payload=b"{}", signatures=[("k", b"s")]),
 ]
 IDS = [type(example).__name__ for example in EXAMPLES]
 

@@ -14,6 +14,9 @@ from fleet_server.errors import ConflictError, UnauthorizedError
 from fleet_server.page import Feed, create_page
 from fleet_server.page.source import ActionName
 from fleet_server.queries.errors import NotFoundError
+from fleet_server.read_approval import ApprovalRow, ApprovalView
+from fleet_server.read_evidence import ChanceView, EvidenceView, WaitView
+from fleet_server.read_halt import HaltView
 from fleet_server.read_models import (
     ActionView,
     DeviceRow,
@@ -159,6 +162,145 @@ def large_rollout() -> RolloutView:
             WaveView(3, "next", third, None, None, ""),
         ],
         policy_notes=[],
+    )
+
+
+def evidence(**changes: Any) -> EvidenceView:
+    numbers = {
+        0.01: (0.0014, 0.0014, 95, 111, 0.0, 95, 112),
+        0.03: (0.0402, 0.0453, 284, 312, 0.0337, 285, 313),
+        0.05: (0.6979, 1.0, 40, 101, 1.0, 41, 125),
+        0.1: (0.9988, 1.0, 8, 20, 1.0, 12, 21),
+        0.2: (1.0, 1.0, 4, 11, 1.0, 22, 29),
+        0.5: (1.0, 1.0, 3, 5, 1.0, 54, 63),
+    }
+    view = EvidenceView(
+        rule="bound",
+        limit=0.05,
+        decides="time",
+        held_back=480,
+        waits=[
+            WaitView("pace", 126, "The next batch begins at 15:02."),
+            WaitView("window", 61, "It is outside the hours in which they may begin."),
+        ],
+        chances=[ChanceView(failing, *map(float, row)) for failing, row in numbers.items()],
+        runs=10_000,
+    )
+    return replace(view, **changes)
+
+
+def evidence_rollout(**changes: Any) -> RolloutView:
+    """10,000 devices, wave 2 open: 109 promoted, 210 of 396 begun, 7,995 to come."""
+    bad = [
+        WaveMember("press-00107", "failed", "self-test: golden row 12 differs by 0.31", "south"),
+        WaveMember("press-00212", "failed", "rolled back: trial timed out", "south"),
+        WaveMember("press-00333", "silent", "no sign of life for 2.4 h", "north"),
+    ]
+    counts: list[dict[Progress, int]] = [{"ok": 109}, {"ok": 140, "failed": 2, "silent": 1, "pending": 66, "not-begun": 187}]
+    counts += [{"not-begun": 1_995}, {"not-begun": 7_020}]
+    waves = [
+        WaveView(1, "promoted", [], ago(150_000), ago(22_000), "0 of 109 devices failed, 1 of 109 are missing.", counts[0]),
+        WaveView(2, "open", bad, ago(22_000), None, "", counts[1]),
+        WaveView(3, "next", [], None, None, "", counts[2]),
+        WaveView(4, "later", [], None, None, "", counts[3]),
+    ]
+    gates = [
+        GateView("facts", "promote", "0", "0", 318, "The facts of all 318 devices can be read."),
+        GateView(
+            "stop", "promote", "0.71", "20", 318, "2 of 318 devices failed, 1 were silent: evidence 0.71 of 20 against 5 %.", 0.0,
+            "21 more failures of the devices that have begun would abort it.",
+        ),
+        GateView(
+            "early warning", "promote", "2.31", "10", 318, "2 of 318 failed: nothing unusual.", 0.36,
+            "14 more failures would pause it for a person.",
+        ),
+        GateView(
+            "sites", "promote", "0.92", "20", 52, "0 of 52 sites went dark: no more than sites do.", 0.0,
+            "7 more sites going dark would hold or pause it.",
+        ),
+        GateView("comparisons", "promote", "1", "100", 318, "The policy compares nothing."),
+        GateView(
+            "time", "hold", "6.1 h", "12.0 h", 318, "Hold: 318 of 505 devices have begun, more follow in batches.", 0.51,
+            "It needs the remaining batches being opened, 5.9 h more of dwell and the deadline of 66 more devices being over.",
+        ),
+        GateView(
+            "evidence", "hold", "1.7 % failing, 1.19 % missing", "5 %, 6.1 %", 252,
+            "Hold: 2 of 252 devices failed, 1 of 252 are missing; 1.7 % failing, 1.19 % missing, the limit is 5 %, 6.1 %.", 0.34,
+            "More devices will have had their time; a person is asked 24.0 h after the wave has had its time, if there is no answer then.",
+        ),
+    ]  # fmt: skip
+    view = rollout_view(
+        rollout_id="r-evidence",
+        waves=waves,
+        gates=gates,
+        sentence="Hold: 318 of 505 devices have begun, more follow in batches. 2 of 318 failed.",
+        missing="Without an answer it pauses for a person in about 1 day.",
+        policy_name="by evidence",
+        policy_notes=[],
+        events=[
+            EventView(ago(9_000), "operator-2", "resume", "The gateway of hall 3 was repaired."),
+            EventView(ago(12_000), "engine", "pause", "Pause: 3 of 12 sites went dark within two hours of their first device."),
+            EventView(ago(22_000), "engine", "open-wave", "Wave 1 was promoted."),
+            EventView(ago(22_000), "engine", "promote", "Promote: 0 of 109 devices failed, 1 of 109 are missing; within 5 %."),
+            EventView(ago(40_000), "engine", "mature", "Wave 1 has had its time."),
+            EventView(ago(150_000), "engine", "open-wave", "The rollout was started."),
+            EventView(ago(150_000), "operator-1", "start", "Quarterly model."),
+        ],
+        evidence=evidence(),
+    )
+    return replace(view, **changes)
+
+
+def waiting_rollout() -> RolloutView:
+    """By evidence, approved by one of two people."""
+    view = evidence_rollout()
+    waves = [
+        replace(one, state="next" if one.number == 1 else "later", members=[], opened_at=None, promoted_at=None, reason="")
+        for one in view.waves
+    ]
+    waves = [replace(one, counts={"not-begun": sum(one.counts.values())}) for one in waves]
+    return replace(
+        view,
+        rollout_id="r-draft",
+        state="draft",
+        verdict="waiting",
+        sentence="Waiting: 9,520 devices in 4 waves; no device has begun.",
+        missing="A person starts it.",
+        waves=waves,
+        gates=[],
+        events=view.events[-1:],
+        evidence=evidence(decides="", waits=[]),
+    )
+
+
+def approval(**changes: Any) -> ApprovalView:
+    view = ApprovalView(
+        "r-draft",
+        "draft",
+        3,
+        D2,
+        2,
+        [
+            ApprovalRow("operator-1", ago(4_000), "The numbers are fine.", counts=True),
+            ApprovalRow("operator-3", ago(9_000), "", counts=False),
+        ],
+        "1 of 2 approvals are there (operator-1); missing: 1 from operators or admins other than operator-4",
+        "nothing",
+    )
+    return replace(view, **changes)
+
+
+def halted() -> HaltView:
+    return HaltView(
+        halted=True,
+        sentence="The fleet is halted since 14:20 by admin-1: smoke in hall 3.",
+        since=ago(700),
+        issued_at=ago(700),
+        reason="Smoke in hall 3.",
+        ordered_by="admin-1",
+        counter=3,
+        devices_know=7,
+        devices_all=8,
     )
 
 
@@ -382,7 +524,12 @@ class InventedSource:
     def __init__(self) -> None:
         self.view = overview_view()
         self.rollout_rows = [rollout_row(), rollout_row("r-1", verdict="done", state="done", wave=3)]
-        self.rollout_views = {"r-2": rollout_view(), "r-large": large_rollout()}
+        self.rollout_views = {
+            "r-2": rollout_view(),
+            "r-large": large_rollout(),
+            "r-evidence": evidence_rollout(),
+            "r-draft": waiting_rollout(),
+        }
         self.release_rows = [
             release("3", overrides=[], attested_devices=0, registry=RegistryNote("", "", None, TROUBLE, ago(40))),
             release(),
@@ -394,6 +541,9 @@ class InventedSource:
         self.change_rows: list[tuple[int, str]] = [(41, "overview")]
         self.acted: list[tuple[str, str, int, str, str]] = []
         self.anonymous: Actor | None = None
+        self.approval = approval()
+        self.approved: list[tuple[str, str, str, str]] = []
+        self.halt_view = HaltView(halted=False, sentence="The fleet is not halted, and never was.")
 
     def overview(self, now: datetime) -> OverviewView:
         return self.view
@@ -436,6 +586,17 @@ class InventedSource:
         if action == "resume":
             raise InputError("The rollout is not paused.")
         self.acted.append((rollout_id, action, version, reason, actor.name))
+
+    def approvals(self, rollout_id: str) -> ApprovalView:
+        return self.approval
+
+    def approve(self, rollout_id: str, *, digest: str, note: str, actor: Actor) -> None:
+        if digest != self.approval.digest:
+            raise ConflictError("the plan has changed since: who is in which wave. Nothing was done; look again.")
+        self.approved.append((rollout_id, digest, note, actor.name))
+
+    def halt(self) -> HaltView:
+        return self.halt_view
 
     def actor(self, asked: Request) -> Actor | None:
         name = asked.cookies.get(SESSION_COOKIE)

@@ -14,7 +14,8 @@ from fleet_server.auth import SESSION_COOKIE
 from fleet_server.read_registry import RegistryNote
 from tests.unit.fleet_server import page_values as values
 
-SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large",
+SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/r-draft",
+           "/rollouts/r-draft/approve",
            "/rollouts/r-2/pause", "/devices", "/devices/camera-06", "/devices/camera-08",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
 EMPTY_SCREENS = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")
@@ -244,7 +245,7 @@ def test_an_unknown_thing_is_404_and_says_so(client: FlaskClient) -> None:
 def test_style_sheet_and_scripts_stay_small_and_templates_hold_no_style() -> None:
     static = PACKAGE / "static"
 
-    assert (static / "page.css").stat().st_size <= 16_000
+    assert (static / "page.css").stat().st_size <= 18_000
     assert sum(path.stat().st_size for path in static.glob("*.js")) <= 8_000
     for path in (PACKAGE / "templates").glob("*.html"):
         assert not re.search(r"\sstyle=|<style|\son[a-z]+=|\|\s*safe\b|autoescape", path.read_text()), path.name

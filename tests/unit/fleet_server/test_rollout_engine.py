@@ -364,3 +364,16 @@ def test_a_device_that_runs_the_release_already_counts_once_it_is_attested() -> 
 def test_a_rollout_survives_storage_unchanged() -> None:
     rollout = apply_person(in_wave_two(), "pause", "lunch", at(12))
     assert msgspec.json.decode(msgspec.json.encode(rollout), type=Rollout) == rollout
+
+
+def test_a_rollout_that_was_started_before_the_clock_was_set_back_can_still_be_shown() -> None:
+    rollout = apply_person(draft(), "start", "go", T0)
+    verdict, sentence, missing = view(rollout, facts(rollout), at(-60))
+    assert (verdict, sentence) == ("hold", "Hold: the server's clock stands 60 s before the last change.")
+    assert missing
+
+
+def test_a_rollout_that_was_started_before_the_clock_was_set_back_is_looked_at_when_it_has_caught_up() -> None:
+    rollout = apply_person(draft(), "start", "go", T0)
+    assert next_due(rollout, facts(rollout), at(-60)) == T0
+    assert next_due(rollout, facts(rollout), T0) == T0

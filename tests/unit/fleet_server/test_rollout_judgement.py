@@ -106,11 +106,20 @@ def test_a_wave_waits_until_devices_were_heard_after_the_dwell() -> None:
 
 
 def test_late_failures_of_old_devices_are_not_diluted_by_young_ones() -> None:
-    diluted = replace(tally(exposed=400, failed=5), dwelled=60, dwelled_failed=5, heard_after_dwell=55)
+    diluted = replace(tally(exposed=400, failed=8), dwelled=90, dwelled_failed=8, heard_after_dwell=85)
 
-    assert word(BOUND, replace(diluted, dwelled_failed=3)) == "promote"
     assert word(BOUND, diluted) == "hold"
-    assert "5 of 60 failed over the whole dwell" in finding(BOUND, diluted, "evidence").sentence
+    assert "8 of 90 failed over the whole dwell" in finding(BOUND, diluted, "evidence").sentence
+    # 3 of 90 are fewer than 5 %, but no proof of it; among all 400 they would be.
+    assert word(BOUND, replace(tally(exposed=400, failed=3), dwelled=90, dwelled_failed=3, heard_after_dwell=85)) == "hold"
+    assert word(BOUND, replace(tally(exposed=400, failed=3), dwelled=120, dwelled_failed=3, heard_after_dwell=115)) == "promote"
+
+
+def test_a_wave_that_grew_leans_less_far_over_the_limit() -> None:
+    rule = Rule("bound")
+
+    assert [rule.extend(12, 190, grown) for grown in (0, 1)] == [True, False]
+    assert [rule.extend(11, 190, grown) for grown in (0, 1)] == [True, True]
 
 
 def test_silence_of_many_aborts_or_pauses_a_small_wave() -> None:

@@ -56,12 +56,28 @@ def test_a_clock_before_the_start_allows_the_first_device_only() -> None:
 
 
 def test_opening_doubles_what_is_exposed_and_no_more() -> None:
-    pace = Pace(first=5, every_s=100)
+    pace = Pace(first=5, every_s=100, growth=2)
     reached = [pace.allowed(0, seconds) for seconds in range(0, 500, 100)]
 
     assert reached == [5, 10, 20, 40, 80]
     assert pace.allowed(77, 0) == 154
     assert all(later - earlier <= earlier for earlier, later in itertools.pairwise(reached))
+
+
+def test_small_steps_reach_as_far_as_large_ones_in_the_same_time_and_never_further() -> None:
+    small, large = Pace(first=5, every_s=2_700, growth=1.26), Pace(first=5, every_s=8_100, growth=2)
+    by_small, by_large = ([pace.allowed(0, 2_700.0 * step) for step in range(40)] for pace in (small, large))
+
+    assert by_small[:7] == [5, 6, 7, 10, 12, 15, 20]
+    assert all(abs(by_small[step] - by_large[step]) <= 0.02 * by_large[step] for step in range(0, 40, 3))
+    assert all(later > earlier for earlier, later in itertools.pairwise(by_small))
+
+
+def test_an_opening_ends_with_the_batch_that_reaches_the_goal_however_large() -> None:
+    for pace in (Pace(), Pace(first=1, growth=1.01), Pace(growth=2)):
+        opening_s = pace.opening_s(5, 1_000_000)
+        assert pace.allowed(5, opening_s) >= 1_000_000 > pace.allowed(5, opening_s - 1)
+    assert Pace().allowed(0, 1e12) == 10**15
 
 
 @pytest.mark.parametrize(
@@ -127,6 +143,8 @@ def test_no_limit_is_ever_exceeded_and_everybody_is_accounted_for(count: int, ra
         lambda: Rate(kind="exponential", per_hour=1, factor=0.5),
         lambda: Pace(first=0),
         lambda: Pace(every_s=0),
+        lambda: Pace(growth=1),
+        lambda: Pace(growth=2.1),
         lambda: Window(days=()),
         lambda: Window(days=("someday",)),
         lambda: Window(start="7:30"),

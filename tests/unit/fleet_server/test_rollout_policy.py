@@ -16,7 +16,7 @@ DEMO = Path(__file__).parents[3] / "examples" / "digits" / "policy.toml"
 
 def test_the_demo_policy_is_valid_and_says_that_it_proves_nothing() -> None:
     demo = parse_policy(tomllib.loads(DEMO.read_text()))
-    assert (demo.name, demo.waves, demo.evidence, demo.trial.min_agreement) == ("demo", (1, 3, "100%"), "unanimous", 0.8)
+    assert (demo.name, demo.waves, demo.evidence, demo.trial.min_agreement) == ("demo", (1, 3, "100%"), "posterior", 0.8)
     assert any("proves nothing about rates" in note for note in demo.notes)
 
 
@@ -25,8 +25,10 @@ def test_the_demo_policy_is_valid_and_says_that_it_proves_nothing() -> None:
     [
         ({"soak_second": 3}, "did you mean 'soak_s'"),
         ({"trial": {"min_agrement": 0.9}}, "did you mean 'min_agreement'"),
-        ({"evidence": "bound"}, "'bound' is not in this version"),
-        ({"evidence": "posterior"}, "'posterior' is not in this version"),
+        ({"evidence": "bond"}, "did you mean 'bound'"),
+        ({"evidence": "auto"}, "need dwell_s"),
+        ({"site_budget": 3}, "site_budget has no effect with evidence = 'unanimous'"),
+        ({"rule": {"limit": 0.1}}, "rule has no effect with evidence = 'unanimous'"),
         ({"evidence": "unanimus"}, "did you mean 'unanimous'"),
         ({"waves": []}, "0 entries"),
         ({"waves": [3, 1, "100%"]}, "do not increase"),
@@ -47,7 +49,7 @@ def test_the_demo_policy_is_valid_and_says_that_it_proves_nothing() -> None:
         ({"soak_rows": -1}, "soak_rows = -1"),
         ({"dwell_s": [1.0, 2.0]}, "2 numbers for 3 waves"),
         ({"dwell_s": -5.0}, "dwell_s = -5"),
-        ({"approvals": 1}, "approvals = 1 is not in this version"),
+        ({"approvals": 6}, "approvals = 6 is outside 0 to 5"),
         ({"on_abort": "rollback"}, "Invalid enum value"),
         ({"max_explicit_failures_before_abort": -1}, "max_explicit_failures_before_abort = -1"),
         ({"trial": {"soak_s": 10, "timeout_s": 10}}, "must be more than trial.soak_s"),

@@ -299,3 +299,19 @@ def test_a_killed_server_goes_on_where_it_was(world: World, tmp_path: Path) -> N
     complete(again, rollout_id, bundle)
 
     again.close()
+
+
+def test_a_device_that_proves_itself_after_the_abort_is_not_asked_a_second_time(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    (first,) = wanting(world, bundle)
+    world.receive(*world.devices[first].install(bundle))
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+    usecases.rollout_action(world.services, rollout_id, "abort", version=view.version, reason="no more", actor=OPERATOR)
+    assert wanting(world, bundle) == set()
+
+    tick(world, 4.0)
+    world.receive(world.devices[first].window(bundle), world.devices[first].heartbeat())
+    tick(world, 1.0)
+
+    assert wanting(world, bundle) == set()

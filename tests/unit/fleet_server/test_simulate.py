@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from fleet_server.rollout.plans import default_course
 from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.cells import Cells
-from fleet_server.simulate.run import default_course, simulate
+from fleet_server.simulate.run import simulate
 from fleet_server.simulate.scene import BEHAVIOURS, PER_DAY, PER_HOUR, SCENES, Behaviour, Scene
 
 SOAK = 4
@@ -21,7 +22,7 @@ def history(scene: str, devices: int = 300, ticks: int = 200, seed: int = 1) -> 
 @pytest.mark.parametrize("scene", ["churn", "all together"])
 def test_increments_give_the_counts_of_a_recount(scene: str) -> None:
     availability, seen = history(scene)
-    cells = Cells(availability.site, availability.sites, len(seen), SOAK)
+    cells = Cells(availability.site, availability.zone, len(seen), SOAK)
     for number, heard in enumerate(seen):
         cells.tick(number, heard)
         if number % 41 != 40:
@@ -29,8 +30,8 @@ def test_increments_give_the_counts_of_a_recount(scene: str) -> None:
         for cell in range(number + 1):
             live = seen[cell]
             again = seen[cell + SOAK + 1 : number + 1].any(axis=0)
-            assert np.array_equal(cells.live[:, cell], np.bincount(availability.site[live], minlength=availability.sites))
-            assert np.array_equal(cells.unheard[:, cell], np.bincount(availability.site[live & ~again], minlength=availability.sites))
+            assert np.array_equal(cells.live[cell], np.bincount(availability.site[live], minlength=availability.sites))
+            assert np.array_equal(cells.unheard[cell], np.bincount(availability.site[live & ~again], minlength=availability.sites))
 
 
 def test_about_one_in_six_devices_is_away_by_churn() -> None:
@@ -63,7 +64,7 @@ def test_the_same_seed_tells_the_same_story() -> None:
 def test_every_size_of_fleet_has_waves_that_rise_to_everybody(devices: int) -> None:
     course = default_course(devices)
 
-    assert course.sizes[-1] == devices
+    assert devices * 0.95 - 1 < course.sizes[-1] <= devices  # the rest are controls
     assert course.rule.kind == "posterior"
     assert len(course.dwell_s) == len(course.sizes)
 
@@ -72,8 +73,8 @@ def test_large_fleets_are_judged_by_the_bound() -> None:
     course = default_course(10_000)
 
     assert course.rule.kind == "bound"
-    assert course.sizes == (100, 500, 2_500, 10_000)
-    assert default_course(2_000).sizes == (77, 100, 500, 2_000)
+    assert course.sizes == (95, 475, 2_375, 9_500)
+    assert default_course(2_000).sizes == (77, 95, 475, 1_900)
 
 
 def test_good_releases_are_completed_and_bad_ones_harm_a_handful_of_devices() -> None:

@@ -1,0 +1,113 @@
+"""Who is in a rollout: when it is created, and when devices come into its selection or leave it afterwards."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from edgefleet.errors import ConfigError
+from fleet_server.rollout import Policy, Rollout, RolloutState
+from fleet_server.rollout.limits import did_you_mean
+from fleet_server.rollout.outline import candidates
+from fleet_server.store import devices, evidence_members, evidence_sums, rollouts
+from fleet_server.store.evidence_members import Selected
+from fleet_server.store.moments import to_micros
+from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER
+
+LOG = logging.getLogger(__name__)
+
+REGION: Final = "region"
+_NAMED: Final = 10
+# As long as these last, who comes into the selection is let in.
+_OPEN: Final = (RolloutState.DRAFT, RolloutState.APPROVED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
+
+
+def refuse_unknown_labels(connection: sa.Connection, project: str, keys: Iterable[str], where: str) -> None:
+    """Refuse label keys that no device of the project has: most are typing errors, and select nobody or everybody.
+
+    Raises:
+        ConfigError: With the keys that there are.
+    """
+    wanted = sorted(set(keys))
+    if not wanted:
+        return
+    query = sa.select(DEVICE_LABEL.c.key).join(DEVICE, DEVICE.c.device_id == DEVICE_LABEL.c.device_id).where(DEVICE.c.project == project)
+    known = sorted(connection.scalars(query.distinct()))
+    for key in wanted:
+        if key not in known:
+            listed = ", ".join(known[:_NAMED]) or "none: no device of this project has a label"
+            raise ConfigError(f"{where}: no device of {project} has a label {key!r}{did_you_mean(key, known)}; known labels: {listed}")
+
+
+def selected(
+    connection: sa.Connection, policy: Policy, device_ids: Sequence[str], never_held: frozenset[str] = frozenset()
+) -> list[Selected]:
+    """The devices with what their labels say of stratum, site and region, and those that were held back too often before.
+
+    Raises:
+        ConfigError: A label's value cannot be the name of a stratum or site.
+    """
+    labels = devices.labels_of(connection, device_ids if len(device_ids) <= _NAMED else None)
+    found = candidates(policy, device_ids, labels)
+    told = [replace(one, never_held=True) if one.device_id in never_held else one for one in found]
+    return [Selected(one, labels.get(one.device_id, {}).get(REGION, "")) for one in told]
+
+
+def follow(connection: sa.Connection, project: str, device_id: str, now: datetime) -> None:
+    """A device was enrolled or labelled anew: it joins the open rollouts that select it and leaves those that do not any more.
+
+    It keeps the waves: a device that joins gets the wave that its salted hash gives it, and begins when that is open, at its rate. One
+    that leaves before it was asked is dropped; afterwards it stays in the evidence that can stop the rollout.
+
+    Args:
+        connection: The transaction of the change.
+        project: Of the device.
+        device_id: Which.
+        now: Aware UTC.
+    """
+    by_evidence = (ROLLOUT.c.project == project, ROLLOUT.c.cell_us.is_not(None), ROLLOUT.c.state.in_([state.value for state in _OPEN]))
+    labels = devices.labels_of(connection, [device_id]).get(device_id, {})
+    for rollout_id in connection.scalars(sa.select(ROLLOUT.c.rollout_id).where(*by_evidence).order_by(ROLLOUT.c.created_at)).all():
+        stored = rollouts.load(connection, rollout_id)
+        if stored is None or stored.rollout.course is None:
+            continue
+        wanted = all(labels.get(key) == value for key, value in stored.selection.items())
+        if (_join if wanted else _leave)(connection, stored.rollout, device_id, now):
+            course = evidence_members.sizes(connection, rollout_id, stored.rollout.course)
+            rollouts.save(connection, stored, replace(stored.rollout, course=course), now)
+
+
+def _join(connection: sa.Connection, rollout: Rollout, device_id: str, _now: datetime) -> bool:
+    if rollout.policy.late_joiners == "ignore" or _member(connection, rollout.rollout_id, device_id) is not None:
+        return False
+    if rollouts.owners(connection, rollout.project, [device_id]):
+        return False  # one owner of a device and model: it follows when that rollout lets go of it
+    membership = evidence_members.membership_of(connection, rollout.rollout_id)
+    if membership is None:
+        return False
+    try:
+        (one,) = selected(connection, rollout.policy, [device_id])
+    except ConfigError as err:
+        LOG.warning("rollout %s: %s does not join: %s", rollout.rollout_id, device_id, err)
+        return False
+    return evidence_members.join(connection, rollout, membership, one) > 0
+
+
+def _leave(connection: sa.Connection, rollout: Rollout, device_id: str, now: datetime) -> bool:
+    member = _member(connection, rollout.rollout_id, device_id)
+    if member is None:
+        return False
+    if member.counter is None:
+        evidence_members.drop(connection, rollout.rollout_id, device_id)
+        return bool(member.wave > 0)
+    evidence_sums.gone(connection, rollout.rollout_id, device_id, to_micros(now))
+    return False
+
+
+def _member(connection: sa.Connection, rollout_id: str, device_id: str) -> sa.Row[Any] | None:
+    where = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.device_id == device_id)
+    query: sa.Select[Any] = sa.select(ROLLOUT_MEMBER.c.counter, ROLLOUT_MEMBER.c.wave).where(*where)
+    return connection.execute(query).first()

@@ -1,0 +1,60 @@
+"""What people see of a rollout by evidence beside its waves and gates: frozen values for the API and the page."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ChanceView:
+    """What happens to a release that fails on a share of the devices; probabilities 0 to 1, harm in devices.
+
+    Attributes:
+        failing: That share.
+        stopped_in_first: In wave 1, if failures show at once.
+        stopped: In any wave.
+        harmed_median: Devices that fail because of it.
+        harmed_p95: Exceeded in one of twenty runs.
+        late_stopped: If every failure shows only after a wave's last batch is out.
+        late_harmed_median: Of those.
+        late_harmed_p95: Of those.
+    """
+
+    failing: float
+    stopped_in_first: float
+    stopped: float
+    harmed_median: float
+    harmed_p95: float
+    late_stopped: float
+    late_harmed_median: float
+    late_harmed_p95: float
+
+
+@dataclass(frozen=True)
+class WaitView:
+    """Devices of the open wave that may not begin yet, and for what they wait."""
+
+    why: str
+    devices: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class EvidenceView:
+    """Rule, plan and outlook.
+
+    Attributes:
+        rule: bound | posterior.
+        limit: Largest share of failing devices that is good enough.
+        decides: The gate whose word is the gravest, "" while no gate has looked.
+        held_back: Devices that get the release last, as controls.
+        waits: Why devices of the open wave have not begun.
+        chances: What the plan does to releases that fail on a share of the devices.
+        runs: That these were drawn with.
+    """
+
+    rule: str
+    limit: float
+    decides: str
+    held_back: int
+    waits: list[WaitView]
+    chances: list[ChanceView]
+    runs: int

@@ -1,0 +1,218 @@
+"""What a plan will do, said before anything happens: when each wave can be done, and what a bad release would cost.
+
+Estimates for people who decide whether to start. Times come from the plan and from the hours at which devices were heard before; chances
+come from the rule's own limits. Nothing here decides anything.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from edgefleet.errors import ConfigError
+from fleet_server.rollout.course import Course
+from fleet_server.rollout.judgement import DUE_OF_OPENED, HEARD_AFTER_DWELL, HEARD_SHARE
+from fleet_server.rollout.pacing import Rate
+from fleet_server.rollout.planner import RUNS, Foretold, foretell
+
+FAILING: Final = (0.01, 0.03, 0.05, 0.1, 0.2, 0.5)
+_HOUR_S: Final = 3_600.0
+_DAY_HOURS: Final = 24
+_LONGEST_S: Final = 10 * 366 * 86_400.0
+
+
+@dataclass(frozen=True)
+class Awake:
+    """At which hours devices were heard.
+
+    Attributes:
+        shares: [24] by hour UTC, share of the selected devices that was heard in such an hour.
+        days: Days that were looked at.
+        devices: Devices that were looked at, a sample of a large selection.
+    """
+
+    shares: tuple[float, ...]
+    days: int
+    devices: int
+
+    def __post_init__(self) -> None:
+        if len(self.shares) != _DAY_HOURS or not all(0 <= share <= 1 for share in self.shares):
+            raise ConfigError(f"awake: {len(self.shares)} numbers; expected {_DAY_HOURS} shares from 0 to 1, one for each hour UTC")
+
+
+@dataclass(frozen=True)
+class WaveTime:
+    """When a wave can be done, if nothing goes wrong.
+
+    Attributes:
+        number: From 1.
+        opens_s: Seconds from the start of the rollout until it opens.
+        opening_s: Until its last batch may begin: pace and rate.
+        dwell_s: It stays open at least so long after the pace's last batch.
+        asleep_s: Waiting for devices that are usually not heard at that hour.
+        done_s: From the start of the rollout until it can be promoted.
+    """
+
+    number: int
+    opens_s: float
+    opening_s: float
+    dwell_s: float
+    asleep_s: float
+    done_s: float
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What happens if the release fails on a share of the devices.
+
+    Attributes:
+        failing: That share.
+        at_once: If failures show in the first minutes.
+        late: If every failure shows only after the wave's last batch, but within its dwell; None where nothing is foretold of it.
+    """
+
+    failing: float
+    at_once: Foretold
+    late: Foretold | None
+
+
+def wave_times(course: Course, deadline_s: float, starts_at: datetime, awake: Awake | None = None) -> tuple[WaveTime, ...]:
+    """When each wave can be done: opening, dwell, deadline of its last devices, and the hours at which devices sleep.
+
+    Who is heard at several hours is not known, so an hour counts by itself: the estimate is on the careful side, but nobody is waited for
+    longer than a day.
+
+    Args:
+        course: Of the plan; nothing of it has begun.
+        deadline_s: Seconds that a device has, from its beginning, to be heard.
+        starts_at: When it would be started, aware UTC.
+        awake: None: as if every device were always awake.
+    """
+    found: list[WaveTime] = []
+    opens_s = 0.0
+    for number, dwell_s in enumerate(course.dwell_s, start=1):
+        awakened = _done_s(course, number, opens_s, deadline_s, None if awake is None else (awake, starts_at))
+        asleep = awakened - _done_s(course, number, opens_s, deadline_s, None)
+        found.append(WaveTime(number, opens_s, opening_with_rate_s(course, number), dwell_s, asleep, awakened))
+        opens_s = awakened
+    return tuple(found)
+
+
+def _done_s(course: Course, number: int, opens_s: float, deadline_s: float, sleep: tuple[Awake, datetime] | None) -> float:
+    """Seconds from the start of the rollout until a wave that opens then can be promoted."""
+    dwell_s = course.dwell_s[number - 1]
+    begun = opens_s + opening_with_rate_s(course, number)
+    if sleep is not None:
+        begun += asleep_s(sleep[0], sleep[1] + timedelta(seconds=begun), DUE_OF_OPENED)
+    due = max(begun + deadline_s, opens_s + course.opening_s(number) + dwell_s)
+    if sleep is None or dwell_s <= 0:
+        return due
+    # Some must be heard once more after the dwell.
+    return due + asleep_s(sleep[0], sleep[1] + timedelta(seconds=due), min(HEARD_SHARE, HEARD_AFTER_DWELL / course.sizes[number - 1]))
+
+
+def opening_with_rate_s(course: Course, wave: int) -> float:
+    """Seconds from the opening of a wave until its last device may begin, by pace and rate."""
+    paced = course.opening_s(wave)
+    return paced if course.rate is None else max(paced, rate_s(course.rate, course.added(wave)))
+
+
+def rate_s(rate: Rate, devices: int) -> float:
+    """Seconds until a rate has let so many devices begin, to the second.
+
+    >>> rate_s(Rate(per_hour=10), 21)
+    7200.0
+    """
+    low, high = 0.0, 1.0
+    while rate.allowed(high) < devices and high < _LONGEST_S:
+        low, high = high, 2 * high
+    while high - low > 0.5:
+        middle = (low + high) / 2
+        low, high = (low, middle) if rate.allowed(middle) >= devices else (middle, high)
+    return float(math.ceil(high))
+
+
+def asleep_s(awake: Awake, from_at: datetime, needed: float) -> float:
+    """Seconds until an hour in which so large a share is usually heard; a day where there is none.
+
+    >>> from datetime import UTC
+    >>> night = Awake(tuple(0.2 if hour < 6 else 0.8 for hour in range(24)), days=7, devices=50)
+    >>> asleep_s(night, datetime(2026, 1, 1, 4, 30, tzinfo=UTC), 0.5)
+    5400.0
+    """
+    if awake.shares[from_at.hour] >= needed:
+        return 0.0
+    rest = _HOUR_S - from_at.minute * 60 - from_at.second
+    for step in range(_DAY_HOURS - 1):
+        if awake.shares[(from_at.hour + 1 + step) % _DAY_HOURS] >= needed:
+            return rest + step * _HOUR_S
+    return _DAY_HOURS * _HOUR_S
+
+
+def chances(course: Course, rng: np.random.Generator, *, failing: Sequence[float] = FAILING, runs: int = RUNS) -> tuple[Chance, ...]:
+    """What the plan does to releases that fail on these shares of the devices; about 0.1 s for 10,000 devices.
+
+    Args:
+        course: Of the plan.
+        rng: Seeded from the plan's digest: the same plan foretells the same numbers.
+        failing: True shares of failing devices.
+        runs: Of each share.
+    """
+    first, growth = course.pace.first, course.pace.growth
+    return tuple(
+        Chance(
+            share,
+            foretell(course.sizes, course.rule, share, rng, runs=runs, first=first, growth=growth),
+            foretell(course.sizes, course.rule, share, rng, late=1.0, runs=runs, first=first, growth=growth),
+        )
+        for share in failing
+    )
+
+
+def chances_unanimous(
+    added: Sequence[int], rng: np.random.Generator, *, failing: Sequence[float] = FAILING, runs: int = RUNS
+) -> tuple[Chance, ...]:
+    """The same for the rule that every device must be ok: a wave begins as a whole, and any failure in it stops the rollout.
+
+    Args:
+        added: Devices that each wave adds.
+        rng: As above.
+        failing: As above.
+        runs: As above.
+
+    Raises:
+        ConfigError: A wave without a device.
+    """
+    if not added or min(added) < 1:
+        raise ConfigError(f"waves add {list(added)[:8]} devices: an empty wave never passes")
+    return tuple(_unanimous(added, rng, share, runs) for share in failing)
+
+
+def _unanimous(added: Sequence[int], rng: np.random.Generator, share: float, runs: int) -> Chance:
+    harmed, stopped_in = np.zeros(runs, np.int64), np.zeros(runs, np.int64)
+    for number, devices in enumerate(added, start=1):
+        on = stopped_in == 0
+        failed = rng.binomial(devices, share, int(on.sum()))
+        harmed[on] += failed
+        stopped_in[np.flatnonzero(on)[failed > 0]] = number
+    foretold = Foretold(
+        stopped_in_first=float((stopped_in == 1).mean()),
+        stopped=float((stopped_in > 0).mean()),
+        harmed_median=float(np.median(harmed)),
+        harmed_p95=float(np.quantile(harmed, 0.95)),
+        harmed_mean=float(harmed.mean()),
+    )
+    return Chance(share, foretold, foretold)
+
+
+def growths(course: Course, wave: int) -> Iterator[int]:
+    """Devices that a wave reaches: as planned, then each time that it may grow."""
+    reach = course.sizes[wave - 1]
+    for _ in range(course.rule.extends + 1):
+        yield reach
+        reach = course.rule.grown(reach)
+        if reach >= course.sizes[-1]:
+            return

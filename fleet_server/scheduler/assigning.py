@@ -1,0 +1,57 @@
+"""Gives one device a release, or what it had before: assignment, signed document, outbox, the member's row."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from fleet_server import audit
+from fleet_server.rollout import Rollout, trial_for
+from fleet_server.rollout.rollback_targets import Target, target_of
+from fleet_server.scheduler import comparing
+from fleet_server.services import Services
+from fleet_server.store import assignments, drift_rows, members, stays
+from fleet_server.store.moments import to_micros
+
+
+def assign_new(connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, now: datetime) -> None:
+    """Assign the rollout's release to a device."""
+    before = assignments.committed_release(connection, device_id, rollout.project)
+    drifting = drift_rows.has_open_alarm(connection, device_id, rollout.project)
+    wish = assignments.Wish(rollout.release_id, rollout.rollout_id, trial_for(rollout.policy, drifting=drifting))
+    counter = assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now))
+    previous = before if before != rollout.release_id else None
+    members.note_assigned(connection, rollout.rollout_id, device_id, previous, counter, to_micros(now))
+    comparing.enlist(connection, rollout, device_id)
+
+
+def assign_previous(
+    connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, previous: str | None, now: datetime
+) -> None:
+    """Assign what a device goes back to: the last release that was completed there, else the baseline, else nothing, and a person is told.
+
+    `previous` is what it merely ran before; it is where it goes unless that never proved itself there.
+    """
+    target = target_for(connection, rollout, device_id, previous)
+    if target.word != "completed" and (previous is not None or rollout.policy.baseline is not None):
+        subject, detail = ("device", device_id), f"rollout {rollout.rollout_id}: {target.sentence}"
+        audit.record(connection, to_micros(now), actor="engine", action=f"go-{target.word}", subject=subject, detail=detail)
+    previous = target.release_id
+    # A bundle that the device committed before skips its trial there; the rules travel all the same, for a device that lost it.
+    wish = None if previous is None else assignments.Wish(previous, rollout.rollout_id, trial_for(rollout.policy, drifting=True))
+    assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now), forward=False)
+
+
+def target_for(connection: sa.Connection, rollout: Rollout, device_id: str, previous: str | None) -> Target:
+    """Where a device goes back to from a rollout's release; `previous` is the release that it ran before."""
+    bad, base = stays.quarantined(connection, device_id), stays.of_release(connection, rollout.policy.baseline)
+    known = stays.of_device(connection, device_id, rollout.project)
+    brought = stays.of_release(connection, previous)
+    if brought is not None and previous not in {one.release_id for one in known}:
+        # It came with it: no rollout that could have failed brought it here.
+        known = [replace(brought, completed=True), *known]
+    return target_of(known, leaving=rollout.release_id, quarantined=bad, baseline=base)
+
+
+def _director(services: Services) -> assignments.Director:
+    return assignments.Director(services.director, services.config.fleet)

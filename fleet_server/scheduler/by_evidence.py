@@ -1,0 +1,124 @@
+"""What follows from the decisions about a rollout by evidence: devices begin in their order, a bounded number at a time, or go back.
+
+Nobody begins who was not let in by the wave, the pace, the rate, the window, and the site's budget; why the others wait is counted.
+"""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState
+from fleet_server.rollout.judgement import OWN_SITES
+from fleet_server.rollout.outlook import next_due
+from fleet_server.rollout.pacing import Ready, Wait, begin, local_time
+from fleet_server.scheduler import sharing
+from fleet_server.scheduler.assigning import assign_new, assign_previous
+from fleet_server.scheduler.changing import held_up
+from fleet_server.services import Services
+from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members, ways_back
+from fleet_server.store.moments import to_micros
+
+AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the write lock is everybody's
+SCANNED: Final = 20_000  # of those that wait, where windows or budgets decide one by one
+ZONE: Final = "time-zone"
+_LOOK_AGAIN: Final = timedelta(minutes=1)
+_NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
+_OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
+_BACK: Final = (RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB, RolloutState.ROLLED_BACK)
+
+
+def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> datetime | None:
+    """Do what the rollout's state lets happen now; when to look again, None: only with news."""
+    waits: Counter[str] = Counter()
+    more = False
+    if rollout.state in _OPENING and rollout.wave:
+        more, waits = _begin(connection, services, rollout, known, now)
+        evidence_members.note_waits(connection, rollout.rollout_id, waits)
+    elif rollout.state in _BACK:
+        more = take_back(connection, services, rollout, now) == AT_ONCE
+    if more:
+        return now
+    moments = [next_due(rollout, known, now), evidence_sites.next_look(connection, rollout.rollout_id)]
+    # After a standstill the wave's clock names no further batch, and devices wait for those that were asked last.
+    clock_is_ahead = rollout.course is not None and rollout.course.next_batch_at(rollout.wave, now) is None
+    if set(waits) - {"pace"} or (waits and clock_is_ahead):
+        moments.append(now + _LOOK_AGAIN)
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def follow(connection: sa.Connection, before: Rollout, after: Rollout, action: Action) -> None:
+    """What an action changes in the members: a growth moves devices into the open wave, an opening starts another dwell."""
+    if after.course is None or before.course is None:
+        return
+    if action.kind is ActionKind.EXTEND:
+        evidence_members.grow(connection, after.rollout_id, after.wave, before.course, action.size)
+    if action.kind is ActionKind.OPEN_WAVE:
+        evidence_members.reopen(connection, after.rollout_id, after.course.dwell_s[after.wave - 1])
+
+
+def take_back(connection: sa.Connection, services: Services, rollout: Rollout, now: datetime) -> int:
+    """Assign what they ran before to devices that must not keep the release, at most `AT_ONCE`; how many."""
+    if rollout.state not in _BACK:
+        return 0
+    # After an abort that stops, devices that have proved themselves keep it.
+    kept = rollout.state is RolloutState.ABORTED
+    budget = rollout.policy.site_budget if rollout.state is RolloutState.ROLLING_BACK else None
+    limit = AT_ONCE if budget is None else SCANNED
+    going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=limit)
+    if budget is not None:
+        may = set(ways_back.within_budget(connection, rollout.rollout_id, [device_id for device_id, _ in going], budget))
+        going = [one for one in going if one[0] in may][:AT_ONCE]
+    for device_id, previous in going:
+        assign_previous(connection, services, rollout, device_id, previous, now)
+    if going:
+        changes.touch(connection, to_micros(now), "devices", "overview", f"rollout:{rollout.rollout_id}")
+    return len(going)
+
+
+def _begin(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> tuple[bool, Counter[str]]:
+    """Ask the next devices; (whether there are more that may begin now, for what the others wait)."""
+    course, policy = rollout.course, rollout.policy
+    by_wave = evidence_tally.by_wave(connection, rollout.rollout_id)
+    asked = sum(counts.assigned for counts in by_wave.values())
+    left: dict[Wait, int] = course.left(rollout.wave, asked, now) if course is not None else {"pace": 0}
+    if course is not None and left["pace"]:
+        # The wave's clock ran on while it was paused, outside its windows, or out of budget; no batch grows by that.
+        long_ago = now - timedelta(seconds=_NEARLY * course.pace.every_s)
+        settled = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(long_ago))
+        left["pace"] = min(left["pace"], max(course.pace.allowed(settled, 0.0) - asked, 0))
+    waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
+    if not waiting:
+        return False, Counter()
+    tally = known.tally
+    if tally is not None and tally.sites_out > 0 and tally.sites_exposed < OWN_SITES:
+        return False, Counter({"site out": waiting})
+    picky = bool(policy.windows and not policy.emergency) or policy.site_budget is not None
+    few = max(0, min(AT_ONCE + 1, *left.values()))
+    queue = evidence_members.unasked(connection, rollout, SCANNED if picky and few else max(few, 1))
+    ids = [one.device_id for one in queue]
+    zones = devices.label(connection, ZONE, ids) if policy.windows else {}
+    busy: set[str] = set()
+    if few:
+        busy = evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids, to_micros(now)) | set(
+            held_up(connection, rollout, ids, now)
+        )
+    ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
+    sites = sorted({one.site for one in queue})
+    chosen, waits = begin(
+        ready,
+        most=left,
+        windows=() if policy.emergency else policy.windows,
+        site_budget=policy.site_budget,
+        in_activation=sharing.taken(connection, rollout, sites, now) if policy.site_budget is not None else None,
+    )
+    for device_id in chosen[:AT_ONCE]:
+        assign_new(connection, services, rollout, device_id, now)
+    if chosen:
+        changes.touch(connection, to_micros(now), "devices", "overview", f"rollout:{rollout.rollout_id}")
+    # Those behind the ones looked at wait for the first limit that is used up.
+    unseen = waiting - len(queue)
+    if unseen and left:
+        waits[min(left, key=lambda name: left[name])] += unseen
+    return len(chosen) > AT_ONCE, Counter({str(name): count for name, count in waits.items()})

@@ -1,0 +1,49 @@
+"""How often devices may be changed: those that must wait are asked later."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from fleet_server.rollout import Rollout
+from fleet_server.rollout.flipflop import DAY, WEEK, Answer, may_change
+from fleet_server.store import activations, assignments
+from fleet_server.store.moments import to_micros
+from fleet_server.store.tables import EVENT
+
+
+def held_up(connection: sa.Connection, rollout: Rollout, device_ids: Sequence[str], now: datetime) -> dict[str, Answer]:
+    """Devices that must not get the rollout's release now, with why; empty for nearly all rollouts."""
+    history = activations.of_devices(connection, rollout.project, device_ids, to_micros(now - WEEK))
+    assigned = assignments.current(connection, rollout.project, sorted(history))
+    policy, found = rollout.policy, {}
+    for device_id, changes in history.items():
+        has = assigned.get(device_id, ("", ""))[0]
+        if has == rollout.release_id:
+            continue
+        answer = may_change(changes, has, rollout.release_id, now, emergency=policy.emergency, gap=gap_of(rollout))
+        if answer.word != "begin":
+            found[device_id] = answer
+    to_and_fro = any(answer.word == "flip-flop" for answer in found.values())
+    if to_and_fro and _resumed_over(connection, rollout.rollout_id):
+        return {device_id: answer for device_id, answer in found.items() if answer.word != "flip-flop"}
+    return found
+
+
+def gap_of(rollout: Rollout) -> timedelta:
+    """Time in which a device is changed once: a day, unless the policy says otherwise or names every device."""
+    gap_s = rollout.policy.activation_gap_s
+    if gap_s is not None:
+        return timedelta(seconds=gap_s)
+    return DAY if rollout.policy.evidence != "unanimous" else timedelta(0)
+
+
+def _resumed_over(connection: sa.Connection, rollout_id: str) -> bool:
+    """Whether a person has seen that devices go to and fro, and let the rollout go on all the same."""
+    mine = (EVENT.c.subject_kind == "rollout", EVENT.c.subject == rollout_id)
+    seen = sa.select(sa.func.min(EVENT.c.seq)).where(*mine, EVENT.c.action == "pause", EVENT.c.detail.contains("flip-flop"))
+    paused = connection.scalar(seen)
+    if paused is None:
+        return False
+    resumed = sa.select(EVENT.c.seq).where(*mine, EVENT.c.action == "resume", EVENT.c.seq > paused)
+    return connection.execute(resumed.limit(1)).first() is not None

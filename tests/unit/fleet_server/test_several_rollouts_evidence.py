@@ -1,0 +1,224 @@
+"""Several rollouts at once, by evidence: hold-back over many rollouts, controls, and devices that come and go; by the decision's number."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from fleet_server import enlisting, usecases
+from fleet_server.halting import halt_fleet, lift_halt
+from fleet_server.scheduler import sharing
+from fleet_server.store import devices, evidence_members, exposure, held_back
+from fleet_server.store.facts import read
+from fleet_server.store.tables import DEVICE, ROLLOUT, ROLLOUT_MEMBER
+from tests.unit.fleet_server.evidence_world import POLICY, act, asked, now_us, open_fleet, start, value
+from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
+from tests.unit.fleet_server.test_evidence_rollouts import fleet_of, until, wave_of
+
+WEEK_S = timedelta(days=7).total_seconds()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    opened = World.open(tmp_path / "data")
+    yield opened
+    opened.close()
+
+
+def test_decision_02_a_device_waits_until_its_dwell_in_another_models_rollout_is_over(world: World, tmp_path: Path) -> None:
+    fleet, _ = fleet_of(world, tmp_path, 30)
+    fleet.tick(6)
+    exposed = asked(world, fleet.bundle)
+    assert all(world.devices[device_id].running == fleet.bundle.digest for device_id in exposed)
+
+    def busy(at: int) -> set[str]:
+        with world.services.db.read() as connection:
+            return evidence_members.busy_elsewhere(connection, "r-of-another-model", sorted(world.devices), at)
+
+    assert busy(now_us(world)) == exposed  # committed, and within the 120 s of the wave's dwell
+    assert busy(now_us(world) + 200_000_000) == set()
+
+
+def test_decision_03_a_device_that_another_rollout_exposes_is_no_control(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 30)
+    fleet.tick(3)
+    exposed = asked(world, fleet.bundle)
+    assert exposed
+
+    def controls(of: str, at: int) -> set[str]:
+        with world.services.db.read() as connection:
+            return set(connection.scalars(sa.select(DEVICE.c.device_id).where(~exposure.elsewhere(DEVICE.c.device_id, of, at))))
+
+    assert controls("r-another", now_us(world)) == set(world.devices) - exposed
+    assert controls(rollout_id, now_us(world)) == set(world.devices)  # its own exposure is its own matter
+    assert controls("r-another", now_us(world) + int(1e6 * 1_000)) == set(world.devices)  # a dwell of 120 s and a soak of 40 s later
+
+
+def test_decision_12_the_hold_back_follows_a_week_after_the_completion(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, hold_back={"fraction": 0.2})
+    assert until(fleet, rollout_id, "completed") == "completed"
+    held = {device_id for device_id, wave in wave_of(world, rollout_id).items() if wave == 0}
+    assert len(held) == 12
+    assert asked(world, fleet.bundle) == set(world.devices) - held
+
+    world.clock.move(WEEK_S - 60.0)
+    fleet.tick(2)
+    assert asked(world, fleet.bundle) & held == set()
+    world.clock.move(60.0)
+    fleet.tick(8)
+
+    assert asked(world, fleet.bundle) == set(world.devices)
+    assert value(world, rollout_id).state.value == "completed"
+
+
+def test_decision_12_a_device_that_a_later_rollout_owns_does_not_follow_an_earlier_one(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, hold_back={"fraction": 0.2})
+    assert until(fleet, rollout_id, "completed") == "completed"
+    newer = world.push(make_bundle(tmp_path / "newer", "two"), "2")
+    usecases.create_rollout(world.services, release_id=newer, policy=POLICY, selection={}, actor=OPERATOR)
+    before = asked(world, fleet.bundle)
+
+    world.clock.move(WEEK_S)
+    fleet.tick(4)
+
+    assert asked(world, fleet.bundle) == before
+
+
+def test_decision_12_who_was_held_back_twice_in_a_row_is_not_held_back_again(world: World, tmp_path: Path) -> None:
+    release_id = world.push(make_bundle(tmp_path / "bundle"))
+    open_fleet(world, 80)
+    held: list[set[str]] = []
+    for _ in range(3):
+        policy = POLICY | {"hold_back": {"fraction": 0.5}}
+        view = usecases.create_rollout(world.services, release_id=release_id, policy=policy, selection={}, actor=OPERATOR)
+        held.append({device_id for device_id, wave in wave_of(world, view.rollout_id).items() if wave == 0})
+        with world.services.db.write() as connection:
+            connection.execute(sa.update(ROLLOUT).values(state="completed"))
+            connection.execute(sa.update(ROLLOUT_MEMBER).values(active=False))
+        world.clock.move(1.0)
+    twice = held[0] & held[1]
+    assert len(twice) > 5
+
+    assert held[2] & twice == set()
+    with world.services.db.read() as connection:
+        assert held_back.too_often(connection, PROJECT) == held[1] & held[2]
+
+
+def test_decision_18_a_device_that_leaves_before_it_was_asked_is_dropped_and_one_that_began_stays_in_the_evidence(
+    world: World, tmp_path: Path
+) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, selection={"hardware": "a"})
+    fleet.tick(3)
+    began = sorted(asked(world, fleet.bundle))[0]
+    waiting = sorted(set(wave_of(world, rollout_id)) - asked(world, fleet.bundle))[0]
+    before = exposed_of(world, rollout_id)
+
+    for device_id in (began, waiting):
+        leave(world, device_id)
+
+    assert exposed_of(world, rollout_id) == before > 0
+    assert began in wave_of(world, rollout_id)
+    assert waiting not in wave_of(world, rollout_id)
+
+
+def exposed_of(world: World, rollout_id: str) -> int:
+    with world.services.db.read() as connection:
+        tally = read(connection, value(world, rollout_id), world.clock()).tally
+    assert tally is not None
+    return tally.exposed
+
+
+def leave(world: World, device_id: str) -> None:
+    with world.services.db.write() as connection:
+        devices.set_labels(connection, device_id, {"site": "s1", "hardware": "b", "region": "eu"})
+        enlisting.follow(connection, PROJECT, device_id, world.clock())
+
+
+def test_decision_13_a_site_budget_holds_over_two_rollouts(world: World, tmp_path: Path) -> None:
+    fleet, first = fleet_of(world, tmp_path, 40, selection={"hardware": "a"}, sites=1, site_budget=3)
+    second = make_bundle(tmp_path / "second", "two")
+    start(world, world.push(second, "2"), {"hardware": "b"}, site_budget=3)
+
+    with world.services.db.read() as connection:
+        assert evidence_members.in_activation(connection, ["s0"]) == {"s0": 3}
+    assert (len(asked(world, fleet.bundle)), len(asked(world, second))) == (2, 1)  # alone, the second would ask two as well
+    assert value(world, first).wave == 1
+
+
+def test_decision_13_an_older_rollout_takes_the_budget_of_a_site_before_a_later_one(world: World, tmp_path: Path) -> None:
+    fleet, first = fleet_of(world, tmp_path, 40, selection={"hardware": "a"}, sites=1, site_budget=2)
+    second = make_bundle(tmp_path / "second", "two")
+    later = start(world, world.push(second, "2"), {"hardware": "b"}, site_budget=2)
+    assert (len(asked(world, fleet.bundle)), len(asked(world, second))) == (2, 0)
+
+    with world.services.db.read() as connection:
+        of_later, of_first = (sharing.taken(connection, value(world, one), ["s0"], world.clock()) for one in (later, first))
+
+    assert (of_first["s0"], of_later["s0"]) == (2, 2)
+    assert sharing.wish_of(value(world, first)).approved_at <= sharing.wish_of(value(world, later)).approved_at
+
+
+def test_decision_13_going_back_keeps_the_budget_of_a_site_too(world: World, tmp_path: Path) -> None:
+    fleet, first = fleet_of(world, tmp_path, 60, sites=2, hold_back={"fraction": 0.0, "least": 0})
+    assert until(fleet, first, "completed") == "completed"
+    old = fleet.bundle
+    newer = make_bundle(tmp_path / "newer", "two")
+    fleet.bundle = newer
+    rollout_id = start(world, world.push(newer, "2"), site_budget=2)
+    until(fleet, rollout_id, "completed", ticks=40)
+    running = {device_id for device_id in asked(world, newer) if world.devices[device_id].running == newer.digest}
+    assert len(running) >= 8
+
+    act(world, rollout_id, "roll-back")
+    most = 0
+    for _ in range(40):
+        told = {device_id for device_id in asked(world, old) if world.devices[device_id].running == newer.digest}
+        most = max([most, *Counter(int(device_id[1:]) % 2 for device_id in told).values()])
+        fleet.tick()
+
+    assert most == 2
+    assert {world.devices[device_id].running for device_id in running} == {old.digest}
+    assert value(world, rollout_id).state.value == "rolled-back"
+
+
+def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 300)
+    fleet.tick(2)
+    assert len(asked(world, fleet.bundle)) == 5
+    act(world, rollout_id, "pause")
+    world.clock.move(86_400.0)
+    fleet.tick()
+
+    act(world, rollout_id, "resume")
+    fleet.tick(2)
+    batch = next_batch(world, rollout_id)
+    assert len(asked(world, fleet.bundle)) == batch
+    fleet.tick(12)
+
+    assert len(asked(world, fleet.bundle)) > batch  # and it goes on by itself
+
+
+def test_after_a_fleet_halt_batches_go_on_where_they_were(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 300)
+    fleet.tick(2)
+    halt_fleet(world.services, reason="fire", actor=OPERATOR)
+    world.clock.move(86_400.0)
+    fleet.tick(3)
+    assert len(asked(world, fleet.bundle)) == 5
+    lift_halt(world.services, reason="out", actor=OPERATOR)
+    fleet.tick(1)
+    assert len(asked(world, fleet.bundle)) == 5  # 20 s of the 60 had passed, and 10 more now
+
+    fleet.tick(6)
+
+    assert len(asked(world, fleet.bundle)) == next_batch(world, rollout_id)
+
+
+def next_batch(world: World, rollout_id: str) -> int:
+    """Devices after the batch that follows the first five."""
+    course = value(world, rollout_id).course
+    assert course is not None
+    return course.pace.allowed(5, 0.0)
