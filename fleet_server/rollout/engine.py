@@ -124,7 +124,7 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
     state = next_state(state, step)
     now = _not_before(rollout, now)
     changed = replace(rollout, state=state, last_reason=f"{_PAST[step]}: {reason or 'no reason given'}", changed_at=now)
-    if step in (Event.ABORT, Event.ROLL_BACK):
+    if step in (Event.ABORT, Event.ROLL_BACK, Event.SUPERSEDE):
         changed = replace(changed, experiment=_ended(rollout, "stopped"))
     if step is Event.RESUME:
         if state is RolloutState.RUNNING and rollout.all_promoted:
