@@ -17,7 +17,7 @@ from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.silence import Silence, silence
 from fleet_server.rollout.tally import Stratum, Tally
 from fleet_server.rollout.transitions import RolloutState, TransitionError
-from tests.unit.fleet_server.rollout_world import T0, draft
+from tests.unit.fleet_server.rollout_world import draft
 from tests.unit.fleet_server.test_rollout_judgement import groups_of
 
 HOUR = 3_600.0
