@@ -48,8 +48,8 @@ def target_for(connection: sa.Connection, rollout: Rollout, device_id: str, prev
     bad, base = stays.quarantined(connection, device_id), stays.of_release(connection, rollout.policy.baseline)
     if rollout.experiment is not None:
         # Arm B goes to what arm A runs, which is what it ran itself when the arms were drawn.
-        base = stays.of_release(connection, rollout.experiment.baseline_release)
-        return target_of([], leaving=rollout.release_id, quarantined=bad, baseline=base)
+        arm = stays.of_release(connection, rollout.experiment.baseline_release)
+        return target_of([], leaving=rollout.release_id, quarantined=bad, baseline=arm)
     known = stays.of_device(connection, device_id, rollout.project)
     brought = stays.of_release(connection, previous)
     if brought is not None and previous not in {one.release_id for one in known}:

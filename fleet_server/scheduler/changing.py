@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.flipflop import DAY, WEEK, Answer, may_change
-from fleet_server.store import activations, assignments
+from fleet_server.store import activations, assignments, stays
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import EVENT
 
@@ -16,13 +16,16 @@ def held_up(connection: sa.Connection, rollout: Rollout, device_ids: Sequence[st
     """Devices that must not get the rollout's release now, with why; empty for nearly all rollouts."""
     history = activations.of_devices(connection, rollout.project, device_ids, to_micros(now - WEEK))
     assigned = assignments.current(connection, rollout.project, sorted(history))
-    policy, found = rollout.policy, {}
+    policy = rollout.policy
+    # The device would refuse it; it is not asked, also when its word came after the plan was made.
+    refusing = stays.refusing(connection, rollout.bundle_digest, device_ids)
+    found = {device_id: Answer("wait", "this bundle failed on the device before") for device_id in refusing}
     for device_id, changes in history.items():
         has = assigned.get(device_id, ("", ""))[0]
         if has == rollout.release_id:
             continue
         answer = may_change(changes, has, rollout.release_id, now, emergency=policy.emergency, gap=gap_of(rollout))
-        if answer.word != "begin":
+        if answer.word != "begin" and device_id not in found:
             found[device_id] = answer
     to_and_fro = any(answer.word == "flip-flop" for answer in found.values())
     if to_and_fro and _resumed_over(connection, rollout.rollout_id):

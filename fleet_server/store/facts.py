@@ -106,7 +106,8 @@ def _facts(row: sa.Row[Any], digest: str) -> DeviceFacts:
         attested_at=_moment(row.attested_at),
         rows_since_commit=row.rows,
         last_heard_at=_moment(row.seen_at),
-        quarantined=current and digest in quarantined,
+        # The device's own list is of no assignment: whoever refuses the bundle refuses it in this rollout too.
+        quarantined=digest in quarantined,
         failed_at=_moment(row.failed_at),
         failure=row.failure or "",
     )

@@ -1,5 +1,7 @@
 """What a device committed before, and whether the rollout that brought it was completed: where it can go back to."""
 
+from collections.abc import Sequence
+
 import msgspec
 import sqlalchemy as sa
 
@@ -36,3 +38,9 @@ def quarantined(connection: sa.Connection, device_id: str) -> list[str]:
     """Bundle digests that failed on the device, by its own report."""
     text = connection.scalar(sa.select(DEVICE_FACT.c.quarantined).where(DEVICE_FACT.c.device_id == device_id))
     return [] if text is None else msgspec.json.decode(text, type=list[str])
+
+
+def refusing(connection: sa.Connection, bundle_digest: str, device_ids: Sequence[str] | None = None) -> set[str]:
+    """Devices, of the given ones or of all, on whose own list of failed bundles this one is."""
+    query = sa.select(DEVICE_FACT.c.device_id).where(DEVICE_FACT.c.quarantined.contains(bundle_digest))
+    return set(connection.scalars(query if device_ids is None else query.where(DEVICE_FACT.c.device_id.in_(device_ids))))

@@ -55,7 +55,7 @@ class FleetMachine(RuleBasedStateMachine):
         """A fleet in which a first release has come some way, or has come through and a second one has begun."""
         self.stage = Stage(templates().of(devices))
         self.stage.watchers.append(judge_commit)
-        self.stage.broker.on_publish = lambda device, payload: saved_before_it_is_published(self.stage, device, payload)
+        self.stage.broker.on_publish = self.stage.judged(saved_before_it_is_published)
         self.policy = POLICIES[policy]
         self.a_person_goes_on(0)
         for _ in range(hours):
@@ -192,8 +192,8 @@ class FleetMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def mail_is_mixed(self, pick: int) -> None:
-        messages = self.stage.broker.uplink[:20]
-        for device in self._some(pick, 3):
+        messages = list(self.stage.broker.uplink[:20])
+        for device in {one.device_id: one for one in self._some(pick, 3)}.values():
             if device.honest:
                 messages += device.talk()
         probes.the_order_of_reports_does_not_matter(self.stage, messages, [*messages[::-1], *messages[::2]])

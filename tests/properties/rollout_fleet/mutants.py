@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import mock
 
-from fleet_server import usecases
+from fleet_server import approving
 from fleet_server.ingest import telemetry
 from fleet_server.rollout import Rollout, RolloutState, cohorts, engine, evidence
-from fleet_server.rollout.course import Course
 from fleet_server.rollout.gates import Exposure, GateResult
+from fleet_server.rollout.pacing import Pace
 from fleet_server.rollout.rollback_targets import Target
 from fleet_server.scheduler import assigning, by_evidence, steering
-from fleet_server.store import assignments, evidence_members, members, outbox, rollouts
+from fleet_server.store import assignments, evidence_members, members, outbox, rollouts, stays
+from tests.properties.rollout_fleet import probes
 from tests.properties.rollout_fleet.machine import FleetMachine
 
 # The package has a function of that name.
@@ -194,8 +195,6 @@ def _seen_anew(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]
 
 
 def _every_second_time(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
-    from tests.properties.rollout_fleet import probes
-
     calls = iter(range(10_000))
 
     def wrong(*arguments: Any) -> Any:
@@ -238,21 +237,23 @@ def _no_window(_machine: FleetMachine) -> Iterator[None]:
 
 
 def _mixed(machine: FleetMachine) -> None:
-    machine.a_good_hour(1, -1)
-    for pick in (0, 2, 4):
-        machine.mail_is_mixed(pick)
-    machine.a_good_hour(1, -1)
     for device in machine.stage.devices.values():
         if device.running:
             device.score(machine.stage.template.windows[device.running])
     machine.mail_is_mixed(0)
 
 
-def _approve_nothing(machine: FleetMachine) -> None:
-    for rollout_id in machine.stage.live():
-        machine.stage.act(rollout_id, "abort", machine.people[0])
+def _enough_approvals(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
+    right = approving.standing
+    return mock.patch.object(approving, "standing", lambda *said: replace(right(*said), missing=""))
+
+
+def _approved_once(machine: FleetMachine) -> None:
+    machine.a_person_ends_it(0, "abort", 0, 0)
     machine.a_person_plans(1, "", 0)
-    machine.a_person_starts(0, 0)
+    for rollout_id in machine.stage.live():
+        machine.stage.approve(rollout_id, machine.people[1])
+        machine.stage.act(rollout_id, "start", machine.people[0])
 
 
 def _damaged(machine: FleetMachine) -> None:
@@ -278,9 +279,10 @@ def _asked_again(machine: FleetMachine) -> None:
     machine.a_scheduler_decides(0)
     machine.a_person_ends_it(0, "abort", 0, 0)
     machine.a_person_plans(0, "", 0)
-    machine.a_person_starts(0, 0)
+    for rollout_id in machine.stage.live():
+        machine.stage.act(rollout_id, "start", machine.people[0])
     machine.a_scheduler_decides(0)
-    _hours(2)(machine)
+    _hours(4)(machine)
 
 
 MUTANTS: Final[dict[str, Mutant]] = {
@@ -298,7 +300,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a failure counts as success": Mutant(_word("failed", "ok"), _one_fails, frozenset({5, 9, 14}), ("unanimous", 6, 1)),
     "abort forgotten after a restart": Mutant(_abort_forgotten, _abort, frozenset({6, 14})),
     "an aborted rollout asks who proves itself": Mutant(
-        _patch(steering, "ASKING", frozenset(RolloutState)), _proves_itself_late, frozenset({6}), ("unanimous-all", 6, 2)
+        _patch(steering, "ASKING", frozenset(RolloutState)), _proves_itself_late, frozenset({6}), ("unanimous-all", 6, 3)
     ),
     "published before it is saved": Mutant(_publish_first, _hours(3), frozenset({21}), ("unanimous", 6, 1)),
     "a counter used twice": Mutant(_same_counter, _roll_back_soon, frozenset({21, 22}), ("unanimous-all", 6, 4)),
@@ -310,27 +312,28 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "decides every second time": Mutant(_every_second_time, lambda m: _asleep_and_ask(m), frozenset({7})),
     "nobody looks again": Mutant(_patch(steering, "next_due", lambda *_a: None), lambda m: _never_due(m), frozenset({8})),
     "outcomes are overwritten": Mutant(_seen_anew, _one_fails, frozenset({13})),
-    "records counted twice": Mutant(_counted_twice, _mixed, frozenset({11})),
+    "records counted twice": Mutant(_counted_twice, _mixed, frozenset({11}), ("unanimous", 6, 3)),
     "a decision that fails goes on": Mutant(
         _patch(steering, "_stop", lambda *_a: None), _damaged, frozenset({15}), ("posterior", 6, 2)
     ),
     "a change without a record": Mutant(_patch(steering, "note_action", lambda *_a: None), _hours(3), frozenset({20})),
     "a clock that was set back decides": Mutant(_any_clock, _set_back, frozenset({25}), ("unanimous", 6, 0)),
-    "pace and rate do not count": Mutant(
-        _patch(Course, "left", lambda self, *_a: {"pace": 99}), _hours(2), frozenset({16}), ("posterior", 8, 3)
+    "pace does not count": Mutant(
+        _patch(Pace, "allowed", lambda *_a: 99), _hours(2), frozenset({16}), ("posterior", 8, 0)
+    ),
+    "a bundle that failed there is asked for again": Mutant(
+        _patch(stays, "refusing", lambda *_a: set()), _asked_again, frozenset({18}), ("posterior", 6, 1)
     ),
     "windows do not count": Mutant(_no_window, _hours(2), frozenset({17}), ("bounded", 8, 0)),
     "controls get the release": Mutant(_controls_asked, _hours(2), frozenset({2}), ("posterior-held", 8, 0)),
-    "nobody asks for approvals": Mutant(
-        _patch(usecases, "refuse_unapproved", lambda *_a: None), _approve_nothing, frozenset({19}), ("approved", 6, 0)
+    "one approval is enough where two are asked for": Mutant(
+        _enough_approvals, _approved_once, frozenset({19}), ("approved", 6, 0)
     ),
 }
 
 
 def _asleep_and_ask(machine: FleetMachine) -> None:
-    machine.stage.eye.execute("UPDATE rollout SET due_at = 0")
-    machine.stage.clock.move(500.0)
-    machine.a_scheduler_decides_one(0)
+    probes.decide_is_pure(machine.stage, machine.stage.live()[0])
 
 
 def _never_due(machine: FleetMachine) -> None:

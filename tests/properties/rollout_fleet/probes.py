@@ -66,8 +66,8 @@ def decide_is_pure(stage: Stage, rollout_id: str) -> None:
 def judge_tick(stage: Stage, rollout_id: str, actions: int) -> None:
     """`decide` reaches a fixed point: at most 5 x (number of waves + 1) actions for fixed facts and now."""
     one = stage.seen.rollouts.get(rollout_id)
-    if one is None:
-        return
+    if one is None or stage.seen.halted:
+        return  # while the fleet is halted nothing is decided at all
     require(8, actions <= 5 * (one.wave_count + 1), f"{rollout_id}: {actions} actions for {one.wave_count} waves")
     with what_if(stage.shared) as db:
         action, _ = answer(stage, db, rollout_id)
@@ -81,7 +81,7 @@ def judge_tick(stage: Stage, rollout_id: str, actions: int) -> None:
 
 def nothing_is_overdue(stage: Stage) -> None:
     """After the schedulers looked at what is due, no rollout that nobody works on has something to do."""
-    for rollout_id in stage.live():
+    for rollout_id in [] if stage.seen.halted else stage.live():
         leased = stage.eye.value("SELECT lease_until FROM rollout WHERE rollout_id = ?", rollout_id)
         due = stage.eye.value("SELECT due_at FROM rollout WHERE rollout_id = ?", rollout_id)
         if leased is not None and leased > to_micros(stage.clock()):

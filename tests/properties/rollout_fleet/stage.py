@@ -144,13 +144,20 @@ class Stage:
         if now is self.seen:
             return
         self.before, self.seen = self.seen, now
-        try:
-            for watcher in self.watchers:
-                watcher(self, self.before, now)
-        except Broken as err:
-            # The scheduler survives exceptions; what is broken must end the step all the same.
-            self.broken = self.broken or err
-            raise Killed from err
+        for watcher in self.watchers:
+            self.judged(watcher)(self.before, now)
+
+    def judged(self, judge: Callable[..., None]) -> Callable[..., None]:
+        """A judge whose finding ends the step, although the scheduler survives exceptions."""
+
+        def ending(*arguments: Any) -> None:
+            try:
+                judge(self, *arguments)
+            except Broken as err:
+                self.broken = self.broken or err
+                raise Killed from err
+
+        return ending
 
     def damage(self, sql: str, *values: Any) -> None:
         """Change the database behind everybody's back: nobody committed it, so nobody is judged for it."""

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from fleet_server import enlisting
 from fleet_server.rollout import Action, ActionKind, Rollout, apply
+from fleet_server.rollout.tally import Tally
 from fleet_server.scheduler import by_evidence
 from fleet_server.store import devices, evidence_members, evidence_tally, rollouts
 from fleet_server.store.tables import ROLLOUT_MEMBER
@@ -116,7 +117,7 @@ def test_a_device_that_leaves_after_it_began_stays_where_it_can_stop_and_goes_wh
     fleet, rollout_id = select(world, tmp_path)
     fleet.tick(13)
 
-    def tally() -> evidence_tally.Tally:
+    def tally() -> Tally:
         with world.services.db.read() as connection:
             return evidence_tally.read(connection, value(world, rollout_id), world.clock())
 

@@ -315,3 +315,38 @@ def test_a_device_that_proves_itself_after_the_abort_is_not_asked_a_second_time(
     tick(world, 1.0)
 
     assert wanting(world, bundle) == set()
+
+
+def test_a_device_on_which_the_bundle_failed_is_left_out_of_the_next_rollout_of_it(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    release_id = world.push(bundle)
+    rollout_id = start(world, release_id)
+    (first,) = wanting(world, bundle)
+    world.receive(*world.devices[first].fail(bundle))
+    tick(world)
+    view = queries.rollout(world.services.db, rollout_id, world.clock())
+    usecases.rollout_action(world.services, rollout_id, "abort", version=view.version, reason="no more", actor=OPERATOR)
+
+    complete(world, start(world, release_id), bundle)
+
+    assert wanting(world, bundle) == set(world.devices) - {first}
+    with world.services.db.read() as connection:
+        assert audit.verify(connection)
+
+
+def test_a_device_whose_failure_is_told_after_the_plan_was_made_is_a_failure_and_is_not_asked(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle))
+    late = next(d for d in sorted(world.devices) if d not in wanting(world, bundle))
+    world.devices[late].quarantined.append(bundle.digest)
+    world.receive(world.devices[late].reported("quarantined", bundle.digest, "failed here before"))
+    for _ in range(3):
+        for device_id in sorted(wanting(world, bundle)):
+            if world.devices[device_id].running != bundle.digest:
+                world.receive(*world.devices[device_id].install(bundle))
+        tick(world, 4.0)
+        world.receive(*[world.devices[d].window(bundle) for d in sorted(wanting(world, bundle))])
+        tick(world, 0.5)
+
+    assert late not in wanting(world, bundle)
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "paused"
