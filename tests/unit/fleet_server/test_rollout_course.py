@@ -8,8 +8,10 @@ import pytest
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.by_evidence import decide_by_evidence
+from fleet_server.rollout.comparisons import COMPARISONS, Wealth
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import apply, apply_person, decide
+from fleet_server.rollout.judgement import Accepted
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.pacing import Pace, Rate
 from fleet_server.rollout.plans import default_course
@@ -183,23 +185,34 @@ def test_a_clock_that_is_set_back_changes_nothing() -> None:
     assert decide(rollout, facts(77, 70), at(39)) is None
 
 
-def test_who_resumes_accepts_the_failures_that_paused_and_not_one_more() -> None:
+def test_a_resumed_rollout_accepts_what_its_pause_showed_and_pauses_again_for_as_much_more() -> None:
     paused, _ = settle(started(), facts(77, 8), at(40))
     assert paused.state is RolloutState.PAUSED
 
     resumed = apply_person(paused, "resume", "looked at it", at(41))
 
-    assert settle(resumed, facts(77, 8), at(41))[0].state is RolloutState.RUNNING
-    assert settle(resumed, facts(77, 8), at(41))[0].promoted_at == ()
-    assert settle(resumed, facts(77, 9), at(41))[0].state in (RolloutState.PAUSED, RolloutState.ABORTED)
-    assert settle(resumed, facts(100, 1), at(41))[0].wave == 2
+    assert settle(resumed, facts(77, 8), at(41))[0].state is not RolloutState.PAUSED
+    assert settle(resumed, facts(77, 16), at(41))[0].state in (RolloutState.PAUSED, RolloutState.ABORTED)
 
 
-def test_an_accepted_failure_still_counts_for_the_abort() -> None:
-    paused, _ = settle(started(), facts(77, 8), at(40))
-    resumed = apply_person(paused, "resume", "looked at it", at(41))
+def test_a_pause_by_a_person_accepts_nothing() -> None:
+    running, _ = settle(started(), facts(77, 2), at(20))
+    paused = apply_person(running, "pause", "lunch", at(21))
 
-    assert settle(resumed, facts(77, 30), at(41))[0].state is RolloutState.ABORTED
+    resumed = apply_person(paused, "resume", "back", at(22))
+
+    assert resumed.course is not None
+    assert resumed.course.accepted == Accepted()
+
+
+def test_a_wave_that_nobody_hears_has_its_patience_again_after_a_resume() -> None:
+    stalled, _ = settle(started(), NOTHING, at(8 * 24 + OPENING_H))
+    assert stalled.state is RolloutState.PAUSED
+
+    resumed = apply_person(stalled, "resume", "the mast is up again", at(9 * 24 + OPENING_H))
+
+    assert settle(resumed, NOTHING, at(10 * 24 + OPENING_H))[0].state is RolloutState.RUNNING
+    assert settle(resumed, NOTHING, at(17 * 24 + OPENING_H))[0].state is RolloutState.PAUSED
 
 
 def test_decisions_are_pure() -> None:
@@ -254,3 +267,23 @@ def test_after_a_standstill_batches_follow_the_waves_own_steps_one_at_a_time() -
 
     assert [course.batch_after(before) for before in (0, *steps[:-1])] == steps
     assert course.batch_after(steps[3] - 1) == steps[3]
+
+
+def test_a_wave_whose_devices_cannot_be_compared_is_paused_for_a_person_and_never_promoted() -> None:
+    known = facts(77)
+    assert known.tally is not None
+    half = Wealth.start(COMPARISONS["memory"]).after(COMPARISONS["memory"], [[0.0]] * 30)
+    unreadable = replace(known, tally=replace(known.tally, wealth={"memory": half}))
+    rollout, _ = settle(started(), unreadable, at(OPENING_H + 25))
+
+    held, taken = settle(rollout, unreadable, at(OPENING_H + 25 + 31))
+    paused, paused_taken = settle(held, unreadable, at(OPENING_H + 25 + 33))
+
+    assert (held.state, taken) == (RolloutState.RUNNING, [])
+    assert (paused.state, paused_taken) == (RolloutState.PAUSED, [ActionKind.PAUSE])
+    assert "too few devices have been compared yet for memory" in paused.last_reason
+    resumed, _ = settle(apply_person(paused, "resume", "go on", at(70)), unreadable, at(71))
+    assert resumed.wave == 1
+    left_out = replace(half, left_out=47)
+    mended, _ = settle(resumed, replace(known, tally=replace(known.tally, wealth={"memory": left_out})), at(72))
+    assert mended.wave == 2
