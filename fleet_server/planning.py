@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from fleet_server import enlisting, origins
 from fleet_server.labels import check_labels, describe
+from fleet_server.origins import Origins
 from fleet_server.queries.chances import chance_view
 from fleet_server.queries.errors import NotFoundError
-from fleet_server.origins import Origins
 from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
 from fleet_server.rollout import Policy, Rollout, RolloutState, parse_policy, policy_digest
 from fleet_server.rollout.approval import Superseded, plan_digest, plan_parts

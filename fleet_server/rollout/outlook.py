@@ -64,7 +64,11 @@ def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, s
         return "pause", _headline(rollout), f"A person decides. {_present(rollout, facts, now)}".rstrip()
     if rollout.changed_at is not None and now < rollout.changed_at:
         behind_s = (rollout.changed_at - now).total_seconds()
-        return "hold", f"Hold: the server's clock stands {behind_s:.0f} s before the last change.", "Nothing is decided before it has caught up."
+        return (
+            "hold",
+            f"Hold: the server's clock stands {behind_s:.0f} s before the last change.",
+            "Nothing is decided before it has caught up.",
+        )
     action = decide(rollout, facts, now)
     if action is not None:
         return _VERDICTS[action.kind], action.reason, "It is acted on at the next look."
