@@ -1,7 +1,8 @@
 """What a decision about a rollout by evidence costs the server: it reads sums, not devices.
 
-`python -m benchmarks.rollout_store` makes fleets of 1,000, 10,000 and 100,000 devices in a SQLite database, lets every device of a rollout
-begin by the functions that the ingest calls, and measures: the read of all facts with the engine's decision, one sign of life, one report.
+`python -m benchmarks.rollout_store` makes fleets of 1,000, 10,000 and 100,000 devices in a SQLite database, opens all waves of a rollout
+but the last, lets their devices begin by the functions that the ingest calls, and measures: the read of all facts with the engine's
+decision, one sign of life, one report.
 """
 
 import statistics
@@ -59,14 +60,14 @@ def row(db: Database, count: int) -> str:
 
 
 def fill(db: Database, count: int) -> Rollout:
-    """A rollout over so many devices in its last wave; 200 of them have not begun."""
+    """A rollout over so many devices with all waves open but the last; 50 of their devices have not begun."""
     ids = [f"d{number:06d}" for number in range(count)]
     policy = default_policy()
     chosen = [Candidate(one, f"model-{i % 6}", f"site-{i // DEVICES_PER_SITE}") for i, one in enumerate(ids)]
     planned = outline(policy, chosen, "salt")
     assert planned.course is not None  # noqa: S101
     assert planned.membership is not None  # noqa: S101
-    wave = len(planned.course.sizes)
+    wave = len(planned.course.sizes) - 1
     course = planned.course
     for number in range(1, wave + 1):
         course = course.opened(number, START)
@@ -91,10 +92,10 @@ def fill(db: Database, count: int) -> Rollout:
         rollouts.insert(connection, value, {}, 0)
         evidence_members.insert(connection, value, planned.membership, [Selected(one, f"r{i // 50_000}") for i, one in enumerate(chosen)])
         devices.seen(connection, dict.fromkeys(ids, to_micros(START)))
-        asked = sa.update(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.wave > 0).values(counter=1, assigned_at=to_micros(START))
+        asked = sa.update(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.wave.between(1, wave)).values(counter=1, assigned_at=to_micros(START))
         connection.execute(asked)
         evidence_members.rebuild_sums(connection, "r")
-    begin = [one for _, wave_ids in sorted(enumerate(planned.waves)) for one in wave_ids][:-200]
+    begin = [one for wave_ids in planned.waves[:wave] for one in wave_ids][:-50]
     for start in range(0, len(begin), 2_000):
         with db.write() as connection:
             for i, one in enumerate(begin[start : start + 2_000], start):
@@ -110,7 +111,11 @@ def fill(db: Database, count: int) -> Rollout:
 
 def _spare(db: Database, rollout: Rollout) -> Sequence[str]:
     with db.read() as connection:
-        waiting = (ROLLOUT_MEMBER.c.rollout_id == rollout.rollout_id, ROLLOUT_MEMBER.c.wave > 0, ROLLOUT_MEMBER.c.cell.is_(None))
+        waiting = (
+            ROLLOUT_MEMBER.c.rollout_id == rollout.rollout_id,
+            ROLLOUT_MEMBER.c.counter.is_not(None),
+            ROLLOUT_MEMBER.c.cell.is_(None),
+        )
         return list(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(*waiting)))
 
 

@@ -25,7 +25,7 @@ from fleet_server.store.tables import RELEASE, ROLLOUT_MEMBER
 
 LOG = logging.getLogger(__name__)
 
-AT_ONCE: Final = 20  # devices of one transaction: some 30 ms of reading each, and the write lock is everybody's
+AT_ONCE: Final = 5  # devices of one transaction: some 50 ms of reading each, and the write lock is everybody's
 PER_PAIR: Final = 2
 _TRIED: Final = 8
 _AGAIN_US: Final = 3_600_000_000
@@ -89,8 +89,9 @@ class _Look:
         if seen.rows >= self._rules.rows:
             return Answer(GIVEN, seen.difference)
         missing = f"{seen.rows} of {self._rules.rows} rows were compared in the trial"
-        # The windows of a trial come before those of the release in service.
-        return Answer(LEFT_OUT, reason=missing) if self._own.now.rows else self._given_up(missing)
+        # The windows of a trial come before those of the release in service; a device that told none before tells none of its trial.
+        over = self._own.now.rows > 0 or not self._own.before.rows
+        return Answer(LEFT_OUT, reason=missing) if over else self._given_up(missing)
 
     def _labels(self) -> Answer | None:
         subject, digest = self._subject, self._rollout.bundle_digest

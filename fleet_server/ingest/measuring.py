@@ -19,7 +19,7 @@ from fleet_server.store.experiment_rows import Measured
 from fleet_server.store.moments import to_micros
 
 LOG = logging.getLogger(__name__)
-AT_ONCE: Final = 20
+AT_ONCE: Final = 10  # devices of one transaction: some 30 ms of reading each, and the write lock is everybody's
 
 
 def measure_due(connection: sa.Connection, rollout: Rollout, plan: Experiment, now: datetime, limit: int = AT_ONCE) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from edgefleet.digests import canonical_json, sha256_hex
 from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.policy import policy_digest
@@ -20,6 +22,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "release": "the release",
     "membership": "who is in which wave",
     "supersedes": "the rollout that it supersedes",
+    "experiment": "the plan of the experiment",
 }
 
 
@@ -84,7 +87,9 @@ def plan_parts(
         superseded: What the start would end.
     """
     named = [sorted(wave) for wave in rollout.waves]
-    return {
+    # Only where there is one, so that a rollout's plan keeps its digest.
+    experiment = {} if rollout.experiment is None else {"experiment": sha256_hex(canonical_json(msgspec.to_builtins(rollout.experiment)))}
+    return experiment | {
         "policy": policy_digest(rollout.policy),
         "selection": sha256_hex(canonical_json(dict(selection))),
         "release": sha256_hex(canonical_json([rollout.project, rollout.release_id, rollout.bundle_digest, rollout.release_counter])),

@@ -7,7 +7,8 @@ import numpy as np
 
 from edgefleet.errors import ConfigError
 
-_STEPS = 60  # halvings: the bound is exact to the last bit
+_STEPS = 60  # halvings at most
+_CLOSE = 1e-14  # relative: the bound is exact to the last digits of a float
 
 
 def share_at_most(failures: int, devices: int, p: float) -> float:
@@ -52,10 +53,18 @@ def upper_bound(failures: int, devices: int, confidence: float) -> float:
     _check(failures, devices, confidence)
     if failures >= devices:
         return 1.0
-    low, high = failures / devices, 1.0
+    low, high, allowed = failures / devices, 1.0, 1 - confidence
+    at = min((failures + 1) / (devices + 1), (low + high) / 2)
     for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if share_at_most(failures, devices, middle) > 1 - confidence else (low, middle)
+        share = share_at_most(failures, devices, at)
+        low, high = (at, high) if share > allowed else (low, at)
+        # Newton's step for the logarithm of the share, which is nearly straight; halving where it leaves what is known.
+        falls = (devices - failures) / (1 - at) * math.exp(_log_probability(failures, devices, at))
+        following = at + share * math.log(share / allowed) / falls if min(share, falls) > 0 else math.nan
+        following = following if low < following < high else (low + high) / 2
+        if abs(following - at) <= _CLOSE * at:
+            return following
+        at = following
     return high
 
 

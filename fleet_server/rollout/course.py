@@ -15,6 +15,26 @@ from fleet_server.rollout.rules import Rule
 DAY_S: Final = 86_400.0
 
 
+class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was known when a gate paused a rollout: a person who resumes accepts so much, and no more.
+
+    Attributes:
+        gate: That paused.
+        failed: Explicit failures.
+        silent: Devices silent at their deadline.
+        sites_out: Sites that went dark.
+    """
+
+    gate: str
+    failed: int
+    silent: int
+    sites_out: int
+
+    def covers(self, now: "Seen") -> bool:
+        """Whether nothing has become worse for the same gate."""
+        return self.gate == now.gate and all(getattr(now, name) <= getattr(self, name) for name in ("failed", "silent", "sites_out"))
+
+
 class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Stored with the rollout; replaced as a whole by each action.
 
@@ -31,6 +51,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         stage_at: When it began: the opening of the wave, or its last growth.
         judged_at: Since when the open wave can be judged.
         grown: Times that it has grown.
+        paused_by: What the gate saw that paused the rollout.
+        accepted: What a person accepted by resuming: these gates pause no more unless it becomes worse. Promotion asks for as much
+            as before.
     """
 
     rule: Rule
@@ -45,6 +68,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stage_at: datetime | None = None
     judged_at: datetime | None = None
     grown: int = 0
+    paused_by: Seen | None = None
+    accepted: tuple[Seen, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sizes or self.sizes[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.sizes)):
@@ -103,6 +128,16 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def matured(self, now: datetime) -> "Course":
         """From now on the open wave can be judged."""
         return msgspec.structs.replace(self, judged_at=now)
+
+    def paused(self, seen: Seen | None) -> "Course":
+        """After a gate paused the rollout."""
+        return msgspec.structs.replace(self, paused_by=seen)
+
+    def resumed(self) -> "Course":
+        """After a person resumed it: what paused it is accepted, and a hold is counted anew."""
+        others = tuple(one for one in self.accepted if self.paused_by is None or one.gate != self.paused_by.gate)
+        accepted = others if self.paused_by is None else (*others, self.paused_by)
+        return msgspec.structs.replace(self, paused_by=None, accepted=accepted, judged_at=None)
 
     def larger(self, wave: int) -> int:
         """Devices that the wave would reach if it grew; no more than half of everybody, else it does not grow."""

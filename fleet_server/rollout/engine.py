@@ -93,7 +93,7 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
         promoted = replace(changed, promoted_at=(*rollout.promoted_at, now), hold_since=now)
         return replace(promoted, state=next_state(state, Event.LAST_WAVE_DONE)) if promoted.all_promoted else promoted
     if action.kind is ActionKind.PAUSE:
-        return replace(changed, paused_for=action.devices)
+        return replace(changed, paused_for=action.devices, course=rollout.course and rollout.course.paused(action.seen))
     if action.kind is ActionKind.ROLL_BACK:
         return replace(changed, hold_since=now)
     return changed
@@ -124,13 +124,14 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
     state = next_state(state, step)
     now = _not_before(rollout, now)
     changed = replace(rollout, state=state, last_reason=f"{_PAST[step]}: {reason or 'no reason given'}", changed_at=now)
-    if step in (Event.ABORT, Event.ROLL_BACK):
+    if step in (Event.ABORT, Event.ROLL_BACK, Event.SUPERSEDE):
         changed = replace(changed, experiment=_ended(rollout, "stopped"))
     if step is Event.RESUME:
         if state is RolloutState.RUNNING and rollout.all_promoted:
             changed = replace(changed, state=next_state(state, Event.LAST_WAVE_DONE))
         accepted = tuple(sorted({*rollout.accepted, *rollout.paused_for}))
-        return replace(changed, hold_since=now, accepted=accepted, paused_for=())
+        course = rollout.course and rollout.course.resumed()
+        return replace(changed, hold_since=now, accepted=accepted, paused_for=(), course=course)
     if step is Event.ROLL_BACK and rollout.state is not RolloutState.ROLLING_BACK:
         return replace(changed, hold_since=now)
     return changed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from fleet_server.rollout.course import Course
+from fleet_server.rollout.course import Course, Seen
 from fleet_server.rollout.evidence import DeviceFacts
 from fleet_server.rollout.experiment_plan import Ending, Experiment
 from fleet_server.rollout.experiment_sums import Sums
@@ -114,6 +114,7 @@ class Action:
         reason: One sentence with numbers.
         devices: For PAUSE: the failed devices that are its cause.
         size: For EXTEND: devices that the wave reaches now.
+        seen: For PAUSE by evidence: what the gate saw, which a person accepts by resuming.
         ending: For an experiment: how it ended.
     """
 
@@ -122,4 +123,5 @@ class Action:
     reason: str
     devices: tuple[str, ...] = ()
     size: int = 0
+    seen: Seen | None = None
     ending: Ending = ""

@@ -16,7 +16,7 @@ from fleet_server.rollout.wave_plan import planned
 _HOUR_S: Final = 3600.0
 _DAY_S: Final = 24 * _HOUR_S
 LEAST_FIRST_WAVE: Final = 77  # by the bound: with fewer devices no count proves 5 %
-MANY_DEVICES: Final = 300  # from here on wave 1 can spare ten devices for each stratum
+MANY_DEVICES: Final = POSTERIOR_BELOW  # from here on wave 1 can spare ten devices for each stratum; small first waves would grow fivefold
 # Devices of the selection below which a row of waves and dwells (hours) holds; the last wave is everybody.
 SMALL_PLANS: Final = (
     (10, (1, 2, 4), (24, 12, 12, 0)),

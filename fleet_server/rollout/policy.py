@@ -73,7 +73,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         rule: Limits of the evidence.
         strata: Label keys; devices of each combination of their values are in wave 1. None: `hardware` and `region`, if devices have
             them.
-        per_stratum: Least devices of each stratum in wave 1. None: 10 from 300 devices on, else 2.
+        per_stratum: Least devices of each stratum in wave 1. None: 10 from 2,000 devices on, else 2.
         least_first_wave: Least devices of wave 1. None: 77 by the bound, which proves nothing with fewer; else 1.
         hold_back: Controls that get the release last.
         rate: Devices that may begin per hour. None: as fast as the batches of `pace`.

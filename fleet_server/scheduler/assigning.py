@@ -33,7 +33,8 @@ def assign_previous(
     `previous` is what it merely ran before; it is where it goes unless that never proved itself there.
     """
     target = target_for(connection, rollout, device_id, previous)
-    if target.word != "completed" and (previous is not None or rollout.policy.baseline is not None):
+    expected = "completed" if rollout.experiment is None else "baseline"
+    if target.word != expected and (previous is not None or rollout.policy.baseline is not None):
         subject, detail = ("device", device_id), f"rollout {rollout.rollout_id}: {target.sentence}"
         audit.record(connection, to_micros(now), actor="engine", action=f"go-{target.word}", subject=subject, detail=detail)
     previous = target.release_id
@@ -45,6 +46,10 @@ def assign_previous(
 def target_for(connection: sa.Connection, rollout: Rollout, device_id: str, previous: str | None) -> Target:
     """Where a device goes back to from a rollout's release; `previous` is the release that it ran before."""
     bad, base = stays.quarantined(connection, device_id), stays.of_release(connection, rollout.policy.baseline)
+    if rollout.experiment is not None:
+        # Arm B goes to what arm A runs, which is what it ran itself when the arms were drawn.
+        arm = stays.of_release(connection, rollout.experiment.baseline_release)
+        return target_of([], leaving=rollout.release_id, quarantined=bad, baseline=arm)
     known = stays.of_device(connection, device_id, rollout.project)
     brought = stays.of_release(connection, previous)
     if brought is not None and previous not in {one.release_id for one in known}:

@@ -1,6 +1,7 @@
 """Brings comparisons and measurements up to date before a rollout is decided, a few devices a transaction."""
 
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -12,7 +13,7 @@ from fleet_server.services import Services
 from fleet_server.store import comparison_rows, rollouts
 from fleet_server.store.moments import from_micros
 
-_ROUNDS = 50  # of AT_ONCE devices: what is left is due at once again, and other rollouts come between
+_ROUNDS: Final = 100  # of AT_ONCE devices: what is left is due at once again, and other rollouts come between
 
 
 def compares(rollout: Rollout) -> bool:

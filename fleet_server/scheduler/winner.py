@@ -5,6 +5,7 @@ import secrets
 from dataclasses import replace
 from datetime import datetime
 
+import msgspec
 import sqlalchemy as sa
 
 from edgefleet.errors import ConfigError
@@ -34,6 +35,7 @@ def draft(connection: sa.Connection, experiment: Rollout, now: datetime) -> Roll
         rollout_id=f"r-{experiment.project[:32]}-{experiment.release_counter}-{secrets.token_hex(3)}",
         state=RolloutState.DRAFT,
         waves=waves_of_winner(experiment),
+        policy=msgspec.structs.replace(experiment.policy, baseline=experiment.policy.baseline or plan.baseline_release),
         wave=0,
         opened_at=(),
         promoted_at=(),

@@ -4,7 +4,6 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fleet_server.rollout.silence import Silence
 from fleet_server.simulate.cells import Ints, Mask
@@ -25,13 +24,12 @@ class _Rows:
     heard_at: Ints
     due: Mask
     silent: Ints
-    baseline: NDArray[np.float64]
 
     @classmethod
     def fresh(cls, site: Ints, tick: int, exposed: Ints) -> "_Rows":
         """Groups that began at a tick."""
         n = len(site)
-        return cls(site, np.full(n, tick), exposed, np.full(n, NEVER), np.zeros(n, bool), np.zeros(n, np.int64), np.zeros(n))
+        return cls(site, np.full(n, tick), exposed, np.full(n, NEVER), np.zeros(n, bool), np.zeros(n, np.int64))
 
     def joined(self, more: "_Rows") -> "_Rows":
         """Both, one behind the other."""
@@ -55,12 +53,15 @@ class Groups:
         nothing = np.empty(0, np.int64)
         self._rows = _Rows.fresh(nothing, 0, nothing)
         self._site_once: Mask = np.zeros(sites, bool)
+        self._by_site = np.zeros((sites, 2), np.int64)  # silent and exposed
+        self._due, self._baseline = 0, 0.0  # devices, and their sum of silent shares of controls
 
     def begin(self, number: int, site: Ints) -> None:
         """Devices of these sites begin."""
         per_site = np.bincount(site, minlength=self._sites)
         sites = np.flatnonzero(per_site)
         self._unheard[number, sites] = per_site[sites]
+        self._by_site[:, 1] += per_site
         self._rows = self._rows.joined(_Rows.fresh(sites, number, per_site[sites]))
 
     def heard(self, site: Ints, began: Ints) -> None:
@@ -84,26 +85,23 @@ class Groups:
             return
         rows.due[due] = True
         rows.silent[due] = self._once_per_site(rows.site[due], self._unheard[rows.tick[due], rows.site[due]].astype(np.int64), own[over])
-        rows.baseline[due] = self._controls.missing_share(rows.site[due], rows.tick[due])
+        np.add.at(self._by_site[:, 0], rows.site[due], rows.silent[due])
+        self._due += int(rows.exposed[due].sum())
+        self._baseline += float(self._controls.missing_share(rows.site[due], rows.tick[due]) @ rows.exposed[due])
 
     def silence(self) -> Silence:
         """What is known now."""
-        rows, sites = self._rows, self._sites
+        rows, total = self._rows, self._due
         due = np.flatnonzero(rows.due)
         n, site, tick = rows.exposed[due], rows.site[due], rows.tick[due]
-        total = int(n.sum())
-        by_site = np.stack(
-            [np.bincount(site, rows.silent[due], sites).astype(np.int64), np.bincount(rows.site, rows.exposed, sites).astype(np.int64)],
-            axis=1,
-        )
         return Silence(
-            exposed=int(rows.exposed.sum()),
-            silent=int(rows.silent[due].sum()),
-            silent_baseline=float(rows.baseline[due] @ n) / total if total else _WITHOUT_HISTORY,
+            exposed=int(self._by_site[:, 1].sum()),
+            silent=int(self._by_site[:, 0].sum()),
+            silent_baseline=self._baseline / total if total else _WITHOUT_HISTORY,
             due=total,
             missing=int(self._unheard[tick, site].sum()),
             missing_baseline=float(self._controls.missing_share(site, tick) @ n) / total if total else _WITHOUT_HISTORY,
-            sites=by_site[by_site[:, 1] > 0],
+            sites=self._by_site[self._by_site[:, 1] > 0],
         )
 
     def _once_per_site(self, site: Ints, silent: Ints, own: Mask) -> Ints:

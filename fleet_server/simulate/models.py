@@ -149,7 +149,7 @@ def _bins(rng: np.random.Generator, shift: float, devices: int) -> NDArray[np.fl
     """Change of the share in each tenth of the reference scores, which are normal here; a device's own offset comes and goes."""
     own = _bin_change(rng, rng.normal(0, _OFFSET_SD, devices), shift)
     others = [_bin_change(rng, rng.normal(0, _OFFSET_SD, devices), 0.0) for _ in range(2)]
-    return own - np.mean(others, axis=0)
+    return np.asarray(own - np.mean(others, axis=0))
 
 
 def _bin_change(rng: np.random.Generator, offset: NDArray[np.float64], shift: float) -> NDArray[np.float64]:

@@ -85,7 +85,7 @@ def simulate(
     ticks = days * 24 * PER_HOUR
     availability = world(devices, scene, seed, days)
     fleet_devices = Devices.draw(np.random.default_rng([seed, 2]), availability, behaviour)
-    order, course = _ordered(devices, scene, seed, days, policy)
+    order, course = ordered(devices, scene, seed, days, policy)
     course = course if rule is None else msgspec.structs.replace(course, rule=rule)
     soak, deadline = (math.ceil(seconds / TICK_S) for seconds in (policy.soak_s, policy.deadline_s))
     fleet = VirtualFleet(fleet_devices, order, availability, behaviour, ticks, soak, deadline)
@@ -122,7 +122,8 @@ def check_world(devices: int, seed: int, days: int) -> None:
 
 
 @lru_cache(maxsize=1)  # several releases over one fleet, one after the other: the order does not depend on what they do
-def _ordered(devices: int, scene: Scene, seed: int, days: int, policy: Policy) -> tuple[Order, Course]:
+def ordered(devices: int, scene: Scene, seed: int, days: int, policy: Policy) -> tuple[Order, Course]:
+    """The order of the waves over the fleet of a seed, and the course with the waves' sizes."""
     availability = world(devices, scene, seed, days)
     drawn = np.random.default_rng([seed, 2])
     fleet_devices = Devices.draw(drawn, availability, Behaviour("none", 0.0))

@@ -10,7 +10,7 @@ from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.silence import OWN_CONTROLS, SHRINK
 from fleet_server.store import exposure
 from fleet_server.store.moments import from_micros, to_micros
-from fleet_server.store.tables import DEVICE_SEEN, ROLLOUT_GROUP, ROLLOUT_MEMBER, ROLLOUT_SITE
+from fleet_server.store.tables import DEVICE_SEEN, ROLLOUT_GROUP, ROLLOUT_MEMBER, ROLLOUT_REGION, ROLLOUT_SITE
 
 LOOKS_AT_ONCE: Final = 200
 _G: Final = ROLLOUT_GROUP.c
@@ -20,7 +20,7 @@ def come_due(connection: sa.Connection, rollout: Rollout, now: datetime, limit: 
     """Look at the groups whose time it is; how many were looked at (`limit`: there may be more)."""
     timing, looks = Timing.of(rollout.policy), _Looks(connection, rollout)
     query = sa.select(ROLLOUT_GROUP).where(_G.rollout_id == rollout.rollout_id, _G.look_at <= to_micros(now))
-    rows = connection.execute(query.order_by(_G.look_at, _G.site, _G.cell).limit(limit)).all()
+    rows = connection.execute(query.order_by(_G.look_at, _G.site, _G.cell).limit(limit).with_for_update()).all()
     sites = set()
     for row in rows:
         before = _group(row, timing)
@@ -51,7 +51,10 @@ def refresh_if_due(connection: sa.Connection, rollout_id: str, site: str, cell: 
 
 
 def refresh(connection: sa.Connection, rollout_id: str, site: str) -> None:
-    """Sum up the groups of a site anew: a few rows, and no rounding error that grows."""
+    """Sum up the groups of a site anew, a few rows; its region gets the difference."""
+    where = (ROLLOUT_SITE.c.rollout_id == rollout_id, ROLLOUT_SITE.c.site == site)
+    # Locked before the groups are read: of two transactions the second one sees what the first one changed.
+    before = connection.execute(sa.select(ROLLOUT_SITE).where(*where).with_for_update()).one()._mapping
     n, live = _G.exposed - _G.gone, _G.live
     due = sa.case((_G.due, 1), else_=0)
     own = sa.and_(_G.due, live >= OWN_CONTROLS)
@@ -76,8 +79,12 @@ def refresh(connection: sa.Connection, rollout_id: str, site: str) -> None:
     columns = [value.label(name) for name, value in (sums | flags).items()]
     row = connection.execute(sa.select(*columns).where(_G.rollout_id == rollout_id, _G.site == site)).one()._mapping
     values: dict[str, Any] = {name: row[name] or 0 for name in sums} | {name: bool(row[name]) for name in flags}
-    where = (ROLLOUT_SITE.c.rollout_id == rollout_id, ROLLOUT_SITE.c.site == site)
     connection.execute(sa.update(ROLLOUT_SITE).where(*where).values(**values))
+    added = {name: type(before[name] + 0)(value) - before[name] for name, value in values.items()}
+    region = (ROLLOUT_REGION.c.rollout_id == rollout_id, ROLLOUT_REGION.c.region == before["region"])
+    moved = {name: ROLLOUT_REGION.c[name] + more for name, more in added.items() if more}
+    if moved:
+        connection.execute(sa.update(ROLLOUT_REGION).where(*region).values(moved))
 
 
 class _Looks:

@@ -10,8 +10,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from fleet_server.store import evidence_sites
-from fleet_server.store.tables import ROLLOUT, ROLLOUT_CELL, ROLLOUT_GROUP, ROLLOUT_MEMBER, ROLLOUT_SITE, ROLLOUT_SUM
-from fleet_server.store.upsert import insert_or_ignore
+from fleet_server.store.tables import ROLLOUT, ROLLOUT_CELL, ROLLOUT_GROUP, ROLLOUT_MEMBER, ROLLOUT_REGION, ROLLOUT_SITE, ROLLOUT_SUM
+from fleet_server.store.upsert import insert_new, insert_or_ignore
 
 _BATCH: Final = 500
 _MEMBER: Final = ROLLOUT_MEMBER.c
@@ -36,10 +36,10 @@ def began(connection: sa.Connection, rollout_id: str, device_id: str, at: int) -
     _bump(connection, row, begun=1)
     insert_or_ignore(connection, ROLLOUT_CELL, [{"rollout_id": rollout_id, "cell": cell}])
     _add(connection, ROLLOUT_CELL, (rollout_id, cell), begun=1)
-    known = (ROLLOUT_SITE.c.rollout_id == rollout_id, ROLLOUT_SITE.c.site == row.site)
-    first = connection.execute(sa.select(ROLLOUT_SITE.c.site).where(*known)).first() is None
-    insert_or_ignore(connection, ROLLOUT_SITE, [{"rollout_id": rollout_id, "site": row.site, "region": row.region}])
+    first = bool(insert_new(connection, ROLLOUT_SITE, [{"rollout_id": rollout_id, "site": row.site, "region": row.region}], ("site",)))
     _add(connection, ROLLOUT_SITE, (rollout_id, row.site), exposed=1)
+    insert_or_ignore(connection, ROLLOUT_REGION, [{"rollout_id": rollout_id, "region": row.region}])
+    _add(connection, ROLLOUT_REGION, (rollout_id, row.region), exposed=1, sites=int(first))
     group = {"rollout_id": rollout_id, "site": row.site, "cell": cell, "region": row.region, "first": first, "look_at": at}
     insert_or_ignore(connection, ROLLOUT_GROUP, [group])
     _add(connection, ROLLOUT_GROUP, (rollout_id, row.site, cell), exposed=1, unheard=1, unsettled=1)

@@ -15,7 +15,7 @@ from fleet_server.rollout.silence import WITHOUT_HISTORY, Silence
 from fleet_server.rollout.tally import Stratum, Tally
 from fleet_server.store import comparison_rows
 from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import ROLLOUT_CELL, ROLLOUT_SITE, ROLLOUT_SUM
+from fleet_server.store.tables import ROLLOUT_CELL, ROLLOUT_REGION, ROLLOUT_SITE, ROLLOUT_SUM
 
 FEW_SITES: Final = 5  # below, a site counts as out only as long as it lasts: the opening waits for it
 _ID: Final = sa.bindparam("rollout", type_=sa.String)
@@ -32,18 +32,9 @@ def _strata_query() -> sa.Select[Any]:
     return query.group_by(ROLLOUT_SUM.c.stratum).order_by(ROLLOUT_SUM.c.stratum)
 
 
-def _regions_query() -> sa.Select[Any]:
-    counts = ("exposed", "due", "silent", "missing", "controls", "controls_silent", "controls_missing")
-    columns: list[sa.ColumnElement[Any]] = [_sum(ROLLOUT_SITE.c[name]).label(name) for name in counts]
-    columns += [sa.func.sum(ROLLOUT_SITE.c[name]).label(name) for name in ("own_silent", "own_missing", "region_weight")]
-    columns += [_sum(sa.case((ROLLOUT_SITE.c[name], 1), else_=0)).label(name) for name in ("judged", "out", "dark")]
-    query = sa.select(ROLLOUT_SITE.c.region, sa.func.count().label("sites"), *columns)
-    return query.where(ROLLOUT_SITE.c.rollout_id == _ID).group_by(ROLLOUT_SITE.c.region)
-
-
 # Made once: to make a query takes longer than to run it, and each news of a device asks.
 _STRATA: Final = _strata_query()
-_REGIONS: Final = _regions_query()
+_REGIONS: Final = sa.select(ROLLOUT_REGION).where(ROLLOUT_REGION.c.rollout_id == _ID).order_by(ROLLOUT_REGION.c.region)
 _DWELLED: Final = sa.select(sa.func.sum(ROLLOUT_CELL.c.begun), sa.func.sum(ROLLOUT_CELL.c.failed)).where(
     ROLLOUT_CELL.c.rollout_id == _ID, ROLLOUT_CELL.c.cell <= sa.bindparam("last", type_=sa.BigInteger)
 )

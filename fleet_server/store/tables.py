@@ -15,7 +15,7 @@ from fleet_server.store.tables_compare import (
     EXPERIMENT_VALUE,
     LABELLED,
 )
-from fleet_server.store.tables_evidence import ROLLOUT_CELL, ROLLOUT_GROUP, ROLLOUT_MEMBERSHIP, ROLLOUT_SITE, ROLLOUT_SUM
+from fleet_server.store.tables_evidence import ROLLOUT_CELL, ROLLOUT_GROUP, ROLLOUT_MEMBERSHIP, ROLLOUT_REGION, ROLLOUT_SITE, ROLLOUT_SUM
 from fleet_server.store.tables_field import (
     ACK_STATE,
     ATTESTATION,
@@ -89,6 +89,7 @@ __all__ = [
     "ROLLOUT_LINK",
     "ROLLOUT_MEMBER",
     "ROLLOUT_MEMBERSHIP",
+    "ROLLOUT_REGION",
     "ROLLOUT_SITE",
     "ROLLOUT_SUM",
     "SAMPLING_ORDER",

@@ -78,7 +78,17 @@ ROLLOUT_GROUP: Final = sa.Table(
 )
 sa.Index("ix_rollout_group_look", ROLLOUT_GROUP.c.rollout_id, ROLLOUT_GROUP.c.look_at)
 
-# Sums over a site's groups, those of due ones as in `rollout.silence`.
+# What is summed of due groups, as in `rollout.silence`: counts, and shares of controls times devices.
+SITE_COUNTS: Final = ("due", "silent", "missing", "controls", "controls_silent", "controls_missing")
+SITE_SHARES: Final = ("own_silent", "own_missing", "region_weight")
+SITE_FLAGS: Final = ("judged", "out", "dark")
+
+
+def _share(name: str) -> sa.Column[float]:
+    return sa.Column(name, sa.Float, nullable=False, server_default="0")
+
+
+# Sums over a site's groups.
 ROLLOUT_SITE: Final = sa.Table(
     "rollout_site",
     METADATA,
@@ -86,17 +96,26 @@ ROLLOUT_SITE: Final = sa.Table(
     sa.Column("site", sa.String(200), primary_key=True),
     sa.Column("region", sa.String(200), nullable=False),
     _count("exposed"),
-    _count("due"),
-    _count("silent"),
-    _count("missing"),
-    _count("controls"),
-    _count("controls_silent"),
-    _count("controls_missing"),
-    sa.Column("own_silent", sa.Float, nullable=False, server_default="0"),
-    sa.Column("own_missing", sa.Float, nullable=False, server_default="0"),
-    sa.Column("region_weight", sa.Float, nullable=False, server_default="0"),
+    *(_count(name) for name in SITE_COUNTS),
+    *(_share(name) for name in SITE_SHARES),
     # Whether its controls can tell an outage, whether there was one after its first exposure, and whether it lasts.
-    sa.Column("judged", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("out", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("dark", sa.Boolean, nullable=False, server_default=sa.false()),
+    *(sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false()) for name in SITE_FLAGS),
+)
+sa.Index(
+    "ix_rollout_site_silent",
+    ROLLOUT_SITE.c.rollout_id,
+    sqlite_where=ROLLOUT_SITE.c.silent > 0,
+    postgresql_where=ROLLOUT_SITE.c.silent > 0,
+)
+
+# The same over the sites of a region: a vehicle fleet has as many sites as devices, and a decision must not read them one by one.
+ROLLOUT_REGION: Final = sa.Table(
+    "rollout_region",
+    METADATA,
+    _rollout(),
+    sa.Column("region", sa.String(200), primary_key=True),
+    _count("sites"),
+    _count("exposed"),
+    *(_count(name) for name in (*SITE_COUNTS, *SITE_FLAGS)),
+    *(_share(name) for name in SITE_SHARES),
 )

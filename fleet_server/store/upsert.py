@@ -43,11 +43,7 @@ def add_to(connection: sa.Connection, table: sa.Table, row: Row, added: Sequence
 
 def insert_or_larger(connection: sa.Connection, table: sa.Table, row: Row, column: str) -> None:
     """Insert a row; if its key is there already, keep the larger value of `column`."""
-    statement = _insert(connection, table)
-    keys = [one.name for one in table.primary_key]
-    offered = statement.excluded[column]
-    larger = sa.case((offered > table.c[column], offered), else_=table.c[column])
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={column: larger}), [dict(row)])
+    connection.execute(_keeping_larger(table, connection.dialect.name, column), [dict(row)])
 
 
 @lru_cache(maxsize=256)
@@ -57,6 +53,14 @@ def _overwriting(table: sa.Table, dialect: str, names: tuple[str, ...]) -> Any:
     keys = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in names if name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+@lru_cache(maxsize=16)
+def _keeping_larger(table: sa.Table, dialect: str, column: str) -> Any:
+    statement = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    offered = statement.excluded[column]
+    larger = sa.case((offered > table.c[column], offered), else_=table.c[column])
+    return statement.on_conflict_do_update(index_elements=[one.name for one in table.primary_key], set_={column: larger})
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

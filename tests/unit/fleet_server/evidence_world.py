@@ -29,7 +29,7 @@ POLICY: dict[str, Any] = {
     "deadline_s": 80.0,
     "hold_s": 2_000.0,
     "dwell_s": 120.0,
-    "pace": {"first": 5, "every_s": 60.0},
+    "pace": {"first": 5, "every_s": 60.0, "growth": 2.0},
     "patience_s": 100.0,
     "activation_gap_s": 0.0,
     "gates": {"compare": []},

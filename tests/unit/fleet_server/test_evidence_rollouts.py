@@ -17,7 +17,7 @@ from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, op
 from tests.unit.fleet_server.server_world import OPERATOR, World, make_bundle
 
 # Two waves, so that a rollout to its end is some thirty ticks.
-QUICK: dict[str, Any] = {"waves": ["30%", "100%"], "dwell_s": [60.0, 0.0], "pace": {"first": 20, "every_s": 20.0}}
+QUICK: dict[str, Any] = {"waves": ["30%", "100%"], "dwell_s": [60.0, 0.0], "pace": {"first": 20, "every_s": 20.0, "growth": 2.0}}
 
 
 @pytest.fixture
@@ -402,4 +402,24 @@ def test_the_clock_of_a_device_does_not_move_its_deadline(world: World, tmp_path
         tally = evidence_tally.read(connection, value(world, rollout_id), world.clock())
     assert tally.exposed > 0
     assert tally.quiet.due == 0
+    assert value(world, rollout_id).promoted_at == ()
+
+
+def test_a_person_who_resumes_accepts_the_failures_so_far_and_not_the_next_one(world: World, tmp_path: Path) -> None:
+    bad: set[str] = set()
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, waves=[20, "100%"], hold_back={"fraction": 0.0}, bad=bad.__contains__)
+    first = sorted(asked(world, fleet.bundle))
+    bad |= set(first[:2])
+    fleet.tick()
+    assert value(world, rollout_id).state.value == "paused"
+
+    act(world, rollout_id, "resume")
+    fleet.tick(9)
+    assert value(world, rollout_id).state.value == "running"
+    assert len(asked(world, fleet.bundle)) > len(first)
+
+    another = world.devices[sorted(asked(world, fleet.bundle) - bad)[0]]
+    fleet.receive(another.fail(fleet.bundle, "crashed later"))
+    fleet.tick()
+    assert value(world, rollout_id).state.value in ("paused", "aborted")
     assert value(world, rollout_id).promoted_at == ()

@@ -367,3 +367,18 @@ def test_the_command_line_plans_shows_and_stops(lab: Lab, command: Callable[...,
     plan.write_text('metric = "mean score"')
     refused = command("create", "--release", lab.second, "--plan", str(plan))
     assert "baseline_release" in str(refused.exception)
+
+
+def test_the_page_shows_an_experiment_as_the_rollout_that_carries_it(lab: Lab) -> None:
+    lab.plan()
+    lab.tell((0.5, 0.5))
+    lab.begin()
+    client, same = lab.world.client(), {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+    client.post("/login", data={"token": lab.world.admin_token(), "next": "/"}, headers=same)
+
+    shown = {path: client.get(path) for path in ("/", "/rollouts", f"/rollouts/{lab.experiment_id}", "/devices")}
+
+    assert {answer.status_code for answer in shown.values()} == {200}
+    text = shown[f"/rollouts/{lab.experiment_id}"].get_data(as_text=True)
+    assert "sample ratio" in text
+    assert "the first look is at 100" in text

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from edgefleet.errors import StorageError
 from fleet_server import queries
-from fleet_server.ingest import comparing
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.comparisons import COMPARISONS, Wealth, compare
 from fleet_server.scheduler.comparing import bring_up
@@ -154,12 +153,8 @@ def test_where_no_telemetry_ever_came_there_is_nothing_to_compare_and_nothing_is
     scene.look()
 
     found = compare(scene.wealth(), 2)
-    waits_for_trial = ("shadow agreement",)
-    assert found.immature == waits_for_trial
-    assert set(found.nothing) == set(COMPARISONS) - set(waits_for_trial)
-    scene.world.clock.move(24 * HOUR_S)
-    scene.look()
-    assert compare(scene.wealth(), 2).immature == ()
+    assert found.immature == ()
+    assert found.nothing == tuple(COMPARISONS)
     assert scene.count(COMPARISON_TASK) == 0
 
 
@@ -213,24 +208,22 @@ def test_a_number_that_cannot_be_read_is_said_and_keeps_the_wave_from_being_matu
     assert "memory" in compare(scene.wealth(), 2).immature
 
 
-def test_a_gate_that_raises_gives_no_difference_and_stops_no_other_gate(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_raises_gives_no_difference_and_stops_no_other_gate(scene: Scene) -> None:
     scene.before()
     scene.give("d0")
     scene.tell(scene.new, "d0")
     scene.tell(scene.old, *CONTROLS)
-    whole = comparing.difference
+    with scene.world.services.db.write() as connection:
+        connection.execute(sa.text("UPDATE device_peak SET rss_bytes = 'damaged' WHERE device_id = 'd0'"))
+    scene.world.clock.move(2 * HOUR_S)
 
-    def breaks(gate: object, *rest: object) -> tuple[float, ...]:
-        if gate is COMPARISONS["class rate"]:
-            raise ZeroDivisionError("a fault of ours")
-        return whole(gate, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(comparing, "difference", breaks)
+    scene.world.receive(scene.world.devices["d0"].event())
     scene.look()
 
-    assert scene.stored("class rate")["d0"][0] == "unreadable"
+    assert scene.stored("memory")["d0"][0] == "unreadable"
+    assert "TypeError" in scene.stored("memory")["d0"][2]
     assert scene.stored("p95 latency")["d0"][0] == "given"
-    assert "class rate" in compare(scene.wealth(), 1).immature
+    assert "memory" in compare(scene.wealth(), 1).immature
 
 
 @pytest.mark.parametrize("damaged", ["[[null]]", "[[1.0]]", "nonsense"])

@@ -182,13 +182,23 @@ def test_a_clock_that_is_set_back_changes_nothing() -> None:
     assert decide(rollout, facts(77, 70), at(39)) is None
 
 
-def test_resumed_rollouts_hold_for_as_long_as_before() -> None:
+def test_who_resumes_accepts_the_failures_that_paused_and_not_one_more() -> None:
     paused, _ = settle(started(), facts(77, 8), at(40))
+    assert paused.state is RolloutState.PAUSED
 
     resumed = apply_person(paused, "resume", "looked at it", at(41))
 
-    assert settle(resumed, facts(77, 8), at(41))[0].state is RolloutState.PAUSED
+    assert settle(resumed, facts(77, 8), at(41))[0].state is RolloutState.RUNNING
+    assert settle(resumed, facts(77, 8), at(41))[0].promoted_at == ()
+    assert settle(resumed, facts(77, 9), at(41))[0].state in (RolloutState.PAUSED, RolloutState.ABORTED)
     assert settle(resumed, facts(100, 1), at(41))[0].wave == 2
+
+
+def test_an_accepted_failure_still_counts_for_the_abort() -> None:
+    paused, _ = settle(started(), facts(77, 8), at(40))
+    resumed = apply_person(paused, "resume", "looked at it", at(41))
+
+    assert settle(resumed, facts(77, 30), at(41))[0].state is RolloutState.ABORTED
 
 
 def test_decisions_are_pure() -> None:

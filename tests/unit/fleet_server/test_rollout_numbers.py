@@ -221,3 +221,12 @@ def test_arms_that_did_not_get_their_share_are_found(k: int, n: int, value: floa
 def test_numbers_that_cannot_be_are_refused_by_name(asked: object) -> None:
     with pytest.raises(ConfigError, match=r"\d|nan|inf"):
         asked()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.9, 0.999_999])
+@pytest.mark.parametrize(("failures", "devices"), [(0, 1), (0, 77), (1, 2), (6, 95), (76, 77), (999, 100_000), (99_998, 100_000)])
+def test_at_the_bound_so_few_failures_are_as_likely_as_the_confidence_leaves(failures: int, devices: int, confidence: float) -> None:
+    bound = upper_bound(failures, devices, confidence)
+
+    # Next to 1 a float leaves nine digits or less of what is missing to it, and the share is steep there.
+    assert share_at_most(failures, devices, bound) == pytest.approx(1 - confidence, rel=1e-5)

@@ -115,7 +115,7 @@ def test_one_dwell_for_all_waves_leaves_the_last_one_open_ended() -> None:
     assert course_of(evidence(dwell_s=60.0), 20).dwell_s == (60.0, 60.0, 60.0, 0.0)
 
 
-@pytest.mark.parametrize(("devices", "least"), [(299, 2), (300, 10)])
+@pytest.mark.parametrize(("devices", "least"), [(1_999, 2), (2_000, 10)])
 def test_a_small_fleet_spares_two_devices_for_each_stratum(devices: int, least: int) -> None:
     assert per_stratum(evidence(), devices) == least
     assert per_stratum(evidence(per_stratum=1), devices) == 1

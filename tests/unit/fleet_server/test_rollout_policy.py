@@ -16,7 +16,7 @@ DEMO = Path(__file__).parents[3] / "examples" / "digits" / "policy.toml"
 
 def test_the_demo_policy_is_valid_and_says_that_it_proves_nothing() -> None:
     demo = parse_policy(tomllib.loads(DEMO.read_text()))
-    assert (demo.name, demo.waves, demo.evidence, demo.trial.min_agreement) == ("demo", (1, 3, "100%"), "unanimous", 0.8)
+    assert (demo.name, demo.waves, demo.evidence, demo.trial.min_agreement) == ("demo", (1, 3, "100%"), "posterior", 0.8)
     assert any("proves nothing about rates" in note for note in demo.notes)
 
 

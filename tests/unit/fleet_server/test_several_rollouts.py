@@ -244,7 +244,7 @@ def test_decision_12_nobody_is_held_back_three_times_in_a_row() -> None:
 
 
 def test_decision_12_the_hold_back_follows_seven_days_after_the_completion_as_a_trickle() -> None:
-    pace = Pace(first=5, every_s=3600)
+    pace = Pace(first=5, every_s=3600, growth=2.0)
 
     assert following(T0, T0 + timedelta(days=7) - timedelta(seconds=1), pace, 0) == 0
     assert following(T0, T0 + timedelta(days=7), pace, 0) == 5

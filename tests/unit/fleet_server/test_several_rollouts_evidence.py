@@ -74,6 +74,7 @@ def test_decision_12_the_hold_back_follows_a_week_after_the_completion(world: Wo
     assert value(world, rollout_id).state.value == "completed"
 
 
+@pytest.mark.conversions  # a slow proof, for the second stage
 def test_decision_12_a_device_that_a_later_rollout_owns_does_not_follow_an_earlier_one(world: World, tmp_path: Path) -> None:
     fleet, rollout_id = fleet_of(world, tmp_path, 60, hold_back={"fraction": 0.2})
     assert until(fleet, rollout_id, "completed") == "completed"
@@ -161,6 +162,7 @@ def test_decision_13_an_older_rollout_takes_the_budget_of_a_site_before_a_later_
     assert sharing.wish_of(value(world, first)).approved_at <= sharing.wish_of(value(world, later)).approved_at
 
 
+@pytest.mark.conversions  # a slow proof, for the second stage
 def test_decision_13_going_back_keeps_the_budget_of_a_site_too(world: World, tmp_path: Path) -> None:
     fleet, first = fleet_of(world, tmp_path, 60, sites=2, hold_back={"fraction": 0.0, "least": 0})
     assert until(fleet, first, "completed") == "completed"

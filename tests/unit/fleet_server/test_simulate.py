@@ -5,10 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fleet_server.rollout.plans import default_course
+from fleet_server.rollout.plans import default_course, default_policy
 from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.cells import Cells
-from fleet_server.simulate.run import simulate
+from fleet_server.simulate.controls import Controls
+from fleet_server.simulate.drawn import Devices
+from fleet_server.simulate.outages import SiteOutages
+from fleet_server.simulate.run import ordered, simulate, world
 from fleet_server.simulate.scene import BEHAVIOURS, PER_DAY, PER_HOUR, SCENES, Behaviour, Scene
 
 SOAK = 4
@@ -107,3 +110,56 @@ def test_a_fleet_that_is_never_heard_is_not_called_done() -> None:
 
     assert outcome.stopped in ("paused", "stuck")
     assert outcome.exposed < 300
+
+
+def test_a_release_that_takes_sites_down_is_stopped_although_controls_of_those_sites_excuse_it() -> None:
+    found = [simulate(2_000, SCENES["churn"], Behaviour("sites", 0.5, "site"), seed) for seed in range(4)]
+
+    assert [outcome.stopped for outcome in found] == ["paused"] * 4
+    assert all("sites went dark within two hours of their first device" in outcome.reason for outcome in found)
+    # All devices of a dark site are harmed, whether they began or not.
+    assert all(outcome.harmed > outcome.exposed for outcome in found)
+
+
+def test_an_outage_of_our_own_broker_is_not_held_against_the_sites_that_begin_then() -> None:
+    away = Scene("broker", broker_hours=4)
+
+    found = [simulate(2_000, away, BEHAVIOURS["0.5 %"], seed) for seed in range(3)]
+
+    assert [outcome.stopped for outcome in found] == [""] * 3
+
+
+def test_sites_gone_dark_are_those_of_a_recount() -> None:
+    availability, order = Availability(np.random.default_rng(1), 300, SCENES["churn"], 60), np.arange(300)
+    controls = Controls(availability, order[60:], order[:60], 0, 60, SOAK)
+    outages = SiteOutages(availability.sites, controls)
+    dark = {0, 3, 4}
+    for number in range(40):
+        heard = availability.tick(number)
+        if number > 20:
+            heard &= ~np.isin(availability.site, list(dark))
+        controls.tick(number, heard)
+        if number == 20:
+            outages.begin(number, np.arange(6))
+        outages.tick(number)
+
+    sites, out, share = outages.counts(39)
+
+    assert (sites, out) == (6, len(dark))
+    assert share < 0.1  # the nine other sites were there all the time
+
+
+def test_releases_that_fail_on_more_devices_fail_on_those_of_the_smaller_ones_too() -> None:
+    availability = Availability(np.random.default_rng(1), 500, SCENES["churn"], 10)
+    few, many = (Devices.draw(np.random.default_rng(2), availability, Behaviour("b", failing)).bad for failing in (0.1, 0.3))
+
+    assert few.sum() < many.sum()
+    assert not (few & ~many).any()
+
+
+def test_the_first_wave_is_one_percent_of_those_that_are_not_held_back_and_has_every_model() -> None:
+    order, course = ordered(10_000, SCENES["churn"], 1, 14, default_policy())
+
+    assert order.sizes == course.sizes == (95, 475, 2_375, 10_000 - len(order.held))
+    model = Devices.draw(np.random.default_rng([1, 2]), world(10_000, SCENES["churn"], 1, 14), BEHAVIOURS["1 %"]).model
+    assert min(np.bincount(model[order.devices[:95]], minlength=6)) >= 10

@@ -86,6 +86,17 @@ def _sites() -> None:
         *(sa.Column(name, sa.Boolean(), server_default=_FALSE, nullable=False) for name in ("judged", "out", "dark")),
         keys=("site",),
     )
+    silent = sa.column("silent") > 0
+    op.create_index("ix_rollout_site_silent", "rollout_site", ["rollout_id"], sqlite_where=silent, postgresql_where=silent)
+    _of_rollout(
+        "rollout_region",
+        sa.Column("region", _SITE, nullable=False),
+        *_counts(
+            "sites", "exposed", "due", "silent", "missing", "controls", "controls_silent", "controls_missing", "judged", "out", "dark"
+        ),
+        *(sa.Column(name, sa.Float(), server_default="0", nullable=False) for name in ("own_silent", "own_missing", "region_weight")),
+        keys=("region",),
+    )
 
 
 def _of_rollout(table: str, *columns: sa.schema.SchemaItem, keys: tuple[str, ...] = ()) -> None:
@@ -103,7 +114,7 @@ def _counts(*names: str) -> list[sa.Column]:  # type: ignore[type-arg]
 
 
 def downgrade() -> None:
-    for table in ("rollout_site", "rollout_group", "rollout_cell", "rollout_sum", "rollout_membership"):
+    for table in ("rollout_region", "rollout_site", "rollout_group", "rollout_cell", "rollout_sum", "rollout_membership"):
         op.drop_table(table)
     op.drop_index("ix_rollout_member_order", "rollout_member")
     op.drop_index("ix_rollout_member_site", "rollout_member")

@@ -1,0 +1,53 @@
+"""A rollout by evidence over PostgreSQL: the same sums, the same decisions as over SQLite."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet_server.store import Database, evidence_tally
+from tests.unit.fleet_server.evidence_world import Fleet, open_fleet, start, value
+from tests.unit.fleet_server.server_world import World, make_bundle
+from tests.unit.trainer.test_trainer_search_workers import postgres
+
+__all__ = ["postgres"]
+
+QUICK: dict[str, Any] = {"waves": ["30%", "100%"], "dwell_s": [60.0, 0.0], "pace": {"first": 20, "every_s": 20.0, "growth": 2.0}}
+
+
+@pytest.fixture
+def worlds(tmp_path: Path, postgres: str) -> Iterator[list[World]]:
+    lite, full = World.open(tmp_path / "lite"), World.open(tmp_path / "full")
+    database = Database(postgres.replace("postgresql://", "postgresql+psycopg://"))
+    database.upgrade()
+    full.services.db.close()
+    full.services = replace(full.services, db=database)
+    yield [lite, full]
+    for world in (lite, full):
+        world.services.db.close()
+
+
+@pytest.mark.conversions
+def test_a_rollout_over_postgresql_is_decided_as_over_sqlite(worlds: list[World], tmp_path: Path) -> None:
+    told = []
+    for number, world in enumerate(worlds):
+        bundle = make_bundle(tmp_path / f"bundle{number}")
+        release_id = world.push(bundle)
+        open_fleet(world, 40)
+        fleet = Fleet(world, bundle)
+        fleet.tick()
+        rollout_id = start(world, release_id, **QUICK)
+        fleet.bad = lambda device_id: device_id == "d00007"
+        for tick in range(40):
+            fleet.dark = {"d00003"} if tick > 3 else set()
+            fleet.tick()
+        rollout = value(world, rollout_id)
+        with world.services.db.read() as connection:
+            counts = evidence_tally.by_wave(connection, rollout_id)
+            tally = evidence_tally.read(connection, rollout, world.clock())
+        told.append((rollout.state, rollout.opened_at, rollout.promoted_at, rollout.last_reason, counts, tally.strata, str(tally.quiet)))
+
+    assert told[0] == told[1]
+    assert len(told[0][2]) >= 1
