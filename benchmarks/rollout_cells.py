@@ -1,4 +1,8 @@
-"""The rollouts of `benchmarks/rollout.py` and what is asked of them: releases, scenes, fleets, and the limits of each."""
+"""The rollouts of `benchmarks/rollout.py` and what is asked of them: releases, scenes, fleets, and the limits of each.
+
+Limits hold for 200 runs. Of fewer, each is widened by two standard errors more than those of 200 (binomial for shares, Poisson for counts
+of harmed devices), so that chance alone seldom breaks one; a share of 0 stays 0.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +12,8 @@ from fleet_server.rollout.plans import course_of, default_policy
 from fleet_server.simulate.study import Summary
 
 PERCENT: Final = "%"
+LIMITS_HOLD_FOR: Final = 200
+_OF_MEDIAN, _OF_P95 = 1.25, 2.1  # errors of these quantiles of a normal distribution, over that of its mean
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,37 @@ SITES: Final = tuple(
 )
 
 
+def widened_share(limit: float | None, runs: int) -> float | None:
+    """A limit in percent for so many runs.
+
+    >>> widened_share(5, 200), round(widened_share(5, 20), 1)
+    (5.0, 11.7)
+    """
+    return limit and limit + 2 * (100 * limit - limit**2) ** 0.5 * _more_error(runs)
+
+
+def widened_count(limit: float, runs: int, quantile_error: float) -> float:
+    """A limit of harmed devices for so many runs; the error of a quantile is so many times that of the mean."""
+    return limit + 2 * quantile_error * limit**0.5 * _more_error(runs)
+
+
+def _more_error(runs: int) -> float:
+    return max(runs**-0.5 - LIMITS_HOLD_FOR**-0.5, 0.0)
+
+
 def figures_of(asked: Asked, found: Summary, dwell_h: float) -> list[Figure]:
     """What was asked, beside what came out; stops and harm are told even where no limit is."""
+    n = found.runs
+    median, p95 = (asked.harmed and widened_count(asked.harmed[i], n, error) for i, error in enumerate((_OF_MEDIAN, _OF_P95)))
     rows = [
-        Figure(f"{asked.name}: harmed, median", found.harmed_median, "", asked.harmed and asked.harmed[0], found.runs),
-        Figure(f"{asked.name}: harmed, 95th percentile", found.harmed_p95, "", asked.harmed and asked.harmed[1], found.runs),
-        Figure(f"{asked.name}: stopped", 100 * found.stopped, PERCENT, asked.stopped, found.runs),
+        Figure(f"{asked.name}: harmed, median", found.harmed_median, "", median, n),
+        Figure(f"{asked.name}: harmed, 95th percentile", found.harmed_p95, "", p95, n),
+        Figure(f"{asked.name}: stopped", 100 * found.stopped, PERCENT, widened_share(asked.stopped, n), n),
     ]
     if asked.unstopped is not None:
-        rows.append(Figure(f"{asked.name}: not stopped", 100 * (1 - found.stopped), PERCENT, asked.unstopped, found.runs))
+        rows.append(Figure(f"{asked.name}: not stopped", 100 * (1 - found.stopped), PERCENT, widened_share(asked.unstopped, n), n))
     if found.done_h is not None:
-        rows.append(Figure(f"{asked.name}: completed, over its own dwell", found.done_h / dwell_h, "x", asked.done_ratio, found.runs))
+        rows.append(Figure(f"{asked.name}: completed, over its own dwell", found.done_h / dwell_h, "x", asked.done_ratio, n))
     return rows
 
 

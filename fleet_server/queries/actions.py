@@ -64,6 +64,8 @@ def _refused(rollout: Rollout, event: Event, *, owned: bool) -> str:
 
 def _effects(rollout: Rollout, scale: Scale) -> dict[Event, str]:
     accepted = f" and the failure of {', '.join(rollout.paused_for[:3])} is accepted" if rollout.paused_for else ""
+    if rollout.course is not None and rollout.course.shown is not None:
+        accepted = ", and what the pause showed holds back no promotion any more"
     return {
         Event.START: f"{_devices(scale.first)} of wave 1 get the release now; {_devices(scale.later - scale.first)} wait for later waves.",
         Event.PAUSE: f"No further device begins: {_devices(scale.later)} wait; {_devices(scale.open)} keep what they have.",

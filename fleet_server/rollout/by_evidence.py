@@ -1,17 +1,13 @@
 """The next step of a rollout by evidence: the gravest finding decides, and a wave that cannot be judged is paused in the end."""
 
 from datetime import datetime
-from typing import Final
 
-from fleet_server.rollout.course import Course, Seen, clock_of
-from fleet_server.rollout.judgement import Clock, Finding, decisive, judge, judgeable, soaked_out
+from fleet_server.rollout.course import Course, clock_of
+from fleet_server.rollout.judgement import Clock, Finding, decisive, judge, judgeable, seen, soaked_out
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.steps import open_next, undecidable
 from fleet_server.rollout.tally import Tally
 from fleet_server.rollout.transitions import RolloutState
-
-# Gates that a person can overrule; the evidence gate asks again after another hold, as it must not promote by itself.
-_ACCEPTABLE: Final = frozenset({"stop", "early warning", "sites", "comparisons"})
 
 
 def decide_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: datetime) -> Action | None:
@@ -33,13 +29,14 @@ def decide_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: date
         return undecidable(rollout, "Pause: what is known of the devices has not been summed up.")
     clock = clock_of(course, rollout.wave, rollout.opened_at[-1], now)
     findings = judge(course.rule, facts.tally, clock)
-    found = decisive(tuple(one for one in findings if not _accepted(course, facts.tally, one)))
+    found = decisive(findings)
     if found.word == "abort":
         return Action(ActionKind.ABORT, rollout.wave, found.sentence)
     if rollout.state is RolloutState.PAUSED:
         return None
     if found.word == "pause":
-        return Action(ActionKind.PAUSE, rollout.wave, found.sentence, seen=_seen(facts.tally, found))
+        # Facts that cannot be read are nothing that a person could accept.
+        return Action(ActionKind.PAUSE, rollout.wave, found.sentence, shown=None if found.gate == "facts" else seen(facts.tally))
     if running and len(rollout.promoted_at) == rollout.wave:
         # The promotion is stored; what opens the next wave is that record, not a second look at facts that may have changed for the worse.
         return open_next(rollout, f"Wave {rollout.wave} was promoted.")
@@ -50,26 +47,15 @@ def decide_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: date
             return None
         # Of gates that all agree, the evidence is the one that says why.
         return Action(kind, rollout.wave, findings[-1].sentence)
-    return _wait(rollout, course, facts.tally, clock, found, now)
+    return _wait(rollout, course, facts.tally, clock, found)
 
 
-def _accepted(course: Course, tally: Tally, found: Finding) -> bool:
-    """Whether a person has seen what this gate pauses for, and went on; what cannot be read is never accepted."""
-    now = _seen(tally, found)
-    return found.word == "pause" and found.gate in _ACCEPTABLE and any(seen.covers(now) for seen in course.accepted)
-
-
-def _seen(tally: Tally, found: Finding) -> Seen:
-    return Seen(found.gate, tally.failed, tally.quiet.silent, tally.sites_out)
-
-
-def _wait(rollout: Rollout, course: Course, tally: Tally, clock: Clock, found: Finding, now: datetime) -> Action | None:
+def _wait(rollout: Rollout, course: Course, tally: Tally, clock: Clock, found: Finding) -> Action | None:
     """What a wave does that has no answer yet."""
     if course.judged_at is None:
         if judgeable(tally, clock):
             return Action(ActionKind.MATURE, rollout.wave, f"Wave {rollout.wave} has had its time. {found.sentence}")
-        resumed_s = (now - rollout.hold_since).total_seconds() if rollout.hold_since is not None else clock.open_s
-        if min(clock.open_s - clock.dwell_s, resumed_s) >= course.stall_s:
+        if clock.open_s >= clock.dwell_s + course.stall_s and (clock.resumed_s is None or clock.resumed_s >= course.stall_s):
             days = course.stall_s / 86_400
             return Action(
                 ActionKind.PAUSE, rollout.wave, f"Pause: wave {rollout.wave} could not be judged for {days:.3g} days. {found.sentence}"

@@ -8,31 +8,11 @@ from typing import Final
 import msgspec
 
 from edgefleet.errors import ConfigError
-from fleet_server.rollout.judgement import Clock
+from fleet_server.rollout.judgement import Accepted, Clock
 from fleet_server.rollout.pacing import Pace, Rate, Wait
 from fleet_server.rollout.rules import Rule
 
 DAY_S: Final = 86_400.0
-
-
-class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was known when a gate paused a rollout: a person who resumes accepts so much, and no more.
-
-    Attributes:
-        gate: That paused.
-        failed: Explicit failures.
-        silent: Devices silent at their deadline.
-        sites_out: Sites that went dark.
-    """
-
-    gate: str
-    failed: int
-    silent: int
-    sites_out: int
-
-    def covers(self, now: "Seen") -> bool:
-        """Whether nothing has become worse for the same gate."""
-        return self.gate == now.gate and all(getattr(now, name) <= getattr(self, name) for name in ("failed", "silent", "sites_out"))
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,9 +31,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         stage_at: When it began: the opening of the wave, or its last growth.
         judged_at: Since when the open wave can be judged.
         grown: Times that it has grown.
-        paused_by: What the gate saw that paused the rollout.
-        accepted: What a person accepted by resuming: these gates pause no more unless it becomes worse. Promotion asks for as much
-            as before.
+        shown: What a person is shown of the pause that waits for her; None: nothing waits, or there is nothing to accept.
+        accepted: What people accepted by resuming.
+        resumed_at: When the rollout was resumed last.
     """
 
     rule: Rule
@@ -68,8 +48,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stage_at: datetime | None = None
     judged_at: datetime | None = None
     grown: int = 0
-    paused_by: Seen | None = None
-    accepted: tuple[Seen, ...] = ()
+    shown: Accepted | None = None
+    accepted: Accepted = Accepted()
+    resumed_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.sizes or self.sizes[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.sizes)):
@@ -129,15 +110,10 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """From now on the open wave can be judged."""
         return msgspec.structs.replace(self, judged_at=now)
 
-    def paused(self, seen: Seen | None) -> "Course":
-        """After a gate paused the rollout."""
-        return msgspec.structs.replace(self, paused_by=seen)
-
-    def resumed(self) -> "Course":
-        """After a person resumed it: what paused it is accepted, and a hold is counted anew."""
-        others = tuple(one for one in self.accepted if self.paused_by is None or one.gate != self.paused_by.gate)
-        accepted = others if self.paused_by is None else (*others, self.paused_by)
-        return msgspec.structs.replace(self, paused_by=None, accepted=accepted, judged_at=None)
+    def resumed(self, now: datetime) -> "Course":
+        """A person goes on: what she was shown is accepted, and the wave has its patience again."""
+        judged_at = None if self.judged_at is None else now
+        return msgspec.structs.replace(self, accepted=self.shown or self.accepted, shown=None, judged_at=judged_at, resumed_at=now)
 
     def larger(self, wave: int) -> int:
         """Devices that the wave would reach if it grew; no more than half of everybody, else it does not grow."""
@@ -176,4 +152,6 @@ def clock_of(course: Course, wave: int, opened_at: datetime, now: datetime) -> C
         hold_s=max(course.hold_s, dwell_s + course.hold_s / 3),
         grown=course.grown,
         may_grow=course.larger(wave) > 0,
+        resumed_s=None if course.resumed_at is None else (now - course.resumed_at).total_seconds(),
+        accepted=course.accepted,
     )

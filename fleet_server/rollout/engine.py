@@ -93,7 +93,8 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
         promoted = replace(changed, promoted_at=(*rollout.promoted_at, now), hold_since=now)
         return replace(promoted, state=next_state(state, Event.LAST_WAVE_DONE)) if promoted.all_promoted else promoted
     if action.kind is ActionKind.PAUSE:
-        return replace(changed, paused_for=action.devices, course=rollout.course and rollout.course.paused(action.seen))
+        course = rollout.course and msgspec.structs.replace(rollout.course, shown=action.shown)
+        return replace(changed, paused_for=action.devices, course=course)
     if action.kind is ActionKind.ROLL_BACK:
         return replace(changed, hold_since=now)
     return changed
@@ -130,7 +131,7 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
         if state is RolloutState.RUNNING and rollout.all_promoted:
             changed = replace(changed, state=next_state(state, Event.LAST_WAVE_DONE))
         accepted = tuple(sorted({*rollout.accepted, *rollout.paused_for}))
-        course = rollout.course and rollout.course.resumed()
+        course = rollout.course and rollout.course.resumed(now)
         return replace(changed, hold_since=now, accepted=accepted, paused_for=(), course=course)
     if step is Event.ROLL_BACK and rollout.state is not RolloutState.ROLLING_BACK:
         return replace(changed, hold_since=now)

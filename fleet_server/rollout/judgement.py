@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import msgspec
+
 from fleet_server.rollout.bounds import upper_bound
 from fleet_server.rollout.comparisons import PAUSE_AT, compare
 from fleet_server.rollout.eprocess import e_value, mean_evidence
@@ -29,9 +31,30 @@ _SMALL: Final = 200  # devices: below, silence alone pauses before it can abort
 OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
 
 
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person saw at a pause and accepted by resuming: it pauses nothing again and holds back no promotion; ABORT counts it all.
+
+    Attributes:
+        failures: Explicit failures.
+        silent: Devices that were silent at their deadline.
+        missing: Devices that were missing.
+        sites_out: Sites that went dark.
+        compared: Evidence of the comparisons, at least 1.
+    """
+
+    failures: int = 0
+    silent: int = 0
+    missing: int = 0
+    sites_out: int = 0
+    compared: float = 1.0
+
+
+_NOTHING: Final = Accepted()
+
+
 @dataclass(frozen=True)
 class Clock:
-    """Where the open wave stands in time, in seconds.
+    """Where the open wave stands: times in seconds, growth, and what a person accepted.
 
     Attributes:
         opened_all: Whether its last batch was opened.
@@ -42,6 +65,8 @@ class Clock:
         hold_s: After so long a person is asked.
         grown: Times that it has grown.
         may_grow: Whether there are devices left to grow into.
+        resumed_s: Since a person resumed the rollout; None: nobody did.
+        accepted: What she accepted by that.
     """
 
     opened_all: bool
@@ -52,6 +77,8 @@ class Clock:
     hold_s: float
     grown: int = 0
     may_grow: bool = True
+    resumed_s: float | None = None
+    accepted: Accepted = _NOTHING
 
 
 @dataclass(frozen=True)
@@ -80,10 +107,10 @@ def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
     """
     return (
         _readable(tally),
-        _stop(rule, tally, tally.quiet),
-        _warning(rule, tally),
-        _sites(tally),
-        _compared(tally),
+        _stop(rule, tally, tally.quiet, clock.accepted),
+        _warning(rule, tally, clock.accepted),
+        _sites(tally, clock.accepted),
+        _compared(tally, clock.accepted),
         _time(tally, tally.quiet, clock),
         _evidence(rule, tally, tally.quiet, clock),
     )
@@ -93,6 +120,15 @@ def decisive(findings: tuple[Finding, ...]) -> Finding:
     """The gate that decides: the gravest word, the first of equals; where all promote, the evidence, which is the reason."""
     gravest = min(findings, key=lambda finding: SEVERITY.index(finding.word))
     return findings[-1] if gravest.word == "promote" else gravest
+
+
+def seen(tally: Tally) -> Accepted:
+    """What a person is shown who is asked now."""
+    quiet = tally.quiet
+    compared = max(compare(tally.wealth, tally.exposed).evidence, 1.0)
+    return Accepted(
+        failures=tally.failed, silent=quiet.silent, missing=quiet.missing, sites_out=tally.sites_out, compared=min(compared, 1e300)
+    )
 
 
 def judgeable(tally: Tally, clock: Clock) -> bool:
@@ -126,7 +162,7 @@ def _readable(tally: Tally) -> Finding:
     return Finding("facts", "promote", "0", "0", tally.exposed, f"The facts of all {tally.exposed} devices can be read.")
 
 
-def _stop(rule: Rule, tally: Tally, quiet: Silence) -> Finding:
+def _stop(rule: Rule, tally: Tally, quiet: Silence, accepted: Accepted) -> Finding:
     by_stratum = {name: e_value(one.failed, one.exposed, rule.limit) for name, one in tally.strata.items()}
     alone = quiet.evidence(rule.limit)
     strata = sum(by_stratum.values()) / len(by_stratum) if by_stratum else 1.0
@@ -139,29 +175,29 @@ def _stop(rule: Rule, tally: Tally, quiet: Silence) -> Finding:
         where = f" Most in {worst or 'devices without a model'}: {one.failed} of {one.exposed}." if one and len(by_stratum) > 1 else ""
         sentence = f"Abort: {seen}; evidence against {_percent(rule.limit)} is {now}, the limit is {limit}.{where}"
         return Finding("stop", "abort", now, limit, tally.exposed, sentence, 1.0)
-    if alone >= rule.abort_at and tally.exposed < _SMALL:
+    if alone >= rule.abort_at and tally.exposed < _SMALL and quiet.silent > accepted.silent:
         sentence = f"Pause: {quiet.silent} of {tally.exposed} devices went silent, {_percent(quiet.silent_baseline)} of the controls did."
         return Finding("stop", "pause", f"{alone:.3g}", limit, tally.exposed, sentence, 1.0)
     calm = f"{seen}: evidence {now} of {limit} against {_percent(rule.limit)}."
     return Finding("stop", "promote", now, limit, tally.exposed, calm, _level(evidence, rule.abort_at))
 
 
-def _warning(rule: Rule, tally: Tally) -> Finding:
+def _warning(rule: Rule, tally: Tally, accepted: Accepted) -> Finding:
     if rule.warn_limit is None:
         return Finding("early warning", "promote", "off", "off", tally.exposed, "The policy asks for no early warning.")
-    evidence = e_value(tally.failed, tally.exposed, rule.warn_limit)
+    evidence = e_value(max(tally.failed - accepted.failures, 0), tally.exposed, rule.warn_limit)
+    known = f" (a person accepted {accepted.failures})" if accepted.failures else ""
     now, limit = f"{evidence:.3g}", f"{rule.warn_at:g}"
     if evidence >= rule.warn_at:
-        sentence = (
-            f"Pause: {tally.failed} of {tally.exposed} devices failed already; evidence against {_percent(rule.warn_limit)} is {now}."
-        )
+        sentence = f"Pause: {tally.failed} of {tally.exposed} devices failed already{known}; "
+        sentence += f"evidence against {_percent(rule.warn_limit)} is {now}."
         return Finding("early warning", "pause", now, limit, tally.exposed, sentence, 1.0)
-    calm = f"{tally.failed} of {tally.exposed} failed: nothing unusual."
+    calm = f"{tally.failed} of {tally.exposed} failed{known}: nothing unusual."
     return Finding("early warning", "promote", now, limit, tally.exposed, calm, _level(evidence, rule.warn_at))
 
 
-def _sites(tally: Tally) -> Finding:
-    n, out = tally.sites_exposed, tally.sites_out
+def _sites(tally: Tally, accepted: Accepted) -> Finding:
+    n, out = tally.sites_exposed, max(tally.sites_out - accepted.sites_out, 0)
     if n < OWN_SITES:
         word: Word = "hold" if out else "promote"
         said = "Hold: a site went dark within two hours of its first device; no other site begins until it is back." if out else ""
@@ -175,10 +211,11 @@ def _sites(tally: Tally) -> Finding:
     return Finding("sites", "promote", now, f"{SITES_AT:g}", n, calm, _level(evidence, SITES_AT))
 
 
-def _compared(tally: Tally) -> Finding:
+def _compared(tally: Tally, accepted: Accepted) -> Finding:
     found = compare(tally.wealth, tally.exposed)
     now, limit = f"{found.evidence:.3g}", f"{PAUSE_AT:g}"
-    if found.pauses:
+    # What was accepted once must grow by as much again.
+    if found.pauses and found.evidence >= PAUSE_AT * accepted.compared:
         sentence = (
             f"Pause: the release does something else than the one before, most in {found.worst}; evidence {now}, the limit is {limit}."
         )
@@ -216,28 +253,56 @@ def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
 
 
 def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding:
-    # Devices with nothing to lose say nothing about the others.
-    n = max(quiet.due - tally.aside.exposed, tally.failed_of_others)
-    calm = clock.dwell_s <= 0 or tally.dwelled_failed <= rule.limit * tally.dwelled + (rule.kind == "posterior")
-    asked = _bound(rule, tally, quiet, n, clock) if rule.kind == "bound" else _posterior(rule, tally, quiet, n)
+    told = _told(tally, quiet, clock.accepted)
+    calm = clock.dwell_s <= 0 or told.dwelled_failed <= rule.limit * told.dwelled + (rule.kind == "posterior")
+    asked = _bound(rule, told, quiet, clock) if rule.kind == "bound" else _posterior(rule, told, quiet)
     now, limit = asked.now, asked.limit
 
     def found(word: Word, sentence: str) -> Finding:
-        return Finding("evidence", word, now, limit, n, sentence, asked.level)
+        return Finding("evidence", word, now, limit, told.n, sentence, asked.level)
 
-    said = f"{tally.failed_of_others} of {n} devices failed, {quiet.missing} of {quiet.due} are missing"
+    accepted = clock.accepted.failures or clock.accepted.missing
+    said = f"{told.failed} of {told.n} devices failed, {told.missing} of {told.due} are missing"
+    said += " beside those that a person accepted" if accepted else ""
     if asked.promotes and calm:
         return found("promote", f"Promote: {said}; {now} is within {limit}.")
-    late = "" if calm else f" {tally.dwelled_failed} of {tally.dwelled} failed over the whole dwell."
+    late = "" if calm else f" {told.dwelled_failed} of {told.dwelled} failed over the whole dwell."
     judged_s = clock.judged_s or 0.0
     if judged_s >= clock.hold_s:
         return found("pause", f"Pause: no answer for {_hours(judged_s)}. {said}: {now}, the limit is {limit}.{late}")
     dwelled = clock.dwell_s <= 0 or rule.kind == "posterior"
     # What grew last must have had its dwell before the wave grows again.
-    dwelled = dwelled or (rule.extend(tally.dwelled_failed, tally.dwelled, clock.grown) and tally.dwelled > _DWELLED_SHARE * tally.exposed)
+    dwelled = dwelled or (rule.extend(told.dwelled_failed, told.dwelled, clock.grown) and tally.dwelled > _DWELLED_SHARE * tally.exposed)
     if asked.grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
         return found("extend", f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
     return found("hold", f"Hold: {said}; {now}, the limit is {limit}.{late}")
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a promotion is judged by: devices with nothing to lose and what a person accepted say nothing about the others."""
+
+    n: int
+    failed: int
+    dwelled: int
+    dwelled_failed: int
+    due: int
+    missing: int
+
+
+def _told(tally: Tally, quiet: Silence, accepted: Accepted) -> _Told:
+    failed = max(tally.failed_of_others - accepted.failures, 0)
+    due = max(quiet.due - tally.aside.exposed - (tally.failed_of_others - failed), 0)
+    dwelled_failed = max(tally.dwelled_failed - accepted.failures, 0)
+    missing = max(quiet.missing - accepted.missing, 0)
+    return _Told(
+        n=max(due, failed),
+        failed=failed,
+        dwelled=tally.dwelled - (tally.dwelled_failed - dwelled_failed),
+        dwelled_failed=dwelled_failed,
+        due=quiet.due - (quiet.missing - missing),
+        missing=missing,
+    )
 
 
 @dataclass(frozen=True)
@@ -251,26 +316,26 @@ class _Asked:
     level: float
 
 
-def _bound(rule: Rule, tally: Tally, quiet: Silence, n: int, clock: Clock) -> _Asked:
-    failing = upper_bound(tally.failed_of_others, n, rule.confidence)
+def _bound(rule: Rule, told: _Told, quiet: Silence, clock: Clock) -> _Asked:
+    failing = upper_bound(told.failed, told.n, rule.confidence)
     if clock.dwell_s > 0:
         # Young devices would dilute what the old ones show late: devices that had the whole dwell must prove the limit by themselves.
-        failing = max(failing, upper_bound(tally.dwelled_failed, tally.dwelled, rule.confidence))
-    missing, allowed = upper_bound(quiet.missing, quiet.due, rule.confidence), quiet.limit_now(rule.limit)
+        failing = max(failing, upper_bound(told.dwelled_failed, told.dwelled, rule.confidence))
+    missing, allowed = upper_bound(told.missing, told.due, rule.confidence), quiet.limit_now(rule.limit)
     return _Asked(
-        promotes=n > 0 and failing <= rule.limit and missing <= allowed,
-        grows=rule.extend(tally.failed_of_others, n, clock.grown) and quiet.missing <= rule.leaning(clock.grown) * allowed * quiet.due,
+        promotes=told.n > 0 and failing <= rule.limit and missing <= allowed,
+        grows=rule.extend(told.failed, told.n, clock.grown) and told.missing <= rule.leaning(clock.grown) * allowed * told.due,
         now=f"{_percent(failing)} failing, {_percent(missing)} missing",
         limit=f"{_percent(rule.limit)}, {_percent(allowed)}",
         level=min(max(failing / rule.limit, missing / allowed), 1.0),
     )
 
 
-def _posterior(rule: Rule, tally: Tally, quiet: Silence, n: int) -> _Asked:
-    failing = bad_probability(tally.failed_of_others, n, rule.history.prior())
-    worst = max(failing, bad_probability(quiet.missing, quiet.due, silence_prior(min(quiet.missing_baseline, 0.98))))
+def _posterior(rule: Rule, told: _Told, quiet: Silence) -> _Asked:
+    failing = bad_probability(told.failed, told.n, rule.history.prior())
+    worst = max(failing, bad_probability(told.missing, told.due, silence_prior(min(quiet.missing_baseline, 0.98))))
     return _Asked(
-        promotes=n > 0 and worst <= rule.promote_below,
+        promotes=told.n > 0 and worst <= rule.promote_below,
         grows=worst <= rule.extend_below,
         now=f"{_percent(worst)} likely to be bad",
         limit=_percent(rule.promote_below),

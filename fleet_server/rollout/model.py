@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from fleet_server.rollout.course import Course, Seen
+from fleet_server.rollout.course import Course
 from fleet_server.rollout.evidence import DeviceFacts
 from fleet_server.rollout.experiment_plan import Ending, Experiment
 from fleet_server.rollout.experiment_sums import Sums
+from fleet_server.rollout.judgement import Accepted
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.tally import Tally
 from fleet_server.rollout.transitions import RolloutState
@@ -114,7 +115,6 @@ class Action:
         reason: One sentence with numbers.
         devices: For PAUSE: the failed devices that are its cause.
         size: For EXTEND: devices that the wave reaches now.
-        seen: For PAUSE by evidence: what the gate saw, which a person accepts by resuming.
         ending: For an experiment: how it ended.
     """
 
@@ -123,5 +123,5 @@ class Action:
     reason: str
     devices: tuple[str, ...] = ()
     size: int = 0
-    seen: Seen | None = None
+    shown: Accepted | None = None
     ending: Ending = ""

@@ -119,11 +119,12 @@ def _time(tally: Tally, clock: Clock) -> str:
 
 
 def _evidence(rule: Rule, tally: Tally, clock: Clock, word: str) -> str:
-    n = max(tally.quiet.due, tally.failed)
+    failed = max(tally.failed - clock.accepted.failures, 0)
+    n = max(tally.quiet.due - (tally.failed - failed), failed)
     if word == "promote":
         more = more_failures_until(rule, tally, clock, "evidence", ("hold", "extend", "pause"))
         return "" if more is None else f"{_failures(more)} would take the promotion back while the wave is open."
-    needed = _devices_for(rule, tally.failed)
+    needed = _devices_for(rule, failed)
     said = ""
     if needed is not None and needed > n:
         more = needed - n

@@ -159,6 +159,7 @@ def test_two_failures_of_five_pause_it_and_the_early_warning_is_named(watched: W
 
     assert (view.state, view.verdict) == ("paused", "pause")
     assert view.missing.startswith("A person decides")
+    assert "holds back no promotion" in next(action.effect for action in view.actions if action.name == "resume")
     assert explained.decides == "early warning"
     assert [gate.turns for gate in explained.gates if gate.name == "early warning"] == [
         "A person: resume accepts these failures for now, abort ends it."
@@ -245,3 +246,35 @@ def test_the_page_and_the_api_show_it(watched: Watched) -> None:
     assert page.status_code == 200
     assert "Gates of the open wave" in page.get_data(as_text=True)
     assert client.get("/api/v1/rollouts/none/explain", headers=headers).status_code == 404
+
+
+def test_a_person_who_resumes_after_an_early_warning_goes_on_and_what_she_accepted_holds_nothing_back(watched: Watched) -> None:
+    watched.failing = set(members(watched.create(), 1)[:2])
+    watched.act("start")
+    watched.live(10)
+    assert watched.view().state == "paused"
+
+    watched.act("resume")
+    watched.live(4)
+
+    assert watched.view().state == "running"
+    watched.live(300)
+    view = watched.view()
+    assert view.state == "completed"
+    assert view.waves[0].counts == {"ok": 3, "failed": 2}
+    assert "beside those that a person accepted" in view.waves[0].reason
+
+
+def test_what_was_accepted_still_counts_for_an_abort_and_new_failures_pause_again(watched: Watched) -> None:
+    first = members(watched.create(), 1)
+    watched.failing = set(first[:2])
+    watched.act("start")
+    watched.live(10)
+    watched.act("resume")
+    watched.failing |= set(members(watched.view(), 2))
+
+    watched.live(120)
+
+    view = watched.view()
+    assert view.state in ("paused", "aborted")
+    assert sum(word == "failed" for word in words(view).values()) > 2

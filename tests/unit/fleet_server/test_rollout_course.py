@@ -10,6 +10,7 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout.by_evidence import decide_by_evidence
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import apply, apply_person, decide
+from fleet_server.rollout.judgement import Accepted
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.pacing import Pace, Rate
 from fleet_server.rollout.rules import Rule
@@ -182,23 +183,34 @@ def test_a_clock_that_is_set_back_changes_nothing() -> None:
     assert decide(rollout, facts(77, 70), at(39)) is None
 
 
-def test_who_resumes_accepts_the_failures_that_paused_and_not_one_more() -> None:
+def test_a_resumed_rollout_accepts_what_its_pause_showed_and_pauses_again_for_as_much_more() -> None:
     paused, _ = settle(started(), facts(77, 8), at(40))
     assert paused.state is RolloutState.PAUSED
 
     resumed = apply_person(paused, "resume", "looked at it", at(41))
 
-    assert settle(resumed, facts(77, 8), at(41))[0].state is RolloutState.RUNNING
-    assert settle(resumed, facts(77, 8), at(41))[0].promoted_at == ()
-    assert settle(resumed, facts(77, 9), at(41))[0].state in (RolloutState.PAUSED, RolloutState.ABORTED)
-    assert settle(resumed, facts(100, 1), at(41))[0].wave == 2
+    assert settle(resumed, facts(77, 8), at(41))[0].state is not RolloutState.PAUSED
+    assert settle(resumed, facts(77, 16), at(41))[0].state in (RolloutState.PAUSED, RolloutState.ABORTED)
 
 
-def test_an_accepted_failure_still_counts_for_the_abort() -> None:
-    paused, _ = settle(started(), facts(77, 8), at(40))
-    resumed = apply_person(paused, "resume", "looked at it", at(41))
+def test_a_pause_by_a_person_accepts_nothing() -> None:
+    running, _ = settle(started(), facts(77, 2), at(20))
+    paused = apply_person(running, "pause", "lunch", at(21))
 
-    assert settle(resumed, facts(77, 30), at(41))[0].state is RolloutState.ABORTED
+    resumed = apply_person(paused, "resume", "back", at(22))
+
+    assert resumed.course is not None
+    assert resumed.course.accepted == Accepted()
+
+
+def test_a_wave_that_nobody_hears_has_its_patience_again_after_a_resume() -> None:
+    stalled, _ = settle(started(), NOTHING, at(8 * 24 + OPENING_H))
+    assert stalled.state is RolloutState.PAUSED
+
+    resumed = apply_person(stalled, "resume", "the mast is up again", at(9 * 24 + OPENING_H))
+
+    assert settle(resumed, NOTHING, at(10 * 24 + OPENING_H))[0].state is RolloutState.RUNNING
+    assert settle(resumed, NOTHING, at(17 * 24 + OPENING_H))[0].state is RolloutState.PAUSED
 
 
 def test_decisions_are_pure() -> None:
