@@ -4,6 +4,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 from unittest import mock
 
@@ -11,11 +12,12 @@ import sqlalchemy as sa
 
 from fleet_server import approving
 from fleet_server.ingest import telemetry
-from fleet_server.rollout import Rollout, RolloutState, approval, cohorts, engine, evidence, pacing
+from fleet_server.rollout import Action, ActionKind, Rollout, RolloutState, approval, cohorts, engine, evidence, pacing, silence
+from fleet_server.rollout.conflicts import Resolution
 from fleet_server.rollout.gates import Exposure, GateResult
 from fleet_server.rollout.pacing import Pace
 from fleet_server.rollout.rollback_targets import Target
-from fleet_server.scheduler import assigning, by_evidence, steering
+from fleet_server.scheduler import assigning, by_evidence, claiming, steering
 from fleet_server.store import assignments, evidence_members, members, outbox, rollouts, stays, upsert
 from fleet_server.store.tables import ROLLOUT_MEMBER
 from tests.properties.rollout_fleet import probes, stories
@@ -191,7 +193,42 @@ def _enough_approvals(_machine: FleetMachine) -> contextlib.AbstractContextManag
     return mock.patch.object(approving, "standing", lambda *said: replace(right(*said), missing=""))
 
 
+def _rows_need_no_counting(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
+    right = evidence.progress
+
+    def wrong(device: evidence.DeviceFacts, *rest: Any) -> tuple[Any, str]:
+        word, why = right(device, *rest)
+        return ("ok" if word == "pending" and device.rows_since_commit == 0 else word), why
+
+    return mock.patch.object(engine, "progress", wrong)
+
+
+def _a_wave_is_lost(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
+    def wrong(rollout: Rollout, action: Action, now: datetime) -> Rollout:
+        after = engine.apply(rollout, action, now)
+        return replace(after, wave=after.wave - 1) if action.kind is ActionKind.PROMOTE else after
+
+    return mock.patch.object(steering, "apply", wrong)
+
+
+@contextlib.contextmanager
+def _everybody_is_free(machine: FleetMachine) -> Iterator[None]:
+    # Without the unique index: it would refuse the rows, which is what it is for.
+    machine.stage.eye.execute("DROP INDEX uq_rollout_member_one_active")
+    with mock.patch.object(claiming, "resolve", return_value=Resolution("free")):
+        yield
+
+
 MUTANTS: Final[dict[str, Mutant]] = {
+    "a promoted wave is closed again": Mutant(_a_wave_is_lost, stories.hours(4), frozenset({3})),
+    "one promotion is enough": Mutant(
+        _patch(Rollout, "all_promoted", property(lambda self: bool(self.promoted_at))), stories.hours(5), frozenset({28})
+    ),
+    "a device without rows is proven": Mutant(_rows_need_no_counting, stories.rows_are_lost, frozenset({10}), ("unanimous", 6, 3)),
+    "a deadline does not wait for the controls": Mutant(
+        _patch(silence, "deadline_after", lambda earliest, _back_at: earliest), stories.shared_outage, frozenset({26})
+    ),
+    "two rollouts take one device": Mutant(_everybody_is_free, lambda m: m.a_person_plans(1, "", 0), frozenset({27})),
     "off-by-one wave": Mutant(_off_by_one_wave, stories.hours(2), frozenset({1})),
     "order without the salt": Mutant(
         _patch(cohorts, "rank", lambda _salt, device_id: device_id.encode()), stories.planned_anew, frozenset({4})

@@ -119,5 +119,16 @@ def asked_again(machine: FleetMachine) -> None:
     hours(4)(machine)
 
 
+def rows_are_lost(machine: FleetMachine) -> None:
+    rollout_id = machine.stage.live()[0]
+    for device_id, row in machine.stage.seen.members_of(rollout_id).items():
+        if row.counter is not None:
+            probes.silence_is_never_good_news(machine.stage, rollout_id, device_id, "rows")
+
+
+def shared_outage(machine: FleetMachine) -> None:
+    machine.what_if_an_outage_had_come(3_700, [3_600, 3_700, 3_800], 20_000)
+
+
 def _settle(rollout_id: str, server: Server) -> None:
     steering.settle(server.services, rollout_id)
