@@ -18,7 +18,7 @@ _DAMAGES: Final[dict[bool, dict[str, tuple[str, str, Any]]]] = {
     True: {
         "first": ("rollout_sum", "failed", 1_000),
         "second": ("rollout_sum", "begun", -3),
-        "third": ("rollout_site", "exposed", 10_000),
+        "third": ("rollout_sum", "begun", 10_000),
     },
 }
 
