@@ -8,11 +8,13 @@ import pytest
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.by_evidence import decide_by_evidence
+from fleet_server.rollout.comparisons import COMPARISONS, Wealth
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import apply, apply_person, decide
 from fleet_server.rollout.judgement import Accepted
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.pacing import Pace, Rate
+from fleet_server.rollout.plans import default_course
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.silence import Silence, silence
 from fleet_server.rollout.tally import Stratum, Tally
@@ -257,3 +259,31 @@ def test_courses_that_cannot_be_are_refused(changes: dict[str, object]) -> None:
 def test_pace_and_silence_are_values() -> None:
     assert COURSE.pace == DOUBLING
     assert isinstance(silence([]), Silence)
+
+
+def test_after_a_standstill_batches_follow_the_waves_own_steps_one_at_a_time() -> None:
+    course = default_course(300).opened(1, T0)
+    steps = [course.pace.allowed(0, batch * course.pace.every_s) for batch in range(8)]
+
+    assert [course.batch_after(before) for before in (0, *steps[:-1])] == steps
+    assert course.batch_after(steps[3] - 1) == steps[3]
+
+
+def test_a_wave_whose_devices_cannot_be_compared_is_paused_for_a_person_and_never_promoted() -> None:
+    known = facts(77)
+    assert known.tally is not None
+    half = Wealth.start(COMPARISONS["memory"]).after(COMPARISONS["memory"], [[0.0]] * 30)
+    unreadable = replace(known, tally=replace(known.tally, wealth={"memory": half}))
+    rollout, _ = settle(started(), unreadable, at(OPENING_H + 25))
+
+    held, taken = settle(rollout, unreadable, at(OPENING_H + 25 + 31))
+    paused, paused_taken = settle(held, unreadable, at(OPENING_H + 25 + 33))
+
+    assert (held.state, taken) == (RolloutState.RUNNING, [])
+    assert (paused.state, paused_taken) == (RolloutState.PAUSED, [ActionKind.PAUSE])
+    assert "too few devices have been compared yet for memory" in paused.last_reason
+    resumed, _ = settle(apply_person(paused, "resume", "go on", at(70)), unreadable, at(71))
+    assert resumed.wave == 1
+    left_out = replace(half, left_out=47)
+    mended, _ = settle(resumed, replace(known, tally=replace(known.tally, wealth={"memory": left_out})), at(72))
+    assert mended.wave == 2
