@@ -90,6 +90,15 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             found["rate"] = self.exposed_before + self.rate.allowed(open_s) - begun
         return {name: max(count, 0) for name, count in found.items()}
 
+    def batch_after(self, asked_before: int) -> int:
+        """Devices exposed after the batch that follows so many: the wave's own steps, one at a time, however long it stood still.
+
+        Args:
+            asked_before: Devices that were asked at least one batch ago, of all waves.
+        """
+        steps = (self.pace.allowed(self.exposed_before, batch * self.pace.every_s) for batch in itertools.count())
+        return next(step for step in steps if step > asked_before)
+
     def next_batch_at(self, wave: int, now: datetime) -> datetime | None:
         """When more devices of the open wave may begin, None when all may."""
         if wave == 0 or self.stage_at is None or self.reach(wave, now) >= self.sizes[wave - 1]:

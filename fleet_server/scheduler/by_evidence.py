@@ -87,7 +87,7 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         # The wave's clock ran on while it was paused, outside its windows, or out of budget; no batch grows by that.
         long_ago = now - timedelta(seconds=_NEARLY * course.pace.every_s)
         settled = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(long_ago))
-        left["pace"] = min(left["pace"], max(course.pace.allowed(settled, 0.0) - asked, 0))
+        left["pace"] = min(left["pace"], max(course.batch_after(settled) - asked, 0))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()

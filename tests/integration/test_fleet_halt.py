@@ -34,6 +34,14 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         yield opened
 
 
+@pytest.fixture
+def fleet(tmp_path: Path, broker: Broker) -> Iterator[Fleet]:
+    made = Fleet(tmp_path, broker)
+    yield made
+    if made.server.alive():
+        made.server.end(signal.SIGTERM)
+
+
 @contextmanager
 def connected(broker: Broker, user: str, password: str) -> Iterator[mqtt.Client]:
     host, _, port = broker.url.removeprefix("mqtt://").partition(":")
@@ -82,8 +90,9 @@ def refused(folder: Path) -> int:
     return 0 if found is None else found.halts_refused
 
 
-def test_a_halt_stops_every_device_with_the_server_dead_and_only_a_newer_document_lifts_it(tmp_path: Path, broker: Broker) -> None:
-    fleet = Fleet(tmp_path, broker)
+def test_a_halt_stops_every_device_with_the_server_dead_and_only_a_newer_document_lifts_it(
+    tmp_path: Path, broker: Broker, fleet: Fleet
+) -> None:
     old, new = make_bundle(tmp_path / "old", weights(1)), make_bundle(tmp_path / "new", weights(1) * 1.01)
     folder = tmp_path / PRESS
     fleet.client.enroll_into(folder, PRESS, {"site": "hall"}, project=PROJECT)
@@ -142,5 +151,4 @@ def test_a_halt_stops_every_device_with_the_server_dead_and_only_a_newer_documen
         seen(folder, "fire again")
         fleet.command("fleet", "lift", "--reason", "put out")
         eventually("the new model runs", lambda: (now := health(folder)) is not None and now.running == new.digest, 90.0)
-    fleet.server.end(signal.SIGTERM)
     assert fleet.ask("SELECT count(*) FROM event WHERE action = 'fleet-halt'") == [(2,)]

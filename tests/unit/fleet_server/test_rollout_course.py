@@ -13,6 +13,7 @@ from fleet_server.rollout.engine import apply, apply_person, decide
 from fleet_server.rollout.judgement import Accepted
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.pacing import Pace, Rate
+from fleet_server.rollout.plans import default_course
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.silence import Silence, silence
 from fleet_server.rollout.tally import Stratum, Tally
@@ -257,3 +258,11 @@ def test_courses_that_cannot_be_are_refused(changes: dict[str, object]) -> None:
 def test_pace_and_silence_are_values() -> None:
     assert COURSE.pace == DOUBLING
     assert isinstance(silence([]), Silence)
+
+
+def test_after_a_standstill_batches_follow_the_waves_own_steps_one_at_a_time() -> None:
+    course = default_course(300).opened(1, T0)
+    steps = [course.pace.allowed(0, batch * course.pace.every_s) for batch in range(8)]
+
+    assert [course.batch_after(before) for before in (0, *steps[:-1])] == steps
+    assert course.batch_after(steps[3] - 1) == steps[3]
