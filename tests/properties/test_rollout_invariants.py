@@ -39,7 +39,9 @@ def test_twenty_thousand_steps_of_any_fleet_keep_the_28_invariants() -> None:
 
 def test_each_invariant_is_judged_and_the_page_says_where() -> None:
     assert sorted(INVARIANTS) == list(range(1, COUNT + 1))
-    assert PAGE.read_text() == render_markdown(), "write render_markdown() of tests.properties.rollout_fleet.table to docs/rollout-invariants.md"
+    assert PAGE.read_text() == render_markdown(), (
+        "write render_markdown() of tests.properties.rollout_fleet.table to docs/rollout-invariants.md"
+    )
 
 
 def test_the_page_names_only_code_that_exists() -> None:

@@ -82,6 +82,8 @@ def membership_follows_from_salt_device_and_plan(stage: Stage, before: Seen, now
     for rollout_id, one in now.rollouts.items():
         if rollout_id in before.rollouts or one.course is not None:
             continue
+        if stage.eye.value("SELECT count(*) FROM rollout_link WHERE rollout_id = ?", rollout_id):
+            continue  # a fix, or what supersedes another one, begins with the devices that those harmed
         rows = now.members_of(rollout_id)
         ranks = {d: hashlib.sha256(f"{one.salt}|{d}".encode()).digest() for d in rows}
         ends = [wave.devices for wave in plan_waves(one.policy, len(rows))]
@@ -138,7 +140,9 @@ def what_was_seen_once_stays_counted(stage: Stage, before: Seen, now: Seen) -> N
         require(13, after is not None and after.rows >= row.rows, f"{key}: rows went from {row.rows} to {after and after.rows}")
     for key, row in now.members.items():
         asked = row.counter is not None
-        require(13, asked or (row.began_at, row.failed_at, row.committed_at) == (None, None, None), f"{key}: an outcome before it was asked")
+        require(
+            13, asked or (row.began_at, row.failed_at, row.committed_at) == (None, None, None), f"{key}: an outcome before it was asked"
+        )
 
 
 @keeps(14, "commit", "fleet_server.rollout.engine:decide", "fleet_server.rollout.transitions:TRANSITIONS")
@@ -162,7 +166,9 @@ def every_change_has_one_record(stage: Stage, before: Seen, now: Seen) -> None:
     for rollout_id, version in now.versions.items():
         versions = version - before.versions.get(rollout_id, 0)
         # What a person does is on record even where it changes nothing, as a second start.
-        joined = versions == 1 and written[rollout_id] == 0 and _same_standing(before.rollouts.get(rollout_id), now.rollouts.get(rollout_id))
+        joined = (
+            versions == 1 and written[rollout_id] == 0 and _same_standing(before.rollouts.get(rollout_id), now.rollouts.get(rollout_id))
+        )
         exact = joined or (written[rollout_id] == 1 if versions == 1 else versions == engine[rollout_id] == 0)
         require(20, exact, f"{rollout_id}: {versions} changes, records: {[e.action for e in entries]}")
     previous = before.entries[-1].hash if before.entries else GENESIS
@@ -220,7 +226,9 @@ def back_only_to_what_ran_there(stage: Stage, before: Seen, now: Seen) -> None:
             require(23, one.bundle_digest in device.ever_ran, f"{device_id} is sent back to {one.release_id}, which never ran there")
     for device_id, old in before.assigned.items():
         if device_id not in now.assigned:
-            left = _completed_there(now, device_id) - {now.rollouts[old.rollout_id].bundle_digest} if old.rollout_id in now.rollouts else set()
+            left = (
+                _completed_there(now, device_id) - {now.rollouts[old.rollout_id].bundle_digest} if old.rollout_id in now.rollouts else set()
+            )
             left -= before.quarantined.get(device_id, frozenset())
             require(23, not left, f"{device_id} is told to keep what it runs, {left} were completed there")
 
@@ -282,17 +290,3 @@ def a_quarantined_bundle_does_not_come_back(stage: Stage, before: Seen, now: See
     for device_id, one in newly(before, now).items():
         known = one.bundle_digest in before.quarantined.get(device_id, frozenset())
         require(18, not known, f"{device_id} is asked for {one.bundle_digest[:12]}, which it quarantined")
-
-
-@keeps(19, "commit", "fleet_server.approving:refuse_unapproved", "fleet_server.rollout.approval:standing")
-def approved_by_others_for_this_plan(stage: Stage, before: Seen, now: Seen) -> None:
-    """Approval is valid for exactly one plan digest; editing anything clears it; approver != creator; no self-promotion by a change of role."""
-    for old, new in changed(before, now):
-        started = old.state in (RolloutState.DRAFT, RolloutState.APPROVED) and new.state is RolloutState.RUNNING
-        if started and new.policy.approvals:
-            given = Counter(digest for r, who, digest in now.approvals if r == new.rollout_id and who != new.created_by)
-            most = max(given.values(), default=0)
-            require(19, most >= new.policy.approvals, f"{new.rollout_id} started with {most} of {new.policy.approvals} approvals of one plan")
-    for rollout_id, who, _ in now.approvals - before.approvals:
-        require(19, who != now.rollouts[rollout_id].created_by, f"{who} approved his own plan {rollout_id}")
-        require(19, who in stage.may_approve, f"{who} approved and may not")

@@ -1,6 +1,7 @@
-"""Invariants of rollouts by evidence, judged after each commit: hold-back, pace, rate, budget, windows, sums, the numbers of the rule."""
+"""Invariants of rollouts by evidence, and of approvals: hold-back, pace, rate, budget, windows, sums, the numbers of the rule."""
 
 import hashlib
+from collections import Counter
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -112,7 +113,10 @@ def a_promotion_has_its_numbers(stage: Stage, before: Seen, now: Seen) -> None:
         due = sum(row.began_at + int(old.policy.deadline_s * 1e6) <= to_micros(at) for row in begun if row.began_at is not None)
         require(5, 2 * due >= len(members), f"wave {old.wave} was promoted when {due} of {len(members)} had had their time")
         # As if everybody who began had had his time: no rule may promote what it would not promote then.
-        enough = promotes(failed, len(begun), old.course.rule)
+        # What a person accepted by resuming is hers; devices that an earlier rollout harmed say nothing about the others.
+        held_against_it = max(failed - old.course.accepted.failures, 0)
+        fix = stage.eye.value("SELECT count(*) FROM rollout_link WHERE rollout_id = ?", new.rollout_id)
+        enough = bool(fix) or promotes(held_against_it, len(begun), old.course.rule)
         require(5, enough, f"wave {old.wave} was promoted on {failed} failures of {len(begun)}")
         require(5, _again(stage, old, at) is (ActionKind.COMPLETE if completed else ActionKind.PROMOTE), "judged again it is not promoted")
         if completed:
@@ -142,6 +146,22 @@ def an_abort_has_its_numbers(stage: Stage, before: Seen, now: Seen) -> None:
             require(14, failed + silent > 0, f"{rollout_id} was aborted, and nobody failed or fell silent")
 
 
+@keeps(19, "commit", "fleet_server.approving:refuse_unapproved", "fleet_server.rollout.approval:standing")
+def approved_by_others_for_this_plan(stage: Stage, before: Seen, now: Seen) -> None:
+    """Approval is valid for exactly one plan digest; editing anything clears it; approver != creator; no promoting oneself meanwhile."""
+    for old, new in changed(before, now):
+        started = old.state in (RolloutState.DRAFT, RolloutState.APPROVED) and new.state is RolloutState.RUNNING
+        if started and new.policy.approvals:
+            given = Counter(digest for r, who, digest in now.approvals if r == new.rollout_id and who != new.created_by)
+            most = max(given.values(), default=0)
+            require(
+                19, most >= new.policy.approvals, f"{new.rollout_id} started with {most} of {new.policy.approvals} approvals of one plan"
+            )
+    for rollout_id, who, _ in now.approvals - before.approvals:
+        require(19, who != now.rollouts[rollout_id].created_by, f"{who} approved his own plan {rollout_id}")
+        require(19, who in stage.may_approve, f"{who} approved and may not")
+
+
 def _again(stage: Stage, rollout: Rollout, at: datetime) -> ActionKind | None:
     with what_if(stage.shared) as db, db.read() as connection:
         action = decide(rollout, facts.read(connection, rollout, at), at)
@@ -155,7 +175,7 @@ def _allowed(rollout: Rollout, course: Course, at: datetime) -> int:
         return 0
     open_s = (at - course.stage_at).total_seconds()
     doubled = course.pace.first if course.exposed_before == 0 else 2 * course.exposed_before
-    allowed = min(size, doubled * 2 ** min(int(open_s // course.pace.every_s), 20))
+    allowed = min(size, doubled << min(int(open_s // course.pace.every_s), 20))
     if course.rate is not None and course.rate.kind == "constant":
         per_s = course.rate.per_hour / timedelta(hours=1).total_seconds()
         allowed = min(allowed, course.exposed_before + 1 + int(per_s * open_s + 1e-6))
@@ -166,4 +186,4 @@ def _in_activation(row: MemberRow) -> bool:
     return row.active and row.counter is not None and row.committed_at is None and row.failed_at is None
 
 
-COMMIT_CHECKS += [the_sums_are_those_of_the_rows, membership_is_the_plan, a_promotion_has_its_numbers, an_abort_has_its_numbers]
+COMMIT_CHECKS.extend([the_sums_are_those_of_the_rows, membership_is_the_plan, a_promotion_has_its_numbers, an_abort_has_its_numbers])

@@ -34,7 +34,7 @@ class Invariant:
 
 
 INVARIANTS: Final[dict[int, Invariant]] = {}
-COMMIT_CHECKS: Final[list[Callable[..., None]]] = []
+COMMIT_CHECKS: list[Callable[..., None]] = []
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -3,39 +3,22 @@
 from collections import Counter
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
-from edgefleet.messages import ProjectState
-from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.ingest.inbox import Incoming
-from fleet_server.rollout import RolloutState
 from fleet_server.scheduler.steering import settle
-from tests.properties.rollout_fleet import probes
+from tests.properties.rollout_fleet import invariants_evidence, probes
 from tests.properties.rollout_fleet.device import FieldDevice
-from tests.properties.rollout_fleet import invariants_evidence
+from tests.properties.rollout_fleet.harm import damage, lie
 from tests.properties.rollout_fleet.invariants import judge_commit, saved_before_it_is_published
+from tests.properties.rollout_fleet.people import PICK, PeopleMachine
 from tests.properties.rollout_fleet.policies import POLICIES
-from tests.properties.rollout_fleet.stage import FLEETS, PEOPLE, RELEASES, SITES, Stage, Templates
+from tests.properties.rollout_fleet.stage import FLEETS, RELEASES, SITES, Stage, Templates
 
-PICK: Final = st.integers(0, 17)
 STEPS: Counter[str] = Counter()  # steps that ran in this process, by name: the tests print and assert them
-
-# Table, column, what is written there. A rollout that names its devices reads their rows, one by evidence its sums.
-_DAMAGES: Final[dict[bool, dict[str, tuple[str, str, Any]]]] = {
-    False: {
-        "first": ("device_fact", "quarantined", "{"),
-        "second": ("rollout_member", "committed_at", "yesterday"),
-        "third": ("device_seen", "seen_at", "NaN"),
-    },
-    True: {
-        "first": ("rollout_sum", "failed", 1_000),
-        "second": ("rollout_sum", "begun", -3),
-        "third": ("rollout_site", "exposed", 10_000),
-    },
-}
 
 
 @lru_cache(maxsize=1)
@@ -44,13 +27,10 @@ def templates() -> Templates:
     return Templates()
 
 
-class FleetMachine(RuleBasedStateMachine):
+class FleetMachine(PeopleMachine):
     """One fleet, up to two servers, some rollouts one after the other."""
 
-    stage: Stage
-    people = PEOPLE
-
-    @initialize(devices=st.sampled_from(FLEETS), policy=st.sampled_from(sorted(POLICIES)), hours=st.sampled_from([0, 0, 1, 2, 3, 4, 6, 9]))
+    @initialize(devices=st.sampled_from(FLEETS), policy=st.sampled_from(sorted(POLICIES)), hours=st.sampled_from([4, 3, 7, 1, 2, 10, 0, 5]))
     def begin(self, devices: int, policy: str, hours: int) -> None:
         """A fleet in which a first release has come some way, or has come through and a second one has begun."""
         self.stage = Stage(templates().of(devices))
@@ -71,49 +51,6 @@ class FleetMachine(RuleBasedStateMachine):
     @invariant()
     def count(self) -> None:
         STEPS["steps"] += 1
-
-    # People.
-
-    @rule(release=st.integers(0, RELEASES - 1), site=st.sampled_from(["", "", *SITES]), who=st.integers(0, 2))
-    def a_person_plans(self, release: int, site: str, who: int) -> None:
-        self.stage.plan(release, self.policy, {"site": site} if site else {}, PEOPLE[who])
-
-    @rule(pick=PICK, who=st.integers(0, 3), other=st.booleans())
-    def a_person_approves(self, pick: int, who: int, other: bool) -> None:
-        rollout_id = self._rollout(pick)
-        if rollout_id is not None:
-            approved = self.stage.approve(rollout_id, PEOPLE[who], digest="0" * 64 if other else None)
-            assert not (approved and other), "a plan that is not there was approved"
-
-    @rule(pick=PICK)
-    def a_plan_is_edited(self, pick: int) -> None:
-        rollout_id = self._rollout(pick)
-        if rollout_id is not None and self.stage.seen.rollouts[rollout_id].state in (RolloutState.DRAFT, RolloutState.APPROVED):
-            probes.an_edited_plan_is_not_approved(self.stage, rollout_id)
-
-    @rule(what=st.sampled_from(["lift", "lift", "nothing", "nothing", "halt"]))
-    def the_fleet_is_halted_or_lifted(self, what: str) -> None:
-        if what == "nothing":  # a halt stops everything that is to be looked at here
-            return
-        halt = lift_halt if what == "lift" else halt_fleet
-        self.stage.person(lambda services: halt(services, reason="because", actor=PEOPLE[1]))
-
-    @rule(pick=PICK, who=st.integers(0, 2))
-    def a_person_starts(self, pick: int, who: int) -> None:
-        self._acts(pick, "start", who)
-
-    @rule(pick=PICK, action=st.sampled_from(["pause", "resume", "resume"]), who=st.integers(0, 2), stale=st.booleans())
-    def a_person_pauses_or_resumes(self, pick: int, action: str, who: int, stale: bool) -> None:
-        rollout_id = self._rollout(pick)
-        if rollout_id is not None:
-            version = self.stage.seen.versions[rollout_id] - stale
-            acted = self.stage.act(rollout_id, action, PEOPLE[who], version=version)
-            assert not (acted and stale), f"{action} was taken for a rollout that had changed since"
-
-    @rule(pick=PICK, action=st.sampled_from(["abort", "roll-back"]), who=st.integers(0, 2), really=st.integers(0, 3))
-    def a_person_ends_it(self, pick: int, action: str, who: int, really: int) -> None:
-        if really == 0:  # else nearly every rollout ends before it has begun
-            self._acts(pick, action, who)
 
     # Devices.
 
@@ -163,7 +100,7 @@ class FleetMachine(RuleBasedStateMachine):
     def a_device_lies(self, pick: int, how: str) -> None:
         device = self._device(pick)
         device.honest = False
-        self._says(device, _lie(device, how, self._digest(pick)))
+        self._says(device, lie(device, how, self._digest(pick)))
 
     @rule()
     def a_device_appears(self) -> None:
@@ -253,14 +190,18 @@ class FleetMachine(RuleBasedStateMachine):
     def what_if_nothing_had_come(self, pick: int, member: int, what: str) -> None:
         self._ask(pick, member, lambda stage, r, d: probes.silence_is_never_good_news(stage, r, d, what))
 
-    @rule(heard=st.integers(3_600, 7_200), controls=st.lists(st.integers(3_600, 30_000), min_size=3, max_size=8), outage=st.integers(0, 40_000))
+    @rule(
+        heard=st.integers(3_600, 7_200),
+        controls=st.lists(st.integers(3_600, 30_000), min_size=3, max_size=8),
+        outage=st.integers(0, 40_000),
+    )
     def what_if_an_outage_had_come(self, heard: int, controls: list[int], outage: int) -> None:
         probes.a_shared_outage_is_no_silence(heard, controls, (min(heard, *controls), outage))
 
     @rule(pick=PICK, member=PICK, how=st.sampled_from(["first", "second", "third"]), really=st.integers(0, 2))
     def a_row_is_damaged(self, pick: int, member: int, how: str, really: int) -> None:
         if really == 0:
-            self._ask(pick, member, lambda stage, r, d: _damage(stage, r, d, how))
+            self._ask(pick, member, lambda stage, r, d: damage(stage, r, d, how))
 
     # Time.
 
@@ -278,25 +219,6 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 5.0, 60.0]))
     def the_clock_jumps_back(self, seconds: float) -> None:
         self.stage.clock.move(-seconds)
-
-    @rule(again=st.integers(-1, 1))
-    def a_person_goes_on(self, again: int) -> None:
-        """Somebody looks after the fleet: devices are switched on, the halt ends, what stands goes on, something is planned."""
-        for device in self.stage.devices.values():
-            device.online = True
-        if self.stage.seen.halted:
-            self.the_fleet_is_halted_or_lifted("lift")
-        live = self.stage.live()
-        if not live:
-            self.a_person_plans(again if again >= 0 else len(self.stage.seen.rollouts) % RELEASES, "", 0)
-        for rollout_id in self.stage.live():
-            if rollout_id not in self.stage.seen.rollouts:
-                continue
-            one = self.stage.seen.rollouts[rollout_id]
-            for person in PEOPLE[1 : 2 + one.policy.approvals] if one.policy.approvals else ():
-                self.stage.approve(rollout_id, person)
-            action = "start" if one.state in (RolloutState.DRAFT, RolloutState.APPROVED) else "resume"
-            self.stage.act(rollout_id, action, PEOPLE[0])
 
     @rule(pick=PICK)
     def a_device_that_was_asked_fails(self, pick: int) -> None:
@@ -338,15 +260,6 @@ class FleetMachine(RuleBasedStateMachine):
 
     # What the rules are made of.
 
-    def _rollout(self, pick: int) -> str | None:
-        live = self.stage.live()
-        return live[pick % len(live)] if live else None
-
-    def _acts(self, pick: int, action: str, who: int) -> None:
-        rollout_id = self._rollout(pick)
-        if rollout_id is not None:
-            self.stage.act(rollout_id, action, PEOPLE[who])
-
     def _device(self, pick: int) -> FieldDevice:
         """An even number names a device of an open wave, where there is one: the others have little to tell."""
         devices, members = self.stage.devices, self.stage.seen.members.items()
@@ -378,43 +291,6 @@ class FleetMachine(RuleBasedStateMachine):
         asked = sorted(d for d, row in self.stage.seen.members_of(rollout_id).items() if row.counter is not None)
         if rollout.state in probes.JUDGED and asked:
             question(self.stage, rollout_id, asked[member % len(asked)])
-
-
-def _damage(stage: Stage, rollout_id: str, device_id: str, how: str) -> None:
-    """Damage a value, look, and put it right again."""
-    table, column, value = _DAMAGES[stage.seen.rollouts[rollout_id].course is not None][how]
-    key, name = ("device_id", device_id) if table not in ("rollout_sum", "rollout_site") else ("rollout_id", rollout_id)
-    row = stage.eye.value(f"SELECT max(rowid) FROM {table} WHERE {key} = ?", name)  # noqa: S608 names are ours
-    if row is None:
-        return
-    before = stage.eye.value(f"SELECT {column} FROM {table} WHERE rowid = ?", row)  # noqa: S608 names are ours
-    change = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"  # noqa: S608 names are ours
-    try:
-        probes.what_cannot_be_read_pauses(stage, rollout_id, change, value, row)
-    finally:
-        stage.damage(change, before, row)
-
-
-def _lie(device: FieldDevice, how: str, digest: str) -> list[Incoming]:
-    """Words that are not so."""
-    wanted = device.wanted.bundle_digest if device.wanted is not None else digest
-    runs = ProjectState(bundle_digest=wanted, model_digest=device.models.get(wanted, ""), state="committed", subject_digest=wanted)
-    if how == "committed":
-        return [device.report(runs), device.heartbeat()]
-    if how == "failed":
-        failed = ProjectState(bundle_digest=device.running, model_digest="", state="quarantined", reason="no", subject_digest=wanted)
-        return [device.report(failed, quarantined=[wanted])]
-    if how == "future":
-        return [device.report(runs, counter=1 << 61)]
-    if how == "garbage":
-        return [device.message("reported", b"\x93\x01\xff"), device.message("t", b""), device.message("hb", b"\xc1" * 40)]
-    if how == "clock":
-        return [device.report(runs, counter=0)]
-    forged = {"nonce": {"nonce": "0" * 32}, "model": {"model_digest": "0" * 64}, "other": {"device": "somebody-else"}}[how]
-    body = device.attestation(bundle_digest=wanted, **forged)
-    if body is not None:
-        device.put_attestation(body)
-    return device.talk()
 
 
 def _figures(stage: Stage) -> Counter[str]:

@@ -4,18 +4,23 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 from unittest import mock
 
+import sqlalchemy as sa
+
 from fleet_server import approving
 from fleet_server.ingest import telemetry
-from fleet_server.rollout import Rollout, RolloutState, cohorts, engine, evidence
+from fleet_server.rollout import Action, ActionKind, Rollout, RolloutState, approval, cohorts, engine, evidence, pacing, silence
+from fleet_server.rollout.conflicts import Resolution
 from fleet_server.rollout.gates import Exposure, GateResult
 from fleet_server.rollout.pacing import Pace
 from fleet_server.rollout.rollback_targets import Target
-from fleet_server.scheduler import assigning, by_evidence, steering
-from fleet_server.store import assignments, evidence_members, members, outbox, rollouts, stays
-from tests.properties.rollout_fleet import probes
+from fleet_server.scheduler import assigning, by_evidence, claiming, steering
+from fleet_server.store import assignments, evidence_members, members, outbox, rollouts, stays, upsert
+from fleet_server.store.tables import ROLLOUT_MEMBER
+from tests.properties.rollout_fleet import probes, stories
 from tests.properties.rollout_fleet.machine import FleetMachine
 
 # The package has a function of that name.
@@ -44,61 +49,6 @@ def _patch(target: Any, name: str, value: Any) -> Faults:
     return lambda _machine: mock.patch.object(target, name, value)
 
 
-def _hours(count: int) -> Callable[[FleetMachine], None]:
-    def story(machine: FleetMachine) -> None:
-        for _ in range(count):
-            machine.a_good_hour(1, -1)
-
-    return story
-
-
-def _asleep(machine: FleetMachine) -> None:
-    for device in machine.stage.devices.values():
-        device.online = False
-    _hours(3)(machine)
-
-
-def _one_asleep(machine: FleetMachine) -> None:
-    open_now = [d for (_, d), row in machine.stage.seen.members.items() if row.counter is not None]
-    machine.stage.devices[open_now[-1]].online = False
-    _hours(4)(machine)
-
-
-def _one_fails(machine: FleetMachine) -> None:
-    machine.a_device_that_was_asked_fails(0)
-    _hours(2)(machine)
-    machine.stage.clock.move(30.0)
-    _hours(1)(machine)
-
-
-def _abort(machine: FleetMachine) -> None:
-    machine.a_person_ends_it(0, "abort", 0, 0)
-    _hours(3)(machine)
-
-
-def _planned_anew(machine: FleetMachine) -> None:
-    machine.a_person_ends_it(0, "abort", 0, 0)
-    machine.a_person_plans(1, "", 0)
-
-
-def _roll_back_soon(machine: FleetMachine) -> None:
-    _hours(2)(machine)
-    _roll_back(machine)
-
-
-def _roll_back(machine: FleetMachine) -> None:
-    machine.a_person_ends_it(0, "roll-back", 0, 0)
-    machine.a_scheduler_decides(0)
-    _hours(1)(machine)
-
-
-def _set_back(machine: FleetMachine) -> None:
-    machine.stage.clock.move(-60.0)
-    for rollout_id in machine.stage.live():
-        machine.stage.eye.execute("UPDATE rollout SET due_at = 0 WHERE rollout_id = ?", rollout_id)
-    machine.a_scheduler_decides_one(0)
-
-
 def _off_by_one_wave(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
     wrong = property(lambda self: tuple(d for wave in self.waves[: self.wave + 1] for d in wave))
     return mock.patch.object(Rollout, "members", wrong)
@@ -106,7 +56,7 @@ def _off_by_one_wave(_machine: FleetMachine) -> contextlib.AbstractContextManage
 
 def _evidence_of(words: frozenset[str]) -> Faults:
     """Devices with these words only are the denominator."""
-    right = gates._unanimous
+    right: Callable[[Exposure], GateResult] = gates._unanimous
 
     def wrong(exposure: Exposure) -> GateResult:
         left = {d: said for d, said in exposure.members.items() if said[0] in words}
@@ -116,7 +66,7 @@ def _evidence_of(words: frozenset[str]) -> Faults:
 
 
 def _nobody_is_enough(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
-    right = gates._unanimous
+    right: Callable[[Exposure], GateResult] = gates._unanimous
 
     def wrong(exposure: Exposure) -> GateResult:
         found = right(exposure)
@@ -163,7 +113,7 @@ def _publish_first(machine: FleetMachine) -> contextlib.AbstractContextManager[A
 
 def _wrong_target(machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
     other = Target("completed", machine.stage.template.release_ids[3], "somewhere else")
-    return mock.patch.object(assigning, "target_of", lambda *_a, **_k: other)
+    return mock.patch.object(assigning, "target_of", return_value=other)
 
 
 def _same_counter(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
@@ -188,7 +138,7 @@ def _no_fence(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
 def _seen_anew(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
     def wrong(connection: Any, member: members.Member, column: str, at: int, **values: str) -> bool:
         where = members._key(member.rollout_id, member.device_id)
-        connection.execute(members.sa.update(members.ROLLOUT_MEMBER).where(*where).values(**{column: at}, **values))
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*where).values(**{column: at}, **values))
         return True
 
     return mock.patch.object(members, "_note_once", wrong)
@@ -203,24 +153,26 @@ def _every_second_time(_machine: FleetMachine) -> contextlib.AbstractContextMana
     return mock.patch.object(probes, "decide", wrong)
 
 
+def _without_its_clock(rollout: Rollout, *rest: Any) -> Any:
+    return engine.decide(replace(rollout, changed_at=None), *rest)
+
+
 def _any_clock(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
-    return mock.patch.object(steering, "decide", lambda rollout, *rest: engine.decide(replace(rollout, changed_at=None), *rest))
+    return mock.patch.object(steering, "decide", _without_its_clock)
 
 
 def _controls_asked(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
     right = evidence_members.unasked
 
     def wrong(connection: Any, rollout: Rollout, limit: int) -> Any:
-        held = members.sa.select(members.ROLLOUT_MEMBER.c.device_id).where(
-            members.ROLLOUT_MEMBER.c.rollout_id == rollout.rollout_id, members.ROLLOUT_MEMBER.c.wave == 0
-        )
+        held = sa.select(ROLLOUT_MEMBER.c.device_id).where(ROLLOUT_MEMBER.c.rollout_id == rollout.rollout_id, ROLLOUT_MEMBER.c.wave == 0)
         return [evidence_members.Unasked(d, "") for d in connection.scalars(held)] + right(connection, rollout, limit)
 
     return mock.patch.object(evidence_members, "unasked", wrong)
 
 
 def _counted_twice(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
-    right = telemetry.insert_new
+    right = upsert.insert_new
 
     def wrong(connection: Any, table: Any, rows: Any, columns: Any) -> set[tuple[Any, ...]]:
         right(connection, table, rows, columns)
@@ -231,113 +183,89 @@ def _counted_twice(_machine: FleetMachine) -> contextlib.AbstractContextManager[
 
 @contextlib.contextmanager
 def _no_window(_machine: FleetMachine) -> Iterator[None]:
-    right = by_evidence.begin
+    right = pacing.begin
     with mock.patch.object(by_evidence, "begin", lambda ready, **said: right(ready, **(said | {"windows": ()}))):
         yield
 
 
-def _mixed(machine: FleetMachine) -> None:
-    for device in machine.stage.devices.values():
-        if device.running:
-            device.score(machine.stage.template.windows[device.running])
-    machine.mail_is_mixed(0)
-
-
 def _enough_approvals(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
-    right = approving.standing
+    right = approval.standing
     return mock.patch.object(approving, "standing", lambda *said: replace(right(*said), missing=""))
 
 
-def _approved_once(machine: FleetMachine) -> None:
-    machine.a_person_ends_it(0, "abort", 0, 0)
-    machine.a_person_plans(1, "", 0)
-    for rollout_id in machine.stage.live():
-        machine.stage.approve(rollout_id, machine.people[1])
-        machine.stage.act(rollout_id, "start", machine.people[0])
+def _rows_need_no_counting(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
+    right = evidence.progress
+
+    def wrong(device: evidence.DeviceFacts, *rest: Any) -> tuple[Any, str]:
+        word, why = right(device, *rest)
+        return ("ok" if word == "pending" and device.rows_since_commit == 0 else word), why
+
+    return mock.patch.object(engine, "progress", wrong)
 
 
-def _damaged(machine: FleetMachine) -> None:
-    machine.a_row_is_damaged(0, 0, "second", 0)
+def _a_wave_is_lost(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
+    def wrong(rollout: Rollout, action: Action, now: datetime) -> Rollout:
+        after = engine.apply(rollout, action, now)
+        return replace(after, wave=after.wave - 1) if action.kind is ActionKind.PROMOTE else after
+
+    return mock.patch.object(steering, "apply", wrong)
 
 
-def _proves_itself_late(machine: FleetMachine) -> None:
-    machine.a_person_ends_it(0, "abort", 0, 0)
-    for device in machine.stage.devices.values():
-        if device.running:
-            device.score(machine.stage.template.windows[device.running])
-            device.score(machine.stage.template.windows[device.running])
-            machine.stage.broker.uplink += device.talk()
-    machine.stage.clock.move(10.0)
-    machine.mail_arrives("in order", -1)
-    machine.stage.clock.move(2.0)
-    for rollout_id in list(machine.stage.seen.rollouts):
-        machine.stage.as_server(lambda server, one=rollout_id: steering.settle(server.services, one))
-
-
-def _asked_again(machine: FleetMachine) -> None:
-    machine.a_device_that_was_asked_fails(0)
-    machine.a_scheduler_decides(0)
-    machine.a_person_ends_it(0, "abort", 0, 0)
-    machine.a_person_plans(0, "", 0)
-    for rollout_id in machine.stage.live():
-        machine.stage.act(rollout_id, "start", machine.people[0])
-    machine.a_scheduler_decides(0)
-    _hours(4)(machine)
+@contextlib.contextmanager
+def _everybody_is_free(machine: FleetMachine) -> Iterator[None]:
+    # Without the unique index: it would refuse the rows, which is what it is for.
+    machine.stage.eye.execute("DROP INDEX uq_rollout_member_one_active")
+    with mock.patch.object(claiming, "resolve", return_value=Resolution("free")):
+        yield
 
 
 MUTANTS: Final[dict[str, Mutant]] = {
-    "off-by-one wave": Mutant(_off_by_one_wave, _hours(2), frozenset({1})),
+    "a promoted wave is closed again": Mutant(_a_wave_is_lost, stories.hours(4), frozenset({3})),
+    "one promotion is enough": Mutant(
+        _patch(Rollout, "all_promoted", property(lambda self: bool(self.promoted_at))), stories.hours(5), frozenset({28})
+    ),
+    "a device without rows is proven": Mutant(_rows_need_no_counting, stories.rows_are_lost, frozenset({10}), ("unanimous", 6, 3)),
+    "a deadline does not wait for the controls": Mutant(
+        _patch(silence, "deadline_after", lambda earliest, _back_at: earliest), stories.shared_outage, frozenset({26})
+    ),
+    "two rollouts take one device": Mutant(_everybody_is_free, lambda m: m.a_person_plans(1, "", 0), frozenset({27})),
+    "off-by-one wave": Mutant(_off_by_one_wave, stories.hours(2), frozenset({1})),
     "order without the salt": Mutant(
-        _patch(cohorts, "rank", lambda _salt, device_id: device_id.encode()), _planned_anew, frozenset({4})
+        _patch(cohorts, "rank", lambda _salt, device_id: device_id.encode()), stories.planned_anew, frozenset({4})
     ),
     "resolved devices are the denominator": Mutant(
-        _evidence_of(frozenset({"ok", "failed"})), _one_asleep, frozenset({5}), ("unanimous", 6, 4)
+        _evidence_of(frozenset({"ok", "failed"})), stories.one_asleep, frozenset({5}), ("unanimous", 6, 4)
     ),
-    "pending counts as success": Mutant(_word("pending", "ok"), _hours(2), frozenset({5, 12})),
-    "silence counts as success": Mutant(_word("not-begun", "ok"), _asleep, frozenset({5, 12})),
-    "an empty wave passes": Mutant(_nobody_is_enough, _asleep, frozenset({5, 12})),
-    "promoted before the dwell": Mutant(_no_dwell, _hours(4), frozenset({5}), ("unanimous-dwell", 6, 0)),
-    "a failure counts as success": Mutant(_word("failed", "ok"), _one_fails, frozenset({5, 9, 14}), ("unanimous", 6, 1)),
-    "abort forgotten after a restart": Mutant(_abort_forgotten, _abort, frozenset({6, 14})),
+    "pending counts as success": Mutant(_word("pending", "ok"), stories.hours(2), frozenset({5, 12})),
+    "silence counts as success": Mutant(_word("not-begun", "ok"), stories.asleep, frozenset({5, 12})),
+    "an empty wave passes": Mutant(_nobody_is_enough, stories.asleep, frozenset({5, 12})),
+    "promoted before the dwell": Mutant(_no_dwell, stories.hours(4), frozenset({5}), ("unanimous-dwell", 6, 0)),
+    "a failure counts as success": Mutant(_word("failed", "ok"), stories.one_fails, frozenset({5, 9, 14}), ("unanimous", 6, 1)),
+    "abort forgotten after a restart": Mutant(_abort_forgotten, stories.abort, frozenset({6, 14})),
     "an aborted rollout asks who proves itself": Mutant(
-        _patch(steering, "ASKING", frozenset(RolloutState)), _proves_itself_late, frozenset({6}), ("unanimous-all", 6, 3)
+        _patch(steering, "ASKING", frozenset(RolloutState)), stories.proves_itself_late, frozenset({6}), ("unanimous-all", 6, 3)
     ),
-    "published before it is saved": Mutant(_publish_first, _hours(3), frozenset({21}), ("unanimous", 6, 1)),
-    "a counter used twice": Mutant(_same_counter, _roll_back_soon, frozenset({21, 22}), ("unanimous-all", 6, 4)),
-    "back to another release": Mutant(_wrong_target, _roll_back_soon, frozenset({23}), ("unanimous-all", 6, 4)),
+    "published before it is saved": Mutant(_publish_first, stories.hours(3), frozenset({21}), ("unanimous", 6, 1)),
+    "a counter used twice": Mutant(_same_counter, stories.roll_back_soon, frozenset({21, 22}), ("unanimous-all", 6, 4)),
+    "back to another release": Mutant(_wrong_target, stories.roll_back_soon, frozenset({23}), ("unanimous-all", 6, 4)),
     "rolled back before anybody is back": Mutant(
-        _patch(engine, "is_back", lambda *_a: True), _roll_back_soon, frozenset({24}), ("unanimous-all", 6, 4)
+        _patch(engine, "is_back", lambda *_a: True), stories.roll_back_soon, frozenset({24}), ("unanimous-all", 6, 4)
     ),
     "saved over what somebody else did": Mutant(_no_fence, lambda m: m.a_scheduler_decides_one(0), frozenset({7})),
-    "decides every second time": Mutant(_every_second_time, lambda m: _asleep_and_ask(m), frozenset({7})),
-    "nobody looks again": Mutant(_patch(steering, "next_due", lambda *_a: None), lambda m: _never_due(m), frozenset({8})),
-    "outcomes are overwritten": Mutant(_seen_anew, _one_fails, frozenset({13})),
-    "records counted twice": Mutant(_counted_twice, _mixed, frozenset({11}), ("unanimous", 6, 3)),
+    "decides every second time": Mutant(_every_second_time, stories.asleep_and_ask, frozenset({7})),
+    "nobody looks again": Mutant(_patch(steering, "next_due", lambda *_a: None), stories.never_due, frozenset({8})),
+    "outcomes are overwritten": Mutant(_seen_anew, stories.one_fails, frozenset({13})),
+    "records counted twice": Mutant(_counted_twice, stories.mixed, frozenset({11}), ("unanimous", 6, 3)),
     "a decision that fails goes on": Mutant(
-        _patch(steering, "_stop", lambda *_a: None), _damaged, frozenset({15}), ("posterior", 6, 2)
+        _patch(steering, "_stop", lambda *_a: None), stories.damaged, frozenset({15}), ("posterior", 6, 2)
     ),
-    "a change without a record": Mutant(_patch(steering, "note_action", lambda *_a: None), _hours(3), frozenset({20})),
-    "a clock that was set back decides": Mutant(_any_clock, _set_back, frozenset({25}), ("unanimous", 6, 0)),
-    "pace does not count": Mutant(
-        _patch(Pace, "allowed", lambda *_a: 99), _hours(2), frozenset({16}), ("posterior", 8, 0)
-    ),
+    "a change without a record": Mutant(_patch(steering, "note_action", lambda *_a: None), stories.hours(3), frozenset({20})),
+    "a clock that was set back decides": Mutant(_any_clock, stories.set_back, frozenset({25}), ("unanimous", 6, 0)),
+    "pace does not count": Mutant(_patch(Pace, "allowed", lambda *_a: 99), stories.hours(2), frozenset({16}), ("posterior", 8, 0)),
     "a bundle that failed there is asked for again": Mutant(
-        _patch(stays, "refusing", lambda *_a: set()), _asked_again, frozenset({18}), ("posterior", 6, 1)
+        _patch(stays, "refusing", lambda *_a: set()), stories.asked_again, frozenset({18}), ("posterior", 6, 1)
     ),
-    "windows do not count": Mutant(_no_window, _hours(2), frozenset({17}), ("bounded", 8, 0)),
-    "controls get the release": Mutant(_controls_asked, _hours(2), frozenset({2}), ("posterior-held", 8, 0)),
-    "one approval is enough where two are asked for": Mutant(
-        _enough_approvals, _approved_once, frozenset({19}), ("approved", 6, 0)
-    ),
+    "windows do not count": Mutant(_no_window, stories.hours(2), frozenset({17}), ("bounded", 8, 0)),
+    "controls get the release": Mutant(_controls_asked, stories.hours(2), frozenset({2}), ("posterior-held", 8, 0)),
+    "one approval is enough where two are asked for": Mutant(_enough_approvals, stories.approved_once, frozenset({19}), ("approved", 6, 0)),
 }
-
-
-def _asleep_and_ask(machine: FleetMachine) -> None:
-    probes.decide_is_pure(machine.stage, machine.stage.live()[0])
-
-
-def _never_due(machine: FleetMachine) -> None:
-    machine.a_good_hour(1, -1)
-    machine.a_good_hour(1, -1)
-    machine.stage.clock.move(400.0)
-    machine.a_scheduler_decides(0)

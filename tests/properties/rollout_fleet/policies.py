@@ -29,7 +29,8 @@ _HELD: Final[dict[str, Any]] = {"fraction": 0.2, "least": 1, "smallest_fleet": 6
 
 POLICIES: Final[dict[str, dict[str, Any]]] = {
     "unanimous": _QUICK | {"name": "unanimous", "waves": [1, 3, "100%"]},
-    "unanimous-dwell": _QUICK | {"name": "unanimous dwell", "waves": [2, "50%", "100%"], "dwell_s": [30.0, 10.0, 0.0], "on_abort": "roll-back"},
+    "unanimous-dwell": _QUICK
+    | {"name": "unanimous dwell", "waves": [2, "50%", "100%"], "dwell_s": [30.0, 10.0, 0.0], "on_abort": "roll-back"},
     "unanimous-all": _QUICK | {"name": "unanimous at once", "waves": ["100%"], "max_explicit_failures_before_abort": 2},
     "approved": _QUICK | {"name": "unanimous approved", "waves": [1, "100%"], "approvals": 2, "on_conflict": "supersede"},
     "posterior": _EVIDENCE | {"name": "posterior", "evidence": "posterior", "waves": [2, 5, "100%"]},

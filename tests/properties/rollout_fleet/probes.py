@@ -137,7 +137,7 @@ def the_order_of_reports_does_not_matter(stage: Stage, messages: Sequence[Incomi
 
 @keeps(15, "probe", "fleet_server.scheduler.steering:settle", "fleet_server.store.facts:read", "fleet_server.rollout.steps:undecidable")
 def what_cannot_be_read_pauses(stage: Stage, rollout_id: str, damage: str, *values: Any) -> None:
-    """Any exception, NaN, missing gate result or unknown field in a decision leads to PAUSED with the reason; never to PROMOTE or a loop."""
+    """Any exception, NaN, missing gate result, unknown field in a decision leads to PAUSED with the reason; never to PROMOTE or a loop."""
     before = stage.seen.rollouts[rollout_id]
     promoted, waves = len(before.promoted_at), before.wave
     stage.damage(damage, *values)

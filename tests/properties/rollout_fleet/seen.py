@@ -102,8 +102,8 @@ NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {
 
 _SQL: Final = {
     "rollouts": "SELECT rollout_id, version, engine FROM rollout",
-    "members": "SELECT rollout_id, device_id, wave, active, previous_release, counter, began_at, committed_at, attested_at, failed_at, rows, "
-    "assigned_at, place, stratum, site, left_at FROM rollout_member",
+    "members": "SELECT rollout_id, device_id, wave, active, previous_release, counter, began_at, committed_at, attested_at, failed_at, "
+    "rows, assigned_at, place, stratum, site, left_at FROM rollout_member",
     "sums": "SELECT rollout_id, wave, sum(members), sum(assigned), sum(begun), sum(failed) FROM rollout_sum GROUP BY rollout_id, wave",
     "silence": "SELECT rollout_id, sum(silent), sum(exposed) FROM rollout_site GROUP BY rollout_id",
     "zones": "SELECT device_id, value FROM device_label WHERE key = 'time-zone'",

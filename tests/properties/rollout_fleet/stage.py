@@ -1,4 +1,4 @@
-"""A whole fleet in one thread: the real store, scheduler, relay and ingest over SQLite; simulated devices, broker, clock, people and deaths.
+"""A whole fleet in one thread: the real store, scheduler, relay and ingest; simulated devices, broker, clock, people and deaths.
 
 After each commit of any process the invariants look at what stands in the database now (`watch`).
 """
@@ -18,14 +18,14 @@ from edgefleet.errors import EdgefleetError
 from edgefleet.messages import encode
 from edgefleet.signing import PublicKey, SigningKey
 from fleet_server import usecases
-from fleet_server.approving import approve_rollout, approvals_of
+from fleet_server.approving import approvals_of, approve_rollout
 from fleet_server.auth import Actor
 from fleet_server.ingest.batch import store_batch
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.read_models import RolloutView
+from fleet_server.rollout.transitions import FINAL
 from fleet_server.scheduler.loop import Scheduler
 from fleet_server.scheduler.relay import Relay
-from fleet_server.rollout.transitions import FINAL
 from fleet_server.services import Services
 from fleet_server.store import Database
 from fleet_server.store.database import FILE_NAME
@@ -208,11 +208,12 @@ class Stage:
 
     def plan(self, release: int, policy: dict[str, Any], selection: dict[str, str], person: Actor) -> RolloutView | None:
         """A person plans a rollout; None when it is refused."""
-        return self.person(
+        view: RolloutView | None = self.person(
             lambda services: usecases.create_rollout(
                 services, release_id=self.template.release_ids[release], policy=policy, selection=selection, actor=person
             )
         )
+        return view
 
     def act(self, rollout_id: str, action: str, person: Actor, *, version: int | None = None) -> bool:
         """A person acts on a rollout; False when it is refused."""

@@ -1,4 +1,4 @@
-"""The page docs/rollout-invariants.md: each invariant, where the product keeps it, what judges it, and what shows that the judge can fail."""
+"""The page docs/rollout-invariants.md: each invariant, where the product keeps it, what judges it, and which faults it noticed."""
 
 # Importing them fills the list.
 from tests.properties.rollout_fleet import invariants, invariants_evidence, mutants, probes
@@ -16,9 +16,9 @@ def render_markdown() -> str:
         "",
         "A Hypothesis state machine runs a fleet over the real database, scheduler, relay and ingest, with simulated devices that obey the",
         "agent's own update table, and with messages lost, doubled and reordered, clocks set back, processes killed between any two",
-        "transactions (also between saving and publishing), two schedulers at once, devices that lie, and people who do what they may at any",
-        "time. After every commit the rows are read by plain SQL and judged. `./run test` runs 2,000 steps, its second stage 20,000, and",
-        "`python -m tests.properties.rollout_fleet 200000` as many as one likes.",
+        "transactions (also between saving and publishing), two schedulers at once, devices that lie, and people who do what they may at",
+        "any time. After every commit the rows are read by plain SQL and judged. `./run test` runs 2,000 steps, its second stage 20,000,",
+        "and `python -m tests.properties.rollout_fleet 200000` as many as one likes.",
         "",
         "| # | what holds | kept by | judged by | shown to fail by the mutants |",
         "|---|---|---|---|---|",

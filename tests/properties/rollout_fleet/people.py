@@ -1,0 +1,90 @@
+"""Steps of people: plan, approve, start, pause, resume, abort, roll back, halt the fleet, at any time and over what has changed since."""
+
+from typing import Any, Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from fleet_server.halting import halt_fleet, lift_halt
+from fleet_server.rollout import RolloutState
+from tests.properties.rollout_fleet import probes
+from tests.properties.rollout_fleet.stage import PEOPLE, RELEASES, SITES, Stage
+
+PICK: Final = st.integers(0, 17)
+
+
+class PeopleMachine(RuleBasedStateMachine):
+    """One fleet and its people."""
+
+    stage: Stage
+    policy: dict[str, Any]
+    people = PEOPLE
+
+    @rule(release=st.integers(0, RELEASES - 1), site=st.sampled_from(["", "", *SITES]), who=st.integers(0, 2))
+    def a_person_plans(self, release: int, site: str, who: int) -> None:
+        self.stage.plan(release, self.policy, {"site": site} if site else {}, PEOPLE[who])
+
+    @rule(pick=PICK, who=st.integers(0, 3), other=st.booleans())
+    def a_person_approves(self, pick: int, who: int, other: bool) -> None:
+        rollout_id = self._rollout(pick)
+        if rollout_id is not None:
+            approved = self.stage.approve(rollout_id, PEOPLE[who], digest="0" * 64 if other else None)
+            assert not (approved and other), "a plan that is not there was approved"
+
+    @rule(pick=PICK)
+    def a_plan_is_edited(self, pick: int) -> None:
+        rollout_id = self._rollout(pick)
+        if rollout_id is not None and self.stage.seen.rollouts[rollout_id].state in (RolloutState.DRAFT, RolloutState.APPROVED):
+            probes.an_edited_plan_is_not_approved(self.stage, rollout_id)
+
+    @rule(what=st.sampled_from(["lift", "lift", "nothing", "nothing", "halt"]))
+    def the_fleet_is_halted_or_lifted(self, what: str) -> None:
+        if what == "nothing":  # a halt stops everything that is to be looked at here
+            return
+        halt = lift_halt if what == "lift" else halt_fleet
+        self.stage.person(lambda services: halt(services, reason="because", actor=PEOPLE[1]))
+
+    @rule(pick=PICK, who=st.integers(0, 2))
+    def a_person_starts(self, pick: int, who: int) -> None:
+        self._acts(pick, "start", who)
+
+    @rule(pick=PICK, action=st.sampled_from(["pause", "resume", "resume"]), who=st.integers(0, 2), stale=st.booleans())
+    def a_person_pauses_or_resumes(self, pick: int, action: str, who: int, stale: bool) -> None:
+        rollout_id = self._rollout(pick)
+        if rollout_id is not None:
+            version = self.stage.seen.versions[rollout_id] - stale
+            acted = self.stage.act(rollout_id, action, PEOPLE[who], version=version)
+            assert not (acted and stale), f"{action} was taken for a rollout that had changed since"
+
+    @rule(pick=PICK, action=st.sampled_from(["abort", "roll-back"]), who=st.integers(0, 2), really=st.integers(0, 3))
+    def a_person_ends_it(self, pick: int, action: str, who: int, really: int) -> None:
+        if really == 0:  # else nearly every rollout ends before it has begun
+            self._acts(pick, action, who)
+
+    @rule(again=st.integers(-1, 1))
+    def a_person_goes_on(self, again: int) -> None:
+        """Somebody looks after the fleet: devices are switched on, the halt ends, what stands goes on, something is planned."""
+        for device in self.stage.devices.values():
+            device.online = True
+        if self.stage.seen.halted:
+            self.the_fleet_is_halted_or_lifted("lift")
+        live = self.stage.live()
+        if not live:
+            self.a_person_plans(again if again >= 0 else len(self.stage.seen.rollouts) % RELEASES, "", 0)
+        for rollout_id in self.stage.live():
+            if rollout_id not in self.stage.seen.rollouts:
+                continue
+            one = self.stage.seen.rollouts[rollout_id]
+            for person in PEOPLE[1 : 2 + one.policy.approvals] if one.policy.approvals else ():
+                self.stage.approve(rollout_id, person)
+            action = "start" if one.state in (RolloutState.DRAFT, RolloutState.APPROVED) else "resume"
+            self.stage.act(rollout_id, action, PEOPLE[0])
+
+    def _rollout(self, pick: int) -> str | None:
+        live = self.stage.live()
+        return live[pick % len(live)] if live else None
+
+    def _acts(self, pick: int, action: str, who: int) -> None:
+        rollout_id = self._rollout(pick)
+        if rollout_id is not None:
+            self.stage.act(rollout_id, action, PEOPLE[who])
