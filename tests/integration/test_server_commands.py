@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -40,6 +41,26 @@ def run(server: ServerProcess, *arguments: str, **environment: str) -> subproces
     return subprocess.run(command, capture_output=True, text=True, env=kept | values, timeout=60)
 
 
+def in_terminal(server: ServerProcess, *arguments: str) -> tuple[int, str]:
+    """Exit code and screen of a command whose output is a terminal."""
+    url = json.loads((server.data / "server.json").read_text())["url"]
+    values = {"EDGEFLEET_SERVER": url, "EDGEFLEET_TOKEN_FILE": str(server.data / "admin.token"), "COLUMNS": "120", "LINES": "40"}
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-m", "edgefleet", *arguments], stdout=theirs, stdin=theirs, env=dict(os.environ) | values)
+    os.close(theirs)
+    screen = b""
+    while True:
+        try:
+            more = os.read(ours, 65_536)
+        except OSError:  # the other end was closed: Linux says so by an error
+            break
+        if not more:
+            break
+        screen += more
+    os.close(ours)
+    return child.wait(timeout=60), screen.decode()
+
+
 def document(server: ServerProcess, *arguments: str) -> Any:
     result = run(server, *arguments, "--json")
     assert result.returncode == 0, result.stderr
@@ -75,6 +96,7 @@ def test_a_release_goes_from_a_bundle_to_a_rollout_by_commands_alone(server: Ser
     explained = run(server, "rollout", "explain", plan["rollout_id"])
     aborted = document(server, "rollout", "abort", plan["rollout_id"], "--reason", "enough")
     watched = run(server, "rollout", "watch", plan["rollout_id"])
+    code, screen = in_terminal(server, "rollout", "status", plan["rollout_id"], "--watch")
 
     assert enrolled == {
         "device_id": "press-7",
@@ -92,6 +114,10 @@ def test_a_release_goes_from_a_bundle_to_a_rollout_by_commands_alone(server: Ser
     assert "wave 1 of 1" in explained.stdout, explained.stderr
     # Watching ends with the rollout, and the exit code says that it was not completed.
     assert (watched.returncode, watched.stdout.count("(aborted, version")) == (1, 1)
+    assert "\x1b" not in watched.stdout
+    assert code == 1
+    assert screen.startswith("\x1b[H\x1b[2J")
+    assert "press-7" in screen
     assert (plan["state"], started["state"], aborted["state"]) == ("draft", "running", "aborted")
     assert [row["device_id"] for row in document(server, "devices", "list", "--label", "site=north")] == ["press-7"]
     assert document(server, "rollout", "status")[0]["rollout_id"] == plan["rollout_id"]

@@ -167,6 +167,15 @@ def test_a_rollout_that_is_over_says_that_no_gate_looks_any_more(client: FlaskCl
     assert "nothing is known" not in html
 
 
+def test_a_paused_rollout_leads_to_what_a_person_can_do(client: FlaskClient, source: values.InventedSource) -> None:
+    assert 'href="#act"' not in body(client)
+
+    source.rollout_views["r-evidence"] = values.evidence_rollout(state="paused", verdict="pause")
+
+    html = body(client)
+    assert html.index('href="#act"') < html.index("<h2>Waves") < html.index('id="act"')
+
+
 def test_words_from_devices_and_people_are_text(client: FlaskClient, source: values.InventedSource) -> None:
     view = values.evidence_rollout()
     gate = replace(view.gates[1], name=HOSTILE, now=HOSTILE, limit=HOSTILE, sentence=HOSTILE, turns=HOSTILE)

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from fleet_server import planning, queries, usecases
+from fleet_server.approving import approvals_of
 from fleet_server.queries.by_evidence import NEED_A_LOOK
 from fleet_server.read_models import RolloutView
 from fleet_server.store.tables import ROLLOUT_MEMBER, ROLLOUT_SUM
@@ -95,6 +96,8 @@ def test_a_draft_shows_the_very_waves_that_its_plan_named(watched: Watched) -> N
     assert [sorted(members(view, wave.number)) for wave in plan.waves] == [sorted(wave.device_ids) for wave in plan.waves]
     assert view.evidence is not None
     assert view.evidence.held_back == plan.held_back > 0
+    assert view.evidence.chances == plan.chances
+    assert approvals_of(watched.world.services.db, view.rollout_id).digest == plan.digest
     assert (view.verdict, view.gates) == ("waiting", [])
     assert view.sentence == f"Waiting: {DEVICES - plan.held_back} devices in 3 waves; no device has begun."
 
