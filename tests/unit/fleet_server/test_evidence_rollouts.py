@@ -127,10 +127,10 @@ def test_a_release_that_fails_on_a_third_of_300_devices_is_stopped_in_wave_one(w
 
 
 def test_no_more_devices_are_asked_than_the_pace_allows(world: World, tmp_path: Path) -> None:
-    fleet, _ = fleet_of(world, tmp_path, 300)
+    fleet, _ = fleet_of(world, tmp_path, 100, waves=[20, "100%"])
 
     seen = []
-    for _ in range(13):
+    for _ in range(15):
         seen.append(len(asked(world, fleet.bundle)))
         fleet.tick()
 
@@ -160,8 +160,8 @@ def test_a_paused_rollout_asks_nobody_and_goes_on_when_it_is_resumed(world: Worl
 
 
 def test_devices_that_go_dark_stop_the_rollout_although_none_of_them_said_that_it_failed(world: World, tmp_path: Path) -> None:
-    fleet, rollout_id = fleet_of(world, tmp_path, 200)
-    for _ in range(26):
+    fleet, rollout_id = fleet_of(world, tmp_path, 200, waves=[20, "100%"])
+    for _ in range(30):
         fleet.dark |= {device_id for device_id in asked(world, fleet.bundle) if fails(0.8)(device_id) and device_id in fleet.told}
         fleet.tick()
 
