@@ -60,6 +60,10 @@ def _wait(rollout: Rollout, course: Course, tally: Tally, clock: Clock, found: F
             return Action(
                 ActionKind.PAUSE, rollout.wave, f"Pause: wave {rollout.wave} could not be judged for {days:.3g} days. {found.sentence}"
             )
+    if found.gate == "comparisons" and clock.judged_s is not None and clock.judged_s >= clock.hold_s:
+        # Devices that cannot be read are never left out; a person is asked, and again after another hold.
+        hours = clock.judged_s / 3_600
+        return Action(ActionKind.PAUSE, rollout.wave, f"Pause: no answer for {hours:.3g} h. {found.sentence}")
     if found.word == "extend" and rollout.state is RolloutState.RUNNING:
         return Action(ActionKind.EXTEND, rollout.wave, found.sentence, size=course.larger(rollout.wave))
     return None

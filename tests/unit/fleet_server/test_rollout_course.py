@@ -8,6 +8,7 @@ import pytest
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.by_evidence import decide_by_evidence
+from fleet_server.rollout.comparisons import COMPARISONS, Wealth
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import apply, apply_person, decide
 from fleet_server.rollout.judgement import Accepted
@@ -266,3 +267,23 @@ def test_after_a_standstill_batches_follow_the_waves_own_steps_one_at_a_time() -
 
     assert [course.batch_after(before) for before in (0, *steps[:-1])] == steps
     assert course.batch_after(steps[3] - 1) == steps[3]
+
+
+def test_a_wave_whose_devices_cannot_be_compared_is_paused_for_a_person_and_never_promoted() -> None:
+    known = facts(77)
+    assert known.tally is not None
+    half = Wealth.start(COMPARISONS["memory"]).after(COMPARISONS["memory"], [[0.0]] * 30)
+    unreadable = replace(known, tally=replace(known.tally, wealth={"memory": half}))
+    rollout, _ = settle(started(), unreadable, at(OPENING_H + 25))
+
+    held, taken = settle(rollout, unreadable, at(OPENING_H + 25 + 31))
+    paused, paused_taken = settle(held, unreadable, at(OPENING_H + 25 + 33))
+
+    assert (held.state, taken) == (RolloutState.RUNNING, [])
+    assert (paused.state, paused_taken) == (RolloutState.PAUSED, [ActionKind.PAUSE])
+    assert "too few devices have been compared yet for memory" in paused.last_reason
+    resumed, _ = settle(apply_person(paused, "resume", "go on", at(70)), unreadable, at(71))
+    assert resumed.wave == 1
+    left_out = replace(half, left_out=47)
+    mended, _ = settle(resumed, replace(known, tally=replace(known.tally, wealth={"memory": left_out})), at(72))
+    assert mended.wave == 2
