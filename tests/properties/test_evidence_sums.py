@@ -1,7 +1,7 @@
 """Sums kept up by increments are the sums of the members, after any history of reports, signs of life, openings, joins and leaves."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fleet_server import usecases
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.groups import Controls, Group, Timing, look, too_few
-from fleet_server.rollout.silence import SiteGroup, silence
+from fleet_server.rollout.silence import Silence, SiteGroup, silence
 from fleet_server.rollout.tally import Stratum, Tally
 from fleet_server.store import devices, evidence_members, evidence_sites, evidence_sums, evidence_tally, members, rollouts
 from fleet_server.store.members import Member
@@ -203,24 +203,32 @@ class History:
         return Tally(
             opened=course.sizes[rollout.wave - 1] if rollout.wave else 0,
             strata={name: Stratum(*both) for name, both in sorted(strata.items())},
-            quiet=silence(self._site_group(key, begun, cell_us) for key in sorted({(row.site, row.began_at // cell_us) for row in begun})),
+            quiet=self._quiet(begun, cell_us),
             dwelled=len(old),
             dwelled_failed=sum(row.failed_at is not None for row in old),
             heard_after_dwell=after,
             asked=sum(row.counter is not None for row in rows),
         )
 
-    def _site_group(self, key: tuple[str, int], begun: list[Any], cell_us: int) -> SiteGroup:
+    def _quiet(self, begun: list[Any], cell_us: int) -> Silence:
+        """k and n of ABORT with the devices that left, those of PROMOTE without them."""
+        keys = sorted({(row.site, row.began_at // cell_us) for row in begun})
+        everybody = silence(self._site_group(key, begun, cell_us, lambda _row: True) for key in keys)
+        staying = silence(self._site_group(key, begun, cell_us, lambda row: row.left_at is None) for key in keys)
+        promote = {name: getattr(staying, name) for name in ("due", "missing", "silent_baseline", "missing_baseline")}
+        return replace(everybody, **promote)
+
+    def _site_group(self, key: tuple[str, int], begun: list[Any], cell_us: int, counts: Callable[[Any], bool]) -> SiteGroup:
         mine = [row for row in begun if (row.site, row.began_at // cell_us) == key]
         group = self.groups.get(key, Group(begins_at=self.now))
-        kept = [row for row in mine if row.left_at is None]
+        kept = [row for row in mine if counts(row)]
         missing = sum(row.failed_at is None and not self._proven(row) for row in kept)
         return SiteGroup(
             site=key[0],
             region="eu",
             exposed=len(mine),
             due=len(kept) if group.due else 0,
-            silent=group.silent if group.due else 0,
+            silent=min(group.silent, len(kept)) if group.due else 0,
             missing=missing if group.due else 0,
             controls=(group.live or 0) if group.due else 0,
             controls_silent=group.controls_silent,
