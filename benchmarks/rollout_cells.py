@@ -74,7 +74,7 @@ def widened_share(limit: float | None, runs: int) -> float | None:
     >>> widened_share(5, 200), round(widened_share(5, 20), 1)
     (5.0, 11.7)
     """
-    return float(limit and limit + 2 * (100 * limit - limit**2) ** 0.5 * _more_error(runs))
+    return limit if limit is None else float(limit + 2 * (100 * limit - limit**2) ** 0.5 * _more_error(runs))
 
 
 def widened_count(limit: float, runs: int, quantile_error: float) -> float:
@@ -83,7 +83,7 @@ def widened_count(limit: float, runs: int, quantile_error: float) -> float:
 
 
 def _more_error(runs: int) -> float:
-    return max(runs**-0.5 - LIMITS_HOLD_FOR**-0.5, 0.0)
+    return float(max(runs**-0.5 - LIMITS_HOLD_FOR**-0.5, 0.0))
 
 
 def figures_of(asked: Asked, found: Summary, dwell_h: float) -> list[Figure]:

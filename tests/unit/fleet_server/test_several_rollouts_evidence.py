@@ -187,7 +187,7 @@ def test_decision_13_going_back_keeps_the_budget_of_a_site_too(world: World, tmp
 
 
 def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(world: World, tmp_path: Path) -> None:
-    fleet, rollout_id = fleet_of(world, tmp_path, 300)
+    fleet, rollout_id = fleet_of(world, tmp_path, 300, waves=[20, "100%"])
     fleet.tick(2)
     assert len(asked(world, fleet.bundle)) == 5
     act(world, rollout_id, "pause")
