@@ -74,12 +74,12 @@ def widened_share(limit: float | None, runs: int) -> float | None:
     >>> widened_share(5, 200), round(widened_share(5, 20), 1)
     (5.0, 11.7)
     """
-    return limit and limit + 2 * (100 * limit - limit**2) ** 0.5 * _more_error(runs)
+    return float(limit and limit + 2 * (100 * limit - limit**2) ** 0.5 * _more_error(runs))
 
 
 def widened_count(limit: float, runs: int, quantile_error: float) -> float:
     """A limit of harmed devices for so many runs; the error of a quantile is so many times that of the mean."""
-    return limit + 2 * quantile_error * limit**0.5 * _more_error(runs)
+    return float(limit + 2 * quantile_error * limit**0.5 * _more_error(runs))
 
 
 def _more_error(runs: int) -> float:

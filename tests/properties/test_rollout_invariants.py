@@ -15,6 +15,7 @@ from tests.properties.rollout_fleet.table import render_markdown
 PAGE = Path(__file__).parents[2] / "docs" / "rollout-invariants.md"
 
 
+@pytest.mark.timeout(900)
 def test_two_thousand_steps_of_any_fleet_keep_the_28_invariants(capsys: pytest.CaptureFixture[str]) -> None:
     ran = run_steps(2_000, seed=0)
 

@@ -145,7 +145,8 @@ def what_cannot_be_read_pauses(stage: Stage, rollout_id: str, damage: str, *valu
     after = stage.seen.rollouts[rollout_id]
     require(15, (len(after.promoted_at), after.wave) == (promoted, waves), f"{rollout_id} went on over damaged facts: {after.last_reason}")
     early = before.changed_at is not None and stage.clock() < before.changed_at
-    if before.state in (RolloutState.RUNNING, RolloutState.SOAKING) and waves and not early:
+    # While the fleet is halted nothing is decided, and nobody is asked.
+    if before.state in (RolloutState.RUNNING, RolloutState.SOAKING) and waves and not early and not stage.seen.halted:
         stopped = after.state in (*STOPPED, RolloutState.PAUSED)
         require(15, stopped and "Pause" in after.last_reason, f"{rollout_id} is {after.state.value}: {after.last_reason}")
     require(15, actions[1:] == [0, 0], f"{rollout_id}: {actions} actions, again and again")
