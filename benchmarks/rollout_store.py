@@ -28,6 +28,7 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 DEVICES_PER_SITE = 100
 SIZES = (1_000, 10_000, 100_000)
 REPEATS = 200
+BEGUN = 5_000  # devices that begin one by one; what is measured does not depend on it
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def row(db: Database, count: int) -> str:
 
 
 def fill(db: Database, count: int) -> Rollout:
-    """A rollout over so many devices with all waves open but the last; 50 of their devices have not begun."""
+    """A rollout over so many devices with all waves open but the last; some of their devices have not begun."""
     ids = [f"d{number:06d}" for number in range(count)]
     policy = default_policy()
     chosen = [Candidate(one, f"model-{i % 6}", f"site-{i // DEVICES_PER_SITE}") for i, one in enumerate(ids)]
@@ -95,7 +96,7 @@ def fill(db: Database, count: int) -> Rollout:
         asked = sa.update(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.wave.between(1, wave)).values(counter=1, assigned_at=to_micros(START))
         connection.execute(asked)
         evidence_members.rebuild_sums(connection, "r")
-    begin = [one for wave_ids in planned.waves[:wave] for one in wave_ids][:-50]
+    begin = [one for wave_ids in planned.waves[:wave] for one in wave_ids][: min(BEGUN, sum(map(len, planned.waves[:wave])) - 50)]
     for start in range(0, len(begin), 2_000):
         with db.write() as connection:
             for i, one in enumerate(begin[start : start + 2_000], start):
