@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from edgefleet.errors import ConfigError
-from fleet_server.rollout.judgement import Accepted, Clock
+from fleet_server.rollout.findings import Accepted, Clock
 from fleet_server.rollout.pacing import Pace, Rate, Wait
 from fleet_server.rollout.rules import Rule
 

@@ -4,99 +4,25 @@ Explicit failures and silence are streams of their own and never added. ABORT co
 evidence that may be looked at any time; PROMOTE counts devices whose time is over. Comparisons of what the model does may pause only.
 """
 
-import math
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
-
-from fleet_server.rollout.bounds import upper_bound
 from fleet_server.rollout.comparisons import PAUSE_AT, compare
 from fleet_server.rollout.eprocess import e_value, mean_evidence
-from fleet_server.rollout.posterior import bad_probability, silence_prior
+from fleet_server.rollout.findings import SEVERITY, Accepted, Clock, Finding, Word, hours, level_of, percent
+from fleet_server.rollout.promotion import evidence_gate
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.silence import Silence, site_evidence
 from fleet_server.rollout.tally import Tally
 
-Word = Literal["abort", "pause", "hold", "extend", "promote"]
-# From the one that decides to the one that gives way; a wave is promoted when every gate says so.
-SEVERITY: Final[tuple[Word, ...]] = ("abort", "pause", "hold", "extend", "promote")
+__all__ = ["SEVERITY", "Accepted", "Clock", "Finding", "Word", "decisive", "judge", "judgeable", "seen", "soaked_out"]
+
 DUE_OF_BEGUN: Final = 0.78
 DUE_OF_OPENED: Final = 0.5
 HEARD_AFTER_DWELL: Final = 45
 HEARD_SHARE: Final = 0.6
 SITES_AT: Final = 20.0  # evidence
-_DWELLED_SHARE: Final = 0.6
 _SMALL: Final = 200  # devices: below, silence alone pauses before it can abort
 OWN_SITES: Final = 5  # fewer: no statistics about sites, the first that goes dark stops the opening elsewhere
-
-
-class Accepted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a person saw at a pause and accepted by resuming: it pauses nothing again and holds back no promotion; ABORT counts it all.
-
-    Attributes:
-        failures: Explicit failures.
-        silent: Devices that were silent at their deadline.
-        missing: Devices that were missing.
-        sites_out: Sites that went dark.
-        compared: Evidence of the comparisons, at least 1.
-    """
-
-    failures: int = 0
-    silent: int = 0
-    missing: int = 0
-    sites_out: int = 0
-    compared: float = 1.0
-
-
-_NOTHING: Final = Accepted()
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Where the open wave stands: times in seconds, growth, and what a person accepted.
-
-    Attributes:
-        opened_all: Whether its last batch was opened.
-        open_s: Since it was opened.
-        dwell_s: It stays open at least so long.
-        judged_s: Since it could be judged for the first time; None: it cannot be yet.
-        patience_s: After so long without an answer more devices are taken, if that may help.
-        hold_s: After so long a person is asked.
-        grown: Times that it has grown.
-        may_grow: Whether there are devices left to grow into.
-        resumed_s: Since a person resumed the rollout; None: nobody did.
-        accepted: What she accepted by that.
-    """
-
-    opened_all: bool
-    open_s: float
-    dwell_s: float
-    judged_s: float | None
-    patience_s: float
-    hold_s: float
-    grown: int = 0
-    may_grow: bool = True
-    resumed_s: float | None = None
-    accepted: Accepted = _NOTHING
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One gate now.
-
-    Attributes:
-        n: Devices that it is about.
-        level: What it sees as a share of its limit, cut at 1: evidence on the scale of its logarithm; None: nothing to measure.
-    """
-
-    gate: str
-    word: Word
-    now: str
-    limit: str
-    n: int
-    sentence: str
-    level: float | None = None
 
 
 def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
@@ -112,7 +38,7 @@ def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
         _sites(tally, clock.accepted),
         _compared(tally, clock.accepted),
         _time(tally, tally.quiet, clock),
-        _evidence(rule, tally, tally.quiet, clock),
+        evidence_gate(rule, tally, tally.quiet, clock),
     )
 
 
@@ -173,13 +99,13 @@ def _stop(rule: Rule, tally: Tally, quiet: Silence, accepted: Accepted) -> Findi
         worst = max(by_stratum, key=lambda name: by_stratum[name], default="")
         one = tally.strata.get(worst)
         where = f" Most in {worst or 'devices without a model'}: {one.failed} of {one.exposed}." if one and len(by_stratum) > 1 else ""
-        sentence = f"Abort: {seen}; evidence against {_percent(rule.limit)} is {now}, the limit is {limit}.{where}"
+        sentence = f"Abort: {seen}; evidence against {percent(rule.limit)} is {now}, the limit is {limit}.{where}"
         return Finding("stop", "abort", now, limit, tally.exposed, sentence, 1.0)
     if alone >= rule.abort_at and tally.exposed < _SMALL and quiet.silent > accepted.silent:
-        sentence = f"Pause: {quiet.silent} of {tally.exposed} devices went silent, {_percent(quiet.silent_baseline)} of the controls did."
+        sentence = f"Pause: {quiet.silent} of {tally.exposed} devices went silent, {percent(quiet.silent_baseline)} of the controls did."
         return Finding("stop", "pause", f"{alone:.3g}", limit, tally.exposed, sentence, 1.0)
-    calm = f"{seen}: evidence {now} of {limit} against {_percent(rule.limit)}."
-    return Finding("stop", "promote", now, limit, tally.exposed, calm, _level(evidence, rule.abort_at))
+    calm = f"{seen}: evidence {now} of {limit} against {percent(rule.limit)}."
+    return Finding("stop", "promote", now, limit, tally.exposed, calm, level_of(evidence, rule.abort_at))
 
 
 def _warning(rule: Rule, tally: Tally, accepted: Accepted) -> Finding:
@@ -190,10 +116,10 @@ def _warning(rule: Rule, tally: Tally, accepted: Accepted) -> Finding:
     now, limit = f"{evidence:.3g}", f"{rule.warn_at:g}"
     if evidence >= rule.warn_at:
         sentence = f"Pause: {tally.failed} of {tally.exposed} devices failed already{known}; "
-        sentence += f"evidence against {_percent(rule.warn_limit)} is {now}."
+        sentence += f"evidence against {percent(rule.warn_limit)} is {now}."
         return Finding("early warning", "pause", now, limit, tally.exposed, sentence, 1.0)
     calm = f"{tally.failed} of {tally.exposed} failed{known}: nothing unusual."
-    return Finding("early warning", "promote", now, limit, tally.exposed, calm, _level(evidence, rule.warn_at))
+    return Finding("early warning", "promote", now, limit, tally.exposed, calm, level_of(evidence, rule.warn_at))
 
 
 def _sites(tally: Tally, accepted: Accepted) -> Finding:
@@ -208,7 +134,7 @@ def _sites(tally: Tally, accepted: Accepted) -> Finding:
         sentence = f"Pause: {out} of {n} sites went dark within two hours of their first device."
         return Finding("sites", "pause", now, f"{SITES_AT:g}", n, sentence, 1.0)
     calm = f"{out} of {n} sites went dark: no more than sites do."
-    return Finding("sites", "promote", now, f"{SITES_AT:g}", n, calm, _level(evidence, SITES_AT))
+    return Finding("sites", "promote", now, f"{SITES_AT:g}", n, calm, level_of(evidence, SITES_AT))
 
 
 def _compared(tally: Tally, accepted: Accepted) -> Finding:
@@ -220,7 +146,7 @@ def _compared(tally: Tally, accepted: Accepted) -> Finding:
             f"Pause: the release does something else than the one before, most in {found.worst}; evidence {now}, the limit is {limit}."
         )
         return Finding("comparisons", "pause", now, limit, tally.exposed, sentence, 1.0)
-    level = _level(found.evidence, PAUSE_AT) if tally.wealth else None
+    level = level_of(found.evidence, PAUSE_AT) if tally.wealth else None
     if found.immature:
         sentence = f"Hold: too few devices have been compared yet for {', '.join(found.immature)}."
         return Finding("comparisons", "hold", now, limit, tally.exposed, sentence, level)
@@ -231,7 +157,7 @@ def _compared(tally: Tally, accepted: Accepted) -> Finding:
 
 
 def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
-    now, limit = _hours(clock.open_s), _hours(clock.dwell_s)
+    now, limit = hours(clock.open_s), hours(clock.dwell_s)
     waits = ""
     heard_needed = min(HEARD_SHARE * tally.exposed, HEARD_AFTER_DWELL) if clock.dwell_s > 0 else 0
     if tally.exposed == 0:
@@ -250,107 +176,3 @@ def _time(tally: Tally, quiet: Silence, clock: Clock) -> Finding:
     if waits:
         return Finding("time", "hold", now, limit, tally.exposed, f"Hold: {waits}.", level)
     return Finding("time", "promote", now, limit, tally.exposed, f"Open for {now}, {quiet.due} devices have had their time.", level)
-
-
-def _evidence(rule: Rule, tally: Tally, quiet: Silence, clock: Clock) -> Finding:
-    told = _told(tally, quiet, clock.accepted)
-    calm = clock.dwell_s <= 0 or told.dwelled_failed <= rule.limit * told.dwelled + (rule.kind == "posterior")
-    asked = _bound(rule, told, quiet, clock) if rule.kind == "bound" else _posterior(rule, told, quiet)
-    now, limit = asked.now, asked.limit
-
-    def found(word: Word, sentence: str) -> Finding:
-        return Finding("evidence", word, now, limit, told.n, sentence, asked.level)
-
-    accepted = clock.accepted.failures or clock.accepted.missing
-    said = f"{told.failed} of {told.n} devices failed, {told.missing} of {told.due} are missing"
-    said += " beside those that a person accepted" if accepted else ""
-    if asked.promotes and calm:
-        return found("promote", f"Promote: {said}; {now} is within {limit}.")
-    late = "" if calm else f" {told.dwelled_failed} of {told.dwelled} failed over the whole dwell."
-    judged_s = clock.judged_s or 0.0
-    if judged_s >= clock.hold_s:
-        return found("pause", f"Pause: no answer for {_hours(judged_s)}. {said}: {now}, the limit is {limit}.{late}")
-    dwelled = clock.dwell_s <= 0 or rule.kind == "posterior"
-    # What grew last must have had its dwell before the wave grows again.
-    dwelled = dwelled or (rule.extend(told.dwelled_failed, told.dwelled, clock.grown) and tally.dwelled > _DWELLED_SHARE * tally.exposed)
-    if asked.grows and dwelled and clock.may_grow and clock.grown < rule.extends and judged_s >= clock.patience_s:
-        return found("extend", f"Extend: {said}; {now} is not within {limit} yet, more devices can tell.")
-    return found("hold", f"Hold: {said}; {now}, the limit is {limit}.{late}")
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What a promotion is judged by: devices with nothing to lose and what a person accepted say nothing about the others."""
-
-    n: int
-    failed: int
-    dwelled: int
-    dwelled_failed: int
-    due: int
-    missing: int
-
-
-def _told(tally: Tally, quiet: Silence, accepted: Accepted) -> _Told:
-    failed = max(tally.failed_of_others - accepted.failures, 0)
-    due = max(quiet.due - tally.aside.exposed - (tally.failed_of_others - failed), 0)
-    dwelled_failed = max(tally.dwelled_failed - accepted.failures, 0)
-    missing = max(quiet.missing - accepted.missing, 0)
-    return _Told(
-        n=max(due, failed),
-        failed=failed,
-        dwelled=tally.dwelled - (tally.dwelled_failed - dwelled_failed),
-        dwelled_failed=dwelled_failed,
-        due=quiet.due - (quiet.missing - missing),
-        missing=missing,
-    )
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What a rule says to numbers: whether they promote, whether more devices may help, and how it is written."""
-
-    promotes: bool
-    grows: bool
-    now: str
-    limit: str
-    level: float
-
-
-def _bound(rule: Rule, told: _Told, quiet: Silence, clock: Clock) -> _Asked:
-    failing = upper_bound(told.failed, told.n, rule.confidence)
-    if clock.dwell_s > 0:
-        # Young devices would dilute what the old ones show late: devices that had the whole dwell must prove the limit by themselves.
-        failing = max(failing, upper_bound(told.dwelled_failed, told.dwelled, rule.confidence))
-    missing, allowed = upper_bound(told.missing, told.due, rule.confidence), quiet.limit_now(rule.limit)
-    return _Asked(
-        promotes=told.n > 0 and failing <= rule.limit and missing <= allowed,
-        grows=rule.extend(told.failed, told.n, clock.grown) and told.missing <= rule.leaning(clock.grown) * allowed * told.due,
-        now=f"{_percent(failing)} failing, {_percent(missing)} missing",
-        limit=f"{_percent(rule.limit)}, {_percent(allowed)}",
-        level=min(max(failing / rule.limit, missing / allowed), 1.0),
-    )
-
-
-def _posterior(rule: Rule, told: _Told, quiet: Silence) -> _Asked:
-    failing = bad_probability(told.failed, told.n, rule.history.prior())
-    worst = max(failing, bad_probability(told.missing, told.due, silence_prior(min(quiet.missing_baseline, 0.98))))
-    return _Asked(
-        promotes=told.n > 0 and worst <= rule.promote_below,
-        grows=worst <= rule.extend_below,
-        now=f"{_percent(worst)} likely to be bad",
-        limit=_percent(rule.promote_below),
-        level=min(worst / rule.promote_below, 1.0),
-    )
-
-
-def _level(evidence: float, limit: float) -> float:
-    """Evidence as a share of its limit, on the scale of its logarithm: 1 says nothing, the limit says enough."""
-    return min(math.log(max(evidence, 1.0)) / math.log(limit), 1.0)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"

@@ -9,7 +9,7 @@ from fleet_server.rollout.course import Course
 from fleet_server.rollout.evidence import DeviceFacts
 from fleet_server.rollout.experiment_plan import Ending, Experiment
 from fleet_server.rollout.experiment_sums import Sums
-from fleet_server.rollout.judgement import Accepted
+from fleet_server.rollout.findings import Accepted
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.tally import Tally
 from fleet_server.rollout.transitions import RolloutState
