@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from fleet_server.rollout.groups import Controls, Group, Timing, look, too_few
 from fleet_server.rollout.model import Rollout
-from fleet_server.rollout.silence import OWN_CONTROLS, SHRINK
+from fleet_server.rollout.silence import OWN_CONTROLS, SHRINK, site_out
 from fleet_server.store import exposure
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import DEVICE_SEEN, ROLLOUT_GROUP, ROLLOUT_MEMBER, ROLLOUT_REGION, ROLLOUT_SITE
@@ -30,6 +30,8 @@ def come_due(connection: sa.Connection, rollout: Rollout, now: datetime, limit: 
         region = looks.controls(before, timing, last_wave, region=row.region) if few else None
         after = look(before, row.unheard, own, region, timing, now)
         _store(connection, row, after, last_wave)
+        if row.first and after.out and not before.out:
+            _store_others(connection, row, looks.others_out(after, timing, last_wave))
         if (after.due, after.controls_missing, after.out, after.live) != (before.due, before.controls_missing, before.out, before.live):
             sites.add(row.site)
     for site in sorted(sites):
@@ -93,6 +95,7 @@ class _Looks:
     def __init__(self, connection: sa.Connection, rollout: Rollout) -> None:
         self._connection, self._rollout_id, self._last = connection, rollout.rollout_id, rollout.wave_count
         self._known: dict[tuple[Any, ...], Controls] = {}
+        self._others: dict[tuple[datetime, bool], float] = {}
 
     def controls(self, group: Group, timing: Timing, last_wave: bool, **where: str) -> Controls:
         """Controls of a group's site or region.
@@ -104,20 +107,48 @@ class _Looks:
             self._known[key] = self._count(group, timing, last_wave, where)
         return self._known[key]
 
+    def others_out(self, group: Group, timing: Timing, last_wave: bool) -> float:
+        """Share of sites that are dark as well, of those whose first device did not begin within the same time.
+
+        That is how often sites do so by themselves, an outage of our own broker included.
+        """
+        key = (group.begins_at, last_wave)
+        if key not in self._others:
+            member, deadline_us = ROLLOUT_MEMBER.c, int(1e6 * timing.deadline_s)
+            lately = sa.select(_G.site).where(
+                _G.rollout_id == self._rollout_id,
+                _G.first,
+                _G.cell * int(1e6 * timing.cell_s) > to_micros(group.begins_at) - deadline_us,
+            )
+            query = self._asked(group, timing, last_wave).add_columns(member.site).where(member.site.not_in(lately)).group_by(member.site)
+            sites = [Controls(int(row[0]), int(row[1] or 0)) for row in self._connection.execute(query)]
+            told = [site_out(site.seen, site.unheard) for site in sites if site.seen >= OWN_CONTROLS]
+            self._others[key] = sum(told) / len(told) if told else 0.0
+        return self._others[key]
+
     def _count(self, group: Group, timing: Timing, last_wave: bool, where: dict[str, str]) -> Controls:
+        query = self._asked(group, timing, last_wave).where(*(ROLLOUT_MEMBER.c[name] == value for name, value in where.items()))
+        seen, silent = self._connection.execute(query).one()
+        return Controls(int(seen), int(silent or 0))
+
+    def _asked(self, group: Group, timing: Timing, last_wave: bool) -> sa.Select[int, Any]:
+        """(controls, unheard)."""
         member, begins = ROLLOUT_MEMBER.c, to_micros(group.begins_at)
         cell_us = int(1e6 * timing.cell_s)
         old = sa.and_(member.wave < self._last, member.began_at < begins - int(1e6 * timing.soak_s))
         who = sa.or_(member.wave == 0, old if last_wave else member.wave == self._last)
         unheard = sa.case((DEVICE_SEEN.c.seen_at <= to_micros(group.counts_from(timing)), 1), else_=0)
-        query = (
+        return (
             sa.select(sa.func.count(), sa.func.sum(unheard))
             .select_from(ROLLOUT_MEMBER.join(DEVICE_SEEN, DEVICE_SEEN.c.device_id == member.device_id))
-            .where(member.rollout_id == self._rollout_id, *(member[name] == value for name, value in where.items()))
+            .where(member.rollout_id == self._rollout_id)
             .where(who, DEVICE_SEEN.c.seen_at >= begins - cell_us, ~exposure.elsewhere(member.device_id, self._rollout_id, begins))
         )
-        seen, silent = self._connection.execute(query).one()
-        return Controls(int(seen), int(silent or 0))
+
+
+def _store_others(connection: sa.Connection, row: sa.Row[Any], share: float) -> None:
+    key = (_G.rollout_id == row.rollout_id, _G.site == row.site, _G.cell == row.cell)
+    connection.execute(sa.update(ROLLOUT_GROUP).where(*key).values(others_out=share))
 
 
 def _group(row: sa.Row[Any], timing: Timing) -> Group:

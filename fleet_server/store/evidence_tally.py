@@ -15,9 +15,10 @@ from fleet_server.rollout.silence import WITHOUT_HISTORY, Silence
 from fleet_server.rollout.tally import Stratum, Tally
 from fleet_server.store import comparison_rows
 from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import ROLLOUT_CELL, ROLLOUT_REGION, ROLLOUT_SITE, ROLLOUT_SUM
+from fleet_server.store.tables import ROLLOUT_CELL, ROLLOUT_GROUP, ROLLOUT_REGION, ROLLOUT_SITE, ROLLOUT_SUM
 
 FEW_SITES: Final = 5  # below, a site counts as out only as long as it lasts: the opening waits for it
+MOST_OUT: Final = 0.95  # of sites, by themselves; where all others are out nothing can be told
 _ID: Final = sa.bindparam("rollout", type_=sa.String)
 
 
@@ -86,9 +87,16 @@ def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Tally:
         heard_after_dwell=min(heard, dwelled),
         sites_exposed=judged,
         sites_out=out if judged >= FEW_SITES else dark,
+        sites_out_share=min(_others_out(connection, rollout.rollout_id) / judged, MOST_OUT) if out and judged else 0.0,
         asked=sum(row.assigned for row in strata),
         wealth=comparison_rows.wealth(connection, rollout.rollout_id, rollout.policy.gates.compare),
     )
+
+
+def _others_out(connection: sa.Connection, rollout_id: str) -> float:
+    """Sum over the sites that went out of the share of others that were out by themselves at that time."""
+    group = ROLLOUT_GROUP.c
+    return float(connection.scalar(sa.select(sa.func.sum(group.others_out)).where(group.rollout_id == rollout_id, group.out)) or 0.0)
 
 
 def by_wave(connection: sa.Connection, rollout_id: str) -> dict[int, WaveCounts]:

@@ -74,6 +74,8 @@ ROLLOUT_GROUP: Final = sa.Table(
     _count("controls_silent"),
     _count("controls_missing"),
     sa.Column("out", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Of a site that was out: the share of other sites that were, at the same time.
+    sa.Column("others_out", sa.Float, nullable=False, server_default="0"),
     sa.Column("look_at", Micros),
 )
 sa.Index("ix_rollout_group_look", ROLLOUT_GROUP.c.rollout_id, ROLLOUT_GROUP.c.look_at)

@@ -315,6 +315,35 @@ def test_an_emergency_does_not_wait_for_a_window(world: World, tmp_path: Path) -
     assert len(asked(world, bundle)) == 4
 
 
+def test_a_release_that_takes_its_whole_sites_down_is_stopped(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 300, sites=12, pace={"first": 8, "every_s": 60.0})
+
+    for _ in range(20):
+        hit = {int(device_id[1:]) % 12 for device_id, device in world.devices.items() if device.running == fleet.bundle.digest}
+        fleet.dark = {device_id for device_id in world.devices if int(device_id[1:]) % 12 in hit}
+        fleet.tick()
+
+    assert value(world, rollout_id).state.value == "paused"
+    assert "sites went dark within two hours of their first device" in value(world, rollout_id).last_reason
+    assert len(asked(world, fleet.bundle)) <= 20
+
+
+def test_an_outage_of_our_own_broker_takes_no_site_down(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 120, sites=12, **(QUICK | {"waves": ["10%", "100%"]}))
+    fleet.tick()
+    fleet.dark = set(world.devices)
+    fleet.tick(15)
+    with world.services.db.read() as connection:
+        tally = evidence_tally.read(connection, value(world, rollout_id), world.clock())
+    assert tally.sites_out >= 5
+    assert tally.sites_out_share == evidence_tally.MOST_OUT
+    fleet.dark = set()
+    fleet.tick(2)
+    world.clock.move(3_600.0)  # who was away with his controls has an hour after they were heard again
+
+    assert until(fleet, rollout_id, "completed", "paused", "aborted", ticks=120) == "completed"
+
+
 def test_a_site_never_has_more_devices_in_activation_than_its_budget(world: World, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     release_id = world.push(bundle)

@@ -70,6 +70,7 @@ def _groups() -> None:
         sa.Column("due", sa.Boolean(), server_default=_FALSE, nullable=False),
         *_counts("silent", "controls_silent", "controls_missing"),
         sa.Column("out", sa.Boolean(), server_default=_FALSE, nullable=False),
+        sa.Column("others_out", sa.Float(), server_default="0", nullable=False),
         sa.Column("look_at", sa.BigInteger(), nullable=True),
         keys=("site", "cell"),
     )
