@@ -31,7 +31,8 @@ POLICIES: Final[dict[str, dict[str, Any]]] = {
     "unanimous": _QUICK | {"name": "unanimous", "waves": [1, 3, "100%"]},
     "unanimous-dwell": _QUICK
     | {"name": "unanimous dwell", "waves": [2, "50%", "100%"], "dwell_s": [30.0, 10.0, 0.0], "on_abort": "roll-back"},
-    "unanimous-all": _QUICK | {"name": "unanimous at once", "waves": ["100%"], "max_explicit_failures_before_abort": 2},
+    "unanimous-all": _QUICK
+    | {"name": "unanimous at once", "waves": ["100%"], "max_explicit_failures_before_abort": 2, "on_conflict": "supersede"},
     "approved": _QUICK | {"name": "unanimous approved", "waves": [1, "100%"], "approvals": 2, "on_conflict": "supersede"},
     "posterior": _EVIDENCE | {"name": "posterior", "evidence": "posterior", "waves": [2, 5, "100%"]},
     "posterior-held": _EVIDENCE
