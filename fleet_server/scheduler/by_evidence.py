@@ -78,7 +78,7 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
 
 
 def _begin(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> tuple[bool, Counter[str]]:
-    """Ask the next devices; (whether there are more that may begin now, for what the others wait)."""
+    """Ask the next devices; (whether to look again at once, for what the others wait)."""
     course, policy = rollout.course, rollout.policy
     by_wave = evidence_tally.by_wave(connection, rollout.rollout_id)
     asked = sum(counts.assigned for counts in by_wave.values())
@@ -121,4 +121,5 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     unseen = waiting - len(queue)
     if unseen and left:
         waits[min(left, key=lambda name: left[name])] += unseen
-    return len(chosen) > AT_ONCE, Counter({str(name): count for name, count in waits.items()})
+    # Who was just asked may have been the last one that the gates waited for.
+    return bool(chosen), Counter({str(name): count for name, count in waits.items()})
