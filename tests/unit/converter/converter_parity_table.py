@@ -27,7 +27,7 @@ BEGIN: Final = "<!-- parity table: begin -->"
 END: Final = "<!-- parity table: end -->"
 EXACT: Final = "exact"
 # What a cell may say of an error; a decade starts where the one before it ends.
-DECADES: Final = {EXACT: 1e-6, "1e-5": 1e-5, "1e-4": 1e-4, "1e-3": 1e-3, "1e-2": 1e-2, "0.1": 0.1, "0.3": 0.3, "1": 1.0}
+DECADES: Final = {EXACT: 1e-6, "1e-5": 1e-5, "1e-4": 1e-4, "1e-3": 1e-3, "1e-2": 1e-2, "0.1": 0.1, "0.3": 0.3, "1": 1.0, "3": 3.0}
 _KEPT_FLOAT: Final = " mixed"
 _LEFT_OUT: Final = "gate "
 # TensorFlow parses Python as the cache does, and Python 3.11 fails when two threads do.
@@ -130,7 +130,7 @@ def text_of(cell: Cell) -> str:
     if not cell["kept"]:
         return _LEFT_OUT + ", ".join(cell["gates"])
     error = float(cell["error"])
-    decade = next((name for name, bound in DECADES.items() if error <= bound), "1")
+    decade = next((name for name, bound in DECADES.items() if error <= bound), "3")
     return (decade if decade == EXACT else f"<= {decade}") + (_KEPT_FLOAT if cell["mixed"] else "")
 
 
