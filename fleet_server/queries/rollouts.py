@@ -62,19 +62,16 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
         NotFoundError: There is none of that id.
     """
     with db.read() as connection:
-        stored = rows.load(connection, rollout_id)
-        if stored is None:
-            raise NotFoundError("rollout", rollout_id)
-        read = _read(connection, stored, now)
-        value = stored.rollout
+        read = _one(connection, rollout_id, now)
+        value = read.stored.rollout
         verdict, sentence, missing = view(value, read.known, now)
         log = of_subject(connection, "rollout", rollout_id, _EVENTS)
         return RolloutView(
             rollout_id=rollout_id,
             release=release_row(connection, value.release_id),
-            replaces=_replaces(connection, stored),
+            replaces=_replaces(connection, read.stored),
             state=value.state.value,
-            version=stored.version,
+            version=read.stored.version,
             verdict=verdict,
             sentence=sentence,
             missing=missing,
@@ -84,8 +81,8 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
             actions=actions(value, _scale(read), owned=read.owned, first_timers=members.count_without_previous(connection, rollout_id)),
             policy_name=value.policy.name,
             policy_notes=list(value.policy.notes),
-            policy_digest=stored.policy_digest,
-            selection=describe(stored.selection),
+            policy_digest=read.stored.policy_digest,
+            selection=describe(read.stored.selection),
             created_at=value.created_at,
             evidence=_evidence(connection, read, now),
         )
@@ -98,11 +95,8 @@ def explain(db: Database, rollout_id: str, now: datetime) -> ExplainView:
         NotFoundError: There is none of that id.
     """
     with db.read() as connection:
-        stored = rows.load(connection, rollout_id)
-        if stored is None:
-            raise NotFoundError("rollout", rollout_id)
-        read = _read(connection, stored, now)
-        value = stored.rollout
+        read = _one(connection, rollout_id, now)
+        value = read.stored.rollout
         verdict, sentence, missing = view(value, read.known, now)
         gates_now = _gates(read, now)
         more = _evidence(connection, read, now)
@@ -110,7 +104,7 @@ def explain(db: Database, rollout_id: str, now: datetime) -> ExplainView:
         return ExplainView(
             rollout_id=rollout_id,
             state=value.state.value,
-            version=stored.version,
+            version=read.stored.version,
             wave=value.wave,
             waves=value.wave_count,
             verdict=verdict,
@@ -122,6 +116,13 @@ def explain(db: Database, rollout_id: str, now: datetime) -> ExplainView:
             chances=[] if more is None else more.chances,
             runs=0 if more is None else more.runs,
         )
+
+
+def _one(connection: sa.Connection, rollout_id: str, now: datetime) -> _Read:
+    stored = rows.load(connection, rollout_id)
+    if stored is None:
+        raise NotFoundError("rollout", rollout_id)
+    return _read(connection, stored, now)
 
 
 def _read(connection: sa.Connection, stored: Stored, now: datetime) -> _Read:
