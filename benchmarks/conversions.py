@@ -13,6 +13,7 @@ from typing import Any, Final
 from benchmarks.datasets import BASELINES, PROJECTS
 from benchmarks.figures import Figure, show
 from converter.conversion import NoVariantLeft, VariantReport, Wishes, convert_with_report
+from converter.gates import Gate
 from converter.recipes import RECIPES, possible
 from edgefleet.package import ModelPackage
 from edgefleet.report.table import table
@@ -118,14 +119,19 @@ def _cells(report: VariantReport, beside: VariantReport | None) -> list[str]:
 def _facts(report: VariantReport) -> str:
     kept: Any = (report.facts or {}).get("float_layers")
     open_ones = [gate for gate in report.gates if gate.verdict in ("fail", "inconclusive") and not gate.gate.startswith("X")]
-    said = [
-        f"{gate.gate} {gate.verdict}: {gate.value:.3g}, limit {gate.limit:g}" for gate in open_ones if gate.value is not None and gate.limit
-    ]
+    said = [f"{gate.gate} {gate.verdict}: {_why(gate)}" for gate in open_ones if gate.value is not None and gate.limit]
     if kept:
         said.append(f"{len(kept)} layer{'s' * (len(kept) > 1)} kept float")
     if not report.explained:
         said.append("its explanation is left out")
     return "; ".join(said)
+
+
+def _why(gate: Gate) -> str:
+    """Value and limit; the whole sentence of an error within its limit, which fails for what the device's self-test would say."""
+    if gate.gate == "C2" and gate.value is not None and gate.limit is not None and gate.value <= gate.limit:
+        return gate.sentence
+    return f"{gate.value:.3g}, limit {gate.limit:g}"
 
 
 if __name__ == "__main__":

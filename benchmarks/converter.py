@@ -4,8 +4,8 @@
 - Exact TreeSHAP and students of networks beside shap and beside one answer (`explain.py`).
 - Integer networks: bytes, accuracy, and what making every TFLite file takes (`network_files.py`).
 
-Ratios are of medians of interleaved calls in one run. Five minutes on two idle cores; with --full between twenty and thirty, as estimated
-from its parts: six for the rows, which are made and answered in pieces of 50,000, six for trees and students, ten for networks.
+Ratios are of medians of interleaved calls in one run. Two minutes on two idle cores, seven with --full (whose rows are
+made and answered in pieces of 50,000); beside other work two to four times that.
 """
 
 import argparse
