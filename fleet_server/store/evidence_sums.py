@@ -42,7 +42,9 @@ def began(connection: sa.Connection, rollout_id: str, device_id: str, at: int) -
     _add(connection, ROLLOUT_REGION, (rollout_id, row.region), exposed=1, sites=int(first))
     group = {"rollout_id": rollout_id, "site": row.site, "cell": cell, "region": row.region, "first": first, "look_at": at}
     insert_or_ignore(connection, ROLLOUT_GROUP, [group])
-    _add(connection, ROLLOUT_GROUP, (rollout_id, row.site, cell), exposed=1, unheard=1, unsettled=1)
+    # Who has left since he was asked can stop the rollout like anybody, and nobody waits for him.
+    gone = int(row.left_at is not None)
+    _add(connection, ROLLOUT_GROUP, (rollout_id, row.site, cell), exposed=1, gone=gone, unheard=1, unsettled=1 - gone)
     evidence_sites.refresh_if_due(connection, rollout_id, row.site, cell)
 
 
@@ -94,8 +96,7 @@ def gone(connection: sa.Connection, rollout_id: str, device_id: str, at: int) ->
         return
     connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(left_at=at, settled=True))
     if row.cell is None:
-        _bump(connection, row, members=-1)
-        return
+        return  # asked, not begun: it is one of the asked still, and of the begun once it begins
     _add(connection, ROLLOUT_GROUP, (rollout_id, row.site, row.cell), gone=1)
     if not row.settled:
         _settled(connection, rollout_id, Counter({(row.site, row.cell): 1}))

@@ -134,6 +134,27 @@ def test_a_device_that_leaves_after_it_began_stays_where_it_can_stop_and_goes_wh
     assert tally().failed == before.failed + 1
 
 
+def test_a_device_that_leaves_between_being_asked_and_beginning_keeps_nobody_from_being_asked_and_is_never_missing(
+    world: World, tmp_path: Path
+) -> None:
+    fleet, rollout_id = select(world, tmp_path)
+    leaver = sorted(asked(world, fleet.bundle))[0]
+    assert value(world, rollout_id).wave == 1
+
+    relabel(world, leaver, hardware="b")
+
+    with world.services.db.read() as connection:
+        summed = sum(one.members - one.assigned for one in evidence_tally.by_wave(connection, rollout_id).values())
+        waiting = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.counter.is_(None))
+        assert summed == connection.scalar(waiting)
+    fleet.tick(20)
+    with world.services.db.read() as connection:
+        quiet = evidence_tally.read(connection, value(world, rollout_id), world.clock()).quiet
+        began = connection.scalar(sa.select(ROLLOUT_MEMBER.c.began_at).where(ROLLOUT_MEMBER.c.device_id == leaver))
+    assert began is not None
+    assert (quiet.due, quiet.missing) == (quiet.exposed - 1, 0)
+
+
 def test_a_device_that_is_labelled_into_the_selection_joins(world: World, tmp_path: Path) -> None:
     _, rollout_id = select(world, tmp_path)
 
