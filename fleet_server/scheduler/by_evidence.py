@@ -18,6 +18,7 @@ from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
 from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members, ways_back
+from fleet_server.store.evidence_members import Unasked
 from fleet_server.store.moments import to_micros
 
 AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the write lock is everybody's
@@ -96,14 +97,8 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         return False, Counter({"site out": waiting})
     picky = bool(policy.windows and not policy.emergency) or policy.site_budget is not None
     few = max(0, min(AT_ONCE + 1, *left.values()))
-    queue = evidence_members.unasked(connection, rollout, SCANNED if picky and few else max(few, 1))
-    ids = [one.device_id for one in queue]
-    zones = devices.label(connection, ZONE, ids) if policy.windows else {}
-    busy: set[str] = set()
-    if few:
-        busy = evidence_members.busy_elsewhere(connection, rollout.rollout_id, ids, to_micros(now)) | set(
-            held_up(connection, rollout, ids, now)
-        )
+    queue, busy = _first_in_line(connection, rollout, few, SCANNED if picky and few else max(few, 1), now)
+    zones = devices.label(connection, ZONE, [one.device_id for one in queue]) if policy.windows else {}
     ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
     sites = sorted({one.site for one in queue})
     chosen, waits = begin(
@@ -123,3 +118,19 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         waits[min(left, key=lambda name: left[name])] += unseen
     # Who was just asked may have been the last one that the gates waited for.
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
+
+
+def _first_in_line(connection: sa.Connection, rollout: Rollout, few: int, limit: int, now: datetime) -> tuple[list[Unasked], set[str]]:
+    """The next members, and those of them that must not be changed now; behind these more are looked at, so that they hold up nobody."""
+    while True:
+        queue = evidence_members.unasked(connection, rollout, limit)
+        busy = _busy(connection, rollout, [one.device_id for one in queue], now) if few else set()
+        if len(queue) < limit or len(queue) - len(busy) >= few or limit >= SCANNED:
+            return queue, busy
+        limit = min(4 * limit, SCANNED)
+
+
+def _busy(connection: sa.Connection, rollout: Rollout, device_ids: list[str], now: datetime) -> set[str]:
+    """Of these, the devices that another rollout changes, or that were changed too lately, or that refuse the bundle."""
+    elsewhere = evidence_members.busy_elsewhere(connection, rollout.rollout_id, device_ids, to_micros(now))
+    return elsewhere | held_up(connection, rollout, device_ids, now).keys()

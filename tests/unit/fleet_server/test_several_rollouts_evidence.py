@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import sqlalchemy as sa
 from fleet_server import enlisting, usecases
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.scheduler import sharing
-from fleet_server.store import devices, evidence_members, exposure, held_back
+from fleet_server.store import activations, devices, evidence_members, exposure, held_back
 from fleet_server.store.facts import read
 from fleet_server.store.tables import DEVICE, ROLLOUT, ROLLOUT_MEMBER
-from tests.unit.fleet_server.evidence_world import POLICY, act, asked, now_us, open_fleet, start, value
+from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, now_us, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 from tests.unit.fleet_server.test_evidence_rollouts import fleet_of, until, wave_of
 
@@ -160,6 +161,25 @@ def test_decision_13_an_older_rollout_takes_the_budget_of_a_site_before_a_later_
 
     assert (of_first["s0"], of_later["s0"]) == (2, 2)
     assert sharing.wish_of(value(world, first)).approved_at <= sharing.wish_of(value(world, later)).approved_at
+
+
+def test_decision_09_devices_that_must_wait_do_not_hold_up_those_behind_them(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    release_id = world.push(bundle)
+    open_fleet(world, 40)
+    policy = POLICY | {"activation_gap_s": 86_400.0, "waves": [20, "100%"]}
+    view = usecases.create_rollout(world.services, release_id=release_id, policy=policy, selection={}, actor=OPERATOR)
+    with world.services.db.write() as connection:
+        first = [one.device_id for one in evidence_members.unasked(connection, replace(value(world, view.rollout_id), wave=1), 7)]
+        for device_id in first:
+            at = now_us(world)
+            activations.note(connection, device_id, PROJECT, before=None, after="r-other", rollout_id="r-other", forward=True, at=at)
+
+    act(world, view.rollout_id, "start")
+    Fleet(world, bundle).tick()
+
+    assert len(asked(world, bundle)) == 5
+    assert asked(world, bundle) & set(first) == set()
 
 
 @pytest.mark.conversions  # a slow proof, for the second stage
