@@ -1,18 +1,19 @@
 """Who is in a rollout: when it is created, and when devices come into its selection or leave it afterwards."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from edgefleet.errors import ConfigError
+from fleet_server.errors import ConflictError
 from fleet_server.rollout import Policy, Rollout, RolloutState
 from fleet_server.rollout.limits import did_you_mean
 from fleet_server.rollout.outline import candidates
-from fleet_server.store import devices, evidence_members, evidence_sums, rollouts
+from fleet_server.store import devices, evidence_members, evidence_sums, rollouts, stays
 from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER
@@ -23,6 +24,33 @@ REGION: Final = "region"
 _NAMED: Final = 10
 # As long as these last, who comes into the selection is let in.
 _OPEN: Final = (RolloutState.DRAFT, RolloutState.APPROVED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Devices of a selection, in order, without `left_out` others on which the bundle failed before."""
+
+    device_ids: list[str]
+    left_out: int
+
+
+def reached(connection: sa.Connection, release: sa.Row[Any], policy: Policy, wanted: Mapping[str, str]) -> Reached:
+    """Whom a rollout of a release would reach: the same for its dry run and for its creation.
+
+    Raises:
+        ConfigError: A label that no device of the project has.
+        ConflictError: The bundle failed before on all selected devices.
+    """
+    refuse_unknown_labels(connection, release.project, wanted, "selection")
+    refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
+    chosen = devices.select_ids(connection, release.project, wanted)
+    refusing = stays.refusing(connection, release.bundle_digest)
+    found = Reached([device_id for device_id in chosen if device_id not in refusing], len(refusing.intersection(chosen)))
+    if found.left_out and not found.device_ids:
+        raise ConflictError(
+            f"bundle {release.bundle_digest[:12]} failed before on all {found.left_out} selected devices; push a better one"
+        )
+    return found
 
 
 def refuse_unknown_labels(connection: sa.Connection, project: str, keys: Iterable[str], where: str) -> None:

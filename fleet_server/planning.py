@@ -26,7 +26,7 @@ from fleet_server.rollout.outline import Outline, outline, plan_salt, plan_seed
 from fleet_server.rollout.planner import RUNS
 from fleet_server.rollout.policy import plan_waves
 from fleet_server.rollout.posterior import History
-from fleet_server.store import Database, devices, held_back, past_rollouts, rollouts
+from fleet_server.store import Database, held_back, past_rollouts, rollouts
 from fleet_server.store.awake import awake
 from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
@@ -45,7 +45,7 @@ class _Read:
     earlier: int
     history: History
     heard: Awake | None
-    taken: list[str]
+    told: list[str]
 
 
 def plan(
@@ -64,6 +64,7 @@ def plan(
     Raises:
         NotFoundError: No such release.
         ConfigError: The policy is not valid, selects nobody, or no release could complete it.
+        ConflictError: The bundle failed before on everybody who is selected.
     """
     parsed, wanted = parse_policy(policy), check_labels(selection)
     read = _read(db, now, release_id, parsed, wanted)
@@ -94,7 +95,7 @@ def plan(
         awake=None if read.heard is None else AwakeView(list(read.heard.shares), read.heard.days, read.heard.devices),
         chances=[chance_view(one) for one in _chances(planned, salt)],
         runs=RUNS,
-        cautions=[*read.taken, *_cautions(planned, read, sites)],
+        cautions=[*read.told, *_cautions(planned, read, sites)],
         held_back_ids=list(planned.held_back) if with_devices else [],
     )
 
@@ -104,9 +105,8 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
         release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
         if release is None:
             raise NotFoundError("release", release_id)
-        enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
-        enlisting.refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
-        device_ids = devices.select_ids(connection, release.project, wanted)
+        reached = enlisting.reached(connection, release, policy, wanted)
+        device_ids = reached.device_ids
         chosen = enlisting.selected(connection, policy, device_ids, held_back.too_often(connection, release.project))
         held = _holders(connection, release.project, device_ids)
         ended = held if policy.on_conflict == "supersede" else {}
@@ -121,7 +121,7 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
             earlier=rollouts.of_release(connection, release_id),
             history=past_rollouts.history(connection, release.project),
             heard=awake(connection, release.project, device_ids, to_micros(now)),
-            taken=[_taken(policy, *one) for one in held.values()],
+            told=[*_left_out(reached.left_out), *(_taken(policy, *one) for one in held.values())],
         )
 
 
@@ -134,6 +134,10 @@ def _holders(connection: sa.Connection, project: str, device_ids: Sequence[str])
         for rollout_id, (stored, held) in found.items()
         if stored is not None and stored.rollout.state is not RolloutState.ABORTED
     }
+
+
+def _left_out(devices: int) -> list[str]:
+    return [f"{devices} of the selected devices are left out: the bundle failed on them before."] if devices else []
 
 
 def _taken(policy: Policy, stored: Stored, held: int) -> str:

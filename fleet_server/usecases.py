@@ -29,7 +29,7 @@ from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, evidence_members, facts, held_back, links, members, past_rollouts, rollouts, stays
+from fleet_server.store import changes, devices, evidence_members, facts, held_back, links, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import DEVICE, EVENT, RELEASE
@@ -113,14 +113,8 @@ def create_rollout(
         release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
         if release is None:
             raise NotFoundError("release", release_id)
-        enlisting.refuse_unknown_labels(connection, release.project, wanted, "selection")
-        enlisting.refuse_unknown_labels(connection, release.project, parsed.strata or (), "strata")
-        selected_ids = devices.select_ids(connection, release.project, wanted)
-        refusing = stays.refusing(connection, release.bundle_digest)
-        device_ids = [device_id for device_id in selected_ids if device_id not in refusing]
-        left_out = len(selected_ids) - len(device_ids)
-        if left_out and not device_ids:
-            raise ConflictError(f"bundle {release.bundle_digest[:12]} failed before on all {left_out} selected devices; push a better one")
+        reached = enlisting.reached(connection, release, parsed, wanted)
+        device_ids, left_out = reached.device_ids, reached.left_out
         chosen = enlisting.selected(connection, parsed, device_ids, held_back.too_often(connection, release.project))
         salt = plan_salt(release.bundle_digest, parsed, wanted, rollouts.of_release(connection, release_id))
         claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)

@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
+from fleet_server.approving import approvals_of
 from fleet_server.store.awake import awake
 from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import DEVICE, DEVICE_LABEL, METADATA, TELEMETRY
+from fleet_server.store.tables import DEVICE, DEVICE_FACT, DEVICE_LABEL, METADATA, RELEASE, TELEMETRY
 from tests.unit.fleet_server.server_world import POLICY, PROJECT, World, make_bundle
 
 H = 3_600
@@ -168,6 +169,25 @@ def test_devices_of_another_rollout_are_pointed_out(world: World, release_id: st
     assert created.status_code == 201
 
     assert f"8 of these devices belong to rollout {created.get_json()['rollout_id']}" in planned(world, release_id, EVIDENCE)["cautions"][0]
+
+
+@pytest.mark.parametrize("policy", [POLICY, EVIDENCE])
+def test_devices_on_which_the_bundle_failed_before_are_in_neither_the_plan_nor_the_rollout(
+    world: World, release_id: str, policy: dict[str, Any]
+) -> None:
+    add_devices(world, 8)
+    with world.services.db.write() as connection:
+        digest = connection.scalar(sa.select(RELEASE.c.bundle_digest).where(RELEASE.c.release_id == release_id))
+        told = {"runtimes": "[]", "agent_version": "1", "quarantined": f'["{digest}"]'}
+        connection.execute(sa.insert(DEVICE_FACT).values(device_id="d-00003", **told))
+
+    plan = planned(world, release_id, policy, devices=True)
+
+    assert plan["devices"] == 7
+    assert "1 of the selected devices are left out" in plan["cautions"][0]
+    headers = {"Authorization": f"Bearer {world.admin_token()}"}
+    created = world.client().post("/api/v1/rollouts", json={"release_id": release_id, "policy": policy}, headers=headers).get_json()
+    assert approvals_of(world.services.db, created["rollout_id"]).digest == plan["digest"]
 
 
 def test_a_plan_for_ten_thousand_devices_is_answered_in_seconds(world: World, release_id: str) -> None:
