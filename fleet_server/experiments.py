@@ -12,17 +12,18 @@ import sqlalchemy as sa
 from edgefleet.errors import ConfigError
 from fleet_server import queries
 from fleet_server.auth import Actor
+from fleet_server.drafts import draft_of
 from fleet_server.errors import ConflictError
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_compared import ExperimentView
-from fleet_server.rollout import Policy, Rollout, RolloutState, parse_policy
+from fleet_server.rollout import Policy, Rollout, parse_policy
 from fleet_server.rollout.experiment import FIRST_LOOK
 from fleet_server.rollout.experiment_plan import Experiment, batches
 from fleet_server.rollout.limits import refuse_unknown
 from fleet_server.scheduler.steering import note_action
 from fleet_server.services import Services
-from fleet_server.store import devices, rollouts
+from fleet_server.store import devices, rollouts, stays
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import RELEASE, REPORTED
 
@@ -76,7 +77,10 @@ def create_experiment(
         if treatment.project != baseline.project or treatment.release_id == baseline.release_id:
             raise ConfigError(f"{release_id} and {parsed.baseline_release} must be two releases of one project")
         selected = devices.select_ids(connection, treatment.project, wanted)
-        device_ids = _running(connection, treatment.project, baseline.bundle_digest, selected)
+        # A device on which arm B's bundle failed before would never be given it, and count for arm B all the same.
+        refusing = stays.refusing(connection, treatment.bundle_digest)
+        willing = [device_id for device_id in selected if device_id not in refusing]
+        device_ids = _running(connection, treatment.project, baseline.bundle_digest, willing)
         if len(device_ids) < FIRST_LOOK:
             seen = f"{len(device_ids)} of {len(selected)} selected devices run {baseline.version}"
             raise ConfigError(f"{seen}; with fewer than {FIRST_LOOK} no difference can be told")
@@ -107,23 +111,7 @@ def parse_plan(document: dict[str, Any]) -> Experiment:
 def _rollout(release: sa.Row[Any], policy: Policy, plan: Experiment, device_ids: list[str], actor: Actor, now: datetime) -> Rollout:
     salt = secrets.token_hex(8)
     ordered = sorted(device_ids, key=lambda device_id: hashlib.sha256(f"{salt}|batch|{device_id}".encode()).digest())
-    return Rollout(
-        rollout_id=f"x-{release.project[:32]}-{release.counter}-{secrets.token_hex(3)}",
-        project=release.project,
-        release_id=release.release_id,
-        bundle_digest=release.bundle_digest,
-        release_counter=release.counter,
-        state=RolloutState.DRAFT,
-        waves=batches(ordered),
-        wave=0,
-        opened_at=(),
-        promoted_at=(),
-        policy=policy,
-        salt=salt,
-        created_at=now,
-        created_by=actor.name,
-        experiment=plan,
-    )
+    return draft_of(release, policy, salt, now, actor.name, waves=batches(ordered), experiment=plan)
 
 
 def _release(connection: sa.Connection, release_id: str) -> sa.Row[Any]:

@@ -11,12 +11,13 @@ import numpy as np
 import sqlalchemy as sa
 
 from fleet_server import enlisting, origins
+from fleet_server.drafts import draft_of
 from fleet_server.labels import check_labels, describe
 from fleet_server.origins import Origins
 from fleet_server.queries.chances import chance_view
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
-from fleet_server.rollout import Policy, Rollout, RolloutState, parse_policy, policy_digest
+from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_digest
 from fleet_server.rollout.approval import Superseded, plan_digest, plan_parts
 from fleet_server.rollout.cautions import Selected as Whom
 from fleet_server.rollout.cautions import cautions, refuse_hopeless
@@ -152,23 +153,8 @@ def _taken(policy: Policy, stored: Stored, held: int) -> str:
 
 def _digest(read: _Read, policy: Policy, wanted: Mapping[str, str], salt: str, planned: Outline, now: datetime) -> str:
     """What an approval of the rollout would name, if it were created now."""
-    rollout = Rollout(
-        rollout_id="",
-        project=read.release.project,
-        release_id=read.release.release_id,
-        bundle_digest=read.release.bundle_digest,
-        release_counter=read.release.counter,
-        state=RolloutState.DRAFT,
-        waves=planned.waves if planned.course is None else (),
-        wave=0,
-        opened_at=(),
-        promoted_at=(),
-        policy=policy,
-        salt=salt,
-        created_at=now,
-        created_by="",
-        course=planned.course,
-    )
+    waves = planned.waves if planned.course is None else ()
+    rollout = draft_of(read.release, policy, salt, now, "", waves=waves, course=planned.course)
     membership = None if planned.membership is None else msgspec.json.encode(planned.membership).decode()
     return plan_digest(plan_parts(rollout, wanted, membership=membership, superseded=read.superseded))
 

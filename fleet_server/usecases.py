@@ -3,7 +3,6 @@
 Each is one transaction that holds the change, its consequences and its entry in the log. Publishing comes after the commit.
 """
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ from edgefleet.signing import PublicKey
 from fleet_server import audit, auth, enlisting, origins, queries
 from fleet_server.approving import refuse_unapproved
 from fleet_server.auth import Actor
+from fleet_server.drafts import draft_of
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
 from fleet_server.halting import refuse_while_halted
@@ -124,25 +124,10 @@ def create_rollout(
         planned = origins.ordered(planned, chosen, came_from)
         if planned.course is not None:
             refuse_hopeless(planned.course)
-        rollout = Rollout(
-            rollout_id=f"r-{release.project[:32]}-{release.counter}-{secrets.token_hex(3)}",
-            project=release.project,
-            release_id=release_id,
-            bundle_digest=release.bundle_digest,
-            release_counter=release.counter,
-            state=RolloutState.DRAFT,
-            waves=planned.waves if planned.course is None else (),
-            wave=0,
-            opened_at=(),
-            promoted_at=(),
-            policy=parsed,
-            salt=salt,
-            created_at=now,
-            created_by=actor.name,
-            course=planned.course,
-        )
+        waves = planned.waves if planned.course is None else ()
+        rollout = draft_of(release, parsed, salt, now, actor.name, waves=waves, course=planned.course)
         has = claimed.word == "free"
-        rollouts.insert(connection, rollout, wanted, at, {one.candidate.device_id: one.candidate.site for one in chosen}, active=has)
+        rollouts.insert(connection, rollout, wanted, at, active=has)
         if planned.membership is not None:
             evidence_members.insert(connection, rollout, planned.membership, chosen, active=has)
         claiming.link(connection, rollout.rollout_id, claimed, at)

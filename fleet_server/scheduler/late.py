@@ -7,6 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from fleet_server.drafts import draft_of
 from fleet_server.errors import ConflictError
 from fleet_server.rollout import Event, Policy, Rollout, RolloutState, apply_person
 from fleet_server.rollout.cohorts import assign_waves
@@ -76,24 +77,8 @@ def _make(connection: sa.Connection, stored: Stored, finding: LateFinding, now: 
     release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).one()
     policy = _policy(value.policy, value.rollout_id)
     salt = secrets.token_hex(8)
-    draft = Rollout(
-        rollout_id=f"r-{value.project[:32]}-{release.counter}-{secrets.token_hex(3)}",
-        project=value.project,
-        release_id=release_id,
-        bundle_digest=release.bundle_digest,
-        release_counter=release.counter,
-        state=RolloutState.DRAFT,
-        waves=assign_waves(salt, {device_id: {} for device_id in going}, policy),
-        wave=0,
-        opened_at=(),
-        promoted_at=(),
-        policy=policy,
-        salt=salt,
-        created_at=now,
-        created_by=ENGINE,
-        last_reason=finding.sentence,
-        changed_at=now,
-    )
+    waves = assign_waves(salt, {device_id: {} for device_id in going}, policy)
+    draft = draft_of(release, policy, salt, now, ENGINE, waves=waves, reason=finding.sentence)
     at = to_micros(now)
     # Without its devices until it starts: a draft must not keep a person from planning something better.
     rollouts.insert(connection, draft, stored.selection, at, active=False)

@@ -1,7 +1,6 @@
 """The winner of an experiment becomes the draft of a rollout whose first wave is the winning arm: it runs the release already."""
 
 import itertools
-import secrets
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from edgefleet.errors import ConfigError
+from fleet_server.drafts import new_id
 from fleet_server.rollout import Rollout, RolloutState
 from fleet_server.rollout.policy import plan_waves
 from fleet_server.store import experiment_rows, members, rollouts
@@ -32,7 +32,7 @@ def draft(connection: sa.Connection, experiment: Rollout, now: datetime) -> Roll
     stored = rollouts.load(connection, experiment.rollout_id)
     rollout = replace(
         experiment,
-        rollout_id=f"r-{experiment.project[:32]}-{experiment.release_counter}-{secrets.token_hex(3)}",
+        rollout_id=new_id(experiment.project, experiment.release_counter),
         state=RolloutState.DRAFT,
         waves=waves_of_winner(experiment),
         policy=msgspec.structs.replace(experiment.policy, baseline=experiment.policy.baseline or plan.baseline_release),

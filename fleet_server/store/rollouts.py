@@ -1,17 +1,17 @@
 """Rollouts as rows: the engine's value, when it is due, who works on it, and whom it owns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 
 from fleet_server.rollout import Policy, Rollout, policy_digest
+from fleet_server.rollout.outline import SITE
 from fleet_server.rollout.transitions import FINAL, RolloutState
-from fleet_server.store import comparison_rows
+from fleet_server.store import comparison_rows, devices
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import ROLLOUT, ROLLOUT_LINK, ROLLOUT_MEMBER
 
@@ -38,7 +38,6 @@ def insert(
     rollout: Rollout,
     selection: dict[str, str],
     at: int,
-    sites: Mapping[str, str] = MappingProxyType({}),
     *,
     active: bool = True,
 ) -> None:
@@ -49,7 +48,6 @@ def insert(
         rollout: To keep.
         selection: Labels.
         at: Microseconds UTC.
-        sites: Of the members, where they have one.
         active: False: its devices stay with their owners until it starts.
 
     Raises:
@@ -70,6 +68,9 @@ def insert(
             version=1,
         )
     )
+    named = [device_id for wave in rollout.waves for device_id in wave]
+    # A site's budget counts the devices of every rollout.
+    sites = devices.label(connection, SITE, named)
     members = [
         {"rollout_id": rollout.rollout_id, "device_id": device_id, "project": rollout.project, "wave": number, "active": active}
         | {"site": sites.get(device_id, "")}
@@ -172,10 +173,10 @@ def owners(connection: sa.Connection, project: str, device_ids: Sequence[str]) -
     return found
 
 
-def mark_due(connection: sa.Connection, devices: Iterable[tuple[str, str]], at: int) -> None:
+def mark_due(connection: sa.Connection, news: Iterable[tuple[str, str]], at: int) -> None:
     """News of some (device, project): the rollouts that own them deserve a look now."""
     by_project: dict[str, list[str]] = {}
-    for device_id, project in sorted(devices):
+    for device_id, project in sorted(news):
         by_project.setdefault(project, []).append(device_id)
     for project, device_ids in by_project.items():
         rollout_ids = sorted(set(owners(connection, project, device_ids).values()))

@@ -283,6 +283,17 @@ def test_sums_that_cannot_be_read_pause_the_experiment(lab: Lab) -> None:
     assert (lab.view().state, lab.view().ending) == ("paused", "")
 
 
+def test_a_device_on_which_the_release_failed_before_is_in_neither_arm(lab: Lab) -> None:
+    device = lab.world.devices["d003"]
+    device.quarantined = [lab.new.digest]
+    lab.world.receive(device.reported("idle"))
+
+    lab.plan()
+
+    planned = {device_id for batch in lab.value().waves for device_id in batch}
+    assert planned == set(lab.world.devices) - {"d003"}
+
+
 def test_an_experiment_and_a_rollout_of_one_model_exclude_each_other(lab: Lab) -> None:
     lab.plan()
     with pytest.raises(ConflictError, match=lab.experiment_id):

@@ -305,6 +305,22 @@ def test_decision_10_a_device_that_slept_through_a_rollout_its_rollback_and_the_
     assert wanted.bundle_digest == bundles[3].digest
 
 
+def test_decision_13_devices_of_a_late_rollback_count_for_their_site_too(world: World, bundles: Bundles) -> None:
+    complete(world, start(world, bundles.release(1)), bundles[1])
+    rollout_id = start(world, bundles.release(2), waves=AT_ONCE)
+    complete(world, rollout_id, bundles[2])
+    tick(world, 60.0)
+    world.receive(world.devices["d0"].reported("rolled-back", bundles[2].digest, "crashed 12 h later"))
+    tick(world)
+    with world.services.db.read() as connection:
+        (draft,) = links.linked_to(connection, rollout_id, "late-rollback")
+
+    act(world, draft, "start")
+
+    with world.services.db.read() as connection:
+        assert evidence_members.in_activation(connection, ["hall"]) == {"hall": 6}
+
+
 def test_decision_11_failures_after_the_completion_draft_a_linked_rollback_and_leave_the_state_final(
     world: World, bundles: Bundles
 ) -> None:
