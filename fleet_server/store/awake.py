@@ -21,14 +21,15 @@ def awake(connection: sa.Connection, project: str, device_ids: Sequence[str], at
     Args:
         connection: To read with.
         project: Whose records.
-        device_ids: Selected, in any order that says nothing about them.
+        device_ids: Selected, in any order.
         at: Now, microseconds UTC.
 
     Returns:
         None while there is less than a day of history: a share of hours that nobody looked at would be invented.
     """
-    step = max(1, len(device_ids) // SAMPLE)
-    sample = list(device_ids[::step])[:SAMPLE]
+    # Evenly over all of them: ids in order begin with those of one site.
+    count = min(SAMPLE, len(device_ids))
+    sample = [device_ids[place * len(device_ids) // count] for place in range(count)]
     this_hour = at // _HOUR_US
     first = this_hour - DAYS * _DAY_HOURS
     heard = {pair for start in range(0, len(sample), _BATCH) for pair in _heard(connection, project, sample[start : start + _BATCH], first)}

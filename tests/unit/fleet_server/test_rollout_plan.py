@@ -235,6 +235,20 @@ def test_less_than_a_day_of_records_is_no_history(world: World, release_id: str)
     assert planned(world, release_id)["awake"] is None
 
 
+def test_the_sample_of_a_fleet_that_is_a_little_larger_is_not_its_first_devices(world: World) -> None:
+    add_devices(world, 700)
+    # The second half of the ids, a site of its own, was heard; the first half never.
+    for number in range(350, 700):
+        records(world, f"d-{number:05}", [1, 30])
+
+    with world.services.db.read() as connection:
+        heard = awake(connection, PROJECT, [f"d-{i:05}" for i in range(700)], to_micros(world.clock()))
+
+    assert heard is not None
+    assert heard.devices == 400
+    assert max(heard.shares) == 0.5
+
+
 def test_of_a_large_fleet_a_sample_is_asked_when_it_is_awake(world: World) -> None:
     add_devices(world, 2_000)
     records(world, "d-00000", list(range(1, 50)))
