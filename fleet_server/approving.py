@@ -41,7 +41,7 @@ def approve_rollout(services: Services, rollout_id: str, *, digest: str, note: s
         raise InputError(f"the note has {len(note)} characters, the limit is {MAX_NOTE}")
     now = services.clock()
     with services.db.write() as connection:
-        stored = _load(connection, rollout_id)
+        stored = _load(connection, rollout_id, lock=True)
         next_state(stored.rollout.state, Event.APPROVE)
         parts = parts_of(connection, stored)
         before = approvals.of_rollout(connection, rollout_id)
@@ -114,8 +114,8 @@ def _moved(digest: str, state: Standing, parts: dict[str, str], given: list[Appr
     )
 
 
-def _load(connection: sa.Connection, rollout_id: str) -> Stored:
-    stored = rollouts.load(connection, rollout_id)
+def _load(connection: sa.Connection, rollout_id: str, *, lock: bool = False) -> Stored:
+    stored = rollouts.load(connection, rollout_id, lock=lock)
     if stored is None:
         raise NotFoundError("rollout", rollout_id)
     return stored

@@ -14,6 +14,7 @@ from fleet_server.store.tables import EVENT
 
 GENESIS: Final = "0" * 64
 MAX_DETAIL: Final = 2_000
+_APPENDING: Final = 0x65667365  # number of the lock in the database, the same for every server process
 
 
 def record(connection: sa.Connection, at: int, *, actor: str, action: str, subject: tuple[str, str], detail: str = "") -> None:
@@ -27,10 +28,10 @@ def record(connection: sa.Connection, at: int, *, actor: str, action: str, subje
         subject: Kind and id: ("rollout", "r-..."), ("device", ...), ("release", ...), ("project", ...).
         detail: One sentence; cut at MAX_DETAIL characters.
     """
-    newest = sa.select(EVENT.c.seq, EVENT.c.hash).order_by(EVENT.c.seq.desc()).limit(1)
     if connection.dialect.name == "postgresql":
-        newest = newest.with_for_update()
-    head = connection.execute(newest).first()
+        # Locking the newest entry would not do: who waited for it would read it again, and not the one that was appended meanwhile.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_APPENDING)))
+    head = connection.execute(sa.select(EVENT.c.seq, EVENT.c.hash).order_by(EVENT.c.seq.desc()).limit(1)).first()
     seq, previous = (head.seq + 1, head.hash) if head is not None else (1, GENESIS)
     kind, key = subject
     entry = {

@@ -126,7 +126,7 @@ def _stop(services: Services, rollout_id: str, reason: str) -> None:
     now = services.clock()
     try:
         with services.db.write() as connection:
-            stored = rollouts.load(connection, rollout_id)
+            stored = rollouts.load(connection, rollout_id, lock=True)
             if stored is None:
                 return
             before = stored.rollout

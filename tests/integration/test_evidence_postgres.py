@@ -1,15 +1,20 @@
 """A rollout by evidence over PostgreSQL: the same sums, the same decisions as over SQLite."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from fleet_server import audit, queries, usecases
+from fleet_server.errors import ConflictError
 from fleet_server.store import Database, evidence_tally
 from tests.unit.fleet_server.evidence_world import Fleet, open_fleet, start, value
-from tests.unit.fleet_server.server_world import World, make_bundle
+from tests.unit.fleet_server.server_world import OPERATOR, World, make_bundle
 from tests.unit.trainer.test_trainer_search_workers import postgres
 
 __all__ = ["postgres"]
@@ -25,6 +30,9 @@ def worlds(tmp_path: Path, postgres: str) -> Iterator[list[World]]:
     full.services.db.close()
     full.services = replace(full.services, db=database)
     yield [lite, full]
+    with database.write() as connection:  # the next test begins with an empty one
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
     for world in (lite, full):
         world.services.db.close()
 
@@ -51,3 +59,46 @@ def test_a_rollout_over_postgresql_is_decided_as_over_sqlite(worlds: list[World]
 
     assert told[0] == told[1]
     assert len(told[0][2]) >= 1
+
+
+@pytest.mark.conversions
+def test_entries_that_are_appended_at_the_same_time_over_postgresql_make_one_chain(worlds: list[World]) -> None:
+    world = worlds[1]
+    together = threading.Barrier(6)
+
+    def append(number: int) -> None:
+        with world.services.db.write() as connection:
+            connection.execute(sa.select(1))
+            together.wait(10)
+            audit.record(connection, 1, actor=f"p{number}", action="test", subject=("project", "x"))
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(append, number) for number in range(6)]:
+            done.result()
+
+    with world.services.db.read() as connection:
+        assert audit.verify(connection) >= 6
+
+
+@pytest.mark.conversions
+def test_of_two_people_who_act_on_one_page_at_the_same_time_over_postgresql_one_is_refused(worlds: list[World], tmp_path: Path) -> None:
+    world = worlds[1]
+    release_id = world.push(make_bundle(tmp_path / "bundle"))
+    open_fleet(world, 10)
+    rollout_id = start(world, release_id)
+    version = queries.rollout(world.services.db, rollout_id, world.clock()).version
+    together = threading.Barrier(2)
+
+    def act(action: str) -> str:
+        together.wait(10)
+        try:
+            usecases.rollout_action(world.services, rollout_id, action, version=version, reason="", actor=OPERATOR)
+        except ConflictError:
+            return "refused"
+        return action
+
+    with ThreadPoolExecutor(2) as pool:
+        done = sorted(pool.map(act, ["pause", "abort"]))
+
+    assert done in (["abort", "refused"], ["pause", "refused"])
+    assert value(world, rollout_id).state.value == {"abort": "aborted", "pause": "paused"}[done[0]]
