@@ -15,7 +15,7 @@ from fleet_server.read_observed import AttributionView
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.behaviour import summary
 from fleet_server.rollout.comparisons import COMPARISONS
-from fleet_server.store import Database, comparison_rows, drift_rows, rollouts
+from fleet_server.store import Database, comparison_rows, drift_rows, members, rollouts
 from fleet_server.store.comparison_rows import GIVEN, LEFT_OUT, UNREADABLE
 from fleet_server.store.tables import COMPARISON, DEVICE, RELEASE, ROLLOUT_MEMBER
 
@@ -90,12 +90,9 @@ def _view(connection: sa.Connection, rollout_id: str, name: str, evidence: float
 
 
 def _overlap(connection: sa.Connection, value: Rollout, now: datetime) -> float | None:
-    before = sa.select(ROLLOUT_MEMBER.c.previous_release, sa.func.count().label("n")).where(
-        ROLLOUT_MEMBER.c.rollout_id == value.rollout_id, ROLLOUT_MEMBER.c.previous_release.is_not(None)
-    )
-    most = connection.execute(before.group_by(ROLLOUT_MEMBER.c.previous_release).order_by(sa.desc("n")).limit(1)).first()
-    if most is None:
+    before = members.most_had(connection, value.rollout_id)
+    if before is None:
         return None
-    digest = connection.scalar(sa.select(RELEASE.c.bundle_digest).where(RELEASE.c.release_id == most.previous_release))
+    digest = connection.scalar(sa.select(RELEASE.c.bundle_digest).where(RELEASE.c.release_id == before))
     told = {view.bundle_digest: view for view in within(connection, now, value.project, None).attribution}
     return overlap_of(told[value.bundle_digest], told[digest]) if value.bundle_digest in told and digest in told else None

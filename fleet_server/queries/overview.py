@@ -19,7 +19,6 @@ from fleet_server.store.champions import Registered
 from fleet_server.store.drift_rows import Alarm, open_alarms
 from fleet_server.store.halts import StoredHalt
 from fleet_server.store.moments import from_micros
-from fleet_server.store.rollouts import owned
 from fleet_server.store.tables import TOTALS
 
 SHOWN_ROLLOUTS: Final = 20
@@ -71,7 +70,7 @@ def _needs_you(connection: sa.Connection, running: list[RolloutRow], alarms: dic
         if row.state not in _BUTTONS:
             continue
         # An aborted rollout whose devices a later one has taken over needs nobody any more.
-        if row.state == RolloutState.ABORTED.value and not owned(connection, row.rollout_id):
+        if row.state == RolloutState.ABORTED.value and not rollouts.owns_any(connection, row.rollout_id):
             continue
         severity, button = _BUTTONS[row.state]
         detail = f"Wave {row.wave} of {row.waves}, {row.begun_devices} of {row.all_devices} devices have begun."

@@ -78,7 +78,7 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
             waves=_waves(connection, read, log, now),
             gates=_gates(read, now),
             events=log,
-            actions=actions(value, _scale(read), owned=read.owned, first_timers=members.count_without_previous(connection, rollout_id)),
+            actions=actions(value, _scale(read), owned=read.owned, first_timers=_first_timers(connection, read)),
             policy_name=value.policy.name,
             policy_notes=list(value.policy.notes),
             policy_digest=read.stored.policy_digest,
@@ -190,6 +190,12 @@ def _evidence(connection: sa.Connection, read: _Read, now: datetime) -> Evidence
     if value.course is None or read.counted is None:
         return None
     return by_evidence.evidence_view(connection, value, value.course, read.known, read.counted, now)
+
+
+def _first_timers(connection: sa.Connection, read: _Read) -> int:
+    """Devices that have nothing to go back to."""
+    value = read.stored.rollout
+    return 0 if value.policy.baseline else members.count_without_previous(connection, value.rollout_id)
 
 
 def _replaces(connection: sa.Connection, stored: Stored) -> str:

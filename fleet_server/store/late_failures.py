@@ -43,11 +43,11 @@ def note(
         ROLLOUT.c.state == RolloutState.COMPLETED.value,
         RELEASE.c.bundle_digest.in_(digests),
     )
-    for rollout_id in list(connection.scalars(sa.select(member.rollout_id).select_from(joined).where(*where))):
-        words = f"{state.state}: {state.reason or 'no reason given'}" if failed else "quarantined"
-        key = (member.rollout_id == rollout_id, member.device_id == device_id)
+    for row in connection.execute(sa.select(member.rollout_id, RELEASE.c.bundle_digest).select_from(joined).where(*where)).all():
+        words = f"{state.state}: {state.reason or 'no reason given'}" if row.bundle_digest in failed else "quarantined"
+        key = (member.rollout_id == row.rollout_id, member.device_id == device_id)
         connection.execute(sa.update(ROLLOUT_MEMBER).where(*key).values(failed_at=at, failure=words[:200]))
-        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=at))
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == row.rollout_id).values(due_at=at))
 
 
 def of_rollout(connection: sa.Connection, rollout_id: str, completed_at: int) -> Late:
