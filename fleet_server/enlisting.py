@@ -22,8 +22,9 @@ LOG = logging.getLogger(__name__)
 
 REGION: Final = "region"
 _NAMED: Final = 10
+_NOT_STARTED: Final = (RolloutState.DRAFT, RolloutState.APPROVED)
 # As long as these last, who comes into the selection is let in.
-_OPEN: Final = (RolloutState.DRAFT, RolloutState.APPROVED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
+_OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def follow(connection: sa.Connection, project: str, device_id: str, now: datetim
     by_evidence = (ROLLOUT.c.project == project, ROLLOUT.c.cell_us.is_not(None), ROLLOUT.c.state.in_([state.value for state in _OPEN]))
     labels = devices.labels_of(connection, [device_id]).get(device_id, {})
     for rollout_id in connection.scalars(sa.select(ROLLOUT.c.rollout_id).where(*by_evidence).order_by(ROLLOUT.c.created_at)).all():
-        stored = rollouts.load(connection, rollout_id)
+        stored = rollouts.load_readable(connection, rollout_id, lock=True)
         if stored is None or stored.rollout.course is None:
             continue
         wanted = all(labels.get(key) == value for key, value in stored.selection.items())
@@ -111,8 +112,10 @@ def follow(connection: sa.Connection, project: str, device_id: str, now: datetim
 def _join(connection: sa.Connection, rollout: Rollout, device_id: str, _now: datetime) -> bool:
     if rollout.policy.late_joiners == "ignore" or _member(connection, rollout.rollout_id, device_id) is not None:
         return False
-    if rollouts.owners(connection, rollout.project, [device_id]):
-        return False  # one owner of a device and model: it follows when that rollout lets go of it
+    # A rollout that queues or will supersede takes its devices at its start, this one with them.
+    takes_later = rollout.state in _NOT_STARTED and not rollouts.owns_any(connection, rollout.rollout_id)
+    if not takes_later and rollouts.owners(connection, rollout.project, [device_id]):
+        return False  # one owner of a device and model
     membership = evidence_members.membership_of(connection, rollout.rollout_id)
     if membership is None:
         return False
@@ -121,7 +124,7 @@ def _join(connection: sa.Connection, rollout: Rollout, device_id: str, _now: dat
     except ConfigError as err:
         LOG.warning("rollout %s: %s does not join: %s", rollout.rollout_id, device_id, err)
         return False
-    return evidence_members.join(connection, rollout, membership, one) > 0
+    return evidence_members.join(connection, rollout, membership, one, active=not takes_later) > 0
 
 
 def _leave(connection: sa.Connection, rollout: Rollout, device_id: str, now: datetime) -> bool:

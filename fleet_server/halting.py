@@ -86,8 +86,9 @@ def _go_on(connection: sa.Connection, services: Services, since: int) -> None:
     """Every rollout deserves a look now, and its clocks stood still."""
     now = services.clock()
     for waiting in pending(connection):
-        stored = rollouts.load(connection, waiting.rollout_id)
+        stored = rollouts.load_readable(connection, waiting.rollout_id, lock=True)
         if stored is None:
+            rollouts.look_at(connection, waiting.rollout_id, to_micros(now))
             continue
         moved = stood_still(stored.rollout, from_micros(since), now)
         rollouts.save(connection, stored, replace(moved, changed_at=stored.rollout.changed_at), now)

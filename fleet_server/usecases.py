@@ -161,7 +161,7 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
         raise InputError(f"the reason has {len(reason)} characters, the limit is {MAX_REASON}")
     now = services.clock()
     with services.db.write() as connection:
-        stored = rollouts.load(connection, rollout_id)
+        stored = rollouts.load(connection, rollout_id, lock=True)
         if stored is None:
             raise NotFoundError("rollout", rollout_id)
         _refuse_action(connection, services, stored, action, version)
@@ -185,12 +185,14 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
     rollout_id = stored.rollout.rollout_id
     if stored.version != version:
         raise ConflictError(_what_happened(connection, stored.rollout, version, stored.version))
-    if stored.rollout.state is RolloutState.ABORTED and not rollouts.owned(connection, rollout_id):
+    if stored.rollout.state is RolloutState.ABORTED and not rollouts.owns_any(connection, rollout_id):
         raise ConflictError(f"the devices of rollout {rollout_id} belong to a later rollout now; act on that one")
-    stuck = members.without_previous(connection, rollout_id) if action == "roll-back" else []
+    stuck = [] if action != "roll-back" or stored.rollout.policy.baseline else members.without_previous(connection, rollout_id)
     if stuck:
         names = ", ".join(stuck[:3])
-        raise ConflictError(f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back; abort, and push a better one")
+        raise ConflictError(
+            f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back, and the policy names no baseline; abort, and push a better one"
+        )
     if action in ("start", "resume"):
         refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
 

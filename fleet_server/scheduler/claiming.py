@@ -81,13 +81,18 @@ def start_queued(services: Services, rollout_id: str) -> bool:
     """Start a rollout whose turn has come; whether it was."""
     now = services.clock()
     with services.db.write() as connection:
-        stored = rollouts.load(connection, rollout_id)
+        # Locked before its owners are read: one that ends meanwhile wakes it afterwards.
+        stored = rollouts.load(connection, rollout_id, lock=True)
         if stored is None or stored.rollout.state not in _NOT_STARTED:
             return False
         wanted_by = links.wanted_start(connection, rollout_id)
         device_ids = rollouts.waiting_members(connection, rollout_id)
         owners = _owners(connection, stored.rollout.project, device_ids)
-        if not wanted_by or any(one.state is not RolloutState.ABORTED for one in owners):
+        living = tuple(one.rollout_id for one in owners if one.state is not RolloutState.ABORTED)
+        if not wanted_by or living:
+            if wanted_by:
+                # Who was faster is waited for like the one before, else nothing would ever wake this one.
+                links.add(connection, rollout_id, "queued-behind", living, to_micros(now))
             rollouts.forget_due(connection, rollout_id)
             return False
         try:
@@ -132,7 +137,7 @@ def _let_go(connection: sa.Connection, services: Services, ended: Sequence[str])
 
 def _supersede(connection: sa.Connection, owner: str, by: str, actor: str, now: datetime) -> None:
     """A rollout is final at once; devices that have its release keep it until the later one reaches them."""
-    stored = rollouts.load(connection, owner)
+    stored = rollouts.load(connection, owner, lock=True)
     if stored is None:
         return
     after = apply_person(stored.rollout, Event.SUPERSEDE.value, f"by rollout {by}", now)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from fleet_server.drafts import draft_of
 from fleet_server.errors import ConflictError
+from fleet_server.halting import refuse_while_halted
 from fleet_server.rollout import Event, Policy, Rollout, RolloutState, apply_person
 from fleet_server.rollout.cohorts import assign_waves
 from fleet_server.rollout.late_evidence import LateFinding, judge_late
@@ -26,7 +27,7 @@ def look(services: Services, rollout_id: str) -> None:
     """Look at a completed rollout whose devices have news; any other one is left alone. Its own state never changes."""
     now = services.clock()
     with services.db.write() as connection:
-        stored = rollouts.load(connection, rollout_id)
+        stored = rollouts.load(connection, rollout_id, lock=True)
         if stored is None or stored.rollout.state is not RolloutState.COMPLETED or stored.rollout.changed_at is None:
             return
         rollouts.forget_due(connection, rollout_id)
@@ -45,8 +46,9 @@ def look(services: Services, rollout_id: str) -> None:
 
 
 def _may_start(connection: sa.Connection, services: Services, draft: Stored, now: datetime) -> bool:
-    """Whether it has its devices; it never takes them from a rollout that came later."""
+    """Whether it has its devices; it never takes them from a rollout that came later, nor begins while the fleet is halted."""
     try:
+        refuse_while_halted(connection, services, f"rollout {draft.rollout.rollout_id} waits")
         return at_start(connection, services, draft, ENGINE, now)
     except ConflictError as err:
         note_action(connection, draft.rollout, "late-evidence", ENGINE, f"It does not start by itself: {err}", now)
@@ -57,7 +59,7 @@ def _draft_of(connection: sa.Connection, services: Services, stored: Stored, fin
     """The linked rollback, made when there is none yet; its numbers are those of now as long as it is a draft."""
     known = links.linked_to(connection, stored.rollout.rollout_id, "late-rollback")
     if known:
-        draft = rollouts.load(connection, known[0])
+        draft = rollouts.load(connection, known[0], lock=True)
         if draft is not None and draft.rollout.state is RolloutState.DRAFT and draft.rollout.last_reason != finding.sentence:
             rollouts.save(connection, draft, replace(draft.rollout, last_reason=finding.sentence, changed_at=now), None)
             draft = rollouts.load(connection, known[0])

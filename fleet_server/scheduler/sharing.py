@@ -33,7 +33,7 @@ def wish_of(rollout: Rollout) -> Wish:
 def _others(connection: sa.Connection, rollout_id: str) -> list[Rollout]:
     open_ones = (ROLLOUT.c.rollout_id != rollout_id, ROLLOUT.c.state.in_(_OPENING), ROLLOUT.c.cell_us.is_not(None))
     ids = connection.scalars(sa.select(ROLLOUT.c.rollout_id).where(*open_ones)).all()
-    return [stored.rollout for stored in (rollouts.load(connection, one) for one in ids) if stored is not None]
+    return [stored.rollout for stored in (rollouts.load_readable(connection, one) for one in ids) if stored is not None]
 
 
 def _about_to_begin(connection: sa.Connection, other: Rollout, sites: Sequence[str], now: datetime) -> Counter[str]:

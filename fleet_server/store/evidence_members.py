@@ -71,9 +71,9 @@ def unasked(connection: sa.Connection, rollout: Rollout, limit: int) -> list[Una
     return [Unasked(row.device_id, row.site) for row in connection.execute(query)]
 
 
-def join(connection: sa.Connection, rollout: Rollout, membership: Membership, one: Selected) -> int:
-    """A device comes into the selection: its wave by the same thresholds as everybody's."""
-    row = _row(rollout, membership, one)
+def join(connection: sa.Connection, rollout: Rollout, membership: Membership, one: Selected, *, active: bool = True) -> int:
+    """A device comes into the selection: its wave by the same thresholds as everybody's; not `active`: it stays with its owner."""
+    row = _row(rollout, membership, one) | {"active": active}
     connection.execute(sa.insert(ROLLOUT_MEMBER).values(**row))
     key = {"rollout_id": rollout.rollout_id, "wave": row["wave"], "stratum": row["stratum"]}
     insert_or_ignore(connection, ROLLOUT_SUM, [key])

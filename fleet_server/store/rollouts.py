@@ -1,5 +1,6 @@
 """Rollouts as rows: the engine's value, when it is due, who works on it, and whom it owns."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,12 +9,15 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
+from edgefleet.errors import EdgefleetError
 from fleet_server.rollout import Policy, Rollout, policy_digest
 from fleet_server.rollout.outline import SITE
 from fleet_server.rollout.transitions import FINAL, RolloutState
 from fleet_server.store import comparison_rows, devices
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import ROLLOUT, ROLLOUT_LINK, ROLLOUT_MEMBER
+
+LOG = logging.getLogger(__name__)
 
 _BATCH: Final = 500
 
@@ -81,10 +85,20 @@ def insert(
         connection.execute(sa.insert(ROLLOUT_MEMBER), members)
 
 
-def load(connection: sa.Connection, rollout_id: str) -> Stored | None:
-    """A rollout, None when there is none of that id."""
-    row = connection.execute(sa.select(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id)).first()
+def load(connection: sa.Connection, rollout_id: str, *, lock: bool = False) -> Stored | None:
+    """A rollout, None when there is none of that id; locked for whoever changes it whatever somebody else may be doing to it."""
+    query = sa.select(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id)
+    row = connection.execute(query.with_for_update() if lock else query).first()
     return None if row is None else _stored(row)
+
+
+def load_readable(connection: sa.Connection, rollout_id: str, *, lock: bool = False) -> Stored | None:
+    """The same, and None of one whose value cannot be read: that one is stopped when its turn comes, and must not stop the others."""
+    try:
+        return load(connection, rollout_id, lock=lock)
+    except (msgspec.DecodeError, UnicodeDecodeError, EdgefleetError):
+        LOG.exception("rollout %s: cannot be read, it is passed over", rollout_id)
+        return None
 
 
 def of_release(connection: sa.Connection, release_id: str) -> int:

@@ -17,6 +17,7 @@ from fleet_server.errors import ConflictError
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.rollout.standstill import stood_still
 from fleet_server.scheduler.relay import Relay
+from fleet_server.store import halts, rollouts
 from fleet_server.store.tables import OUTBOX, ROLLOUT
 from tests.unit.fleet_server.rollout_world import at, in_wave_two
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, World, make_bundle
@@ -80,6 +81,21 @@ def test_a_halted_fleet_gives_nobody_a_release_and_goes_on_after_the_lift(world:
     lift_halt(world.services, reason="out", actor=OPERATOR)
 
     complete(world, rollout_id, bundle)
+
+
+def test_a_rollout_that_cannot_be_read_keeps_nobody_from_lifting_the_halt(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle), waves=[1, "100%"])
+    halt_fleet(world.services, reason="fire", actor=OPERATOR)
+    with world.services.db.write() as connection:
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(engine='{"rollout_id": 7}', due_at=None))
+
+    lift_halt(world.services, reason="out", actor=OPERATOR)
+
+    with world.services.db.read() as connection:
+        assert not halts.is_halted(connection, world.services.config.fleet)
+        assert rollouts.any_due(connection, world.services.now_us())
+    tick(world)
 
 
 def test_a_hold_does_not_run_out_while_the_fleet_is_halted(world: World, tmp_path: Path) -> None:

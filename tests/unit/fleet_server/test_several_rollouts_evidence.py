@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from fleet_server import enlisting, usecases
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.scheduler import sharing
-from fleet_server.store import activations, devices, evidence_members, exposure, held_back
+from fleet_server.store import activations, devices, evidence_members, exposure, held_back, rollouts
 from fleet_server.store.facts import read
 from fleet_server.store.tables import DEVICE, ROLLOUT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, now_us, open_fleet, start, value
@@ -124,6 +124,21 @@ def test_decision_18_a_device_that_leaves_before_it_was_asked_is_dropped_and_one
     assert exposed_of(world, rollout_id) == before > 0
     assert began in wave_of(world, rollout_id)
     assert waiting not in wave_of(world, rollout_id)
+
+
+def test_decision_18_a_device_that_comes_while_a_rollout_waits_to_supersede_another_is_in_both(world: World, tmp_path: Path) -> None:
+    _, first = fleet_of(world, tmp_path, 20)
+    second = make_bundle(tmp_path / "second", "two")
+    policy = POLICY | {"on_conflict": "supersede"}
+    view = usecases.create_rollout(world.services, release_id=world.push(second, "2"), policy=policy, selection={}, actor=OPERATOR)
+
+    world.enroll("newcomer", tmp_path, site="s1", hardware="a", region="eu")
+
+    assert "newcomer" in wave_of(world, first)
+    assert "newcomer" in wave_of(world, view.rollout_id)
+    act(world, view.rollout_id, "start")
+    with world.services.db.read() as connection:
+        assert rollouts.owned(connection, view.rollout_id) == set(world.devices)
 
 
 def exposed_of(world: World, rollout_id: str) -> int:

@@ -110,6 +110,24 @@ def test_decision_01_a_queued_rollout_that_nobody_started_waits_for_a_person(wor
     assert state(world, second) == "running"
 
 
+def test_decision_01_a_queued_rollout_waits_for_whoever_took_its_devices_meanwhile(world: World, bundles: Bundles) -> None:
+    first = start(world, bundles.release(1))
+    second = plan(world, bundles.release(2), on_conflict="queue")
+    act(world, second, "start")
+    # The first one ends, and another is created before the scheduler has looked at the queue.
+    version = queries.rollout(world.services.db, first, world.clock()).version
+    usecases.rollout_action(world.services, first, "abort", version=version, reason="", actor=OPERATOR)
+    third = plan(world, bundles.release(3))
+    tick(world)
+    assert (state(world, second), len(owned(world, third))) == ("draft", 6)
+
+    act(world, third, "abort")
+    tick(world)
+
+    assert state(world, second) == "running"
+    assert len(owned(world, second)) == 6
+
+
 def test_decision_01_two_rollouts_that_want_one_device_leave_one_row_that_owns_it(world: World, bundles: Bundles) -> None:
     start(world, bundles.release(1))
     plan(world, bundles.release(2), on_conflict="queue")
@@ -200,6 +218,17 @@ def test_decision_06_a_device_with_nothing_to_go_back_to_keeps_what_it_runs_and_
     tick(world, POLICY["hold_s"] + 1)
 
     assert state(world, newer) == "paused-rb"
+
+
+def test_decision_06_devices_that_ran_nothing_before_go_back_to_the_baseline_of_the_policy(world: World, bundles: Bundles) -> None:
+    rollout_id = start(world, bundles.release(2), waves=AT_ONCE, baseline=bundles.release(1))
+    install_all(world, bundles[2])
+    (roll_back,) = [one for one in queries.rollout(world.services.db, rollout_id, world.clock()).actions if one.name == "roll-back"]
+    assert not roll_back.refused
+
+    act(world, rollout_id, "roll-back")
+
+    assert wanting(world, bundles[1]) == set(world.devices)
 
 
 def test_decision_07_a_rollback_that_fails_on_a_device_pauses_and_gives_nobody_the_release_again(world: World, bundles: Bundles) -> None:
