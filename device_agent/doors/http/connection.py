@@ -105,7 +105,7 @@ class Connection:
             head = parse_head(received[:end])
         except Refused:
             return Place.THREAD  # where it is found once more, and answered
-        if len(received) != end + 4 + head.length or not self._quickness.expects(head):
+        if len(received) != end + 4 + head.length or head.length > self._limits.body_bytes or not self._quickness.expects(head):
             return Place.THREAD
         self._rest = b""
         content, close = self._answer(head, received[end + 4 :])

@@ -75,6 +75,16 @@ def test_a_body_beyond_the_limit_is_refused_in_place_of_continue(served: World) 
     assert b"Connection: close" in answer
 
 
+def test_a_small_limit_of_a_body_holds_for_small_requests_too(forest: Path) -> None:
+    with world(forest, body_bytes=len(ROW)) as one:
+        assert one.raw(post(ROW, "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+        answer = one.raw(post(ROW + b" ", "Connection: close"))
+
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert f"a body of {len(ROW) + 1} bytes exceeds the limit of {len(ROW)}".encode() in answer
+
+
 def test_head_is_get_without_the_body_and_other_methods_are_405_with_those_allowed(served: World) -> None:
     head, get = served.ask("HEAD", "/v2"), served.ask("GET", "/v2")
 
