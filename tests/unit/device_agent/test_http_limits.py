@@ -14,6 +14,7 @@ from device_agent.doors.answering import Answering
 from device_agent.doors.http.door import HttpDoor
 from device_agent.doors.http.rows import CHUNK_ROWS
 from device_agent.doors.http.settings import HttpSettings
+from device_agent.doors.http.timed import KernelTimedSocket
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError
 from tests.unit.device_agent.agent_world import eventually
@@ -146,6 +147,28 @@ def test_a_client_that_dawdles_is_told_and_let_go(forest: Path) -> None:
         assert one.raw(GET).count(b"HTTP/1.1 200") == 1  # and closed when nothing more came
         assert dict(one.door.counts().rejected) == {"malformed": 1}
         assert one.balanced()
+
+
+def test_a_client_that_takes_its_answer_bit_by_bit_is_let_go_when_the_time_is_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        client = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=20))
+        ours = stack.enter_context(listener.accept()[0])
+        over = threading.Event()
+
+        def sip() -> None:
+            while not over.wait(0.02):
+                client.recv(65_536)
+
+        reader = threading.Thread(target=sip)
+        reader.start()
+        start = time.monotonic()
+        try:
+            with pytest.raises(TimeoutError):
+                KernelTimedSocket(ours, 0.3).send(b"x" * (64 << 20), 0.3)
+        finally:
+            over.set()
+            reader.join()
+        assert time.monotonic() - start < 2.0  # at this pace all of it takes 20 seconds
 
 
 def test_a_client_that_leaves_in_the_middle_costs_nothing(served: World) -> None:
