@@ -2,7 +2,6 @@
 
 import doctest
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from xml.etree import ElementTree
@@ -18,20 +17,6 @@ from tests.unit.fleet_server import page_values as values
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PATH = "/rollouts/r-evidence"
-
-
-@pytest.fixture
-def source() -> values.InventedSource:
-    return values.InventedSource()
-
-
-@pytest.fixture
-def client(source: values.InventedSource) -> Iterator[FlaskClient]:
-    app, feed = values.page_app(source)
-    visitor = app.test_client()
-    visitor.set_cookie(SESSION_COOKIE, "operator-2")
-    yield visitor
-    feed.close()
 
 
 def body(client: FlaskClient, path: str = PATH) -> str:
