@@ -53,6 +53,10 @@ def test_a_bar_shows_each_state_that_has_a_device_and_stays_in_its_box(counts: d
     assert min((width for css, _, width in drawn if css.startswith("s-")), default=4) >= 4
 
 
+def test_a_wave_without_devices_shows_no_device() -> None:
+    assert [css for css, _, _ in boxes(wave_bar(wave({}), 500).svg)] == ["c-not-begun"]
+
+
 def test_a_wave_in_which_everybody_is_done_has_no_hole() -> None:
     drawn = boxes(wave_bar(wave({"ok": 500, "failed": 2, "silent": 1}), 503).svg)
 
