@@ -53,7 +53,7 @@ class Updater:
         self.progress = last_progress(self.journal.records)
         self.waiting_for = self.storage_problem = ""
         self._pending: bytes | None = None
-        self._recovered = self._unjudged = False
+        self._recovered = self._unjudged = self._asked_anew = False
 
     def load(self) -> None:
         """Open the model that runs, or the one before when it is damaged; reads only, so it works on a full or read-only disk."""
@@ -135,7 +135,7 @@ class Updater:
             self._outside.tell("desired-refused", str(err), "")
             return
         if acceptance is Acceptance.NEW:
-            self._unjudged = True
+            self._unjudged = self._asked_anew = True
             self._arrival.forget_failures()
         self._judge_unjudged()
         if acceptance is Acceptance.STALE:
@@ -147,7 +147,7 @@ class Updater:
         """Judge what is wanted, unless that was done; a halt, or a disk that refuses, puts it off."""
         if self._unjudged and not self.halt.halted:
             self._judge()
-            self._unjudged = False
+            self._unjudged = self._asked_anew = False
 
     def _judge(self) -> None:
         if self.director.payload is None:
@@ -163,7 +163,8 @@ class Updater:
 
     def _restart_is_pointless(self, digest: str | None) -> bool:
         # After a mere restart a refusal stays: only a new desired state asks again.
-        return not self._pending and self.progress.subject == digest and self.progress.state == "refused"
+        asked = self._asked_anew or self._pending is not None
+        return not asked and self.progress.subject == digest and self.progress.state == "refused"
 
     def _advance(self) -> float:
         actions: dict[DeviceState, Callable[[], float]] = {
