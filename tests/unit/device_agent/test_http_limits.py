@@ -69,6 +69,14 @@ def test_expect_continue_is_answered_before_the_body_comes(served: World) -> Non
         assert read_all(sock).startswith(b"HTTP/1.1 200 OK")
 
 
+@pytest.mark.parametrize("path", ["/invocations", "/invocations/", "/v2/models/tiny/infer/"])
+def test_rows_that_are_refused_unread_are_counted_whatever_the_way_their_path_is_written(forest: Path, path: str) -> None:
+    with world(forest) as one:
+        assert one.raw(post(b"", path=path, length=9 << 20)).startswith(b"HTTP/1.1 413 ")
+
+        assert (one.door.counts().offered, dict(one.door.counts().rejected)) == (1, {"body-size": 1})
+
+
 def test_a_body_beyond_the_limit_is_refused_in_place_of_continue(served: World) -> None:
     answer = served.raw(post(b"", "Expect: 100-continue", length=9 << 20))
 
