@@ -219,6 +219,7 @@ class Agent:
         mailbox, halt = self._link.mailbox, self._updater.halt
         if size_bytes := mailbox.take_oversized("halt"):
             halt.refuse(f"a fleet halt of {size_bytes} bytes exceeds the limit of {MAX_MESSAGE_BYTES}; nothing was changed")
+            self._reports.change()
         if (message := mailbox.take("halt")) is not None:
             halt.receive(message)
         if size_bytes := mailbox.take_oversized("desired"):

@@ -92,11 +92,26 @@ class Batching:
             raise ArtifactError(f"model {self.digest[:12]} failed on a row: {str(err)[:200]}") from err
         return shaped[0].copy(), np.concatenate([margins[0], shares[0]])
 
+    def margins_aside(self, rows: Matrix) -> Matrix:
+        """[n, K] margins of rows that are no traffic; nothing is counted.
+
+        Raises:
+            ArtifactError: The runtime failed.
+        """
+        try:
+            return self.runtime.run(rows)[0]
+        except Exception as err:  # a runtime raises kinds of its own
+            raise ArtifactError(f"model {self.digest[:12]} failed on rows of an explanation: {str(err)[:200]}") from err
+
 
 class ClosedBatching:
     """What stands in its place when the scorer is closed."""
 
     def answer_aside(self, row: Any) -> tuple[Matrix, Matrix]:
+        """Refuse everything."""
+        raise ConfigError(CLOSED)
+
+    def margins_aside(self, rows: Matrix) -> Matrix:
         """Refuse everything."""
         raise ConfigError(CLOSED)
 

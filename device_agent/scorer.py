@@ -292,11 +292,5 @@ class Scorer:
         score.latency_ms = (_clock() - start) / 1e6
 
     def _locked_margins(self, rows: Matrix) -> Matrix:
-        """Margins of rows that are no traffic: they enter no statistics."""
         with self._lock:
-            if not self._runs:
-                raise ConfigError(CLOSED)
-            try:
-                return self._runtime.run(rows)[0]
-            except Exception as err:  # a runtime raises kinds of its own
-                raise ArtifactError(f"model {self.digest[:12]} failed on rows of an explanation: {str(err)[:200]}") from err
+            return self._batching.margins_aside(rows)

@@ -1,14 +1,14 @@
 """Documents that the director signs: verified as bytes, then parsed; their order is (epoch, counter) and never goes back."""
 
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from edgefleet.errors import ArtifactError
 from edgefleet.signing import PublicKey
 
-MAX_SIGNATURES = 8
+MAX_SIGNATURES: Final = 8
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -68,11 +68,11 @@ class Answering(Asking):
                 candidate, self.candidate, self.trial, self._shadow = self.candidate, None, None, None
             if candidate is not None and not stopped:
                 LOG.error("model %s does not come back from a row; it is left alone", candidate.digest[:12])  # closing it would wait
-            elif candidate is not None and self.running is None:
-                with self._lock:
-                    self._retire(candidate)
             elif candidate is not None:
-                candidate.close()
+                with self._lock:
+                    if self.running is None:  # else its rows were answered, and counted, by the running model
+                        self._windows.close(candidate)
+                    self._leaving.let_go(candidate)
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until the candidate has seen every row that it will see; False when the time was too short."""

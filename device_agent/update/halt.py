@@ -1,7 +1,8 @@
 """Whether the fleet is halted, as far as this device knows: the newest signed document about it, kept on disk.
 
 While it is halted the device begins no update, and ends a trial that is under way without counting it: no device changes the model that it
-runs. What runs goes on scoring and telling. A halt is obeyed even if the disk cannot keep it; a lift only once the disk has.
+runs, except for a commit that stood in its journal already. What runs goes on scoring and telling. A halt is obeyed even if the disk cannot
+keep it; a lift only once the disk has.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,9 @@ import contextlib
 import json
 import logging
 import struct
+import time
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +79,16 @@ class Journal:
             # A read-only disk must not keep the agent from scoring; the cut is made up for before the next append.
             with contextlib.suppress(StorageError):
                 self._cut()
+
+    def note(self, event: str, progress: Progress) -> None:
+        """Keep what has happened and where the update stands now; the counterpart of `last_progress`.
+
+        Raises:
+            StorageError: As `append`.
+        """
+        record = {"event": event, "at": time.time_ns() // 1000, "progress": asdict(progress)}
+        if not self.compact(record):
+            self.append(record)
 
     def append(self, record: dict[str, Any]) -> None:
         """Write and sync one record; when this returns it survives a power cut.

@@ -7,18 +7,16 @@ by this process or by the next one. A disk that refuses stops the update where i
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Final
 
-from device_agent.choose import why_chosen
 from device_agent.config import AgentConfig, Identity
 from device_agent.doors.answering import Answering
-from device_agent.scorer import Scorer
 from device_agent.update.arrival import Arrival
 from device_agent.update.director import Director
 from device_agent.update.disk import Disk
 from device_agent.update.halt import FleetHalt
 from device_agent.update.journal import Journal, last_progress
+from device_agent.update.opening import open_model
 from device_agent.update.outside import Outside
 from device_agent.update.plan import WORKING, Event, judge_desired, step
 from device_agent.update.store import Store
@@ -55,7 +53,7 @@ class Updater:
         self.progress = last_progress(self.journal.records)
         self.waiting_for = self.storage_problem = ""
         self._pending: bytes | None = None
-        self._recovered = self._unjudged = False
+        self._recovered = self._unjudged = self._asked_anew = False
 
     def load(self) -> None:
         """Open the model that runs, or the one before when it is damaged; reads only, so it works on a full or read-only disk."""
@@ -64,7 +62,7 @@ class Updater:
             if not digest:
                 continue
             try:
-                self._models.install(self._open(digest))
+                self._models.install(open_model(self.store, digest, self._config))
             except EdgefleetError as err:
                 self._outside.tell(f"{name}-unusable", f"the {name} model cannot be loaded: {err}", digest)
                 continue
@@ -137,7 +135,7 @@ class Updater:
             self._outside.tell("desired-refused", str(err), "")
             return
         if acceptance is Acceptance.NEW:
-            self._unjudged = True
+            self._unjudged = self._asked_anew = True
             self._arrival.forget_failures()
         self._judge_unjudged()
         if acceptance is Acceptance.STALE:
@@ -149,7 +147,7 @@ class Updater:
         """Judge what is wanted, unless that was done; a halt, or a disk that refuses, puts it off."""
         if self._unjudged and not self.halt.halted:
             self._judge()
-            self._unjudged = False
+            self._unjudged = self._asked_anew = False
 
     def _judge(self) -> None:
         if self.director.payload is None:
@@ -165,7 +163,8 @@ class Updater:
 
     def _restart_is_pointless(self, digest: str | None) -> bool:
         # After a mere restart a refusal stays: only a new desired state asks again.
-        return not self._pending and self.progress.subject == digest and self.progress.state == "refused"
+        asked = self._asked_anew or self._pending is not None
+        return not asked and self.progress.subject == digest and self.progress.state == "refused"
 
     def _advance(self) -> float:
         actions: dict[DeviceState, Callable[[], float]] = {
@@ -234,7 +233,7 @@ class Updater:
 
     def _begin_trial(self) -> float:
         try:
-            candidate = self._open(self.progress.subject)
+            candidate = open_model(self.store, self.progress.subject, self._config)
         except EdgefleetError as err:
             self._step(Event.CRASHED, reason=str(err))
             return 0.0
@@ -252,7 +251,10 @@ class Updater:
     def _commit(self) -> None:
         subject, candidate = self.progress.subject, self._models.candidate
         try:
-            scorer = candidate if candidate is not None and candidate.bundle.digest == subject else self._open(subject)
+            if candidate is not None and candidate.bundle.digest == subject:
+                scorer = candidate
+            else:
+                scorer = open_model(self.store, subject, self._config)
         except EdgefleetError as err:
             if isinstance(err, StorageError):
                 raise
@@ -265,12 +267,6 @@ class Updater:
         self._outside.changed()
         self.store.sweep()
 
-    def _open(self, digest: str) -> Scorer:
-        bundle, variant = self.store.open_slot(digest)
-        scorer = Scorer.open(bundle, variant.name, runtimes=self._config.runtimes)
-        scorer.chosen_because = why_chosen(bundle.manifest, variant.name, self._config.runtimes, self._config.model_memory_bytes)
-        return scorer
-
     def _policy(self) -> TrialPolicy:
         wanted = self.director.wanted()
         return wanted.trial if wanted is not None and wanted.bundle_digest == self.progress.subject else TrialPolicy()
@@ -280,9 +276,7 @@ class Updater:
         after = step(before, event, subject=subject, reason=reason, attempts=self._policy().attempts)
         if after == before:
             return
-        record = {"event": event.name, "at": time.time_ns() // 1000, "progress": asdict(after)}
-        if not self.journal.compact(record):
-            self.journal.append(record)
+        self.journal.note(event.name, after)
         self.progress = after
         LOG.info("%s: %s -> %s %s %s", event.name, before.state, after.state, after.subject[:12], after.reason)
         if before.state == "trial" and after.state not in ("trial", "committed"):

@@ -19,6 +19,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _OVER: Final = ("completed", "aborted", "rolled-back", "superseded", "discarded")
 _CLEAR: Final = "\x1b[H\x1b[2J"
 MIN_DIGITS: Final = 12
+EVERY_S: Final = 2.0
 
 
 @click.group()
@@ -84,8 +85,8 @@ def status(rollout_id: str | None, watched: bool, server: str, token_file: Path 
     """One rollout with its waves and gates, or the list of all."""
     client = client_of(server, token_file)
     if rollout_id is not None:
-        if watched and not as_json:
-            _watch(client, rollout_id, 2.0)
+        if watched:
+            _watch(client, rollout_id, EVERY_S, as_json=as_json)
         else:
             _show(client.rollout(rollout_id), as_json)
         return
@@ -102,12 +103,11 @@ def status(rollout_id: str | None, watched: bool, server: str, token_file: Path 
 
 @rollout.command("watch")
 @click.argument("rollout_id")
-@click.option("--every", type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help="Seconds between two looks.")
+@click.option("--every", type=click.FloatRange(0.5, 3600), default=EVERY_S, show_default=True, help="Seconds between two looks.")
 @server_options
 def watch(rollout_id: str, every: float, server: str, token_file: Path | None, as_json: bool) -> None:
     """A live table until the rollout is over; without a terminal one line per change. Exit code 1: it was not completed."""
-    client = client_of(server, token_file)
-    _watch(client, rollout_id, every, as_json=as_json)
+    _watch(client_of(server, token_file), rollout_id, every, as_json=as_json)
 
 
 @rollout.command("explain")

@@ -126,7 +126,7 @@ def test_a_halt_stops_every_device_with_the_server_dead_and_only_a_newer_documen
     identity = json.loads((folder / "identity.json").read_bytes())
     with agent(folder):
         seen(folder, "fire again")
-        # An old lift that the broker's owner sends again, a stranger's, one that is too large: each is refused and counted.
+        # An old lift that the broker's owner sends again, a stranger's, one that is no message: each is refused and counted.
         hostile = (encode(lift), encode(sign_halt(lie, stranger)), b"\xff" * 5_000)
         for count, content in enumerate(hostile, start=1):
             publish(broker, HALT, content)

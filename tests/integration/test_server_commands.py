@@ -96,6 +96,7 @@ def test_a_release_goes_from_a_bundle_to_a_rollout_by_commands_alone(server: Ser
     explained = run(server, "rollout", "explain", plan["rollout_id"])
     aborted = document(server, "rollout", "abort", plan["rollout_id"], "--reason", "enough")
     watched = run(server, "rollout", "watch", plan["rollout_id"])
+    for_machines = run(server, "rollout", "status", plan["rollout_id"], "--watch", "--json")
     code, screen = in_terminal(server, "rollout", "status", plan["rollout_id"], "--watch")
 
     assert enrolled == {
@@ -115,6 +116,7 @@ def test_a_release_goes_from_a_bundle_to_a_rollout_by_commands_alone(server: Ser
     # Watching ends with the rollout, and the exit code says that it was not completed.
     assert (watched.returncode, watched.stdout.count("(aborted, version")) == (1, 1)
     assert "\x1b" not in watched.stdout
+    assert (for_machines.returncode, json.loads(for_machines.stdout)["state"]) == (1, "aborted")
     assert code == 1
     assert screen.startswith("\x1b[H\x1b[2J")
     assert "press-7" in screen

@@ -14,7 +14,7 @@ from device_agent.doors.http.counters import SHED
 from device_agent.doors.http.exchange import RETRY, Refused, Request
 from device_agent.doors.http.quickness import SMALL_BODY, Quickness, scores
 from device_agent.doors.http.settings import Limits
-from device_agent.doors.http.timed import KernelTimedSocket, TimedSocket
+from device_agent.doors.http.timed import KernelTimedSocket, TimedSocket, TlsTimedSocket
 from device_agent.doors.http.wire import CONTINUE, Head, format_response, parse_head
 
 if TYPE_CHECKING:
@@ -77,12 +77,17 @@ class Connection:
         tls: "ssl.SSLContext | None",
         quickness: Quickness,
     ) -> None:
-        self.sock, self._application, self._limits, self._budget, self._tls = sock, application, limits, budget, tls
-        self._quickness = quickness
+        self._application, self._limits, self._budget, self._quickness = application, limits, budget, quickness
         self._rest, self._unsent = b"", b""
         self._last = False
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._timed: TimedSocket = TimedSocket(sock) if tls else KernelTimedSocket(sock, limits.receive_s)
+        self.sock = sock
+        self._tls: TlsTimedSocket | None = None
+        if tls is None:
+            self._timed: TimedSocket = KernelTimedSocket(sock, limits.receive_s)
+        else:  # wrapped before its handshake, so that `abort` reaches a client that dawdles with it
+            self.sock = wrapped = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            self._timed = self._tls = TlsTimedSocket(wrapped)
         self.idle_since: float | None = time.monotonic()
 
     def quick_turn(self) -> Place:
@@ -105,7 +110,7 @@ class Connection:
             head = parse_head(received[:end])
         except Refused:
             return Place.THREAD  # where it is found once more, and answered
-        if len(received) != end + 4 + head.length or not self._quickness.expects(head):
+        if len(received) != end + 4 + head.length or head.length > self._limits.body_bytes or not self._quickness.expects(head):
             return Place.THREAD
         self._rest = b""
         content, close = self._answer(head, received[end + 4 :])
@@ -123,9 +128,7 @@ class Connection:
         """Answer until the client has enough, dawdles, or sends what ends a connection; or until the loop can go on with it."""
         try:
             if self._tls is not None:  # whose connections stay in their threads
-                self.sock.settimeout(self._limits.receive_s)
-                self.sock = self._tls.wrap_socket(self.sock, server_side=True)
-                self._timed = TimedSocket(self.sock)
+                self._tls.handshake(self._limits.receive_s)
             if self._unsent:
                 self._send(self._unsent)
                 self._unsent = b""
@@ -146,7 +149,7 @@ class Connection:
     def abort(self) -> None:
         """End it now, from any thread."""
         with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # a TLS socket's own would let its thread go on in plain text for a moment
 
     def close(self) -> None:
         """Let go of the socket."""

@@ -21,7 +21,8 @@ _LONG_PATHS: Final = (SUFFIX + "/", "/versions/")
 
 def scores(head: Head) -> bool:
     """Whether the request brings rows."""
-    return head.method == "POST" and (head.path == "/invocations" or head.path.endswith("/infer"))
+    path = head.path.rstrip("/")  # as the application reads it
+    return head.method == "POST" and (path == "/invocations" or path.endswith("/infer"))
 
 
 class Quickness:

@@ -6,14 +6,18 @@ more; every call lets other threads have the interpreter. The kernel's are set o
 
 import socket
 import struct
-from typing import Final
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ssl
 
 _LEAST_US: Final = 1_000  # zero would be "for ever"
 _MICROSECONDS: Final = 1_000_000
 
 
 class TimedSocket:
-    """A socket, TLS or not, with Python's timeouts.
+    """A socket with Python's timeouts.
 
     Args:
         sock: Owned by the caller.
@@ -35,10 +39,38 @@ class TimedSocket:
         """Send everything.
 
         Raises:
-            TimeoutError: The other side does not take it.
+            TimeoutError: The other side has not taken all of it in time, even if it takes a little now and then.
         """
+        rest, deadline = memoryview(content), time.monotonic() + timeout_s
+        while rest:
+            if (left_s := deadline - time.monotonic()) <= 0:
+                raise TimeoutError(f"the other side took {len(content) - len(rest)} of {len(content)} bytes in {timeout_s:g} s")
+            rest = rest[self._send_piece(rest, left_s) :]
+
+    def _send_piece(self, content: memoryview, timeout_s: float) -> int:
         self._sock.settimeout(timeout_s)
-        self._sock.sendall(content)
+        return self._sock.send(content)
+
+
+class TlsTimedSocket(TimedSocket):
+    """A TLS socket that is made without its handshake.
+
+    Args:
+        sock: Owned by the caller.
+    """
+
+    def __init__(self, sock: "ssl.SSLSocket") -> None:
+        super().__init__(sock)
+        self._tls = sock
+
+    def handshake(self, timeout_s: float) -> None:
+        """Agree on keys.
+
+        Raises:
+            OSError: The other side speaks no TLS, is gone, or takes longer.
+        """
+        self._tls.settimeout(timeout_s)
+        self._tls.do_handshake()
 
 
 class KernelTimedSocket(TimedSocket):
@@ -65,10 +97,10 @@ class KernelTimedSocket(TimedSocket):
         except BlockingIOError as err:
             raise TimeoutError(f"nothing came within {timeout_s:g} s") from err
 
-    def send(self, content: bytes, timeout_s: float) -> None:
-        """As `TimedSocket.send`; the time is the one that was given at first."""
+    def _send_piece(self, content: memoryview, timeout_s: float) -> int:
+        # The kernel's time is the one that was given at first: a piece that ends early has used all of it.
         try:
-            self._sock.sendall(content)
+            return self._sock.send(content)
         except BlockingIOError as err:
             raise TimeoutError(f"the other side takes nothing for {timeout_s:g} s") from err
 

@@ -43,7 +43,7 @@ def wave_bar(wave: WaveView, largest: int) -> Chart:
     parts = {state: max(_THIN, length * counts[state] / total) if counts[state] else 0.0 for state in _ORDER}
     # What the thin parts took is taken from the largest one, so that the bar keeps its length.
     rest = length - sum(parts.values())
-    if rest < 0 or not counts["not-begun"]:
+    if rest < 0 or (total and not counts["not-begun"]):
         parts[max(_ORDER, key=lambda state: counts[state])] += rest
     body, x = [rect("c-not-begun", 0.5, 0.5, max(length - 1, 1), 15)], 0.0
     for state in _ORDER:

@@ -11,8 +11,18 @@ from device_agent.agent import Agent
 from device_agent.config import AgentConfig
 from edgefleet.bundle import Bundle
 from edgefleet.desired import TrialPolicy
-from edgefleet.messages import AttestationBody, ExplanationBody, Heartbeat, Reported, WindowBody, attestation_payload, decode
+from edgefleet.messages import (
+    MAX_MESSAGE_BYTES,
+    AttestationBody,
+    ExplanationBody,
+    Heartbeat,
+    Reported,
+    WindowBody,
+    attestation_payload,
+    decode,
+)
 from edgefleet.signing import SigningKey
+from edgefleet.topics import HALT
 from tests.unit.device_agent.agent_world import (
     PROJECT,
     Enrolled,
@@ -97,6 +107,14 @@ def test_a_release_is_fetched_tested_tried_committed_and_attested(world: World) 
     assert (body.bundle_digest, body.nonce) == (bundle.digest, "nonce-1")
     assert reported.projects[PROJECT].bundle_digest == bundle.digest
     assert (reported.epoch, reported.counter) == (1, 1)
+
+
+def test_a_halt_that_is_too_large_is_refused_and_the_server_hears_of_it(world: World) -> None:
+    eventually("the first report", world.reported)
+
+    world.fleet.client.publish(HALT, b"x" * (MAX_MESSAGE_BYTES + 1), qos=1)
+
+    eventually("the refusal in `reported`", lambda: (said := world.reported()) is not None and said.halts_refused == 1)
 
 
 def test_windows_heartbeats_and_explanations_arrive_and_the_spool_empties(world: World) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from device_agent import Scorer
 from device_agent.doors.answering import Answering
-from edgefleet.errors import ArtifactError, ConfigError
-from tests.unit.device_agent.agent_world import eventually, make_bundle, rows, weights
+from device_agent.scorer import Score
+from device_agent.update.trial import Trial
+from edgefleet.errors import ArtifactError, ConfigError, EdgefleetError
+from tests.unit.device_agent.agent_world import QUICK, eventually, make_bundle, rows, weights
 
 
 class SlowExplainer:
@@ -44,7 +46,7 @@ def in_thread(models: Answering) -> tuple[threading.Thread, list[Any]]:
     def ask() -> None:
         try:
             found.append(models.score(rows(1)[0], explain=True))
-        except ArtifactError as err:
+        except EdgefleetError as err:
             found.append(err)
 
     thread = threading.Thread(target=ask)
@@ -71,6 +73,25 @@ def test_rows_are_answered_and_the_model_is_swapped_while_an_explanation_is_made
     assert score.explanation is not None
     eventually("the old model is closed", lambda: _is_closed(old))
     assert models.rows == 3
+
+
+def test_a_candidate_that_is_let_go_stays_open_for_whoever_waits_for_its_explanation(tmp_path: Path) -> None:
+    first = Answering()  # before the first model the candidate answers itself
+    candidate = Scorer.open(make_bundle(tmp_path / "b", weights(2)))
+    slow = SlowExplainer(candidate)
+    first.begin_trial(candidate, Trial(QUICK, 0.0, compared=False))
+    thread, found = in_thread(first)
+    assert slow.begun.wait(20)
+
+    first.install(Scorer.open(make_bundle(tmp_path / "c", weights(3))))
+    first.end_trial()
+    slow.may_end.set()
+    thread.join(20)
+
+    assert isinstance(found[0], Score)
+    assert found[0].explanation is not None
+    eventually("the candidate is closed", lambda: _is_closed(candidate))
+    first.close()
 
 
 def test_a_failing_explanation_is_a_row_without_an_answer(models: Answering) -> None:

@@ -6,6 +6,8 @@ import ipaddress
 import json
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from cryptography.x509.oid import NameOID
 
 from device_agent.doors.answering import Answering
 from device_agent.doors.http.door import HttpDoor
+from device_agent.doors.http.server import CLOSE_GRACE_S
 from device_agent.doors.http.settings import HttpSettings, Limits
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError
+from tests.unit.device_agent.agent_world import eventually
 from tests.unit.device_agent.http_world import matrix, rows, world
 
 TOKEN = "0123456789abcdef" * 2
@@ -106,6 +110,20 @@ def test_a_client_that_speaks_no_tls_gets_nothing_and_holds_up_nobody(guarded: H
             answer = b""
         assert b"HTTP/1.1 200" not in answer
         assert ask(guarded, secrets, TOKEN)[0] == 200
+
+
+def test_closing_ends_a_client_that_dawdles_with_its_handshake_at_once(forest: Path, secrets: Path) -> None:
+    models = Answering()
+    models.install(Scorer.open(forest))
+    door = HttpDoor(models, HttpSettings(0, "127.0.0.1", secrets / "cert.pem", secrets / "key.pem", limits=Limits(receive_s=20.0)))
+    door.start()
+    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=20) as dawdler:
+        eventually("its thread waits for the handshake", lambda: any(t.name == "http-connection" for t in threading.enumerate()))
+        start = time.monotonic()
+        door.close()
+        assert time.monotonic() - start < CLOSE_GRACE_S / 2
+        assert dawdler.recv(10) == b""
+    models.close()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "device.example"])  # noqa: S104  # what is refused

@@ -14,6 +14,7 @@ from device_agent.doors.answering import Answering
 from device_agent.doors.http.door import HttpDoor
 from device_agent.doors.http.rows import CHUNK_ROWS
 from device_agent.doors.http.settings import HttpSettings
+from device_agent.doors.http.timed import KernelTimedSocket
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError
 from tests.unit.device_agent.agent_world import eventually
@@ -68,11 +69,29 @@ def test_expect_continue_is_answered_before_the_body_comes(served: World) -> Non
         assert read_all(sock).startswith(b"HTTP/1.1 200 OK")
 
 
+@pytest.mark.parametrize("path", ["/invocations", "/invocations/", "/v2/models/tiny/infer/"])
+def test_rows_that_are_refused_unread_are_counted_whatever_the_way_their_path_is_written(forest: Path, path: str) -> None:
+    with world(forest) as one:
+        assert one.raw(post(b"", path=path, length=9 << 20)).startswith(b"HTTP/1.1 413 ")
+
+        assert (one.door.counts().offered, dict(one.door.counts().rejected)) == (1, {"body-size": 1})
+
+
 def test_a_body_beyond_the_limit_is_refused_in_place_of_continue(served: World) -> None:
     answer = served.raw(post(b"", "Expect: 100-continue", length=9 << 20))
 
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"Connection: close" in answer
+
+
+def test_a_small_limit_of_a_body_holds_for_small_requests_too(forest: Path) -> None:
+    with world(forest, body_bytes=len(ROW)) as one:
+        assert one.raw(post(ROW, "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+        answer = one.raw(post(ROW + b" ", "Connection: close"))
+
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert f"a body of {len(ROW) + 1} bytes exceeds the limit of {len(ROW)}".encode() in answer
 
 
 def test_head_is_get_without_the_body_and_other_methods_are_405_with_those_allowed(served: World) -> None:
@@ -136,6 +155,28 @@ def test_a_client_that_dawdles_is_told_and_let_go(forest: Path) -> None:
         assert one.raw(GET).count(b"HTTP/1.1 200") == 1  # and closed when nothing more came
         assert dict(one.door.counts().rejected) == {"malformed": 1}
         assert one.balanced()
+
+
+def test_a_client_that_takes_its_answer_bit_by_bit_is_let_go_when_the_time_is_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        client = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=20))
+        ours = stack.enter_context(listener.accept()[0])
+        over = threading.Event()
+
+        def sip() -> None:
+            while not over.wait(0.02):
+                client.recv(65_536)
+
+        reader = threading.Thread(target=sip)
+        reader.start()
+        start = time.monotonic()
+        try:
+            with pytest.raises(TimeoutError):
+                KernelTimedSocket(ours, 0.3).send(b"x" * (64 << 20), 0.3)
+        finally:
+            over.set()
+            reader.join()
+        assert time.monotonic() - start < 2.0  # at this pace all of it takes 20 seconds
 
 
 def test_a_client_that_leaves_in_the_middle_costs_nothing(served: World) -> None:

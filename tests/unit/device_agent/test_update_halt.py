@@ -75,6 +75,20 @@ def test_a_trial_under_way_ends_uncounted_and_begins_anew_after_the_lift(bench: 
     assert device.updater.progress.attempt == 1
 
 
+def test_a_bundle_that_was_refused_and_is_asked_for_again_during_the_halt_is_tried_after_the_lift(bench: Bench) -> None:
+    a, b = bench.bundle("a", weights(1)), bench.bundle("b", NEARLY)
+    bench.server.refuse[b.digest] = 404
+    device = bench.device_running(a).want(b.digest)
+    assert device.state == ("refused", b.digest, a.digest)
+
+    bench.server.refuse.clear()
+    halt(bench, device).want(b.digest)
+    assert device.state == ("refused", b.digest, a.digest)
+
+    halt(bench, device, 2, halted=False).work()
+    assert device.state == ("committed", b.digest, b.digest)
+
+
 def test_a_halt_survives_a_kill_and_an_old_lift_does_not_end_it(bench: Bench) -> None:
     a, b = bench.bundle("a", weights(1)), bench.bundle("b", NEARLY)
     device = halt(bench, bench.device_running(a), 7).again()

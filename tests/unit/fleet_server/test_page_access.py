@@ -1,7 +1,5 @@
 """Who may see and do what through the page, and what its forms refuse."""
 
-from collections.abc import Iterator
-
 import pytest
 from flask.testing import FlaskClient
 
@@ -14,15 +12,9 @@ FORM = {"version": "7", "reason": "the hall is closed today"}
 
 
 @pytest.fixture
-def source() -> values.InventedSource:
-    return values.InventedSource()
-
-
-@pytest.fixture
-def client(source: values.InventedSource) -> Iterator[FlaskClient]:
-    app, feed = values.page_app(source)
-    yield app.test_client()
-    feed.close()
+def client(visitor: FlaskClient) -> FlaskClient:
+    """Here nobody has signed in before a test says so."""
+    return visitor
 
 
 def signed_in(client: FlaskClient, name: str = "operator-2") -> FlaskClient:

@@ -2,7 +2,6 @@
 
 import doctest
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from xml.etree import ElementTree
@@ -18,20 +17,6 @@ from tests.unit.fleet_server import page_values as values
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PATH = "/rollouts/r-evidence"
-
-
-@pytest.fixture
-def source() -> values.InventedSource:
-    return values.InventedSource()
-
-
-@pytest.fixture
-def client(source: values.InventedSource) -> Iterator[FlaskClient]:
-    app, feed = values.page_app(source)
-    visitor = app.test_client()
-    visitor.set_cookie(SESSION_COOKIE, "operator-2")
-    yield visitor
-    feed.close()
 
 
 def body(client: FlaskClient, path: str = PATH) -> str:
@@ -66,6 +51,10 @@ def test_a_bar_shows_each_state_that_has_a_device_and_stays_in_its_box(counts: d
     assert {css for css, _, _ in drawn} >= {f"s-{state}" for state in counts if state != "not-begun"}
     assert all(x >= 0 and width > 0 and x + width <= WIDTH + 0.6 for _, x, width in drawn)
     assert min((width for css, _, width in drawn if css.startswith("s-")), default=4) >= 4
+
+
+def test_a_wave_without_devices_shows_no_device() -> None:
+    assert [css for css, _, _ in boxes(wave_bar(wave({}), 500).svg)] == ["c-not-begun"]
 
 
 def test_a_wave_in_which_everybody_is_done_has_no_hole() -> None:

@@ -1,7 +1,6 @@
 """Every screen from invented read models: what it says first, what it refuses to draw, and that nothing in it can run."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -45,20 +44,6 @@ def body(client: FlaskClient, path: str) -> str:
     answer = client.get(path)
     assert answer.status_code == 200, (path, answer.status_code)
     return answer.get_data(as_text=True)
-
-
-@pytest.fixture
-def source() -> values.InventedSource:
-    return values.InventedSource()
-
-
-@pytest.fixture
-def client(source: values.InventedSource) -> Iterator[FlaskClient]:
-    app, feed = values.page_app(source)
-    client = app.test_client()
-    client.set_cookie(SESSION_COOKIE, "operator-2")
-    yield client
-    feed.close()
 
 
 @pytest.mark.parametrize("path", SCREENS)
