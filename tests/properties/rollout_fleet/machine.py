@@ -12,6 +12,7 @@ from fleet_server.ingest.inbox import Incoming
 from fleet_server.scheduler.steering import settle
 from tests.properties.rollout_fleet import invariants_evidence, probes
 from tests.properties.rollout_fleet.device import FieldDevice
+from tests.properties.rollout_fleet.figures import figures
 from tests.properties.rollout_fleet.harm import damage, lie
 from tests.properties.rollout_fleet.invariants import judge_commit, saved_before_it_is_published
 from tests.properties.rollout_fleet.people import PICK, PeopleMachine
@@ -45,7 +46,7 @@ class FleetMachine(PeopleMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "stage"):
-            STEPS.update(_figures(self.stage))
+            STEPS.update(figures(self.stage))
             self.stage.close()
 
     @invariant()
@@ -291,14 +292,3 @@ class FleetMachine(PeopleMachine):
         asked = sorted(d for d, row in self.stage.seen.members_of(rollout_id).items() if row.counter is not None)
         if rollout.state in probes.JUDGED and asked:
             question(self.stage, rollout_id, asked[member % len(asked)])
-
-
-def _figures(stage: Stage) -> Counter[str]:
-    """What happened in one run, so that a test can say that it was worth it."""
-    found = Counter(f"ended {one.state.value}" for one in stage.seen.rollouts.values())
-    found["runs"] = 1
-    found["deaths"] = stage.deaths
-    found["promotions"] = sum(len(one.promoted_at) for one in stage.seen.rollouts.values())
-    found["failures"] = sum(row.failed_at is not None for row in stage.seen.members.values())
-    found["published"] = len(stage.broker.sent)
-    return found
