@@ -34,24 +34,57 @@ class Devices:
 
 @dataclass(frozen=True)
 class Order:
-    """Devices in the order in which the waves take them, the hold-back, and the waves' sizes."""
+    """Devices in the order in which the waves take them, the hold-back, and the waves' sizes.
+
+    Attributes:
+        devices: Of all waves; those that are enrolled later are at their places.
+        held: Controls that get the release last.
+        sizes: Cumulative devices of the waves, as far as they are enrolled at the start.
+        wave: [M] wave of each of the devices, from 1.
+    """
 
     devices: Ints
     held: Ints
     sizes: tuple[int, ...]
+    wave: Ints
+
+    @property
+    def before_last(self) -> int:
+        """How many of the devices all waves but the last take."""
+        return int(np.searchsorted(self.wave, len(self.sizes))) if len(self.sizes) > 1 else 0
 
 
 def order_of(salt: str, policy: Policy, course: Course, devices: Devices, availability: Availability) -> tuple[Order, Course]:
-    """Membership as the server plans it, and the course with the waves' real sizes."""
-    n = len(devices.model)
-    candidates = [
-        Candidate(str(i), str(model), str(site)) for i, (model, site) in enumerate(zip(devices.model, availability.site, strict=True))
-    ]
-    plan = plan_membership(salt, candidates, course.sizes, per_stratum=per_stratum(policy, n), hold_back=policy.hold_back)
+    """Membership as the server plans it for those that are there, and the course with the waves' real sizes.
+
+    Those that are enrolled later get the wave that the plan's thresholds give them, or none if the policy says so.
+    """
+    joined_at = availability.joined_at
+    there = np.arange(len(devices.model)) if joined_at is None else np.flatnonzero(joined_at == 0)
+    candidates = _candidates(there, devices, availability)
+    plan = plan_membership(salt, candidates, course.sizes, per_stratum=per_stratum(policy, len(there)), hold_back=policy.hold_back)
     waves = members_by_wave(plan, candidates)
     held = np.array(waves.pop(HOLD_BACK), dtype=np.int64)
     groups = [np.array(waves[number], dtype=np.int64) for number in sorted(waves)]
-    course, _ = fitted(course, plan, [len(group) for group in groups])
+    course, plan = fitted(course, plan, [len(group) for group in groups])
     # Within a wave the names are sorted as text; batches must not follow the numbers, which go site by site.
     mixed = np.random.default_rng(int(salt.removeprefix("salt-")))
-    return Order(np.concatenate([mixed.permutation(group) for group in groups]), held, course.sizes), course
+    taken = np.concatenate([mixed.permutation(group) for group in groups])
+    wave = np.repeat(np.arange(1, len(course.sizes) + 1), np.diff([0, *course.sizes]))
+    if joined_at is not None and policy.late_joiners == "follow":
+        late = mixed.permutation(np.flatnonzero(joined_at > 0))
+        theirs = np.array(
+            [plan.wave_of(one.device_id, one.stratum, one.site) for one in _candidates(late, devices, availability)], np.int64
+        )
+        held = np.concatenate([held, late[theirs == HOLD_BACK]])
+        taken, wave = np.concatenate([taken, late]), np.concatenate([wave, theirs])
+        # Anywhere among those of their wave: a place is a hash, not the time of the enrolment.
+        in_order = np.lexsort((mixed.random(len(taken)), wave))
+        in_order = in_order[wave[in_order] != HOLD_BACK]
+        taken, wave = taken[in_order], wave[in_order]
+    return Order(taken, held, course.sizes, wave), course
+
+
+def _candidates(which: Ints, devices: Devices, availability: Availability) -> list[Candidate]:
+    site = availability.site[which]
+    return [Candidate(str(i), str(model), str(at)) for i, model, at in zip(which, devices.model[which], site, strict=True)]

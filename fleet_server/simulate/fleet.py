@@ -1,49 +1,38 @@
-"""A fleet that a release goes through, counted as the server counts it.
+"""A fleet that a release goes through: who begins when, on whom it fails, and what each device says of it.
 
-A device begins at its first sign of life after its batch may begin. Sums are kept up by increments.
+A device begins at its first sign of life after it was given the release; one on a battery that is too low waits. What the server makes of
+the messages is kept by `ledger.py`.
 """
 
 import numpy as np
 
-from fleet_server.rollout.tally import Stratum, Tally
 from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.cells import Ints, Mask
-from fleet_server.simulate.controls import Controls
-from fleet_server.simulate.drawn import Devices, Order
-from fleet_server.simulate.groups import Groups
-from fleet_server.simulate.outages import SiteOutages
-from fleet_server.simulate.scene import MODELS, PER_HOUR, Behaviour
+from fleet_server.simulate.drawn import Devices
+from fleet_server.simulate.ledger import Ledger
+from fleet_server.simulate.scene import PER_HOUR, Behaviour
+from fleet_server.simulate.wire import Wire, Word
 
 
 class VirtualFleet:
-    """Devices, their release, and what is known of them.
+    """Devices and their release.
 
     Args:
-        devices: Model of each, and on which the release fails.
-        order: In which the waves take them.
-        availability: Who is heard when.
+        devices: On which the release fails.
+        availability: Who is up when.
         behaviour: Of the release.
-        ticks: How many there will be.
-        soak: Ticks after which a sign of life counts.
-        deadline: Ticks until which it must come.
+        ledger: Of the server.
+        wire: From the devices to the server.
     """
 
-    def __init__(
-        self, devices: Devices, order: Order, availability: Availability, behaviour: Behaviour, ticks: int, soak: int, deadline: int
-    ) -> None:
-        n, self._soak = len(availability.site), soak
-        self._availability, self._behaviour, self._devices, self._order = availability, behaviour, devices, order
-        self._began = np.full(n, -1, np.int64)
-        self._failed: Mask = np.zeros(n, bool)
-        self._heard_after_soak: Mask = np.zeros(n, bool)
-        self._last_heard = np.full(n, -1, np.int64)
+    def __init__(self, devices: Devices, availability: Availability, behaviour: Behaviour, ledger: Ledger, wire: Wire) -> None:
+        n = len(availability.site)
+        self._availability, self._behaviour, self._devices, self._wire = availability, behaviour, devices, wire
+        self.ledger = ledger
+        self._began: Ints = np.full(n, -1, np.int64)
+        self._said: Mask = np.zeros(n, bool)  # that it failed
         self._dark_sites: Mask = np.zeros(availability.sites, bool)
         self._exposed: Ints = np.empty(0, np.int64)
-        before_last = order.sizes[-2] if len(order.sizes) > 1 else 0
-        self._controls = Controls(availability, order.devices, order.held, before_last, ticks, soak)
-        self._groups = Groups(availability.sites, ticks, self._controls, soak, deadline)
-        self._outages = SiteOutages(availability.sites, self._controls)
-        self._reached = 0
 
     @property
     def exposed(self) -> int:
@@ -57,73 +46,55 @@ class VirtualFleet:
             return int(self._dark_sites[self._availability.site].sum())
         return int(self._devices.bad[self._exposed].sum())
 
-    def advance(self, number: int, reach: int, *, last_wave: bool) -> None:
-        """One tick: who is heard, who begins, who fails, whose time is over.
+    def advance(self, number: int, given: Ints, *, last_wave: bool) -> None:
+        """One tick: who is up, who fails, who begins, and what of it the server hears.
 
         Args:
             number: Of the tick, rising by one.
-            reach: Devices of the order that may have begun by now.
+            given: Devices that were given the release by now.
             last_wave: Whether the last wave is open: its members are controls no longer.
         """
-        heard = self._availability.tick(number)
+        up = self._availability.tick(number)
         if self._behaviour.kind == "dark":
-            heard = heard & ~(self._devices.bad & (self._began >= 0))
+            up = up & ~(self._devices.bad & (self._began >= 0))
         if self._dark_sites.any():
-            heard = heard & ~self._dark_sites[self._availability.site]
-        self._last_heard[heard] = number
+            up = up & ~self._dark_sites[self._availability.site]
         if last_wave:
-            self._controls.last_wave(number)
-        self._controls.tick(number, heard)
-        self._tell(number, heard)
-        self._begin(number, heard, reach)
-        self._groups.come_due(number)
-        self._outages.tick(number)
-
-    def tally(self, number: int, opened: int, dwell: int) -> Tally:
-        """What the server knows after a tick; `dwell` in ticks."""
-        models = len(MODELS)
-        model = self._devices.model[self._exposed]
-        exposed = np.bincount(model, minlength=models)
-        failed = np.bincount(model[self._failed[self._exposed]], minlength=models)
-        began = self._began[self._exposed]
-        old = self._exposed[began <= number - dwell]
-        sites_exposed, sites_out, share = self._outages.counts(number)
-        return Tally(
-            opened=opened,
-            strata={f"model-{i}": Stratum(int(exposed[i]), int(failed[i])) for i in range(models) if exposed[i]},
-            quiet=self._groups.silence(),
-            dwelled=len(old),
-            dwelled_failed=int(self._failed[old].sum()),
-            heard_after_dwell=int((self._last_heard[old] >= self._began[old] + dwell).sum()),
-            sites_exposed=sites_exposed,
-            sites_out=sites_out,
-            sites_out_share=share,
-        )
-
-    def _tell(self, number: int, heard: Mask) -> None:
-        """Devices that began and are heard: failures show, soaked ones are no longer missing."""
-        here = self._exposed[heard[self._exposed]]
-        if not len(here):
-            return
-        age = number - self._began[here]
-        if self._behaviour.kind in ("prompt", "late"):
-            delay = int(self._behaviour.delay_h * PER_HOUR) if self._behaviour.kind == "late" else 1
-            self._failed[here[self._devices.bad[here] & (age > delay)]] = True
-        soaked = here[(age > self._soak) & ~self._heard_after_soak[here]]
-        self._heard_after_soak[soaked] = True
-        self._groups.heard(self._availability.site[soaked], self._began[soaked])
-
-    def _begin(self, number: int, heard: Mask, reach: int) -> None:
-        self._reached = max(self._reached, reach)
-        waiting = self._order.devices[: self._reached]
-        begins = waiting[heard[waiting] & (self._began[waiting] < 0)]
-        if not len(begins):
-            return
-        self._began[begins] = number
+            self.ledger.last_wave(number)
+        failing, begins = self._failing(number, up), self._beginning(up, given)
+        self._said[failing], self._began[begins] = True, number
         self._exposed = np.concatenate([self._exposed, begins])
-        site = self._availability.site[begins]
-        self._groups.begin(number, site)
-        self._outages.begin(number, site)
+        self._tell(number, up, failing, begins)
         if self._behaviour.kind == "site":
             # A device that the release fails on takes the gateway of its site down; from the next tick on nobody there is heard.
-            self._dark_sites[site[self._devices.bad[begins]]] = True
+            self._dark_sites[self._availability.site[begins[self._devices.bad[begins]]]] = True
+
+    def _failing(self, number: int, up: Mask) -> Ints:
+        """Devices that find now that the release failed on them."""
+        if self._behaviour.kind not in ("prompt", "late"):
+            return np.empty(0, np.int64)
+        here = self._exposed[up[self._exposed] & self._devices.bad[self._exposed] & ~self._said[self._exposed]]
+        delay = int(self._behaviour.delay_h * PER_HOUR) if self._behaviour.kind == "late" else 1
+        return here[number - self._began[here] > delay]
+
+    def _beginning(self, up: Mask, given: Ints) -> Ints:
+        begins = given[up[given] & (self._began[given] < 0)]
+        willing = self._availability.willing
+        return begins if willing is None else begins[willing[begins]]
+
+    def _tell(self, number: int, up: Mask, failing: Ints, begins: Ints) -> None:
+        """Messages of the tick are sent, and those that arrive are counted: signs of life first, then failures, then beginnings."""
+        heard = up
+        told = [(Word.FAILED, failing), (Word.BEGAN, begins)]
+        if not self._wire.plain:
+            for word, devices in (*reversed(told), (Word.ALIVE, np.flatnonzero(up))):
+                self._wire.send(number, word, devices)
+            arrived = list(self._wire.arrive(number, broker_up=not self._availability.broker_off(number)))
+            heard = np.zeros(len(up), bool)
+            for _, devices in arrived:
+                heard[devices] = True
+            told = [(word, devices) for word, devices in arrived if word is not Word.ALIVE]
+        self.ledger.alive(number, heard)
+        for word, devices in told:
+            self.ledger.told(number, word, devices)
+        self.ledger.close(number)

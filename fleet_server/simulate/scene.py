@@ -8,6 +8,7 @@ from edgefleet.errors import ConfigError
 TICK_S: Final = 900
 PER_HOUR: Final = 3600 // TICK_S
 PER_DAY: Final = 24 * PER_HOUR
+MOST_LATE_H: Final = 48
 # Shares of the hardware models of a virtual fleet.
 MODELS: Final = (0.10, 0.01, 0.19, 0.20, 0.25, 0.25)
 
@@ -22,6 +23,12 @@ class Scene:
         broker_hours: Length of four outages of our own broker; 0: none.
         slow_fraction: Share of devices of which one heartbeat in four comes through.
         large_site, small_site: Devices per site; half of the fleet lives in each kind.
+        battery_fraction: Share of devices that run on a battery (`batteries.py`).
+        duplicate_fraction: Share of messages of which a copy comes as well, at once or up to `late_h` later.
+        late_fraction: Share of messages that come up to `late_h` later, behind younger ones.
+        late_h: At most.
+        drift_fraction: Share of sites whose inputs shift at some hour of the first three days, for the release and for all others.
+        joiner_fraction: Share of devices that are enrolled only after the start, in the first four days.
     """
 
     name: str
@@ -31,6 +38,24 @@ class Scene:
     slow_fraction: float = 0.0
     large_site: int = 200
     small_site: int = 20
+    battery_fraction: float = 0.0
+    duplicate_fraction: float = 0.0
+    late_fraction: float = 0.0
+    late_h: float = 0.0
+    drift_fraction: float = 0.0
+    joiner_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("day", "slow", "battery", "duplicate", "late", "drift", "joiner"):
+            share = getattr(self, f"{name}_fraction")
+            if not 0 <= share <= 1:
+                raise ConfigError(f"scene {self.name!r}: {name}_fraction = {share} is no share from 0 to 1")
+        if not 0 <= self.late_h <= MOST_LATE_H:
+            raise ConfigError(f"scene {self.name!r}: late_h = {self.late_h} is outside 0 to {MOST_LATE_H} hours")
+        if self.joiner_fraction > 0.9:
+            raise ConfigError(
+                f"scene {self.name!r}: joiner_fraction = {self.joiner_fraction} leaves hardly a fleet to begin with; at most 0.9"
+            )
 
 
 SCENES: Final = {
@@ -42,6 +67,24 @@ SCENES: Final = {
         Scene("broker down", broker_hours=4),
         Scene("slow links", slow_fraction=0.2),
         Scene("all together", day_fraction=0.6, outage_days=6, broker_hours=4, slow_fraction=0.2),
+        Scene("batteries", battery_fraction=0.6),
+        Scene("duplicates", duplicate_fraction=0.3, late_h=1),
+        Scene("reordering", late_fraction=0.2, late_h=1),
+        Scene("drift", drift_fraction=0.5),
+        Scene("late joiners", joiner_fraction=0.2),
+        Scene(
+            "everything",
+            day_fraction=0.3,
+            outage_days=6,
+            broker_hours=4,
+            slow_fraction=0.2,
+            battery_fraction=0.3,
+            duplicate_fraction=0.3,
+            late_fraction=0.2,
+            late_h=1,
+            drift_fraction=0.5,
+            joiner_fraction=0.2,
+        ),
     )
 }
 

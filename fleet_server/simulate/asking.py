@@ -1,0 +1,135 @@
+"""Who is given the release next where the order alone does not say: windows, a site's budget, devices that are enrolled later.
+
+By the limits of the course and the rules of `rollout.pacing.begin`, over whole rows of devices; a test holds them against each other.
+"""
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from fleet_server.rollout.course import Course
+from fleet_server.rollout.policy import Policy
+from fleet_server.simulate.availability import Availability
+from fleet_server.simulate.cells import Ints, Mask
+from fleet_server.simulate.drawn import Order
+from fleet_server.simulate.ledger import Ledger
+from fleet_server.simulate.scene import TICK_S
+
+_NEARLY: Final = 0.9  # as the real scheduler: devices are asked some moments after their batch may begin
+
+
+class Asking:
+    """Devices of the waves, which of them are there, and which were given the release.
+
+    Args:
+        order: Of the waves.
+        policy: With windows and budget.
+        availability: Sites, clocks, and when each device is enrolled.
+    """
+
+    def __init__(self, order: Order, policy: Policy, availability: Availability) -> None:
+        self._availability, self._order = availability, order
+        self._wave = order.wave.copy()
+        self._windows = () if policy.emergency else policy.windows
+        self._budget = policy.site_budget
+        joined_at = availability.joined_at
+        self._joined_at = np.zeros(len(order.devices), np.int64) if joined_at is None else joined_at[order.devices]
+        self._asked_at: Ints = np.full(len(order.devices), -1, np.int64)
+
+    @staticmethod
+    def needed(policy: Policy, availability: Availability) -> bool:
+        """Whether the order alone does not say who is next."""
+        return bool(policy.windows and not policy.emergency) or policy.site_budget is not None or availability.joined_at is not None
+
+    @property
+    def asked(self) -> Ints:
+        """Devices that were given the release."""
+        return self._order.devices[self._asked_at >= 0]
+
+    def course(self, course: Course, number: int) -> Course:
+        """The course with the sizes that its waves have at a tick; a wave without a device keeps a place, so that sizes go on rising."""
+        there = self._wave[self._joined_at <= number]
+        members = np.bincount(there, minlength=len(course.sizes) + 1)[1:]
+        sizes = tuple(int(size) for size in np.cumsum(np.maximum(members, 1)))
+        return course if sizes == course.sizes else msgspec.structs.replace(course, sizes=sizes)
+
+    def grow(self, wave: int, before: Course, size: int, number: int) -> None:
+        """The open wave takes the next devices; waves that would add nobody are left out, those behind move up.
+
+        Args:
+            wave: The open one.
+            before: The course until now.
+            size: Devices that the wave reaches from now on.
+            number: Of the tick.
+        """
+        stay = [later for later in range(wave + 1, len(before.sizes) + 1) if before.sizes[later - 1] > size]
+        there = self._joined_at <= number
+        taken = there & (np.cumsum(there) <= size)
+        # Who is enrolled later goes by thresholds: those of the last wave that is absorbed whole.
+        taken |= ~there & (self._wave < min(stay, default=len(before.sizes) + 1))
+        moved = self._wave.copy()
+        for new, old in enumerate(stay, start=wave + 1):
+            moved[self._wave == old] = new
+        self._wave = np.where(taken & (self._wave > wave), wave, moved)
+
+    def ask(self, number: int, now: datetime, course: Course, wave: int, ledger: Ledger) -> None:
+        """Give the release to those that may begin at a tick.
+
+        Args:
+            number: Of the tick.
+            now: The same as a time.
+            course: Of the rollout.
+            wave: The open one.
+            ledger: Who is in activation.
+        """
+        room = self._room(number, now, course, wave)
+        if room <= 0:
+            return
+        waiting = np.flatnonzero((self._asked_at < 0) & (self._joined_at <= number) & (self._wave <= wave))
+        waiting = waiting[self._in_window(number, waiting)]
+        site = self._availability.site[self._order.devices[waiting]]
+        busy = np.zeros(self._availability.sites, np.int64) if self._budget is None else ledger.in_activation(self.asked)
+        self._asked_at[waiting[first_in_budget(site, room, self._budget, busy)]] = number
+
+    def _room(self, number: int, now: datetime, course: Course, wave: int) -> int:
+        asked = int((self._asked_at >= 0).sum())
+        left = course.left(wave, asked, now)
+        if left["pace"]:
+            # The wave's clock ran on outside the windows and out of budget; no batch grows by that.
+            every = course.pace.every_s / TICK_S
+            settled = int(((self._asked_at >= 0) & (self._asked_at <= number - _NEARLY * every)).sum())
+            for _ in range(max(1, int(1 / every))):  # batches of one tick
+                settled = course.batch_after(settled)
+            left["pace"] = min(left["pace"], max(settled - asked, 0))
+        return min(left.values())
+
+    def _in_window(self, number: int, waiting: Ints) -> Mask:
+        if not self._windows:
+            return np.ones(len(waiting), bool)
+        clocks = [self._availability.local_time(number, zone) for zone in (0, 1)]
+        holds = np.array([any(window.holds(clock) for window in self._windows) for clock in clocks])
+        found: Mask = holds[self._availability.zone[self._availability.site[self._order.devices[waiting]]]]
+        return found
+
+
+def first_in_budget(site: Ints, room: int, budget: int | None, busy: Ints) -> Ints:
+    """Places of the first devices in a row of which no site gets more than its budget.
+
+    Args:
+        site: [W] of each device, in their order.
+        room: Most devices.
+        budget: Most devices of a site in activation at once; None: any number.
+        busy: [S] devices that are in activation already.
+
+    >>> first_in_budget(np.array([0, 0, 0, 1, 1]), 3, 2, np.array([1, 0])).tolist()
+    [0, 3, 4]
+    """
+    if budget is None:
+        return np.arange(min(room, len(site)))
+    by_site = np.argsort(site, kind="stable")
+    starts = np.searchsorted(site[by_site], site[by_site])
+    before = np.empty(len(site), np.int64)
+    before[by_site] = np.arange(len(site)) - starts
+    return np.flatnonzero(before + busy[site] < budget)[:room]

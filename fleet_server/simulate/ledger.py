@@ -1,0 +1,116 @@
+"""What the server knows of a virtual fleet, from the messages that reached it: sums that are kept up by increments.
+
+The rule is that of the real ingest: an outcome that was seen once stays seen, whoever fails has begun, and a message that comes again, or
+behind a younger one, changes nothing. So each device counts once, whatever the wire does.
+"""
+
+import numpy as np
+
+from fleet_server.rollout.tally import Stratum, Tally
+from fleet_server.simulate.availability import Availability
+from fleet_server.simulate.cells import Ints, Mask
+from fleet_server.simulate.controls import Controls
+from fleet_server.simulate.drawn import Order
+from fleet_server.simulate.groups import Groups
+from fleet_server.simulate.outages import SiteOutages
+from fleet_server.simulate.scene import MODELS
+from fleet_server.simulate.wire import Word
+
+
+class Ledger:
+    """Counts of the devices that said that they began.
+
+    Args:
+        model: [N] hardware model of each device.
+        availability: Of the fleet; sites and time zones are taken from it.
+        order: In which the waves take the devices.
+        ticks: How many there will be.
+        soak: Ticks after which a sign of life counts.
+        deadline: Ticks until which it must come.
+
+    Attributes:
+        began: [N] tick at which each device was first known to have begun, -1 before.
+        devices: Those that began, in that order.
+    """
+
+    def __init__(self, model: Ints, availability: Availability, order: Order, ticks: int, soak: int, deadline: int) -> None:
+        n, self._soak, self._model, self._site = len(model), soak, model, availability.site
+        self.began: Ints = np.full(n, -1, np.int64)
+        self.devices: Ints = np.empty(0, np.int64)
+        self._fresh: list[Ints] = []  # of this tick
+        self._failed: Mask = np.zeros(n, bool)
+        self._committed: Mask = np.zeros(n, bool)
+        self._heard_after_soak: Mask = np.zeros(n, bool)
+        self._last_heard: Ints = np.full(n, -1, np.int64)
+        self._controls = Controls(availability, order.devices, order.held, order.before_last, ticks, soak)
+        self._groups = Groups(availability.sites, ticks, self._controls, soak, deadline)
+        self._outages = SiteOutages(availability.sites, self._controls)
+
+    def last_wave(self, number: int) -> None:
+        """The last wave opened: its members are controls no longer."""
+        self._controls.last_wave(number)
+
+    def alive(self, number: int, heard: Mask) -> None:
+        """[N] signs of life of a tick: soaked devices are no longer missing."""
+        self._last_heard[heard] = number
+        self._controls.tick(number, heard)
+        here = self.devices[heard[self.devices]]
+        age = number - self.began[here]
+        self._committed[here[age > 0]] = True
+        soaked = here[(age > self._soak) & ~self._heard_after_soak[here]]
+        self._heard_after_soak[soaked] = True
+        self._groups.heard(self._site[soaked], self.began[soaked])
+
+    def told(self, number: int, word: Word, devices: Ints) -> None:
+        """Devices say that they began, or that the release failed there."""
+        fresh = np.unique(devices[self.began[devices] < 0])
+        if word is Word.FAILED:
+            self._failed[devices] = True
+        if not len(fresh):
+            return
+        self.began[fresh] = number
+        self._fresh.append(fresh)
+
+    def close(self, number: int) -> None:
+        """The tick is over: who is new, whose time is over, which sites are dark."""
+        if self._fresh:
+            site = self._site[np.concatenate(self._fresh)]
+            self.devices = np.concatenate([self.devices, *self._fresh])
+            self._groups.begin(number, site)
+            self._outages.begin(number, site)
+            self._fresh = []
+        self._groups.come_due(number)
+        self._outages.tick(number)
+
+    def in_activation(self, asked: Ints) -> Ints:
+        """[S] devices per site that were given the release and have neither committed nor failed."""
+        open_ = asked[~(self._committed[asked] | self._failed[asked])]
+        return np.bincount(self._site[open_], minlength=int(self._site.max()) + 1)
+
+    def tally(self, number: int, opened: int, dwell: int, asked: int | None) -> Tally:
+        """What is known after a tick.
+
+        Args:
+            number: Of the tick.
+            opened: Devices that may begin.
+            dwell: In ticks.
+            asked: Devices that were given the release; None: all that may begin.
+        """
+        models = len(MODELS)
+        model, began = self._model[self.devices], self.began[self.devices]
+        exposed = np.bincount(model, minlength=models)
+        failed = np.bincount(model[self._failed[self.devices]], minlength=models)
+        old = self.devices[began <= number - dwell]
+        sites_exposed, sites_out, share = self._outages.counts(number)
+        return Tally(
+            opened=opened,
+            strata={f"model-{i}": Stratum(int(exposed[i]), int(failed[i])) for i in range(models) if exposed[i]},
+            quiet=self._groups.silence(),
+            dwelled=len(old),
+            dwelled_failed=int(self._failed[old].sum()),
+            heard_after_dwell=int((self._last_heard[old] >= self.began[old] + dwell).sum()),
+            sites_exposed=sites_exposed,
+            sites_out=sites_out,
+            sites_out_share=share,
+            asked=asked,
+        )
