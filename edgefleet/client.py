@@ -138,7 +138,7 @@ class FleetClient:
         return self.action(rollout_id, "start", version, reason)
 
     def action(self, rollout_id: str, action: str, version: int | None = None, reason: str = "") -> Json:
-        """start, pause, resume, abort or roll-back; without a version it means the rollout as it is now."""
+        """start, pause, confirm, resume, abort or roll-back; without a version it means the rollout as it is now."""
         known = int(self.rollout(rollout_id)["version"]) if version is None else version
         path = f"/rollouts/{quote(rollout_id, safe='')}/{quote(action, safe='')}"
         return cast(Json, self._call("POST", path, {"version": known, "reason": reason}))

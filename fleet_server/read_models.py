@@ -116,7 +116,7 @@ class EventView:
 class ActionView:
     """What a person can do now, and what it will do; `refused` says why it cannot be done, or is empty."""
 
-    name: Literal["start", "pause", "resume", "abort", "roll-back"]
+    name: Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
     label: str
     effect: str
     refused: str = ""
@@ -124,7 +124,11 @@ class ActionView:
 
 @dataclass(frozen=True)
 class RolloutRow:
-    """One line of the list of rollouts."""
+    """One line of the list of rollouts.
+
+    Attributes:
+        asks: Whether it is paused because its policy asks a person to confirm.
+    """
 
     rollout_id: str
     release: str
@@ -138,6 +142,7 @@ class RolloutRow:
     sentence: str
     wave_progress: list[dict[Progress, int]]
     created_at: datetime
+    asks: bool = False
 
 
 @dataclass(frozen=True)

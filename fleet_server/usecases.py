@@ -34,7 +34,7 @@ from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import DEVICE, EVENT, RELEASE
 
-ACTIONS: Final = ("start", "pause", "resume", "abort", "roll-back")
+ACTIONS: Final = ("start", "pause", "confirm", "resume", "abort", "roll-back")
 MAX_REASON: Final = 500
 
 
@@ -140,7 +140,7 @@ def create_rollout(
 
 
 def rollout_action(services: Services, rollout_id: str, action: str, *, version: int, reason: str, actor: Actor) -> RolloutView:
-    """Start, pause, resume, abort or roll back a rollout that is still as the person saw it.
+    """Start, pause, confirm, resume, abort or roll back a rollout that is still as the person saw it.
 
     Args:
         services: The server's parts.
@@ -153,7 +153,7 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
     Raises:
         NotFoundError: No such rollout.
         ConflictError: It has changed since; the message says who did what.
-        TransitionError: Its state does not know the action.
+        TransitionError: Its state does not know the action, or nothing waits for a confirmation.
     """
     if action not in ACTIONS:
         raise InputError(f"action {action[:40]!r} is unknown: one of {', '.join(ACTIONS)}")
@@ -193,7 +193,7 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
         raise ConflictError(
             f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back, and the policy names no baseline; abort, and push a better one"
         )
-    if action in ("start", "resume"):
+    if action in ("start", "confirm", "resume"):
         refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
 
 

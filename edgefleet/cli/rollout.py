@@ -156,6 +156,7 @@ def _action(name: str, summary: str, action: str | None = None) -> click.Command
 for _name, _summary, _act in (
     ("start", "Open wave 1.", "start"),
     ("pause", "Let no further device begin.", "pause"),
+    ("confirm", "You have looked at what the policy asks a person about: the gates go on, nothing is accepted.", "confirm"),
     ("resume", "Go on, and accept the failures that stopped it.", "resume"),
     ("abort", "End it; devices that are not ok go back.", "abort"),
     ("rollback", "Send every device back to what it ran before.", "roll-back"),

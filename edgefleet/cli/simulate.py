@@ -35,6 +35,7 @@ OWN: Final = "edgefleet"
 @click.option(
     "--against", multiple=True, metavar="NAME|all", help="Compare with a known policy of another system: time-phased, hawkbit-50, ..."
 )
+@click.option("--answer-h", type=float, default=0.0, show_default=True, help="Hours after which a person confirms what a policy asks.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def simulate(  # click explains the options
     devices: int,
@@ -46,6 +47,7 @@ def simulate(  # click explains the options
     files: tuple[Path, ...],
     language: str,
     against: tuple[str, ...],
+    answer_h: float,
     as_json: bool,
 ) -> None:
     """Run rollouts over a virtual fleet, by the engine that steers real ones.
@@ -63,7 +65,17 @@ def simulate(  # click explains the options
     total = runs * len(behaviours) * len(policies)
     with click.progressbar(length=max(total, 1), label=f"{total} rollouts", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         rows = list(
-            study(policies, behaviours, found_scene, devices=devices, runs=runs, seed=seed, days=days, told=lambda _: bar.update(1))
+            study(
+                policies,
+                behaviours,
+                found_scene,
+                devices=devices,
+                runs=runs,
+                seed=seed,
+                days=days,
+                answer_s=3_600 * answer_h,
+                told=lambda _: bar.update(1),
+            )
         )
     if as_json:
         print_json(

@@ -127,10 +127,10 @@ def explain(rollout_id: str) -> Response:
     return reply(queries.explain(services.db, rollout_id, services.clock()))
 
 
-@API.post("/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>")
+@API.post("/rollouts/<rollout_id>/<any(start, pause, confirm, resume, abort, 'roll-back'):action>")
 @requires("operator")
 def act(rollout_id: str, action: str) -> Response:
-    """Start, pause, resume, abort or roll back."""
+    """Start, pause, confirm, resume, abort or roll back."""
     body = parse(Act)
     view = usecases.rollout_action(
         services_of_request(), rollout_id, action, version=body.version, reason=body.reason, actor=require_actor()

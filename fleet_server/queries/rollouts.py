@@ -153,6 +153,7 @@ def _row(read: _Read, named: Mapping[tuple[str, str], str], now: datetime) -> Ro
         sentence=sentence,
         wave_progress=[{word: counts[word] for word in _PROGRESS if counts.get(word)} for counts in per_wave],
         created_at=value.created_at,
+        asks=value.course is not None and value.course.asked is not None,
     )
 
 

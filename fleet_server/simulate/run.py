@@ -66,6 +66,7 @@ def simulate(
     rule: Rule | None = None,
     days: int = DAYS,
     change: ModelChange | None = None,
+    answer_s: float = 0.0,
 ) -> Outcome:
     """One rollout, from its start until it stops, is completed or `days` are over.
 
@@ -78,6 +79,7 @@ def simulate(
         rule: Instead of the policy's.
         days: At most.
         change: What the release's model does otherwise, seen by the comparisons; None: nothing is compared.
+        answer_s: After so long a person confirms what the policy asks her to look at (`confirm`); she accepts nothing.
 
     Raises:
         ConfigError: Numbers outside their limits, or a policy that is not by evidence.
@@ -96,13 +98,13 @@ def simulate(
     fleet = VirtualFleet(fleet_devices, availability, behaviour, ledger, Wire(np.random.default_rng([seed, 4]), scene))
     watch = None if change is None else ModelWatch(np.random.default_rng([seed, 3]), change, devices)
     asking = Asking(order, policy, availability) if Asking.needed(policy, availability) else None
-    steered = _Steered(apply_person(_draft(policy, course), Event.START.value, "simulated", START), order, ledger, watch, asking)
+    steered = _Steered(apply_person(_draft(policy, course), Event.START.value, "simulated", START), order, ledger, watch, asking, answer_s)
     for number in range(ticks):
         now = START + timedelta(seconds=TICK_S * (number + 1))
         given = steered.give(number, now)
         fleet.advance(number, given, last_wave=steered.in_last_wave)
         rollout = steered.decide(number, now)
-        if rollout.state in _STOPPED or rollout.state is RolloutState.COMPLETED:
+        if not steered.asks and (rollout.state in _STOPPED or rollout.state is RolloutState.COMPLETED):
             stopped = rollout.state.value if rollout.state in _STOPPED else ""
             return Outcome(stopped, fleet.harmed, fleet.exposed, (number + 1) / PER_HOUR, rollout.last_reason)
     return Outcome("stuck", fleet.harmed, fleet.exposed, ticks / PER_HOUR, steered.rollout.last_reason)
@@ -140,10 +142,17 @@ def ordered(devices: int, scene: Scene, seed: int, days: int, policy: Policy) ->
 class _Steered:
     """A rollout, its devices as the server knows them, and the engine that decides."""
 
-    def __init__(self, rollout: Rollout, order: Order, ledger: Ledger, watch: ModelWatch | None, asking: Asking | None) -> None:
+    def __init__(
+        self, rollout: Rollout, order: Order, ledger: Ledger, watch: ModelWatch | None, asking: Asking | None, answer_s: float
+    ) -> None:
         self.rollout = rollout
         self._order, self._ledger, self._watch, self._asking = order, ledger, watch, asking
-        self._reached = 0
+        self._reached, self._answer_s = 0, answer_s
+
+    @property
+    def asks(self) -> bool:
+        """Whether it waits for a person to confirm: it is paused, and not stopped."""
+        return self.rollout.state is RolloutState.PAUSED and self._course.asked is not None
 
     @property
     def in_last_wave(self) -> bool:
@@ -153,11 +162,14 @@ class _Steered:
     def give(self, number: int, now: datetime) -> Ints:
         """Devices that have been given the release by a tick."""
         wave = self.rollout.wave
+        if self._asking is None and self.asks:  # nobody further gets it while a person is asked
+            return self._order.devices[: self._reached]
         if self._asking is None:
             self._reached = max(self._reached, self._course.reach(wave, now))
             return self._order.devices[: self._reached]
         self.rollout = replace(self.rollout, course=self._asking.course(self._course, number))
-        self._asking.ask(number, now, self._course, wave, self._ledger)
+        if not self.asks:
+            self._asking.ask(number, now, self._course, wave, self._ledger)
         return self._asking.asked
 
     def decide(self, number: int, now: datetime) -> Rollout:
@@ -168,15 +180,23 @@ class _Steered:
             tally = self._ledger.tally(number, course.sizes[wave - 1], int(course.dwell_s[wave - 1] / TICK_S), asked)
             facts = Facts(devices={}, tally=tally if self._watch is None else self._watch.watched(tally, number))
             action = decide(self.rollout, facts, now)
+            if action is None and self._answered(now):
+                self.rollout = apply_person(self.rollout, Event.CONFIRM.value, "simulated", now)
+                continue
             if action is None:
                 return self.rollout
             self.rollout = apply(self.rollout, action, now)
-            if self._asking is None:
+            if self._asking is None or self.asks:
                 continue
             if action.kind is ActionKind.EXTEND:
                 self._asking.grow(wave, course, action.size, number)
             # The first batch of a wave is asked as it opens; it begins at its next sign of life.
             self._asking.ask(number, now, self._course, self.rollout.wave, self._ledger)
+
+    def _answered(self, now: datetime) -> bool:
+        """Whether the person who is asked has had her time; `changed_at` is when she was."""
+        asked_at = self.rollout.changed_at
+        return self.asks and asked_at is not None and (now - asked_at).total_seconds() >= self._answer_s
 
     @property
     def _course(self) -> Course:

@@ -10,7 +10,7 @@ import numpy as np
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.policy import Policy
 from fleet_server.simulate.reference import Reference, simulate_reference
-from fleet_server.simulate.run import DAYS, Outcome, simulate
+from fleet_server.simulate.run import DAYS, MOST_DAYS, Outcome, simulate
 from fleet_server.simulate.scene import BEHAVIOURS, SCENES, Behaviour, Scene
 
 MOST_RUNS: Final = 100_000
@@ -58,6 +58,7 @@ def study(
     runs: int,
     seed: int,
     days: int = DAYS,
+    answer_s: float = 0.0,
     told: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Summary]:
     """Every policy with every release, over the same fleets.
@@ -70,11 +71,14 @@ def study(
         runs: Of each.
         seed: Equal seeds give equal numbers.
         days: At most, per run.
+        answer_s: After so long a person confirms what a policy of ours asks her about.
         told: Called after each rollout with how many are done.
 
     Raises:
         ConfigError: Numbers outside their limits.
     """
+    if not 0 <= answer_s <= MOST_DAYS * 86_400:
+        raise ConfigError(f"a person who answers after {answer_s:g} s cannot be simulated; choose 0 s to {MOST_DAYS} days")
     if not 1 <= runs <= MOST_RUNS:
         raise ConfigError(f"{runs} runs are outside 1 to {MOST_RUNS}")
     found: dict[tuple[str, str], list[Outcome]] = {(name, one.name): [] for one in behaviours for name in policies}
@@ -83,7 +87,7 @@ def study(
     for run in range(runs):
         for behaviour in behaviours:
             for name, policy in policies.items():
-                found[name, behaviour.name].append(_one(policy, behaviour, scene, devices, seed_of(seed, run), days))
+                found[name, behaviour.name].append(_one(policy, behaviour, scene, devices, seed_of(seed, run), days, answer_s))
                 done += 1
                 told(done)
     for (name, release), outcomes in found.items():
@@ -145,7 +149,7 @@ def behaviour_named(text: str) -> Behaviour:
     return Behaviour(text, failing, kind or "prompt", delay_h)  # type: ignore[arg-type]  # one of _KINDS
 
 
-def _one(policy: Policy | Reference, behaviour: Behaviour, scene: Scene, devices: int, seed: int, days: int) -> Outcome:
+def _one(policy: Policy | Reference, behaviour: Behaviour, scene: Scene, devices: int, seed: int, days: int, answer_s: float) -> Outcome:
     if isinstance(policy, Policy):
-        return simulate(devices, scene, behaviour, seed, policy=policy, days=days)
+        return simulate(devices, scene, behaviour, seed, policy=policy, days=days, answer_s=answer_s)
     return simulate_reference(devices, scene, behaviour, seed, policy, days=days)

@@ -109,12 +109,18 @@ def a_wave_opens_only_after_a_stored_promotion(stage: Stage, before: Seen, now: 
 
 @keeps(6, "commit", "fleet_server.rollout.outlook:wants", "fleet_server.rollout.transitions:TRANSITIONS")
 def nobody_is_asked_after_a_stop(stage: Stage, before: Seen, now: Seen) -> None:
-    """After ABORT, PAUSE or expiry of approval no further device receives the new digest, until RESUME by a human."""
+    """After ABORT, PAUSE or expiry of approval no further device receives the new digest, until RESUME or CONFIRM by a human,
+    nor past wave 1 before one where the policy asks for it.
+    """
     for device_id, (_, rollout) in forward(before, now).items():
         require(6, rollout.state in FORWARD, f"{device_id} was asked while the rollout is {rollout.state.value}")
         require(6, not before.halted, f"{device_id} was asked while the fleet is halted")
     people = {entry.subject for entry in added_entries(before, now) if entry.actor != ENGINE}
     for old, new in changed(before, now):
+        asked = new.course is not None and "first-wave" in new.course.confirm and len(new.course.sizes) > 1
+        if asked and len(new.promoted_at) > len(old.promoted_at):
+            let_go = [e for e in now.entries if e.subject == new.rollout_id and e.action in ("confirm", "resume") and e.actor != ENGINE]
+            require(6, bool(let_go), f"{new.rollout_id}: wave {old.wave} was promoted, and the person whom its policy asks was not")
         went_on = old.state not in FORWARD and new.state in FORWARD
         require(6, not went_on or new.rollout_id in people, f"{new.rollout_id} went from {old.state.value} to {new.state.value} by itself")
 

@@ -17,6 +17,13 @@ def hours(count: int) -> Callable[[FleetMachine], None]:
     return story
 
 
+def until_it_is_judged(machine: FleetMachine) -> None:
+    """An hour after controls were heard again, by the field's clock, which the machine's other times do not shorten."""
+    hours(4)(machine)
+    machine.stage.clock.move(3_650.0)
+    hours(4)(machine)
+
+
 def asleep(machine: FleetMachine) -> None:
     for device in machine.stage.devices.values():
         device.online = False

@@ -51,7 +51,7 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/api/v1/rollouts/<rollout_id>/approvals"): VIEWER,
     ("POST", "/api/v1/rollouts/<rollout_id>/approve"): OPERATOR,
     ("GET", "/api/v1/rollouts/<rollout_id>/explain"): VIEWER,
-    ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>"): OPERATOR,
+    ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, confirm, resume, abort, 'roll-back'):action>"): OPERATOR,
 }
 WHO = ("nobody", "viewer", "operator", "admin", "device")
 
@@ -81,7 +81,7 @@ def routes(world: World) -> set[tuple[str, str]]:
 
 def ask(client: FlaskClient, method: str, rule: str, token: str | None) -> int:
     path = rule.replace("<sha256>", "a" * 64).replace("<device_id>", "d0").replace("<release_id>", "x").replace("<rollout_id>", "x")
-    path = path.replace("<any(start, pause, resume, abort, 'roll-back'):action>", "pause")
+    path = path.replace("<any(start, pause, confirm, resume, abort, 'roll-back'):action>", "pause")
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return client.open(path, method=method, headers=headers).status_code
 

@@ -16,6 +16,8 @@ from edgefleet.cli.rollout import rollout
 from edgefleet.errors import ConfigError
 from fleet_server.rollout import parse_policy
 from fleet_server.rollout.comparisons import COMPARISONS, Wealth
+from fleet_server.rollout.confirming import asks_at
+from fleet_server.rollout.findings import Confirmed
 from fleet_server.rollout.judgement import SEVERITY, Clock, judge
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.silence import silence
@@ -35,7 +37,7 @@ WRONG: dict[str, Any] = {
     "hold_back.large_site": 0, "hold_back.smallest_fleet": 0, "rate.kind": "wild", "rate.per_hour": 0.0, "rate.step_per_hour": -1.0,
     "rate.most_per_hour": 1.0, "pace.first": 0, "pace.every_s": 0.0, "windows": [{}] * 22, "windows.days": ["someday"],
     "windows.start": "24:00", "windows.end": "24:01", "late_joiners": "sometimes", "gates.compare": ["weather"],
-    "on_conflict": "fight", "on_late_evidence": "cry", "baseline": 7, "emergency": "perhaps",
+    "on_conflict": "fight", "on_late_evidence": "cry", "baseline": 7, "emergency": "perhaps", "confirm": "always",
 }  # fmt: skip
 
 
@@ -153,6 +155,8 @@ def test_each_gate_says_the_words_of_the_page_and_no_others() -> None:
         (BOUND, replace(tally(), wealth=wealth(1.0, 77)), RIPE),
         (BOUND, replace(tally(), wealth=wealth(1e5, 77)), RIPE),
         (BOUND, Tally(opened=77, strata={}, quiet=silence([])), RIPE),
+        (BOUND, tally(), replace(RIPE, asks=asks_at("first-wave", 1, 3, Confirmed()))),
+        (BOUND, tally(), replace(RIPE, asks=asks_at("failure", 1, 3, Confirmed()))),
     ]
     said: dict[str, set[str]] = {gate: set() for gate in GATES}
     for rule, sums, clock in seen:
