@@ -19,7 +19,7 @@ def hours(count: int) -> Callable[[FleetMachine], None]:
 
 def until_it_is_judged(machine: FleetMachine) -> None:
     """An hour after controls were heard again, by the field's clock, which the machine's other times do not shorten."""
-    hours(4)(machine)
+    hours(6)(machine)
     machine.stage.clock.move(3_650.0)
     hours(4)(machine)
 
