@@ -163,6 +163,14 @@ class FleetClient:
         """Let rollouts go on."""
         return cast(Json, self._call("POST", "/fleet/lift", {"reason": reason}))
 
+    def release_floor(self, project: str) -> Json:
+        """The oldest release of a project that may be given to a device."""
+        return cast(Json, self._call("GET", f"/projects/{quote(project, safe='')}/floor"))
+
+    def raise_floor(self, project: str, release_id: str, reason: str) -> Json:
+        """Raise it to a release; it is never lowered."""
+        return cast(Json, self._call("POST", f"/projects/{quote(project, safe='')}/floor", {"release_id": release_id, "reason": reason}))
+
     def create_experiment(self, release_id: str, plan: Json, policy: Json | None = None, selection: dict[str, str] | None = None) -> Json:
         """Plan an A/B experiment that waits for its start; `release_id` is arm B's."""
         body = {"release_id": release_id, "plan": plan, "policy": policy, "selection": selection or {}}

@@ -18,6 +18,7 @@ from fleet_server.auth import Actor
 from fleet_server.drafts import draft_of
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
+from fleet_server.flooring import refuse_below
 from fleet_server.halting import refuse_while_halted
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
@@ -191,9 +192,13 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
     if stuck:
         names = ", ".join(stuck[:3])
         raise ConflictError(
-            f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back, and the policy names no baseline; abort, and push a better one"
+            f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back, and the policy names no baseline; abort, and "
+            "push a better one"
         )
     if action in ("start", "confirm", "resume"):
+        if stored.rollout.state is not RolloutState.PAUSED_RB:  # what goes back does not go to the release itself
+            value = stored.rollout
+            refuse_below(connection, value.project, value.release_id, value.release_counter, f"rollout {rollout_id} cannot {action}")
         refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
 
 

@@ -219,14 +219,22 @@ def counters_only_rise(stage: Stage, before: Seen, now: Seen) -> None:
     require(22, not falling, f"the counters of {falling} fell")
 
 
-@keeps(23, "commit", "fleet_server.store.assignments:committed_release", "fleet_server.store.members:previous_releases")
+@keeps(
+    23,
+    "commit",
+    "fleet_server.rollout.rollback_targets:target_of",
+    "fleet_server.flooring:refuse_below",
+    "fleet_server.scheduler.changing:held_up",
+)
 def back_only_to_what_ran_there(stage: Stage, before: Seen, now: Seen) -> None:
-    """Rollback targets only a release that device had committed before; else nothing is changed there, and the device says so.
-
-    The floor below which a release must not fall is the device's own: it refuses by itself what is older.
+    """Rollback targets only a release that device had committed before and that is not below the release floor; else nothing is changed
+    there, and the device says so. Nor is anything below the floor given to a device in any other way, and the floor never falls.
     """
     asked = forward(before, now)
+    require(23, now.floor >= before.floor, f"the release floor fell from {before.floor} to {now.floor}")
     for device_id, one in newly(before, now).items():
+        counter = _counter(stage, one.bundle_digest)
+        require(23, counter >= before.floor, f"{device_id} is given release {counter}, below the floor {before.floor}")
         device = stage.devices[device_id]
         if device_id not in asked and device.honest:
             require(23, one.bundle_digest in device.ever_ran, f"{device_id} is sent back to {one.release_id}, which never ran there")
@@ -236,7 +244,13 @@ def back_only_to_what_ran_there(stage: Stage, before: Seen, now: Seen) -> None:
                 _completed_there(now, device_id) - {now.rollouts[old.rollout_id].bundle_digest} if old.rollout_id in now.rollouts else set()
             )
             left -= before.quarantined.get(device_id, frozenset())
+            left = {digest for digest in left if _counter(stage, digest) >= now.floor}
             require(23, not left, f"{device_id} is told to keep what it runs, {left} were completed there")
+
+
+def _counter(stage: Stage, bundle_digest: str) -> int:
+    """Of the release of a bundle."""
+    return int(stage.eye.value("SELECT counter FROM release WHERE bundle_digest = ?", bundle_digest))
 
 
 def _completed_there(seen: Seen, device_id: str) -> set[str]:

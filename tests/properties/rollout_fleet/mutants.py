@@ -19,7 +19,7 @@ from fleet_server.rollout.gates import Exposure, GateResult
 from fleet_server.rollout.pacing import Pace
 from fleet_server.rollout.rollback_targets import Target
 from fleet_server.scheduler import assigning, by_evidence, claiming, steering
-from fleet_server.store import assignments, evidence_members, members, outbox, rollouts, stays, upsert
+from fleet_server.store import assignments, evidence_members, floors, members, outbox, rollouts, stays, upsert
 from fleet_server.store.tables import ROLLOUT_MEMBER
 from tests.properties.rollout_fleet import probes, stories
 from tests.properties.rollout_fleet.machine import FleetMachine
@@ -249,6 +249,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "published before it is saved": Mutant(_publish_first, stories.hours(3), frozenset({21}), ("unanimous", 6, 1)),
     "a counter used twice": Mutant(_same_counter, stories.roll_back_soon, frozenset({21, 22}), ("unanimous-all", 6, 4)),
     "back to another release": Mutant(_wrong_target, stories.roll_back_soon, frozenset({23}), ("unanimous-all", 6, 4)),
+    "back below the floor": Mutant(
+        _patch(floors, "counter_of", lambda *_a: 0), stories.roll_back_above_the_floor, frozenset({23}), ("unanimous-all", 6, 4)
+    ),
     "rolled back before anybody is back": Mutant(
         _patch(engine, "is_back", lambda *_a: True), stories.roll_back_soon, frozenset({24}), ("unanimous-all", 6, 4)
     ),

@@ -31,6 +31,11 @@ class PeopleMachine(RuleBasedStateMachine):
             approved = self.stage.approve(rollout_id, PEOPLE[who], digest="0" * 64 if other else None)
             assert not (approved and other), "a plan that is not there was approved"
 
+    @rule(release=st.integers(0, RELEASES - 2), really=st.integers(0, 4))
+    def a_person_raises_the_release_floor(self, release: int, really: int) -> None:
+        if really == 0:  # a floor never falls, and under a high one little is left to look at
+            self.stage.raise_floor(release, PEOPLE[0])
+
     @rule(pick=PICK)
     def a_plan_is_edited(self, pick: int) -> None:
         rollout_id = self._rollout(pick)

@@ -64,6 +64,12 @@ def roll_back(machine: FleetMachine) -> None:
     hours(1)(machine)
 
 
+def roll_back_above_the_floor(machine: FleetMachine) -> None:
+    """The release that most devices go back to lies below the floor by then."""
+    machine.stage.raise_floor(1, machine.people[0])
+    roll_back_soon(machine)
+
+
 def set_back(machine: FleetMachine) -> None:
     machine.stage.clock.move(-60.0)
     for rollout_id in machine.stage.live():
