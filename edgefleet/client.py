@@ -133,6 +133,11 @@ class FleetClient:
         """Each gate of the open wave, what would change its answer, and what the plan foretells."""
         return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/explain"))
 
+    def decisions(self, rollout_id: str, version: int | None = None) -> Any:
+        """The engine's actions with the digests of their facts; of one version its facts, decided again."""
+        which = "" if version is None else f"/{version}"
+        return self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/decisions{which}")
+
     def start_rollout(self, rollout_id: str, version: int | None = None, reason: str = "") -> Json:
         """Start a planned rollout."""
         return self.action(rollout_id, "start", version, reason)

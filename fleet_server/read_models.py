@@ -104,12 +104,17 @@ class GateView:
 
 @dataclass(frozen=True)
 class EventView:
-    """One line of a log: the engine's and people's actions alike."""
+    """One line of a log: the engine's and people's actions alike.
+
+    Attributes:
+        facts: Digest of what an action of the engine was decided on, "" of others.
+    """
 
     at: datetime
     actor: str
     action: str
     detail: str
+    facts: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response
 
+from edgefleet.errors import InputError
 from fleet_server import planning, queries, usecases
 from fleet_server.api.wire import Body, parse, reply
 from fleet_server.approving import approvals_of, approve_rollout
@@ -125,6 +126,22 @@ def explain(rollout_id: str) -> Response:
     """Why it stands where it stands: gates, what would change them, waits, outlook."""
     services = services_of_request()
     return reply(queries.explain(services.db, rollout_id, services.clock()))
+
+
+@API.get("/rollouts/<rollout_id>/decisions")
+@requires("viewer")
+def list_decisions(rollout_id: str) -> Response:
+    """Every action of the engine with the digest of what it was decided on, oldest first."""
+    return reply(queries.decisions_of(services_of_request().db, rollout_id))
+
+
+@API.get("/rollouts/<rollout_id>/decisions/<version>")
+@requires("viewer")
+def get_decision(rollout_id: str, version: str) -> Response:
+    """What one action was decided on, and what the engine of today would do on the same."""
+    if not (version.isascii() and version.isdecimal() and len(version) < 10):
+        raise InputError(f"version {version[:20]!r} is no version of a rollout; it is a whole number below 1,000,000,000")
+    return reply(queries.decision(services_of_request().db, rollout_id, int(version)))
 
 
 @API.post("/rollouts/<rollout_id>/<any(start, pause, confirm, resume, abort, 'roll-back'):action>")

@@ -1,6 +1,7 @@
 """Invariants that are judged after each commit of any process, and at each message that the broker takes."""
 
 import hashlib
+import zlib
 from collections import Counter
 from itertools import pairwise
 from typing import Final
@@ -10,6 +11,7 @@ import msgspec
 from fleet_server.audit import GENESIS
 from fleet_server.rollout import ActionKind, Event, Rollout, RolloutState
 from fleet_server.rollout.policy import plan_waves
+from fleet_server.rollout.replay import again
 from tests.properties.rollout_fleet.evidence import dwell_s, is_back, open_members, unproven
 from tests.properties.rollout_fleet.kept import COMMIT_CHECKS, keeps, require
 from tests.properties.rollout_fleet.seen import Assigned, Entry, Seen, opened
@@ -25,6 +27,20 @@ def judge_commit(stage: Stage, before: Seen, now: Seen) -> None:
     """All of them."""
     for check in COMMIT_CHECKS:
         check(stage, before, now)
+    for rollout_id, version in now.versions.items():
+        if version > before.versions.get(rollout_id, version):
+            what_was_decided_is_decided_again(stage, rollout_id, before.versions[rollout_id])
+
+
+def what_was_decided_is_decided_again(stage: Stage, rollout_id: str, version: int) -> None:
+    """Invariant 7 over stored facts: what the engine did is what it does again on what was kept."""
+    packed, action = (
+        stage.eye.value(f"SELECT {name} FROM decision WHERE rollout_id = ? AND version = ?", rollout_id, version)  # noqa: S608 two names
+        for name in ("facts", "action")
+    )
+    if packed is not None:
+        decided = again(zlib.decompress(packed))
+        require(7, decided is not None and decided.kind.value == action, f"{rollout_id}: {action} was done, {decided} is decided again")
 
 
 def newly(before: Seen, now: Seen) -> dict[str, Assigned]:

@@ -29,6 +29,8 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/api/v1/fleet/halt"): VIEWER,
     ("POST", "/api/v1/fleet/halt"): OPERATOR,
     ("POST", "/api/v1/fleet/lift"): OPERATOR,
+    ("GET", "/api/v1/rollouts/<rollout_id>/decisions"): VIEWER,
+    ("GET", "/api/v1/rollouts/<rollout_id>/decisions/<version>"): VIEWER,
     ("GET", "/api/v1/projects/<project>/floor"): VIEWER,
     ("POST", "/api/v1/projects/<project>/floor"): OPERATOR,
     ("GET", "/api/v1/healthz"): ALL,
