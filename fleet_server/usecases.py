@@ -5,11 +5,12 @@ Each is one transaction that holds the change, its consequences and its entry in
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from edgefleet.errors import InputError
+from edgefleet.errors import EdgefleetError, InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
 from fleet_server import audit, auth, enlisting, origins, queries
@@ -25,6 +26,7 @@ from fleet_server.read_models import ReleaseRow, RolloutView
 from fleet_server.releases.push import store_release
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, parse_policy
 from fleet_server.rollout.cautions import refuse_hopeless
+from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
@@ -171,7 +173,8 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
                 action = ""  # it waits in the queue, and starts by itself
         if action:
             words = reason.strip() or f"{actor.name} chose {action}"
-            after = apply_person(stored.rollout, Event(action).value, words, now)
+            dark_sites = _dark_sites(connection, stored.rollout, now) if action == "resume" else 0
+            after = apply_person(stored.rollout, Event(action).value, words, now, dark_sites=dark_sites)
             # A clock that was set back must not make the engine wait for the old time.
             rollouts.save(connection, stored, after, now)
             if action in ("abort", "roll-back"):
@@ -195,6 +198,15 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
         )
     if action in ("start", "resume"):
         refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
+
+
+def _dark_sites(connection: sa.Connection, rollout: Rollout, now: datetime) -> int:
+    """Sites that keep the opening waiting, where there are too few for a statistic."""
+    try:
+        tally = facts.read(connection, rollout, now).tally
+    except EdgefleetError:
+        return 0  # what cannot be read pauses it again at the next look
+    return tally.sites_out if tally is not None and tally.sites_exposed < OWN_SITES else 0
 
 
 def _broker_account(services: Services, device_id: str) -> tuple[str, str]:

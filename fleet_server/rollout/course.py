@@ -119,10 +119,12 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """From now on the open wave can be judged."""
         return msgspec.structs.replace(self, judged_at=now)
 
-    def resumed(self, now: datetime) -> "Course":
-        """A person goes on: what she was shown is accepted, and the wave has its patience again."""
+    def resumed(self, now: datetime, dark_sites: int = 0) -> "Course":
+        """A person goes on: what she was shown, and sites that are dark now, are accepted, and the wave has its patience again."""
         judged_at = None if self.judged_at is None else now
-        return msgspec.structs.replace(self, accepted=self.shown or self.accepted, shown=None, judged_at=judged_at, resumed_at=now)
+        accepted = self.shown or self.accepted
+        accepted = msgspec.structs.replace(accepted, sites_out=max(accepted.sites_out, dark_sites))
+        return msgspec.structs.replace(self, accepted=accepted, shown=None, judged_at=judged_at, resumed_at=now)
 
     def larger(self, wave: int) -> int:
         """Devices that the wave would reach if it grew; no more than half of everybody, else it does not grow."""

@@ -100,7 +100,7 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
     return changed
 
 
-def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Rollout:
+def apply_person(rollout: Rollout, event: str, reason: str, now: datetime, *, dark_sites: int = 0) -> Rollout:
     """The rollout after a person (or a later rollout: supersede) acted.
 
     Args:
@@ -108,6 +108,7 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
         event: start, pause, resume, abort, roll-back or supersede.
         reason: The person's words.
         now: Aware UTC.
+        dark_sites: Of few sites, those that are dark now: whoever resumes lets the others go on all the same.
 
     Raises:
         TransitionError: Unknown event, or the state does not know it.
@@ -131,7 +132,7 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
         if state is RolloutState.RUNNING and rollout.all_promoted:
             changed = replace(changed, state=next_state(state, Event.LAST_WAVE_DONE))
         accepted = tuple(sorted({*rollout.accepted, *rollout.paused_for}))
-        course = rollout.course and rollout.course.resumed(now)
+        course = rollout.course and rollout.course.resumed(now, dark_sites)
         return replace(changed, hold_since=now, accepted=accepted, paused_for=(), course=course)
     if step is Event.ROLL_BACK and rollout.state is not RolloutState.ROLLING_BACK:
         return replace(changed, hold_since=now)

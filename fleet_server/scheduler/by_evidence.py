@@ -93,7 +93,8 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     if not waiting:
         return False, Counter()
     tally = known.tally
-    if tally is not None and tally.sites_out > 0 and tally.sites_exposed < OWN_SITES:
+    accepted = course.accepted.sites_out if course is not None else 0
+    if tally is not None and tally.sites_out > accepted and tally.sites_exposed < OWN_SITES:
         return False, Counter({"site out": waiting})
     picky = bool(policy.windows and not policy.emergency) or policy.site_budget is not None
     few = max(0, min(AT_ONCE + 1, *left.values()))

@@ -328,6 +328,26 @@ def test_a_release_that_takes_its_whole_sites_down_is_stopped(world: World, tmp_
     assert len(asked(world, fleet.bundle)) <= 20
 
 
+@pytest.mark.conversions  # a slow proof, for the second stage
+def test_of_few_sites_one_that_is_dark_holds_the_opening_until_a_person_says_go(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, sites=2, waves=[30, "100%"], hold_back={"fraction": 0.0})
+    fleet.tick()
+    fleet.dark = {device_id for device_id in world.devices if int(device_id[1:]) % 2 == 0}
+    fleet.tick(16)
+    assert "site out" in waits(world, rollout_id)
+    frozen = len(asked(world, fleet.bundle))
+    assert frozen < 30
+    fleet.tick(8)
+    assert len(asked(world, fleet.bundle)) == frozen
+
+    act(world, rollout_id, "pause")
+    act(world, rollout_id, "resume")
+    fleet.tick(16)
+
+    assert len(asked(world, fleet.bundle)) > frozen
+    assert "site out" not in waits(world, rollout_id)
+
+
 def test_an_outage_of_our_own_broker_takes_no_site_down(world: World, tmp_path: Path) -> None:
     fleet, rollout_id = fleet_of(world, tmp_path, 120, sites=12, **(QUICK | {"waves": ["10%", "100%"]}))
     fleet.tick()
