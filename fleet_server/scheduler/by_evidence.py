@@ -4,7 +4,9 @@ Nobody begins who was not let in by the wave, the pace, the rate, the window, an
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 import sqlalchemy as sa
@@ -99,16 +101,7 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     picky = bool(policy.windows and not policy.emergency) or policy.site_budget is not None
     few = max(0, min(AT_ONCE + 1, *left.values()))
     queue, busy = _first_in_line(connection, rollout, few, SCANNED if picky and few else max(few, 1), now)
-    zones = devices.label(connection, ZONE, [one.device_id for one in queue]) if policy.windows else {}
-    ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
-    sites = sorted({one.site for one in queue})
-    chosen, waits = begin(
-        ready,
-        most=left,
-        windows=() if policy.emergency else policy.windows,
-        site_budget=policy.site_budget,
-        in_activation=sharing.taken(connection, rollout, sites, now) if policy.site_budget is not None else None,
-    )
+    chosen, waits = let_begin(connection, rollout, queue, busy, left, now)
     for device_id in chosen[:AT_ONCE]:
         assign_new(connection, services, rollout, device_id, now)
     if chosen:
@@ -121,17 +114,50 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
 
 
+def let_begin(
+    connection: sa.Connection,
+    rollout: Rollout,
+    queue: Sequence[Unasked],
+    busy: set[str],
+    most: dict[Wait, int],
+    now: datetime,
+    also_in_activation: Mapping[str, int] = MappingProxyType({}),
+) -> tuple[tuple[str, ...], Counter[Wait]]:
+    """Of devices in their order, those that may begin now: by the limits of `most`, the policy's windows, and its budget for a site.
+
+    Args:
+        connection: The transaction.
+        rollout: Whose devices.
+        queue: In the order in which they are asked.
+        busy: Those of them that must not be changed now.
+        most: How many more each limit allows.
+        now: Aware UTC.
+        also_in_activation: Site -> devices in activation that no rollout owns any more.
+
+    Returns:
+        Who begins, and how many of the others wait for what.
+    """
+    policy = rollout.policy
+    zones = devices.label(connection, ZONE, [one.device_id for one in queue]) if policy.windows else {}
+    ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
+    taken: Counter[str] = Counter()
+    if policy.site_budget is not None:
+        taken = sharing.taken(connection, rollout, sorted({one.site for one in queue}), now) + Counter(also_in_activation)
+    windows = () if policy.emergency else policy.windows
+    return begin(ready, most=most, windows=windows, site_budget=policy.site_budget, in_activation=taken)
+
+
 def _first_in_line(connection: sa.Connection, rollout: Rollout, few: int, limit: int, now: datetime) -> tuple[list[Unasked], set[str]]:
     """The next members, and those of them that must not be changed now; behind these more are looked at, so that they hold up nobody."""
     while True:
         queue = evidence_members.unasked(connection, rollout, limit)
-        busy = _busy(connection, rollout, [one.device_id for one in queue], now) if few else set()
+        busy = busy_devices(connection, rollout, [one.device_id for one in queue], now) if few else set()
         if len(queue) < limit or len(queue) - len(busy) >= few or limit >= SCANNED:
             return queue, busy
         limit = min(4 * limit, SCANNED)
 
 
-def _busy(connection: sa.Connection, rollout: Rollout, device_ids: list[str], now: datetime) -> set[str]:
+def busy_devices(connection: sa.Connection, rollout: Rollout, device_ids: list[str], now: datetime) -> set[str]:
     """Of these, the devices that another rollout changes, or that were changed too lately, or that refuse the bundle."""
     elsewhere = evidence_members.busy_elsewhere(connection, rollout.rollout_id, device_ids, to_micros(now))
     return elsewhere | held_up(connection, rollout, device_ids, now).keys()

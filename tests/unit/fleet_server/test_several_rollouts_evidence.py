@@ -6,15 +6,17 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from fleet_server import enlisting, usecases
 from fleet_server.halting import halt_fleet, lift_halt
+from fleet_server.rollout.pacing import Window
 from fleet_server.scheduler import sharing
 from fleet_server.store import activations, devices, evidence_members, exposure, held_back, rollouts
 from fleet_server.store.facts import read
-from fleet_server.store.tables import DEVICE, ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, now_us, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 from tests.unit.fleet_server.test_evidence_rollouts import fleet_of, until, wave_of
@@ -73,6 +75,35 @@ def test_decision_12_the_hold_back_follows_a_week_after_the_completion(world: Wo
 
     assert asked(world, fleet.bundle) == set(world.devices)
     assert value(world, rollout_id).state.value == "completed"
+
+
+@pytest.mark.conversions  # a slow proof, for the second stage
+def test_decision_12_the_hold_back_follows_within_the_windows_and_the_budget_of_its_site(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, hold_back={"fraction": 0.2}, sites=2)
+    assert until(fleet, rollout_id, "completed") == "completed"
+    held = {device_id for device_id, wave in wave_of(world, rollout_id).items() if wave == 0}
+    with world.services.db.write() as connection:
+        stored = rollouts.load(connection, rollout_id)
+        assert stored is not None
+        policy = msgspec.structs.replace(stored.rollout.policy, windows=(Window(start="00:00", end="01:00"),), site_budget=2)
+        assert rollouts.save(connection, stored, replace(stored.rollout, policy=policy), world.clock())
+
+    world.clock.move(WEEK_S)
+    fleet.dark = held  # whoever is asked does not answer yet
+    assert 1 <= world.clock().hour < 23
+    fleet.tick(8)
+    assert asked(world, fleet.bundle) & held == set()  # at noon, and no device says what its own clock is
+
+    with world.services.db.write() as connection:
+        zone = f"-{world.clock().hour:02}:00"  # by their own clocks it is after midnight
+        connection.execute(sa.insert(DEVICE_LABEL), [{"key": "time-zone", "value": zone, "device_id": one} for one in sorted(held)])
+    fleet.tick(14)
+    followed = Counter(int(device_id[1:]) % 2 for device_id in asked(world, fleet.bundle) & held)
+    assert followed == {0: 2, 1: 2}
+
+    fleet.dark = set()
+    fleet.tick(20)
+    assert len(asked(world, fleet.bundle) & held) > 4
 
 
 @pytest.mark.conversions  # a slow proof, for the second stage
