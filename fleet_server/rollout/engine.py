@@ -4,6 +4,7 @@
 schedulers: an action that was already applied is refused by `apply`, a repeated tick changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -222,15 +223,14 @@ def _decide_forward(rollout: Rollout, facts: Facts, now: datetime) -> Action | N
 
 def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
     if rollout.course is not None:
-        return _decide_back_by_count(rollout, facts.away, now)
+        return _decide_back_by_count(rollout, facts.away, facts.stuck, now)
     lost = [device_id for device_id in rollout.members if device_id not in facts.devices or device_id in facts.unreadable]
     if lost:
         return undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
     unseen = [d for d in rollout.members if d not in rollout.accepted]
     failed = [d for d in unseen if failed_on_the_way_back(facts.devices[d], rollout.bundle_digest)]
     if failed:
-        reason = f"Pause: the way back failed on {len(failed)} of {len(rollout.members)} devices: {', '.join(failed[:3])}."
-        return Action(ActionKind.PAUSE, rollout.wave, reason, tuple(failed))
+        return _stuck(rollout, failed, len(rollout.members))
     waiting = [d for d in rollout.members if not is_back(facts.devices[d], rollout.bundle_digest)]
     if not waiting:
         return Action(ActionKind.ROLLED_BACK, rollout.wave, f"Rolled back: none of {len(rollout.members)} devices runs the release.")
@@ -246,9 +246,17 @@ def _ended(rollout: Rollout, ending: Ending) -> Experiment | None:
     return plan if plan is None or plan.ending or not ending else msgspec.structs.replace(plan, ending=ending)
 
 
-def _decide_back_by_count(rollout: Rollout, away: int | None, now: datetime) -> Action | None:
+def _stuck(rollout: Rollout, failed: Sequence[str], devices: int) -> Action:
+    reason = f"Pause: the way back failed on {len(failed)} of {devices} devices: {', '.join(failed[:3])}."
+    return Action(ActionKind.PAUSE, rollout.wave, reason, tuple(failed))
+
+
+def _decide_back_by_count(rollout: Rollout, away: int | None, stuck: Sequence[str], now: datetime) -> Action | None:
     if away is None:
         return undecidable(rollout, "Pause: how many devices still run the release has not been counted.")
+    failed = sorted(set(stuck).difference(rollout.accepted))
+    if failed:
+        return _stuck(rollout, failed, away)
     if away == 0:
         return Action(ActionKind.ROLLED_BACK, rollout.wave, "Rolled back: no device runs the release.")
     if held_s(rollout, now) >= rollout.policy.hold_s:

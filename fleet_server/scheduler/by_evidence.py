@@ -29,7 +29,8 @@ ZONE: Final = "time-zone"
 _LOOK_AGAIN: Final = timedelta(minutes=1)
 _NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
-_BACK: Final = (RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB, RolloutState.ROLLED_BACK)
+# Not while a way back is paused: it failed somewhere, or a person wants nobody else to be changed.
+_BACK: Final = (RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK)
 
 
 def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> datetime | None:
