@@ -193,9 +193,8 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
     stuck = [] if action != "roll-back" or stored.rollout.policy.baseline else members.without_previous(connection, rollout_id)
     if stuck:
         names = ", ".join(stuck[:3])
-        raise ConflictError(
-            f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back, and the policy names no baseline; abort, and push a better one"
-        )
+        why = "ran no release before and the policy names no baseline, so they cannot go back"
+        raise ConflictError(f"{len(stuck)} devices ({names}) {why}; abort, and push a better one")
     if action in ("start", "resume"):
         refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
 

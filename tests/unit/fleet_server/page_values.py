@@ -15,19 +15,16 @@ from fleet_server.page import Feed, create_page
 from fleet_server.page.source import ActionName
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_approval import ApprovalRow, ApprovalView
+from fleet_server.read_drift import DriftDevice, DriftView, FeatureDrift, Histogram
 from fleet_server.read_evidence import ChanceView, EvidenceView, WaitView
 from fleet_server.read_halt import HaltView
 from fleet_server.read_models import (
     ActionView,
     DeviceRow,
     DeviceView,
-    DriftDevice,
-    DriftView,
     EventView,
     ExplanationView,
-    FeatureDrift,
     GateView,
-    Histogram,
     NeedsYou,
     OverviewView,
     Progress,
