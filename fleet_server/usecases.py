@@ -191,7 +191,8 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
     if stuck:
         names = ", ".join(stuck[:3])
         raise ConflictError(
-            f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back, and the policy names no baseline; abort, and push a better one"
+            f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back, and the policy names no baseline; "
+            "abort, and push a better one"
         )
     if action in ("start", "resume"):
         refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
