@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
+from edgefleet.spans import span
 from fleet_server import enlisting, origins
 from fleet_server.drafts import draft_of
 from fleet_server.labels import check_labels, describe
@@ -219,11 +220,5 @@ def _sentence(read: _Read, planned: Outline, times: Sequence[WaveTime], kind: st
     limit = "" if planned.course is None else f", limit {100 * planned.course.rule.limit:.3g} % failures"
     return (
         f"{read.release.project} {read.release.version} to {begun} devices in {waves}{held}; rule {kind}{limit}; "
-        f"done after {_span(times[-1].done_s)} at the earliest."
+        f"done after {span(times[-1].done_s)} at the earliest."
     )
-
-
-def _span(seconds: float) -> str:
-    if seconds >= 96 * 3_600:
-        return f"{seconds / 86_400:.1f} days"
-    return f"{seconds / 3_600:.1f} h" if seconds >= 3_600 else f"{seconds:.0f} s"

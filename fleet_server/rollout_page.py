@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from edgefleet.errors import ConfigError
+from edgefleet.spans import chance
 from fleet_server.rollout.foresight import FAILING, chances
 from fleet_server.rollout.plans import SMALL_PLANS, default_course
 from fleet_server.rollout.policy import Policy
@@ -194,10 +195,10 @@ def chances_table() -> str:
                 (
                     f"{devices:,}",
                     f"{100 * one.failing:g} %",
-                    _chance(one.at_once.stopped_in_first),
-                    _chance(one.at_once.stopped),
+                    chance(one.at_once.stopped_in_first),
+                    chance(one.at_once.stopped),
                     f"{one.at_once.harmed_median:.0f} ({one.at_once.harmed_p95:.0f})",
-                    f"{_chance(late.stopped)}, {late.harmed_median:.0f} ({late.harmed_p95:.0f})",
+                    f"{chance(late.stopped)}, {late.harmed_median:.0f} ({late.harmed_p95:.0f})",
                 )
             )
     header = ("devices", "fails on", "stopped in wave 1", "stopped at all", "harmed: median (p95)", "all failures late: stopped, harmed")
@@ -261,13 +262,6 @@ def _accepted(key: str) -> str:
         return SAID.get(key, "")
     low, high = LIMITS[key]
     return f"{low:,g} to {high:,.10g}"
-
-
-def _chance(share: float) -> str:
-    value = 100 * share
-    if share in (0.0, 1.0):
-        return f"{value:.0f} %"
-    return f"{value:.1f} %" if value < 10 or value > 90 else f"{value:.0f} %"
 
 
 def _at_least(count: int, n: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from edgefleet.client import Json
 from edgefleet.report.table import table
+from edgefleet.spans import chance, span
 
 WIDTH: Final = 32  # characters of a bar
 LISTED: Final = 20  # devices that need a look
@@ -40,11 +41,11 @@ def chances_text(chances: Sequence[Json], runs: int) -> str:
     header = ("release fails on", "stopped in wave 1", "stopped at all", "harmed devices", "if all fail late: stopped", "harmed")
     lines = [
         (
-            percent(one["failing"]),
-            percent(one["stopped_in_first"]),
-            percent(one["stopped"]),
+            chance(one["failing"]),
+            chance(one["stopped_in_first"]),
+            chance(one["stopped"]),
             _harm(one["harmed_median"], one["harmed_p95"]),
-            percent(one["late_stopped"]),
+            chance(one["late_stopped"]),
             _harm(one["late_harmed_median"], one["late_harmed_p95"]),
         )
         for one in chances
@@ -139,33 +140,6 @@ def bar(counts: dict[str, int], width: int = WIDTH) -> str:
     largest = max(cells, key=lambda state: counts[state])
     cells[largest] += width - sum(cells.values())
     return "".join(STATES[state][1] * cells[state] for state in STATES)
-
-
-def percent(share: float) -> str:
-    """A probability with as many digits as 10,000 runs can tell.
-
-    >>> percent(0.0011), percent(0.5), percent(0.99995), percent(1.0)
-    ('0.1 %', '50 %', '>99.9 %', '100 %')
-    """
-    value = 100 * share
-    if share in (0.0, 1.0):
-        return f"{value:.0f} %"
-    if value > 99.9 or value < 0.1:
-        return ">99.9 %" if value > 50 else "<0.1 %"
-    return f"{value:.1f} %" if value < 10 or value > 90 else f"{value:.0f} %"
-
-
-def span(seconds: float) -> str:
-    """A duration for people.
-
-    >>> span(40), span(5_400), span(400_000)
-    ('40 s', '1.5 h', '4.6 days')
-    """
-    if seconds >= 96 * 3_600:
-        return f"{seconds / 86_400:.1f} days"
-    if seconds >= 3_600:
-        return f"{seconds / 3_600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _planned_waves(view: Json) -> str:
