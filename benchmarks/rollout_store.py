@@ -2,7 +2,8 @@
 
 `python -m benchmarks.rollout_store` makes fleets of 1,000, 10,000 and 100,000 devices in SQLite databases, opens all waves of a rollout but
 the last, lets nearly all of their devices begin (`rollout_rows.py`), and measures in processor time: the read of all facts with the
-engine's decision, one sign of life, one report that a device began, one look of the scheduler, the page, and a look on the way back. It
+engine's decision, one sign of life, one report that a device began, the look at one group of a site, one look of the scheduler, the page,
+and a look on the way back, which takes up to two hundred devices. It
 fails when a decision takes more than `DECIDE_MS`, or more than `GROWTH` times as long over the largest fleet as over the smallest.
 """
 
@@ -38,6 +39,7 @@ START: Final = datetime(2026, 1, 5, tzinfo=UTC)
 DEVICES_PER_SITE: Final = 100
 SIZES: Final = (1_000, 10_000, 100_000)
 REPEATS: Final = 100
+GROUPS: Final = 5  # looked at in one go
 SPARE: Final = 50  # asked, and not begun yet
 HOURS: Final = 20  # in which all others began
 DECIDE_MS: Final = 5.0
@@ -52,6 +54,7 @@ class Costs:
     decide: float
     sign_of_life: float
     report: float
+    group: float
     look: float
     page: float
     back: float
@@ -90,6 +93,7 @@ def measure(services: Services, rollout: Rollout) -> Costs:
     db, now = services.db, services.clock()
     at, spare = to_micros(now), _spare(db, rollout)
     with db.write() as connection:
+        group = _timed(lambda _: evidence_sites.come_due(connection, rollout, now, GROUPS), 5) / GROUPS
         # The controls are heard again at the first look, so that the groups are due an hour later.
         for hours in (0, 2):
             while evidence_sites.come_due(connection, rollout, now + timedelta(hours=hours), limit=5_000):
@@ -106,11 +110,18 @@ def measure(services: Services, rollout: Rollout) -> Costs:
         stored = rollouts.load(connection, ROLLOUT_ID)
         assert stored is not None  # noqa: S101  # it was inserted
         rollouts.save(connection, stored, replace(stored.rollout, state=RolloutState.ROLLING_BACK), now)
-    return Costs(decided, heard, told, look, page, _timed(lambda _: settle(services, ROLLOUT_ID), 3))
+    return Costs(decided, heard, told, group, look, page, _timed(lambda _: settle(services, ROLLOUT_ID), 3))
 
 
-def fill(db: Database, count: int) -> Rollout:
-    """A rollout over so many devices with all waves open but the last; all of their devices have begun, but for `SPARE`."""
+def fill(db: Database, count: int, *, ask: Callable[..., None] = ask_all, begin: Callable[..., None] = begin_all) -> Rollout:
+    """A rollout over so many devices with all waves open but the last; all of their devices have begun, but for `SPARE`.
+
+    Args:
+        db: Fresh.
+        count: Devices.
+        ask: Gives devices the release, as `ask_all` does.
+        begin: Lets them begin, as `begin_all` does.
+    """
     ids = [f"d{number:06d}" for number in range(count)]
     policy = default_policy()
     chosen = [Candidate(one, f"model-{i % 6}", f"site-{i // DEVICES_PER_SITE}") for i, one in enumerate(ids)]
@@ -126,16 +137,16 @@ def fill(db: Database, count: int) -> Rollout:
         "b", course=course, changed_at=START,
     )  # fmt: skip
     opened = [one for wave_ids in planned.waves[:wave] for one in wave_ids]
-    begin = opened[: len(opened) - SPARE]
-    every_us = HOURS * 3_600_000_000 // len(begin)
+    begun = opened[: len(opened) - SPARE]
+    every_us = HOURS * 3_600_000_000 // len(begun)
     at, later = to_micros(START), to_micros(START + timedelta(days=2))
     with db.write() as connection:
         _enrol(connection, chosen)
         rollouts.insert(connection, value, {}, 0)
         evidence_members.insert(connection, value, planned.membership, [Selected(one, f"r{i // 50_000}") for i, one in enumerate(chosen)])
         devices.seen(connection, dict.fromkeys(ids, at))
-        ask_all(connection, value, opened, at)
-        begin_all(connection, value, {one: at + i * every_us for i, one in enumerate(begin)})
+        ask(connection, value, opened, at)
+        begin(connection, value, {one: at + i * every_us for i, one in enumerate(begun)})
     for start in range(0, len(ids), 5_000):
         piece = ids[start : start + 5_000]
         with db.write() as connection:
