@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from benchmarks import rollout_store
 from benchmarks.rollout_rows import ROWS
 from fleet_server.rollout import Rollout
+from fleet_server.rollout.groups import Timing
 from fleet_server.services import Services
 from fleet_server.store import evidence_sites, members
 from fleet_server.store.members import Member
@@ -77,7 +78,7 @@ def test_a_region_is_told_by_a_sample_of_its_controls(tmp_path: Path) -> None:
     with services.db.write() as connection:
         looks = evidence_sites._Looks(connection, rollout)
         row = connection.execute(sa.select(ROLLOUT_GROUP).limit(1)).one()
-        timing = evidence_sites.Timing.of(rollout.policy)
+        timing = Timing.of(rollout.policy)
         found = looks.controls(evidence_sites._group(row, timing), timing, False, region=row.region)
     assert (found.seen, found.unheard) == (evidence_sites.REGION_SAMPLE, 0)
     services.db.close()
