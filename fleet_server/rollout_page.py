@@ -83,6 +83,7 @@ SAID: Final[dict[str, str]] = {
     "rate.per_hour": "above 0",
     "rate.step_per_hour": "at least 0",
     "rate.most_per_hour": "at least `rate.per_hour`",
+    "rate.backward": "true, false",
     "pace.first": "at least 1",
     "pace.every_s": "above 0",
     "windows": "at most 21",

@@ -35,6 +35,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         step_per_hour: Of `linear`.
         factor: Of `exponential`.
         most_per_hour: Never more.
+        backward: It bounds a rollback too, which else goes as fast as budgets let it; an emergency is never bounded.
     """
 
     kind: Literal["constant", "linear", "exponential"] = "constant"
@@ -42,6 +43,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     step_per_hour: float = 0.0
     factor: float = 2.0
     most_per_hour: float = 1e9
+    backward: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("per_hour", self.per_hour), ("most_per_hour", self.most_per_hour)):

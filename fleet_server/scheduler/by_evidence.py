@@ -36,18 +36,19 @@ _BACK: Final = (RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.RO
 def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> datetime | None:
     """Do what the rollout's state lets happen now; when to look again, None: only with news."""
     waits: Counter[str] = Counter()
-    more = False
+    more = slowly = False
     if rollout.state in _OPENING and rollout.wave:
         more, waits = _begin(connection, services, rollout, known, now)
         evidence_members.note_waits(connection, rollout.rollout_id, waits)
     elif rollout.state in _BACK:
         more = take_back(connection, services, rollout, now) == AT_ONCE
+        slowly = rollout.state in _TURNED and bounded_back(rollout)
     if more:
         return now
     moments = [next_due(rollout, known, now), evidence_sites.next_look(connection, rollout.rollout_id)]
     # After a standstill the wave's clock names no further batch, and devices wait for those that were asked last.
     clock_is_ahead = rollout.course is not None and rollout.course.next_batch_at(rollout.wave, now) is None
-    if set(waits) - {"pace"} or (waits and clock_is_ahead):
+    if slowly or set(waits) - {"pace"} or (waits and clock_is_ahead):
         moments.append(now + _LOOK_AGAIN)
     return min((moment for moment in moments if moment is not None), default=None)
 
@@ -68,17 +69,35 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
         return 0
     # After an abort that stops, devices that have proved themselves keep it.
     kept = rollout.state is RolloutState.ABORTED
-    budget = rollout.policy.site_budget if rollout.state is RolloutState.ROLLING_BACK else None
+    turned = rollout.state is RolloutState.ROLLING_BACK
+    budget = rollout.policy.site_budget if turned else None
     limit = AT_ONCE if budget is None else SCANNED
     going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=limit)
     if budget is not None:
         may = set(ways_back.within_budget(connection, rollout.rollout_id, [device_id for device_id, _ in going], budget))
         going = [one for one in going if one[0] in may][:AT_ONCE]
+    if going and turned and bounded_back(rollout):
+        going = going[: _left_back(connection, rollout, now)]
     for device_id, previous in going:
         assign_previous(connection, services, rollout, device_id, previous, now)
     if going:
         changes.touch(connection, to_micros(now), "devices", "overview", f"rollout:{rollout.rollout_id}")
     return len(going)
+
+
+def bounded_back(rollout: Rollout) -> bool:
+    """Whether the rate of the policy bounds a rollback; only where the operator asked for it, for a rollback may be from harm."""
+    rate = rollout.policy.rate
+    return rate is not None and rate.backward and not rollout.policy.emergency
+
+
+def _left_back(connection: sa.Connection, rollout: Rollout, now: datetime) -> int:
+    """Devices that the rate lets go back now."""
+    rate = rollout.policy.rate
+    began = ways_back.began_at(connection, rollout.rollout_id)
+    since_s = 0.0 if began is None else (to_micros(now) - began) / 1e6
+    allowed = AT_ONCE if rate is None else rate.allowed(since_s)
+    return max(allowed - ways_back.told(connection, rollout.rollout_id, rollout.release_id), 0)
 
 
 def _begin(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> tuple[bool, Counter[str]]:

@@ -39,7 +39,7 @@ WRONG: dict[str, Any] = {
     "hold_back.large_site": 0, "hold_back.smallest_fleet": 0, "rate.kind": "wild", "rate.per_hour": 0.0, "rate.step_per_hour": -1.0,
     "rate.most_per_hour": 1.0, "pace.first": 0, "pace.every_s": 0.0, "windows": [{}] * 22, "windows.days": ["someday"],
     "windows.start": "24:00", "windows.end": "24:01", "late_joiners": "sometimes", "gates.compare": ["weather"],
-    "on_conflict": "fight", "on_late_evidence": "cry", "baseline": 7, "emergency": "perhaps",
+    "on_conflict": "fight", "on_late_evidence": "cry", "baseline": 7, "emergency": "perhaps", "rate.backward": "perhaps",
 }  # fmt: skip
 
 
