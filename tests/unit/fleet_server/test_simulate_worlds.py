@@ -33,7 +33,7 @@ CHURN = SCENES["churn"]
 
 
 def policy(**changes: object) -> Policy:
-    return msgspec.structs.replace(default_policy(), **changes)  # type: ignore[arg-type]
+    return msgspec.structs.replace(default_policy(), **changes)
 
 
 def ledger(seed: int = 1) -> tuple[Ledger, Availability]:
