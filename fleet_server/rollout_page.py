@@ -48,6 +48,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "least_first_wave": (1, _MANY),
     "hold_back.fraction": (0, 0.5),
     "site_budget": (1, _MANY),
+    "rest_s": (0, _YEAR_S),
     "patience_s": (0, _YEAR_S),
     "activation_gap_s": (0, _YEAR_S),
     "stall_s": (1, _YEAR_S),

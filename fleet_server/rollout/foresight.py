@@ -15,13 +15,12 @@ import numpy as np
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.judgement import DUE_OF_OPENED, HEARD_AFTER_DWELL, HEARD_SHARE
-from fleet_server.rollout.pacing import Rate
+from fleet_server.rollout.pacing import rate_s
 from fleet_server.rollout.planner import RUNS, Foretold, foretell
 
 FAILING: Final = (0.01, 0.03, 0.05, 0.1, 0.2, 0.5)
 _HOUR_S: Final = 3_600.0
 _DAY_HOURS: Final = 24
-_LONGEST_S: Final = 10 * 366 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _done_s(course: Course, number: int, opens_s: float, deadline_s: float, slee
     begun = opens_s + opening_with_rate_s(course, number)
     if sleep is not None:
         begun += asleep_s(sleep[0], sleep[1] + timedelta(seconds=begun), DUE_OF_OPENED)
-    due = max(begun + deadline_s, opens_s + course.opening_s(number) + dwell_s)
+    due = max(begun + deadline_s, opens_s + course.dwells_from_s(number) + dwell_s)
     if sleep is None or dwell_s <= 0:
         return due
     # Some must be heard once more after the dwell.
@@ -118,21 +117,6 @@ def opening_with_rate_s(course: Course, wave: int) -> float:
     """Seconds from the opening of a wave until its last device may begin, by pace and rate."""
     paced = course.opening_s(wave)
     return paced if course.rate is None else max(paced, rate_s(course.rate, course.added(wave)))
-
-
-def rate_s(rate: Rate, devices: int) -> float:
-    """Seconds until a rate has let so many devices begin, to the second.
-
-    >>> rate_s(Rate(per_hour=10), 21)
-    7200.0
-    """
-    low, high = 0.0, 1.0
-    while rate.allowed(high) < devices and high < _LONGEST_S:
-        low, high = high, 2 * high
-    while high - low > 0.5:
-        middle = (low + high) / 2
-        low, high = (low, middle) if rate.allowed(middle) >= devices else (middle, high)
-    return float(math.ceil(high))
 
 
 def asleep_s(awake: Awake, from_at: datetime, needed: float) -> float:
