@@ -15,7 +15,7 @@ from fleet_server import enlisting, origins
 from fleet_server.drafts import draft_of
 from fleet_server.labels import check_labels, describe
 from fleet_server.origins import Origins
-from fleet_server.queries.chances import chance_view
+from fleet_server.queries.chances import chance_view, need_views
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
 from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_digest
@@ -97,6 +97,7 @@ def plan(
         awake=None if read.heard is None else AwakeView(list(read.heard.shares), read.heard.days, read.heard.devices),
         chances=[chance_view(one) for one in _chances(planned, salt)],
         runs=RUNS,
+        needs=[] if planned.course is None else need_views(parsed.gates, planned.course.sizes, len(read.selected)),
         cautions=[*read.told, *_cautions(planned, read, sites)],
         held_back_ids=list(planned.held_back) if with_devices else [],
     )

@@ -27,7 +27,7 @@ def plan_text(view: Json, *, with_devices: bool = False) -> str:
     if with_devices:
         parts += [_named(f"wave {wave['number']}", wave["device_ids"]) for wave in view["waves"]]
         parts += [_named("held back", view["held_back_ids"])] if view["held_back_ids"] else []
-    parts += [_awake(view["awake"]), chances_text(view["chances"], view["runs"])]
+    parts += [_awake(view["awake"]), chances_text(view["chances"], view["runs"]), needs_text(view["needs"])]
     if view["cautions"]:
         parts.append("\n".join(["What this plan cannot do:", *(f"  - {sentence}" for sentence in view["cautions"])]))
     parts.append("Nothing was changed. `edgefleet rollout create` with the same options makes this rollout; it then waits for its start.")
@@ -51,7 +51,37 @@ def chances_text(chances: Sequence[Json], runs: int) -> str:
         for one in chances
     ]
     drawn = f"{runs:,} runs, seeded from the plan: same plan, same numbers."
-    return f"{table(header, lines)}\nHarmed: median, and in brackets what one of twenty runs exceeds. {drawn}"
+    dark_header = ("goes dark on", "stopped in wave 1", "stopped at all", "dark devices", "on average")
+    dark = [
+        (
+            percent(one["failing"]),
+            percent(one["dark_stopped_in_first"]),
+            percent(one["dark_stopped"]),
+            _harm(one["dark_harmed_median"], one["dark_harmed_p95"]),
+            f"{one['dark_harmed_mean']:,.1f}",
+        )
+        for one in chances
+    ]
+    said = f"Harmed, dark: median, and in brackets what one of twenty runs exceeds. {drawn}"
+    return f"{table(header, lines)}\n\n{table(dark_header, dark)}\n{said}"
+
+
+def needs_text(needs: Sequence[Json]) -> str:
+    """How many devices each comparison of the model's behaviour needs, and when so many are there."""
+    if not needs:
+        return ""
+    header = ("comparison", "to see", "needs devices", "there in wave")
+    lines = [
+        (
+            one["gate"],
+            one["change"],
+            "no number is enough" if one["devices"] is None else f"{one['devices']:,}",
+            "none" if one["wave"] is None else one["wave"],
+        )
+        for one in needs
+    ]
+    said = "Seen in four of five rollouts by so many devices that tell; how much devices differ is assumed, not measured in this fleet."
+    return f"{table(header, lines)}\n{said}"
 
 
 def status_text(view: Json, width: int = 100) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from edgefleet.spans import span
-from fleet_server.queries.chances import chance_view
+from fleet_server.queries.chances import chance_view, need_views
 from fleet_server.queries.waves import Judged as Word
 from fleet_server.queries.waves import at_the_end, wave_state
 from fleet_server.read_evidence import ChanceView, EvidenceView, WaitView
@@ -128,6 +128,7 @@ def evidence_view(
         waits=[WaitView(why, devices, _wait_sentence(why, rollout, course, now)) for why, devices in waits.items() if devices],
         chances=list(_chances(_unbegun(course), rollout.salt)),
         runs=RUNS,
+        needs=need_views(rollout.policy.gates, _unbegun(course).sizes, course.sizes[-1] + counted.held_back),
     )
 
 

@@ -42,7 +42,7 @@ def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, kn
         evidence_members.note_waits(connection, rollout.rollout_id, waits)
     elif rollout.state in _BACK:
         more = take_back(connection, services, rollout, now) == AT_ONCE
-        slowly = rollout.state in _TURNED and bounded_back(rollout)
+        slowly = rollout.state is RolloutState.ROLLING_BACK and bounded_back(rollout)
     if more:
         return now
     moments = [next_due(rollout, known, now), evidence_sites.next_look(connection, rollout.rollout_id)]
@@ -111,6 +111,13 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         long_ago = now - timedelta(seconds=_NEARLY * course.pace.every_s)
         settled = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(long_ago))
         left["pace"] = min(left["pace"], max(course.batch_after(settled) - asked, 0))
+        rests_at = course.rests_at(rollout.wave)
+        if rests_at < course.sizes[rollout.wave - 1]:
+            # Neither is the rest of wave 1 over before those in front of it had it.
+            rested = evidence_members.asked_before(
+                connection, rollout.rollout_id, to_micros(now - timedelta(seconds=_NEARLY * course.rest_s))
+            )
+            left["pace"] = left["pace"] if rested >= rests_at else min(left["pace"], max(rests_at - asked, 0))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()
