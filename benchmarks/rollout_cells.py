@@ -57,7 +57,19 @@ MAIN: Final = (
 )
 SCENES: Final = tuple(
     Asked("1 %", 2_000, scene, stopped=limit)
-    for scene, limit in (("day and night", 0), ("site outages", 0), ("broker down", 0.5), ("slow links", 1), ("all together", 1))
+    for scene, limit in (
+        ("day and night", 0),
+        ("site outages", 0),
+        ("broker down", 0.5),
+        ("slow links", 1),
+        ("all together", 1),
+        ("batteries", 1),
+        ("duplicates", 0),
+        ("reordering", 0),
+        ("drift", 1),
+        ("late joiners", 0),
+        ("everything", 1),
+    )
 )
 SMALL: Final = (Asked("1 %", 300, stopped=1), Asked("10 %", 300, harmed=(5, 17)))
 # 8 of 10 sites and more; a tenth of few sites cannot be told from chance.

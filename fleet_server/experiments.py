@@ -23,6 +23,7 @@ from fleet_server.rollout.experiment import FIRST_LOOK
 from fleet_server.rollout.experiment_plan import Experiment, batches
 from fleet_server.rollout.limits import refuse_unknown
 from fleet_server.scheduler.steering import note_action
+from fleet_server.scheduler.winner import planned_by_evidence
 from fleet_server.services import Services
 from fleet_server.store import devices, rollouts, stays
 from fleet_server.store.moments import to_micros
@@ -56,7 +57,7 @@ def create_experiment(
         services: The server's parts.
         release_id: Release of arm B.
         plan: Fields of `Experiment`; `baseline_release` is the release of arm A.
-        policy: Of the trial on devices and of the winner's rollout, every device named (`unanimous`); None: the default.
+        policy: Of the trial on devices and of the winner's rollout, which goes by its evidence, waves, pace and windows; None: the default.
         selection: Labels of which a device must carry all.
         actor: Who plans it.
 
@@ -67,10 +68,6 @@ def create_experiment(
     """
     parsed = parse_plan(plan)
     rules = parse_policy(dict(DEFAULT_POLICY) if policy is None else policy)
-    if rules.evidence != "unanimous":
-        raise ConfigError(
-            f"policy.evidence = {rules.evidence!r}: an experiment names its devices; use 'unanimous', or leave the policy out"
-        )
     wanted = check_labels(selection)
     now = services.clock()
     with services.db.write() as connection:
@@ -89,6 +86,8 @@ def create_experiment(
             raise ConfigError(f"{seen}; with fewer than {FIRST_LOOK} no difference can be told")
         _refuse_owned(connection, treatment.project, device_ids)
         rollout = _rollout(treatment, rules, parsed, device_ids, actor, now)
+        in_arm = [device_id for device_id in device_ids if parsed.arm(rollout.salt, device_id) == 1]
+        planned_by_evidence(connection, rollout, wanted, in_arm)  # refused now, not when it has won
         rollouts.insert(connection, rollout, wanted, to_micros(now))
         versus = f"{treatment.version} against {baseline.version}"
         detail = f"experiment on {parsed.metric}: {versus} on {len(device_ids)} devices ({describe(wanted)})"

@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
+from edgefleet.spans import span
 from fleet_server import enlisting, origins
 from fleet_server.drafts import draft_of
 from fleet_server.labels import check_labels, describe
 from fleet_server.origins import Origins
-from fleet_server.queries.chances import chance_view
+from fleet_server.queries.chances import chance_view, need_views
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
 from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_digest
@@ -96,6 +97,7 @@ def plan(
         awake=None if read.heard is None else AwakeView(list(read.heard.shares), read.heard.days, read.heard.devices),
         chances=[chance_view(one) for one in _chances(planned, salt)],
         runs=RUNS,
+        needs=[] if planned.course is None else need_views(parsed.gates, planned.course.sizes, len(read.selected)),
         cautions=[*read.told, *_cautions(planned, read, sites)],
         held_back_ids=list(planned.held_back) if with_devices else [],
     )
@@ -219,11 +221,5 @@ def _sentence(read: _Read, planned: Outline, times: Sequence[WaveTime], kind: st
     limit = "" if planned.course is None else f", limit {100 * planned.course.rule.limit:.3g} % failures"
     return (
         f"{read.release.project} {read.release.version} to {begun} devices in {waves}{held}; rule {kind}{limit}; "
-        f"done after {_span(times[-1].done_s)} at the earliest."
+        f"done after {span(times[-1].done_s)} at the earliest."
     )
-
-
-def _span(seconds: float) -> str:
-    if seconds >= 96 * 3_600:
-        return f"{seconds / 86_400:.1f} days"
-    return f"{seconds / 3_600:.1f} h" if seconds >= 3_600 else f"{seconds:.0f} s"

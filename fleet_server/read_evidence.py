@@ -1,6 +1,6 @@
 """What people see of a rollout by evidence beside its waves and gates: frozen values for the API and the page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,14 @@ class ChanceView:
         stopped: In any wave.
         harmed_median: Devices that fail because of it.
         harmed_p95: Exceeded in one of twenty runs.
-        late_stopped: If every failure shows only after a wave's last batch is out.
+        late_stopped: If every failure shows only after a wave's last batch is out, or while it rests.
         late_harmed_median: Of those.
         late_harmed_p95: Of those.
+        dark_stopped_in_first: If those devices are never heard again instead, in wave 1.
+        dark_stopped: The same in any wave.
+        dark_harmed_mean: Devices that go dark, on average.
+        dark_harmed_median: Of those.
+        dark_harmed_p95: Of those.
     """
 
     failing: float
@@ -26,6 +31,30 @@ class ChanceView:
     late_stopped: float
     late_harmed_median: float
     late_harmed_p95: float
+    dark_stopped_in_first: float
+    dark_stopped: float
+    dark_harmed_mean: float
+    dark_harmed_median: float
+    dark_harmed_p95: float
+
+
+@dataclass(frozen=True)
+class NeedView:
+    """What a comparison of the model's behaviour needs to see a change.
+
+    Attributes:
+        gate: Its name.
+        change: The change, in words.
+        tolerance: A mean difference up to it is the same, in the gate's unit.
+        devices: That have to tell for it to be seen in four of five rollouts; None: no number of them is enough.
+        wave: The first in which so many can; None: none.
+    """
+
+    gate: str
+    change: str
+    tolerance: float
+    devices: int | None
+    wave: int | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +78,7 @@ class EvidenceView:
         waits: Why devices of the open wave have not begun.
         chances: What the plan does to releases that fail on a share of the devices.
         runs: That these were drawn with.
+        needs: What each comparison in force needs.
     """
 
     rule: str
@@ -58,3 +88,4 @@ class EvidenceView:
     waits: list[WaitView]
     chances: list[ChanceView]
     runs: int
+    needs: list[NeedView] = field(default_factory=list)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from fleet_server.read_evidence import ChanceView
+from fleet_server.read_evidence import ChanceView, NeedView
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class PlanView:
         duration_s: Until the last wave can be done, if nothing goes wrong.
         chances: One for each share of failing devices.
         runs: That the chances were drawn with.
+        needs: What each comparison of the model's behaviour needs to see a change; none under `unanimous`.
         cautions: What this plan cannot see, prove or finish soon.
     """
 
@@ -76,5 +77,6 @@ class PlanView:
     awake: AwakeView | None
     chances: list[ChanceView]
     runs: int
+    needs: list[NeedView]
     cautions: list[str]
     held_back_ids: list[str] = field(default_factory=list)

@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 
 from edgefleet.errors import ConfigError
+from edgefleet.spans import chance
+from fleet_server.rollout.comparison_needs import needs
 from fleet_server.rollout.foresight import FAILING, chances
 from fleet_server.rollout.plans import SMALL_PLANS, default_course
 from fleet_server.rollout.policy import Policy
@@ -48,6 +50,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "least_first_wave": (1, _MANY),
     "hold_back.fraction": (0, 0.5),
     "site_budget": (1, _MANY),
+    "rest_s": (0, _YEAR_S),
     "patience_s": (0, _YEAR_S),
     "activation_gap_s": (0, _YEAR_S),
     "stall_s": (1, _YEAR_S),
@@ -82,6 +85,7 @@ SAID: Final[dict[str, str]] = {
     "rate.per_hour": "above 0",
     "rate.step_per_hour": "at least 0",
     "rate.most_per_hour": "at least `rate.per_hour`",
+    "rate.backward": "true, false",
     "pace.first": "at least 1",
     "pace.every_s": "above 0",
     "windows": "at most 21",
@@ -138,6 +142,7 @@ def generated() -> dict[str, str]:
         "gates": gates_table(),
         "words": _table(("word", "what it does"), [(word, said) for word, said in _WORDS.items()]),
         "chances": chances_table(),
+        "needs": needs_table(),
     }
 
 
@@ -204,20 +209,38 @@ def chances_table() -> str:
     rows = []
     for devices in _FORETOLD:
         for one in chances(default_course(devices), np.random.default_rng(SEED)):
-            late = one.late or one.at_once
+            late, dark = one.late or one.at_once, one.dark or one.at_once
             rows.append(
                 (
                     f"{devices:,}",
                     f"{100 * one.failing:g} %",
-                    _chance(one.at_once.stopped_in_first),
-                    _chance(one.at_once.stopped),
+                    chance(one.at_once.stopped_in_first),
+                    chance(one.at_once.stopped),
                     f"{one.at_once.harmed_median:.0f} ({one.at_once.harmed_p95:.0f})",
-                    f"{_chance(late.stopped)}, {late.harmed_median:.0f} ({late.harmed_p95:.0f})",
+                    f"{chance(late.stopped)}, {late.harmed_median:.0f} ({late.harmed_p95:.0f})",
+                    f"{chance(dark.stopped_in_first)}, {dark.harmed_mean:,.1f}",
                 )
             )
     header = ("devices", "fails on", "stopped in wave 1", "stopped at all", "harmed: median (p95)", "all failures late: stopped, harmed")
+    header += ("devices go dark: stopped in wave 1, harmed on average",)
     assert len(rows) == len(_FORETOLD) * len(FAILING)  # noqa: S101  # one row each
     return _table(header, rows)
+
+
+def needs_table() -> str:
+    """What the default policy's comparisons need in a fleet of 10,000."""
+    devices = _FORETOLD[-1]
+    rows = [
+        (
+            one.gate,
+            f"{one.tolerance:.3g}",
+            one.change,
+            "no number is enough" if one.devices is None else one.devices,
+            "none" if one.wave is None else one.wave,
+        )
+        for one in needs(default_policy().gates, default_course(devices).sizes, devices)
+    ]
+    return _table(("comparison", "tolerance", "to see", "needs devices", "there in wave"), rows)
 
 
 def replaced(page: str) -> str:
@@ -278,13 +301,6 @@ def _accepted(key: str) -> str:
         return SAID.get(key, "")
     low, high = LIMITS[key]
     return f"{low:,g} to {high:,.10g}"
-
-
-def _chance(share: float) -> str:
-    value = 100 * share
-    if share in (0.0, 1.0):
-        return f"{value:.0f} %"
-    return f"{value:.1f} %" if value < 10 or value > 90 else f"{value:.0f} %"
 
 
 def _at_least(count: int, n: int) -> str:

@@ -5,11 +5,12 @@ Each is one transaction that holds the change, its consequences and its entry in
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from edgefleet.errors import InputError
+from edgefleet.errors import EdgefleetError, InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
 from fleet_server import audit, auth, enlisting, origins, queries
@@ -26,6 +27,7 @@ from fleet_server.read_models import ReleaseRow, RolloutView
 from fleet_server.releases.push import store_release
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, parse_policy
 from fleet_server.rollout.cautions import refuse_hopeless
+from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
@@ -172,7 +174,8 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
                 action = ""  # it waits in the queue, and starts by itself
         if action:
             words = reason.strip() or f"{actor.name} chose {action}"
-            after = apply_person(stored.rollout, Event(action).value, words, now)
+            dark_sites = _dark_sites(connection, stored.rollout, now) if action == "resume" else 0
+            after = apply_person(stored.rollout, Event(action).value, words, now, dark_sites=dark_sites)
             # A clock that was set back must not make the engine wait for the old time.
             rollouts.save(connection, stored, after, now)
             if action in ("abort", "roll-back"):
@@ -191,15 +194,22 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
     stuck = [] if action != "roll-back" or stored.rollout.policy.baseline else members.without_previous(connection, rollout_id)
     if stuck:
         names = ", ".join(stuck[:3])
-        raise ConflictError(
-            f"{len(stuck)} devices ({names}) ran no release before, so they cannot go back, and the policy names no baseline; abort, and "
-            "push a better one"
-        )
+        why = "ran no release before and the policy names no baseline, so they cannot go back"
+        raise ConflictError(f"{len(stuck)} devices ({names}) {why}; abort, and push a better one")
     if action in ("start", "confirm", "resume"):
         if stored.rollout.state is not RolloutState.PAUSED_RB:  # what goes back does not go to the release itself
             value = stored.rollout
             refuse_below(connection, value.project, value.release_id, value.release_counter, f"rollout {rollout_id} cannot {action}")
         refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
+
+
+def _dark_sites(connection: sa.Connection, rollout: Rollout, now: datetime) -> int:
+    """Sites that keep the opening waiting, where there are too few for a statistic."""
+    try:
+        tally = facts.read(connection, rollout, now).tally
+    except EdgefleetError:
+        return 0  # what cannot be read pauses it again at the next look
+    return tally.sites_out if tally is not None and tally.sites_exposed < OWN_SITES else 0
 
 
 def _broker_account(services: Services, device_id: str) -> tuple[str, str]:

@@ -3,6 +3,8 @@
 The model before the running one stays on the device, and answers who asks for its version: with the network off as well.
 """
 
+from typing import Any
+
 from device_agent.doors.answering import Answering
 from device_agent.doors.earlier import EarlierModel
 from device_agent.doors.http.application import Surroundings
@@ -10,10 +12,31 @@ from device_agent.doors.http.door import HttpDoor
 from device_agent.doors.http.rows import Models
 from device_agent.doors.http.settings import HttpSettings
 from device_agent.reports import Reports
-from device_agent.scorer import Scorer
+from device_agent.scorer import BatchScores, Score, Scorer
 from device_agent.update.updater import Updater
 
 UNKNOWN_VERSION = "1"
+
+
+class _Unhurried:
+    """The agent for a door whose loop must not wait: a row that is due for an explanation gets it from the thread of the reports."""
+
+    def __init__(self, agent: Models, models: Answering, reports: Reports) -> None:
+        self._agent, self._models, self._samples = agent, models, reports.samples
+
+    @property
+    def in_service(self) -> Scorer | None:
+        return self._agent.in_service
+
+    def score(self, row: Any, explain: bool = False, made_for: Scorer | None = None) -> Score:
+        if explain:
+            return self._agent.score(row, True, made_for)
+        score = self._models.score(row, made_for=made_for)
+        self._samples.later(score, row)
+        return score
+
+    def score_batch(self, rows: Any, made_for: Scorer | None = None) -> BatchScores:
+        return self._agent.score_batch(rows, made_for)
 
 
 def http_door(agent: Models, models: Answering, settings: HttpSettings, updater: Updater, reports: Reports) -> HttpDoor:
@@ -29,11 +52,11 @@ def http_door(agent: Models, models: Answering, settings: HttpSettings, updater:
     Raises:
         ConfigError: As `HttpDoor`.
     """
-    store = updater.store
+    store, asked = updater.store, _Unhurried(agent, models, reports)
 
     def version() -> str:
         """Counter of the running model's release, as far as the desired state names it, or it was noted when it came."""
-        running = agent.in_service
+        running = models.in_service
         if running is None:
             return UNKNOWN_VERSION
         named = updater.director.release_of(running.bundle.digest)
@@ -43,7 +66,7 @@ def http_door(agent: Models, models: Answering, settings: HttpSettings, updater:
         bundle, variant = store.open_slot(digest)
         return Scorer.open(bundle, variant.name)
 
-    earlier = EarlierModel(agent, models, lambda: store.pointer("previous"), opened, lambda digest: str(store.release_of(digest) or ""))
+    earlier = EarlierModel(asked, models, lambda: store.pointer("previous"), opened, lambda digest: str(store.release_of(digest) or ""))
 
     def about() -> dict[str, str]:
         health = reports.health()
@@ -60,4 +83,4 @@ def http_door(agent: Models, models: Answering, settings: HttpSettings, updater:
         }
         return {name: value for name, value in facts.items() if value}
 
-    return HttpDoor(agent, settings, Surroundings(version, about, earlier))
+    return HttpDoor(asked, settings, Surroundings(version, about, earlier))

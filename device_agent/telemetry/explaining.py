@@ -2,7 +2,8 @@
 
 Sums are additive and hold no row: [rows, sum of contributions, sum of their absolute values] per model. What the budget did not allow is
 counted as skipped. Price: at most `cpu_fraction` of one core in the long run, and one explanation at once.
-A single row that is due is explained when it is answered; those of a batch wait for the reports' thread, so that no batch waits for them.
+A single row that is due is explained when it is answered; those of a batch, and of the HTTP door, wait for the reports' thread, so that
+nobody waits for them.
 """
 
 import threading

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
@@ -79,21 +79,29 @@ class Samples:
 
     def batch(self, rows: Sequence[Any] | NDArray[Any], answers: BatchScores) -> None:
         """Keep the rows of an answered batch that are due, for `catch_up`; WAITING_VALUES values may wait, what is more is skipped."""
-        if not self._config.explain_every or (model := self._who_answered(answers.digest)) is None:
-            return
-        most = max(1, WAITING_VALUES // (len(model.bundle.manifest.inputs) * model.bundle.manifest.window_rows))
-        due = self.explaining.due_in(model.digest, len(answers))
-        kept = due[: max(0, most - len(self._waiting))]
-        for i in kept:
-            if i not in answers.rejected:
-                self._waiting.append((model, deepcopy(rows[i])))  # the caller may fill its buffer anew
-        if len(kept) < len(due):
-            self.explaining.skip(model.digest, len(due) - len(kept))
+        if self._config.explain_every and (model := self._who_answered(answers.digest)) is not None:
+            self._keep(model, rows, len(answers), answers.rejected)
+
+    def later(self, score: Score, row: Row) -> None:
+        """The same for a single answered row whose caller must not wait; and `row`."""
+        if self._config.explain_every and (model := self._who_answered(score.digest)) is not None:
+            self._keep(model, [row], 1, ())
+        self.row(score, row)
 
     def catch_up(self) -> None:
         """Explain rows of batches as far as the budget goes; called by the thread of the reports, as often as it looks."""
         while self._waiting and self.explaining.affords(time.monotonic(), LOOK_S):
             self._explained(*self._waiting.popleft())
+
+    def _keep(self, model: Scorer, rows: Sequence[Any] | NDArray[Any], count: int, rejected: Container[int]) -> None:
+        most = max(1, WAITING_VALUES // (len(model.bundle.manifest.inputs) * model.bundle.manifest.window_rows))
+        due = self.explaining.due_in(model.digest, count)
+        kept = due[: max(0, most - len(self._waiting))]
+        for i in kept:
+            if i not in rejected:
+                self._waiting.append((model, deepcopy(rows[i])))  # the caller may fill its buffer anew
+        if len(kept) < len(due):
+            self.explaining.skip(model.digest, len(due) - len(kept))
 
     def _explained(self, model: Scorer, row: Row) -> Score | None:
         """Explain a row and tell it; None when its model has gone, or fails on it, which is counted."""

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from edgefleet.client import Json
 from edgefleet.report.table import table
+from edgefleet.spans import chance, span
 
 WIDTH: Final = 32  # characters of a bar
 LISTED: Final = 20  # devices that need a look
@@ -26,7 +27,7 @@ def plan_text(view: Json, *, with_devices: bool = False) -> str:
     if with_devices:
         parts += [_named(f"wave {wave['number']}", wave["device_ids"]) for wave in view["waves"]]
         parts += [_named("held back", view["held_back_ids"])] if view["held_back_ids"] else []
-    parts += [_awake(view["awake"]), chances_text(view["chances"], view["runs"])]
+    parts += [_awake(view["awake"]), chances_text(view["chances"], view["runs"]), needs_text(view["needs"])]
     if view["cautions"]:
         parts.append("\n".join(["What this plan cannot do:", *(f"  - {sentence}" for sentence in view["cautions"])]))
     parts.append("Nothing was changed. `edgefleet rollout create` with the same options makes this rollout; it then waits for its start.")
@@ -40,17 +41,47 @@ def chances_text(chances: Sequence[Json], runs: int) -> str:
     header = ("release fails on", "stopped in wave 1", "stopped at all", "harmed devices", "if all fail late: stopped", "harmed")
     lines = [
         (
-            percent(one["failing"]),
-            percent(one["stopped_in_first"]),
-            percent(one["stopped"]),
+            chance(one["failing"]),
+            chance(one["stopped_in_first"]),
+            chance(one["stopped"]),
             _harm(one["harmed_median"], one["harmed_p95"]),
-            percent(one["late_stopped"]),
+            chance(one["late_stopped"]),
             _harm(one["late_harmed_median"], one["late_harmed_p95"]),
         )
         for one in chances
     ]
     drawn = f"{runs:,} runs, seeded from the plan: same plan, same numbers."
-    return f"{table(header, lines)}\nHarmed: median, and in brackets what one of twenty runs exceeds. {drawn}"
+    dark_header = ("goes dark on", "stopped in wave 1", "stopped at all", "dark devices", "on average")
+    dark = [
+        (
+            percent(one["failing"]),
+            percent(one["dark_stopped_in_first"]),
+            percent(one["dark_stopped"]),
+            _harm(one["dark_harmed_median"], one["dark_harmed_p95"]),
+            f"{one['dark_harmed_mean']:,.1f}",
+        )
+        for one in chances
+    ]
+    said = f"Harmed, dark: median, and in brackets what one of twenty runs exceeds. {drawn}"
+    return f"{table(header, lines)}\n\n{table(dark_header, dark)}\n{said}"
+
+
+def needs_text(needs: Sequence[Json]) -> str:
+    """How many devices each comparison of the model's behaviour needs, and when so many are there."""
+    if not needs:
+        return ""
+    header = ("comparison", "to see", "needs devices", "there in wave")
+    lines = [
+        (
+            one["gate"],
+            one["change"],
+            "no number is enough" if one["devices"] is None else f"{one['devices']:,}",
+            "none" if one["wave"] is None else one["wave"],
+        )
+        for one in needs
+    ]
+    said = "Seen in four of five rollouts by so many devices that tell; how much devices differ is assumed, not measured in this fleet."
+    return f"{table(header, lines)}\n{said}"
 
 
 def status_text(view: Json, width: int = 100) -> str:
@@ -157,33 +188,6 @@ def bar(counts: dict[str, int], width: int = WIDTH) -> str:
     largest = max(cells, key=lambda state: counts[state])
     cells[largest] += width - sum(cells.values())
     return "".join(STATES[state][1] * cells[state] for state in STATES)
-
-
-def percent(share: float) -> str:
-    """A probability with as many digits as 10,000 runs can tell.
-
-    >>> percent(0.0011), percent(0.5), percent(0.99995), percent(1.0)
-    ('0.1 %', '50 %', '>99.9 %', '100 %')
-    """
-    value = 100 * share
-    if share in (0.0, 1.0):
-        return f"{value:.0f} %"
-    if value > 99.9 or value < 0.1:
-        return ">99.9 %" if value > 50 else "<0.1 %"
-    return f"{value:.1f} %" if value < 10 or value > 90 else f"{value:.0f} %"
-
-
-def span(seconds: float) -> str:
-    """A duration for people.
-
-    >>> span(40), span(5_400), span(400_000)
-    ('40 s', '1.5 h', '4.6 days')
-    """
-    if seconds >= 96 * 3_600:
-        return f"{seconds / 86_400:.1f} days"
-    if seconds >= 3_600:
-        return f"{seconds / 3_600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _planned_waves(view: Json) -> str:

@@ -28,8 +28,11 @@ OWN: Final = "edgefleet"
 @click.option("--days", type=int, default=14, show_default=True, help="A rollout that is not over by then is stuck.")
 @click.option("--runs", type=int, default=20, show_default=True, help="Rollouts of each kind.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds give equal numbers.")
-@click.option("--scene", default="churn", show_default=True, help="Who is heard when: churn, day-and-night, site-outages, broker-down, ...")
+@click.option(
+    "--scene", default="churn", show_default=True, help="Who is heard when: churn, day-and-night, batteries, reordering, drift, ..."
+)
 @click.option("--release", "releases", multiple=True, metavar="NAME|SHARE:KIND:HOURS", help="What the release does, like 0.1:late:12.")
+@click.option("--model", metavar="NAME", help="What its model does, as the policy's gates see it: 'nothing changed', '20 % slower', ...")
 @click.option("--policy", "files", type=_FILE, multiple=True, help="Policy file; without one, the measured defaults. Repeatable.")
 @click.option("--language", type=click.Choice(["edgefleet", "hawkbit", "aws", "mender"]), default=OWN, help="In which it is written.")
 @click.option(
@@ -44,6 +47,7 @@ def simulate(  # click explains the options
     seed: int,
     scene: str,
     releases: tuple[str, ...],
+    model: str | None,
     files: tuple[Path, ...],
     language: str,
     against: tuple[str, ...],
@@ -55,8 +59,10 @@ def simulate(  # click explains the options
     Policies of hawkBit (a rollout), AWS IoT (a job) and Mender (a phased deployment) are read from the JSON that those systems take
     (--language), and run over the same fleets.
     """
+    from fleet_server.simulate.models import change_named
     from fleet_server.simulate.study import behaviour_named, scene_named, study
 
+    change = None if model is None else change_named(model)
     policies = _policies(files, language, against)
     behaviours = [behaviour_named(name) for name in releases or _RELEASES]
     if len({one.name for one in behaviours}) < len(behaviours):
@@ -73,16 +79,26 @@ def simulate(  # click explains the options
                 runs=runs,
                 seed=seed,
                 days=days,
+                change=change,
                 answer_s=3_600 * answer_h,
                 told=lambda _: bar.update(1),
             )
         )
     if as_json:
         print_json(
-            {"devices": devices, "days": days, "runs": runs, "seed": seed, "scene": found_scene.name, "rows": [asdict(row) for row in rows]}
+            {
+                "devices": devices,
+                "days": days,
+                "runs": runs,
+                "seed": seed,
+                "scene": found_scene.name,
+                "model": model,
+                "rows": [asdict(row) for row in rows],
+            }
         )
         return
-    click.echo(f"{devices:,} devices, {found_scene.name}, {runs} runs each, seed {seed}, at most {days} days")
+    does = "" if model is None else f", model: {model}"
+    click.echo(f"{devices:,} devices, {found_scene.name}{does}, {runs} runs each, seed {seed}, at most {days} days")
     click.echo(
         table(
             ["release", "policy", "harmed: median (p95)", "stopped %", "abort/pause/stuck", "halted, h", "done, h"], list(map(_row, rows))

@@ -9,11 +9,11 @@ from fleet_server import approving, auth, queries, usecases
 from fleet_server.auth import Actor
 from fleet_server.page.source import ActionName
 from fleet_server.read_approval import ApprovalView
+from fleet_server.read_drift import DriftView
 from fleet_server.read_halt import HaltView
 from fleet_server.read_models import (
     DeviceRow,
     DeviceView,
-    DriftView,
     EventView,
     OverviewView,
     ReleaseRow,

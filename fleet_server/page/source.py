@@ -11,11 +11,11 @@ from flask import Request, Response
 
 from fleet_server.auth import Actor
 from fleet_server.read_approval import ApprovalView
+from fleet_server.read_drift import DriftView
 from fleet_server.read_halt import HaltView
 from fleet_server.read_models import (
     DeviceRow,
     DeviceView,
-    DriftView,
     EventView,
     OverviewView,
     ReleaseRow,

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, get_args
 
-from fleet_server.read_models import DeviceRow, DriftDevice, DriftView, Histogram, Progress, RolloutView, Severity, Verdict, WaveView
+from fleet_server.read_drift import DriftDevice, DriftView, Histogram
+from fleet_server.read_models import DeviceRow, Progress, RolloutView, Severity, Verdict, WaveView
 
 PROGRESS: Final[tuple[Progress, ...]] = get_args(Progress)
 LEGEND: Final[dict[Progress, str]] = {

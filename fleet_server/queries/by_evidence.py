@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from fleet_server.queries.chances import chance_view
+from edgefleet.spans import span
+from fleet_server.queries.chances import chance_view, need_views
 from fleet_server.queries.waves import Judged as Word
 from fleet_server.queries.waves import at_the_end, wave_state
 from fleet_server.read_evidence import ChanceView, EvidenceView, WaitView
@@ -127,6 +128,7 @@ def evidence_view(
         waits=[WaitView(why, devices, _wait_sentence(why, rollout, course, now)) for why, devices in waits.items() if devices],
         chances=list(_chances(_unbegun(course), rollout.salt)),
         runs=RUNS,
+        needs=need_views(rollout.policy.gates, _unbegun(course).sizes, course.sizes[-1] + counted.held_back),
     )
 
 
@@ -163,7 +165,7 @@ def _word(rollout: Rollout, row: Shown, now: datetime, *, owned: bool) -> Word:
     if row.proven:
         return Word("ok", "committed, attested, heard after its soak")
     if row.silent:
-        seen = "it never was" if row.seen_at is None else f"last {_span((now - from_micros(row.seen_at)).total_seconds())} ago"
+        seen = "it never was" if row.seen_at is None else f"last {span((now - from_micros(row.seen_at)).total_seconds())} ago"
         return Word("silent", f"not heard since its soak, {seen}")
     if row.committed_at is None:
         return Word("pending", "has begun")
@@ -173,10 +175,4 @@ def _word(rollout: Rollout, row: Shown, now: datetime, *, owned: bool) -> Word:
 def _wait_sentence(why: str, rollout: Rollout, course: Course, now: datetime) -> str:
     said = _WAITS.get(why, why)
     due = course.next_batch_at(rollout.wave, now) if why == "pace" and rollout.wave else None
-    return f"{said}; the next one begins in {_span((due - now).total_seconds())}." if due is not None else f"{said}."
-
-
-def _span(seconds: float) -> str:
-    if seconds >= 3_600:
-        return f"{seconds / 3_600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(seconds, 0):.0f} s"
+    return f"{said}; the next one begins in {span((due - now).total_seconds())}." if due is not None else f"{said}."

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fleet_server.drift import DriftPolicy
 from fleet_server.queries.histograms import draw
 from fleet_server.queries.observed import within
-from fleet_server.read_models import DriftDevice, DriftView, FeatureDrift, Histogram
+from fleet_server.read_drift import DriftDevice, DriftView, FeatureDrift, Histogram
 from fleet_server.store import Database, devices, drift_rows, references, statistics
 from fleet_server.store.drift_rows import Alarm, Reading
 from fleet_server.store.moments import from_micros

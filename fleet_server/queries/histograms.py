@@ -2,7 +2,7 @@
 
 from edgefleet.reference import BELOW, FIRST_BIN, MAX_CATEGORY_CELLS
 from edgefleet.statistics import InputStatistics
-from fleet_server.read_models import Histogram
+from fleet_server.read_drift import Histogram
 from fleet_server.store.references import ReferenceCells
 
 

@@ -8,6 +8,7 @@ Reference:
 """
 
 from collections.abc import Iterable
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -59,8 +60,8 @@ def pairs_possible(exposed: int, controls: int) -> int:
     return min(exposed, controls // 2)
 
 
-def devices_to_see(difference: float, deviation: float, tolerance: float, clip: float, level: float) -> float:
-    """Devices after which a difference usually reaches the level, infinity when it never does; for plans, not for verdicts.
+def devices_to_see(difference: float, deviation: float, tolerance: float, clip: float, level: float, power: float = 0.5) -> float:
+    """Devices after which a difference reaches the level with a chance of `power`, infinity when it never does; for plans, not for verdicts.
 
     Args:
         difference: True mean difference of a device.
@@ -68,19 +69,30 @@ def devices_to_see(difference: float, deviation: float, tolerance: float, clip: 
         tolerance: As in `wealth`.
         clip: As in `wealth`.
         level: To be reached, above 1; times the number of stakes and of gates where it is judged as their mean.
+        power: From 0.5, usually, to below 1.
 
     Raises:
         ConfigError: Numbers outside these limits.
 
     Reference:
-        Kelly (1956): wealth grows by the expected log of a round, here under normal noise (Gauss-Hermite quadrature).
+        Kelly (1956): wealth grows by the expected log of a round, here under normal noise (Gauss-Hermite quadrature); the log of the wealth
+        is a sum over devices and about normal, which gives the power.
     """
+    if not 0.5 <= power < 1:
+        raise ConfigError(f"power {power} is outside 0.5 to below 1: a plan asks for what is seen at least as often as not")
     if not deviation >= 0 or not level > 1 or not 0 <= tolerance < clip < float("inf"):
         raise ConfigError(f"deviation {deviation}, level {level}, tolerance {tolerance}, clip {clip}: no plan is possible with these")
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     won = (np.clip(difference + deviation * nodes, -clip, clip) - tolerance) / (clip + tolerance)
-    growth = float((np.log1p(_STAKES[:, None] * won) @ (weights / weights.sum())).max())
-    return float(np.log(level)) / growth if growth > 0 else float("inf")
+    logs, weights = np.log1p(_STAKES[:, None] * won), weights / weights.sum()
+    growth = logs @ weights
+    spread = np.sqrt(np.maximum(logs**2 @ weights - growth**2, 0.0)) * NormalDist().inv_cdf(power)
+    grows = growth > 0
+    if not grows.any():
+        return float("inf")
+    # n devices reach the level when n * growth - sqrt(n) * spread does.
+    roots = (spread + np.sqrt(spread**2 + 4 * growth * np.log(level), where=grows, out=np.zeros_like(growth)))[grows] / (2 * growth[grows])
+    return float(roots.min() ** 2)
 
 
 def _mean_exp(logs: NDArray[np.float64]) -> np.float64:

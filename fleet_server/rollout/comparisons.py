@@ -16,7 +16,6 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout.betting import STAKES, log_wealths
 
 PAUSE_AT: Final = 100.0  # wrongly in at most 1 % of all rollouts, all gates together
-PAUSE_ALONE_AT: Final = 600.0
 MATURE_SHARE: Final = 0.8
 SCORE_BINS: Final = 10
 

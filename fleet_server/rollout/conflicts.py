@@ -1,8 +1,7 @@
-"""Two rollouts of one model want a device: decided when the second is created, never by a race. And who may change a device at all now."""
+"""Two rollouts of one model want a device: decided when the second is created, never by a race."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from fleet_server.rollout.tally import HARMED
@@ -73,33 +72,6 @@ def resolve(on_conflict: OnConflict, wanted: int, owners: Sequence[Owner], kind:
         named = "; ".join(_named(one, wanted) for one in stuck[:_NAMED])
         return Resolution("refuse", ids, ended, f"{named}, and devices on their way back are not taken away; wait until it is over")
     return Resolution("refuse", ids, ended, f"{named}; wait until it is over, abort it, or say on_conflict = 'queue' or 'supersede'")
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """A device in a rollout of any model.
-
-    Attributes:
-        began_at: When its activation began there.
-        settled: It has an outcome there: proven, failed or gone back.
-        dwell_until: End of that rollout's dwell on this device.
-    """
-
-    rollout_id: str
-    project: str
-    began_at: datetime
-    settled: bool
-    dwell_until: datetime
-
-
-def changing(exposures: Iterable[Exposure], project: str, now: datetime) -> bool:
-    """Whether a device is busy with a change of another model: one change at a time, else nobody knows whose harm it is."""
-    return any(one.project != project and (not one.settled or now < one.dwell_until) for one in exposures)
-
-
-def may_be_control(exposures: Iterable[Exposure], now: datetime) -> bool:
-    """Whether a device may stand for "nothing changed": never within the dwell of any rollout, or that one's harm becomes a baseline."""
-    return not any(now < one.dwell_until for one in exposures)
 
 
 def stratum_from(stratum: str, came_from: str, *, harmed: bool) -> str:

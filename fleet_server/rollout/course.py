@@ -8,12 +8,14 @@ from typing import Final
 import msgspec
 
 from edgefleet.errors import ConfigError
+from fleet_server.rollout.bounds import devices_needed
 from fleet_server.rollout.confirming import Confirm, asks_at
 from fleet_server.rollout.findings import Accepted, Clock, Confirmed
-from fleet_server.rollout.pacing import Pace, Rate, Wait
+from fleet_server.rollout.pacing import Pace, Rate, Wait, rate_s
 from fleet_server.rollout.rules import Rule
 
 DAY_S: Final = 86_400.0
+_AWAY: Final = 10  # percent of devices more than a proof needs, because some are off
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +27,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         dwell_s: Per wave.
         pace: Batches of the opening.
         rate: None: as fast as the batches.
+        rest_s: The last part of wave 1 begins so long after the others, which by then may have failed late.
         patience_s: A wave that can be judged and has no answer for so long grows, if that may help.
         hold_s: After so long without an answer a person is asked.
         stall_s: A wave that cannot be judged at all for so long is paused.
@@ -45,6 +48,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dwell_s: tuple[float, ...]
     pace: Pace = Pace()
     rate: Rate | None = None
+    rest_s: float = 0.0
     patience_s: float = 4 * 3_600.0
     hold_s: float = DAY_S
     stall_s: float = 7 * DAY_S
@@ -64,8 +68,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(f"waves of {list(self.sizes)[:8]} devices must rise from at least 1")
         if len(self.dwell_s) != len(self.sizes) or min(self.dwell_s) < 0:
             raise ConfigError(f"{len(self.dwell_s)} dwells for {len(self.sizes)} waves; give one of at least 0 s for each")
-        if not (self.patience_s >= 0 and self.hold_s > 0 and self.stall_s > 0):
-            raise ConfigError("patience_s must be at least 0, hold_s and stall_s above 0")
+        if not (self.patience_s >= 0 and self.rest_s >= 0 and self.hold_s > 0 and self.stall_s > 0):
+            raise ConfigError("patience_s and rest_s must be at least 0, hold_s and stall_s above 0")
 
     def added(self, wave: int) -> int:
         """Devices that a wave adds to the ones before it."""
@@ -75,11 +79,36 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Devices of all open waves that may have begun by now."""
         if wave == 0 or self.stage_at is None:
             return 0
-        open_s = (now - self.stage_at).total_seconds()
-        allowed = self.pace.allowed(self.exposed_before, open_s)
+        goal, paced_s = self._paced(wave, (now - self.stage_at).total_seconds())
+        allowed = self.pace.allowed(self.exposed_before, paced_s)
         if self.rate is not None:
-            allowed = min(allowed, self.exposed_before + self.rate.allowed(open_s))
-        return min(self.sizes[wave - 1], allowed)
+            allowed = min(allowed, self.exposed_before + self.rate.allowed(paced_s))
+        return min(goal, allowed)
+
+    def rests_at(self, wave: int) -> int:
+        """Devices of all open waves after which the opening rests; those of the whole wave where it does not.
+
+        Three quarters of wave 1, but no fewer than can prove the limit with one failure among them: a good release seldom waits for the
+        others.
+        """
+        size = self.sizes[wave - 1]
+        if wave != 1 or self.grown or not self.rest_s:
+            return size
+        enough = devices_needed(1, self.rule.limit, self.rule.confidence)
+        return min(size, max(-(-3 * size // 4), -(-(100 + _AWAY) * enough // 100)))
+
+    def _paced(self, wave: int, open_s: float) -> tuple[int, float]:
+        """Devices that batches may reach now, and the seconds that count for them: all but the rest."""
+        size, rests_at = self.sizes[wave - 1], self.rests_at(wave)
+        if rests_at == size:
+            return size, open_s
+        goes_on_s = self._rests_from_s(wave) + self.rest_s
+        return (rests_at, open_s) if open_s < goes_on_s else (size, open_s - self.rest_s)
+
+    def _rests_from_s(self, wave: int) -> float:
+        """Seconds from the opening of a wave until the devices before its rest may have begun."""
+        paced = self.dwells_from_s(wave)
+        return paced if self.rate is None else max(paced, rate_s(self.rate, self.rests_at(wave)))
 
     def left(self, wave: int, begun: int, now: datetime) -> dict[Wait, int]:
         """How many more devices each limit allows.
@@ -91,10 +120,10 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """
         if wave == 0 or self.stage_at is None:
             return {"pace": 0}
-        open_s = (now - self.stage_at).total_seconds()
-        found: dict[Wait, int] = {"pace": min(self.sizes[wave - 1], self.pace.allowed(self.exposed_before, open_s)) - begun}
+        goal, paced_s = self._paced(wave, (now - self.stage_at).total_seconds())
+        found: dict[Wait, int] = {"pace": min(goal, self.pace.allowed(self.exposed_before, paced_s)) - begun}
         if self.rate is not None:
-            found["rate"] = self.exposed_before + self.rate.allowed(open_s) - begun
+            found["rate"] = self.exposed_before + self.rate.allowed(paced_s) - begun
         return {name: max(count, 0) for name, count in found.items()}
 
     def batch_after(self, asked_before: int) -> int:
@@ -111,11 +140,20 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if wave == 0 or self.stage_at is None or self.reach(wave, now) >= self.sizes[wave - 1]:
             return None
         open_s = (now - self.stage_at).total_seconds()
-        return self.stage_at + timedelta(seconds=(math.floor(max(open_s, 0.0) / self.pace.every_s) + 1) * self.pace.every_s)
+        goal, paced_s = self._paced(wave, open_s)
+        if goal < self.sizes[wave - 1] and self.reach(wave, now) >= goal:
+            return self.stage_at + timedelta(seconds=self._rests_from_s(wave) + self.rest_s)
+        following_s = (math.floor(max(paced_s, 0.0) / self.pace.every_s) + 1) * self.pace.every_s
+        return self.stage_at + timedelta(seconds=open_s - paced_s + following_s)
 
     def opening_s(self, wave: int) -> float:
-        """Seconds from the opening of a wave until its last batch may begin."""
-        return self.pace.opening_s(self.sizes[wave - 2] if wave > 1 else 0, self.sizes[wave - 1])
+        """Seconds from the opening of a wave until its last batch may begin, by its pace."""
+        rest_s = self.rest_s if self.rests_at(wave) < self.sizes[wave - 1] else 0.0
+        return rest_s + self.pace.opening_s(self.sizes[wave - 2] if wave > 1 else 0, self.sizes[wave - 1])
+
+    def dwells_from_s(self, wave: int) -> float:
+        """Seconds from the opening of a wave until its dwell counts: its last batch, or the last one before it rests."""
+        return self.pace.opening_s(self.sizes[wave - 2] if wave > 1 else 0, self.rests_at(wave))
 
     def opened(self, wave: int, now: datetime) -> "Course":
         """After a wave was opened."""
@@ -126,10 +164,11 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """From now on the open wave can be judged."""
         return msgspec.structs.replace(self, judged_at=now)
 
-    def resumed(self, now: datetime) -> "Course":
-        """A person goes on: what she was shown is accepted, and the wave has its patience again."""
+    def resumed(self, now: datetime, dark_sites: int = 0) -> "Course":
+        """A person goes on: what she was shown, and sites that are dark now, are accepted, and the wave has its patience again."""
         judged_at = None if self.judged_at is None else now
         accepted, confirmed = self.shown or self.accepted, self.asked or self.confirmed
+        accepted = msgspec.structs.replace(accepted, sites_out=max(accepted.sites_out, dark_sites))
         return msgspec.structs.replace(
             self, accepted=accepted, shown=None, confirmed=confirmed, asked=None, judged_at=judged_at, resumed_at=now
         )
@@ -169,10 +208,10 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def clock_of(course: Course, wave: int, opened_at: datetime, now: datetime) -> Clock:
-    """Where the open wave stands; the dwell counts from its last batch, a growth does not start it anew."""
+    """Where the open wave stands; the dwell counts from its last batch, or the last before its rest; a growth does not start it anew."""
     dwell_s = course.dwell_s[wave - 1]
-    first_size_open_s = 0.0 if course.grown else course.opening_s(wave)
-    open_s = (now - opened_at - timedelta(seconds=first_size_open_s)).total_seconds()
+    dwells_from_s = 0.0 if course.grown else course.dwells_from_s(wave)
+    open_s = (now - opened_at - timedelta(seconds=dwells_from_s)).total_seconds()
     return Clock(
         opened_all=course.reach(wave, now) >= course.sizes[wave - 1],
         open_s=max(open_s, 0.0),

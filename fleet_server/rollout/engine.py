@@ -4,6 +4,7 @@
 schedulers: an action that was already applied is refused by `apply`, a repeated tick changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -102,7 +103,7 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
     return changed
 
 
-def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Rollout:
+def apply_person(rollout: Rollout, event: str, reason: str, now: datetime, *, dark_sites: int = 0) -> Rollout:
     """The rollout after a person (or a later rollout: supersede) acted.
 
     Args:
@@ -110,6 +111,7 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
         event: start, pause, confirm, resume, abort, roll-back or supersede.
         reason: The person's words.
         now: Aware UTC.
+        dark_sites: Of few sites, those that are dark now: whoever resumes lets the others go on all the same.
 
     Raises:
         TransitionError: Unknown event, the state does not know it, or nothing waits for a confirmation.
@@ -138,7 +140,7 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime) -> Ro
         return replace(changed, course=msgspec.structs.replace(rollout.course, asked=None))
     if step is Event.RESUME:
         accepted = tuple(sorted({*rollout.accepted, *rollout.paused_for}))
-        course = rollout.course and rollout.course.resumed(now)
+        course = rollout.course and rollout.course.resumed(now, dark_sites)
         return replace(changed, hold_since=now, accepted=accepted, paused_for=(), course=course)
     if step is Event.ROLL_BACK and rollout.state is not RolloutState.ROLLING_BACK:
         return replace(changed, hold_since=now)
@@ -228,15 +230,14 @@ def _decide_forward(rollout: Rollout, facts: Facts, now: datetime) -> Action | N
 
 def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None:
     if rollout.course is not None:
-        return _decide_back_by_count(rollout, facts.away, now)
+        return _decide_back_by_count(rollout, facts.away, facts.stuck, now)
     lost = [device_id for device_id in rollout.members if device_id not in facts.devices or device_id in facts.unreadable]
     if lost:
         return undecidable(rollout, f"Pause: the facts of {len(lost)} devices cannot be read: {', '.join(lost[:3])}.")
     unseen = [d for d in rollout.members if d not in rollout.accepted]
     failed = [d for d in unseen if failed_on_the_way_back(facts.devices[d], rollout.bundle_digest)]
     if failed:
-        reason = f"Pause: the way back failed on {len(failed)} of {len(rollout.members)} devices: {', '.join(failed[:3])}."
-        return Action(ActionKind.PAUSE, rollout.wave, reason, tuple(failed))
+        return _stuck(rollout, failed, len(rollout.members))
     waiting = [d for d in rollout.members if not is_back(facts.devices[d], rollout.bundle_digest)]
     if not waiting:
         return Action(ActionKind.ROLLED_BACK, rollout.wave, f"Rolled back: none of {len(rollout.members)} devices runs the release.")
@@ -265,9 +266,17 @@ def _ended(rollout: Rollout, ending: Ending) -> Experiment | None:
     return plan if plan is None or plan.ending or not ending else msgspec.structs.replace(plan, ending=ending)
 
 
-def _decide_back_by_count(rollout: Rollout, away: int | None, now: datetime) -> Action | None:
+def _stuck(rollout: Rollout, failed: Sequence[str], devices: int) -> Action:
+    reason = f"Pause: the way back failed on {len(failed)} of {devices} devices: {', '.join(failed[:3])}."
+    return Action(ActionKind.PAUSE, rollout.wave, reason, tuple(failed))
+
+
+def _decide_back_by_count(rollout: Rollout, away: int | None, stuck: Sequence[str], now: datetime) -> Action | None:
     if away is None:
         return undecidable(rollout, "Pause: how many devices still run the release has not been counted.")
+    failed = sorted(set(stuck).difference(rollout.accepted))
+    if failed:
+        return _stuck(rollout, failed, away)
     if away == 0:
         return Action(ActionKind.ROLLED_BACK, rollout.wave, "Rolled back: no device runs the release.")
     if held_s(rollout, now) >= rollout.policy.hold_s:

@@ -82,6 +82,7 @@ class Facts:
         tally: Sums over the devices, for a rollout by evidence.
         arms: Sums of both arms, for an experiment.
         away: Devices that still run or try the release, for a rollout by evidence that is rolled back.
+        stuck: Of these, devices on which what they were to go back to has failed.
     """
 
     devices: Mapping[str, DeviceFacts]
@@ -89,6 +90,7 @@ class Facts:
     tally: Tally | None = None
     arms: Sums | None = None
     away: int | None = None
+    stuck: tuple[str, ...] = ()
 
 
 class ActionKind(StrEnum):

@@ -114,8 +114,8 @@ def _course_moments(rollout: Rollout, course: Course, now: datetime) -> list[dat
     moments = [now + timedelta(seconds=seconds) for seconds in left_s]
     if clock.open_s == 0.0:
         # The dwell begins with the last batch.
-        first_size_open_s = 0.0 if course.grown else course.opening_s(rollout.wave)
-        moments.append(rollout.opened_at[-1] + timedelta(seconds=first_size_open_s + clock.dwell_s))
+        dwells_from_s = 0.0 if course.grown else course.dwells_from_s(rollout.wave)
+        moments.append(rollout.opened_at[-1] + timedelta(seconds=dwells_from_s + clock.dwell_s))
     return moments if batch is None else [*moments, batch]
 
 

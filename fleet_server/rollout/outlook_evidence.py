@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from edgefleet.spans import span
 from fleet_server.read_models import Verdict
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import decide
 from fleet_server.rollout.judgement import Clock, Finding, decisive, judge
 from fleet_server.rollout.model import ActionKind, Facts, Rollout
 from fleet_server.rollout.transitions import FINAL, RolloutState
-from fleet_server.rollout.turning import span, turns
+from fleet_server.rollout.turning import turns
 
 _JUDGED: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED, RolloutState.ABORTED})
 _VERDICTS: Final[dict[ActionKind, Verdict]] = {

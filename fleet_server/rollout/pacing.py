@@ -22,6 +22,7 @@ _DAY_MINUTES: Final = 24 * 60
 _OFFSET: Final = re.compile(r"([+-])(\d{2}):([0-5]\d)")
 _MOST: Final = 10**15  # devices; beyond, floats would no longer count one by one
 _MOST_LOG: Final = 60.0
+_LONGEST_S: Final = 10 * 366 * 86_400.0
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Wait = Literal["rate", "pace", "site budget", "window", "busy", "site out"]
 
@@ -35,6 +36,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         step_per_hour: Of `linear`.
         factor: Of `exponential`.
         most_per_hour: Never more.
+        backward: It bounds a rollback too, which else goes as fast as budgets let it; an emergency is never bounded.
     """
 
     kind: Literal["constant", "linear", "exponential"] = "constant"
@@ -42,6 +44,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     step_per_hour: float = 0.0
     factor: float = 2.0
     most_per_hour: float = 1e9
+    backward: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("per_hour", self.per_hour), ("most_per_hour", self.most_per_hour)):
@@ -197,6 +200,21 @@ def begin(
             chosen.append(one.device_id)
             busy_sites[one.site] += 1
     return tuple(chosen), waits
+
+
+def rate_s(rate: Rate, devices: int) -> float:
+    """Seconds until a rate has let so many devices begin, to the second.
+
+    >>> rate_s(Rate(per_hour=10), 21)
+    7200.0
+    """
+    low, high = 0.0, 1.0
+    while rate.allowed(high) < devices and high < _LONGEST_S:
+        low, high = high, 2 * high
+    while high - low > 0.5:
+        middle = (low + high) / 2
+        low, high = (low, middle) if rate.allowed(middle) >= devices else (middle, high)
+    return float(math.ceil(high))
 
 
 def local_time(now: datetime, zone: str | None) -> datetime | None:

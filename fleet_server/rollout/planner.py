@@ -1,11 +1,11 @@
 """What a rollout would do to a fleet if the release failed on a share x of its devices - before anything happens.
 
-Counts instead of devices: per batch one binomial draw for each of many runs, against the rule's own limits. Silence and offline hours are
-not drawn. The generator is an argument: seeded from the plan's digest, the same plan foretells the same numbers.
+Counts instead of devices: per batch one binomial draw for each of many runs, against the engine's own limits, of failures or of devices
+that go dark. Offline hours are not drawn. The generator is an argument: seeded from the plan's digest, the same plan foretells the same numbers.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.pacing import Pace
-from fleet_server.rollout.rules import Rule, counts_at
+from fleet_server.rollout.planner_silence import silent_counts_at
+from fleet_server.rollout.rules import Counts, Rule, counts_at
 
 DOUBLING: Final = Pace(first=5, growth=2.0)
 RUNS: Final = 10_000
@@ -28,7 +29,7 @@ class Foretold:
     Attributes:
         stopped_in_first: Share of runs that stop in wave 1.
         stopped: Share that stop at all.
-        harmed_median: Devices that fail because of the release.
+        harmed_median: Devices that fail, or go dark, because of the release.
         harmed_p95: The same, exceeded in one of twenty runs.
         harmed_mean: Their mean.
     """
@@ -62,6 +63,8 @@ def foretell(
     runs: int = RUNS,
     first: int = 5,
     growth: float = 2.0,
+    rests_at: int = 0,
+    dark: bool = False,
 ) -> Foretold:
     """Run a plan many times.
 
@@ -70,10 +73,12 @@ def foretell(
         rule: Its limits.
         failing: True share of devices on which the release fails.
         rng: Of the runs.
-        late: Share of these failures that show only after a wave's last batch is out, but within its dwell.
+        late: Share of these failures that show only after a wave's last batch is out, or while it rests, but within its dwell.
         runs: How many; a probability is exact to 0.5 / sqrt(runs).
         first: Devices of the first batch.
         growth: Of the batches; what is told of one is taken to be known before the next.
+        rests_at: Devices after which the opening of wave 1 rests, until what is hidden has shown; 0: it does not.
+        dark: Those devices are never heard again, instead of saying that they failed.
 
     Raises:
         ConfigError: Waves that do not rise, shares outside 0 to 1.
@@ -82,7 +87,10 @@ def foretell(
         raise ConfigError(f"waves {list(waves)[:8]} must be device counts that rise from at least 1")
     if not (0 <= failing <= 1 and 0 <= late <= 1 and runs >= 1):
         raise ConfigError(f"failing = {failing}, late = {late}: expected shares; runs = {runs}: at least 1")
-    state = _Runs(rng, rule, failing, late, Pace(first=first, growth=growth), runs)
+    world = _World(
+        rule, silent_counts_at if dark else counts_at, failing, 1.0 if dark else late, Pace(first=first, growth=growth), rests_at
+    )
+    state = _Runs(rng, world, runs)
     groups: dict[int, Ints] = {0: np.arange(runs)}
     for number, goal in enumerate(waves, start=1):
         groups = state.wave(number, goal, waves[-1], groups)
@@ -96,11 +104,26 @@ def foretell(
     )
 
 
+@dataclass(frozen=True)
+class _World:
+    """What is the same in all runs: the rule and its limits, the release, how waves open."""
+
+    rule: Rule
+    limits: Callable[[Rule, int, int], Counts]
+    failing: float
+    late: float
+    pace: Pace
+    rests_at: int
+
+    def counts(self, devices: int, grown: int = 0) -> Counts:
+        return self.limits(self.rule, devices, grown)
+
+
 class _Runs:
     """All runs at once: failures known, failures still hidden, devices harmed, the wave in which a run stopped (0: none)."""
 
-    def __init__(self, rng: np.random.Generator, rule: Rule, failing: float, late: float, pace: Pace, runs: int) -> None:
-        self._rng, self._rule, self._failing, self._late, self._pace = rng, rule, failing, late, pace
+    def __init__(self, rng: np.random.Generator, world: _World, runs: int) -> None:
+        self._rng, self._world = rng, world
         self._known, self._hidden = np.zeros(runs, np.int64), np.zeros(runs, np.int64)
         self.harmed, self.stopped_in = np.zeros(runs, np.int64), np.zeros(runs, np.int64)
 
@@ -114,10 +137,10 @@ class _Runs:
             runs = self._open(number, size, reach, runs)
             if last:
                 continue
-            limits, larger = counts_at(self._rule, reach, grown), self._rule.grown(reach)
+            limits, larger = self._world.counts(reach, grown), self._world.rule.grown(reach)
             good = self._known[runs] <= limits.promote
             promoted.setdefault(reach, []).append(runs[good])
-            more = ~good & (self._known[runs] <= limits.extend) & (grown < self._rule.extends) & (larger < everybody)
+            more = ~good & (self._known[runs] <= limits.extend) & (grown < self._world.rule.extends) & (larger < everybody)
             self.stopped_in[runs[~good & ~more]] = number
             if more.any():
                 waiting.append((reach, larger, grown + 1, runs[more]))
@@ -125,9 +148,13 @@ class _Runs:
 
     def _open(self, number: int, size: int, reach: int, runs: Ints) -> Ints:
         """Expose the devices from `size` to `reach` in batches, then let hidden failures show; the runs that are not stopped by them."""
-        for exposed in batches(size, reach, self._pace):
-            failed = self._rng.binomial(exposed - size, self._failing, len(runs))
-            hidden = self._rng.binomial(failed, self._late) if self._late else np.zeros_like(failed)
+        rests_at = self._world.rests_at
+        if size == 0 and 0 < rests_at < reach:
+            runs = self._open(number, 0, rests_at, runs)
+            size = rests_at
+        for exposed in batches(size, reach, self._world.pace):
+            failed = self._rng.binomial(exposed - size, self._world.failing, len(runs))
+            hidden = self._rng.binomial(failed, self._world.late) if self._world.late else np.zeros_like(failed)
             self.harmed[runs] += failed
             self._hidden[runs] += hidden
             self._known[runs] += failed - hidden
@@ -138,7 +165,7 @@ class _Runs:
         return self._unstopped(number, reach, runs)
 
     def _unstopped(self, number: int, exposed: int, runs: Ints) -> Ints:
-        stop = self._known[runs] >= counts_at(self._rule, exposed).stop
+        stop = self._known[runs] >= self._world.counts(exposed).stop
         self.stopped_in[runs[stop]] = number
         return runs[~stop]
 

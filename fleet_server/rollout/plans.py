@@ -90,6 +90,7 @@ def course_of(policy: Policy, devices: int, history: History | None = None) -> C
         dwell_s=tuple(wave.dwell_s for wave in plan),
         pace=policy.pace,
         rate=policy.rate,
+        rest_s=_rest_s(policy, kind, plan[0].dwell_s),
         patience_s=_PATIENCE_S[kind] if policy.patience_s is None else policy.patience_s,
         hold_s=policy.hold_s,
         stall_s=policy.stall_s,
@@ -144,6 +145,13 @@ def fitted(course: Course, membership: Membership, added: Sequence[int]) -> tupl
     kept[-1] = membership.waves[-1]
     changed = msgspec.structs.replace(course, sizes=tuple(sizes), dwell_s=tuple(dwells))
     return changed, msgspec.structs.replace(membership, waves=tuple(kept))
+
+
+def _rest_s(policy: Policy, kind: str, dwell_s: float) -> float:
+    """How long the last part of wave 1 waits: by the bound half of the dwell, and until the deadline of those before it."""
+    if policy.rest_s is not None:
+        return policy.rest_s
+    return dwell_s / 2 + policy.deadline_s if kind == "bound" and dwell_s > 0 else 0.0
 
 
 def _waves(policy: Policy, kind: str, devices: int) -> tuple[Sequence[int | str], Sequence[float]]:

@@ -35,6 +35,7 @@ _OF_EVIDENCE: Final[Mapping[str, object]] = MappingProxyType(
         "hold_back": HoldBack(),
         "rate": None,
         "pace": Pace(),
+        "rest_s": None,
         "windows": (),
         "site_budget": None,
         "patience_s": None,
@@ -80,6 +81,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         hold_back: Controls that get the release last.
         rate: Devices that may begin per hour. None: as fast as the batches of `pace`.
         pace: Batches of the opening: never more new devices than are exposed already.
+        rest_s: The last quarter of wave 1 begins so long after the others, whose dwell counts from before it. None: half of the dwell and
+            the deadline by the bound, 0 by the posterior.
         windows: When devices may begin, by their own clock (label `time-zone`). None: always.
         site_budget: Most devices of a site in activation at once, over all rollouts. None: any number.
         patience_s: A wave that can be judged and has no answer for so long grows. None: 4 h by the bound, 2 h by the posterior.
@@ -119,6 +122,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hold_back: HoldBack = HoldBack()
     rate: Rate | None = None
     pace: Pace = Pace()
+    rest_s: float | None = None
     windows: tuple[Window, ...] = ()
     site_budget: int | None = None
     patience_s: float | None = None
@@ -258,6 +262,8 @@ def _check_evidence(policy: Policy) -> None:
         ("site_budget", policy.site_budget, 1),
     ):
         check_whole(name, least if count is None else count, least=least)
+    if policy.rest_s is not None:
+        check_seconds("rest_s", policy.rest_s)
     if policy.patience_s is not None:
         check_seconds("patience_s", policy.patience_s)
     check_seconds("stall_s", policy.stall_s, least=1.0)

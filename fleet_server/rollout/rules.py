@@ -117,14 +117,14 @@ def counts_at(rule: Rule, devices: int, grown: int = 0) -> Counts:
     Counts(stop=8, promote=1, extend=5)
     """
     return Counts(
-        stop=_first(lambda k: rule.stops(k, devices), devices),
-        promote=_first(lambda k: not rule.promotes(k, devices), devices) - 1,
-        extend=_first(lambda k: not rule.extend(k, devices, grown), devices) - 1,
+        stop=first_true(lambda k: rule.stops(k, devices), devices),
+        promote=first_true(lambda k: not rule.promotes(k, devices), devices) - 1,
+        extend=first_true(lambda k: not rule.extend(k, devices, grown), devices) - 1,
     )
 
 
-def _first(true_from: Callable[[int], bool], devices: int) -> int:
-    """Least k of 0 .. devices for which it holds, devices + 1 when it never does."""
+def first_true(true_from: Callable[[int], bool], devices: int) -> int:
+    """Least k of 0 .. devices for which it holds, given that it holds for all above; devices + 1 when it never does."""
     low, high = 0, devices + 1
     while low < high:
         middle = (low + high) // 2

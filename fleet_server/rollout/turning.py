@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from edgefleet.spans import span
 from fleet_server.rollout.bounds import devices_needed
 from fleet_server.rollout.confirming import GATE
 from fleet_server.rollout.judgement import (
@@ -185,12 +186,3 @@ def _failures(count: int) -> str:
 
 def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def span(seconds: float) -> str:
-    """A duration for people."""
-    if seconds >= 2 * 86_400:
-        return f"{seconds / 86_400:.1f} days"
-    if seconds >= 3_600:
-        return f"{seconds / 3_600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"

@@ -4,7 +4,9 @@ Nobody begins who was not let in by the wave, the pace, the rate, the window, an
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 import sqlalchemy as sa
@@ -27,24 +29,26 @@ ZONE: Final = "time-zone"
 _LOOK_AGAIN: Final = timedelta(minutes=1)
 _NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
-_BACK: Final = (RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB, RolloutState.ROLLED_BACK)
+# Not while a way back is paused: it failed somewhere, or a person wants nobody else to be changed.
+_BACK: Final = (RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK)
 
 
 def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> datetime | None:
     """Do what the rollout's state lets happen now; when to look again, None: only with news."""
     waits: Counter[str] = Counter()
-    more = False
+    more = slowly = False
     if rollout.state in _OPENING and rollout.wave:
         more, waits = _begin(connection, services, rollout, known, now)
         evidence_members.note_waits(connection, rollout.rollout_id, waits)
     elif rollout.state in _BACK:
         more = take_back(connection, services, rollout, now) == AT_ONCE
+        slowly = rollout.state is RolloutState.ROLLING_BACK and bounded_back(rollout)
     if more:
         return now
     moments = [next_due(rollout, known, now), evidence_sites.next_look(connection, rollout.rollout_id)]
     # After a standstill the wave's clock names no further batch, and devices wait for those that were asked last.
     clock_is_ahead = rollout.course is not None and rollout.course.next_batch_at(rollout.wave, now) is None
-    if set(waits) - {"pace"} or (waits and clock_is_ahead):
+    if slowly or set(waits) - {"pace"} or (waits and clock_is_ahead):
         moments.append(now + _LOOK_AGAIN)
     return min((moment for moment in moments if moment is not None), default=None)
 
@@ -65,17 +69,35 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
         return 0
     # After an abort that stops, devices that have proved themselves keep it.
     kept = rollout.state is RolloutState.ABORTED
-    budget = rollout.policy.site_budget if rollout.state is RolloutState.ROLLING_BACK else None
+    turned = rollout.state is RolloutState.ROLLING_BACK
+    budget = rollout.policy.site_budget if turned else None
     limit = AT_ONCE if budget is None else SCANNED
     going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=limit)
     if budget is not None:
         may = set(ways_back.within_budget(connection, rollout.rollout_id, [device_id for device_id, _ in going], budget))
         going = [one for one in going if one[0] in may][:AT_ONCE]
+    if going and turned and bounded_back(rollout):
+        going = going[: _left_back(connection, rollout, now)]
     for device_id, previous in going:
         assign_previous(connection, services, rollout, device_id, previous, now)
     if going:
         changes.touch(connection, to_micros(now), "devices", "overview", f"rollout:{rollout.rollout_id}")
     return len(going)
+
+
+def bounded_back(rollout: Rollout) -> bool:
+    """Whether the rate of the policy bounds a rollback; only where the operator asked for it, for a rollback may be from harm."""
+    rate = rollout.policy.rate
+    return rate is not None and rate.backward and not rollout.policy.emergency
+
+
+def _left_back(connection: sa.Connection, rollout: Rollout, now: datetime) -> int:
+    """Devices that the rate lets go back now."""
+    rate = rollout.policy.rate
+    began = ways_back.began_at(connection, rollout.rollout_id)
+    since_s = 0.0 if began is None else (to_micros(now) - began) / 1e6
+    allowed = AT_ONCE if rate is None else rate.allowed(since_s)
+    return max(allowed - ways_back.told(connection, rollout.rollout_id, rollout.release_id), 0)
 
 
 def _begin(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> tuple[bool, Counter[str]]:
@@ -89,25 +111,24 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         long_ago = now - timedelta(seconds=_NEARLY * course.pace.every_s)
         settled = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(long_ago))
         left["pace"] = min(left["pace"], max(course.batch_after(settled) - asked, 0))
+        rests_at = course.rests_at(rollout.wave)
+        if rests_at < course.sizes[rollout.wave - 1]:
+            # Neither is the rest of wave 1 over before those in front of it had it.
+            rested = evidence_members.asked_before(
+                connection, rollout.rollout_id, to_micros(now - timedelta(seconds=_NEARLY * course.rest_s))
+            )
+            left["pace"] = left["pace"] if rested >= rests_at else min(left["pace"], max(rests_at - asked, 0))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()
     tally = known.tally
-    if tally is not None and tally.sites_out > 0 and tally.sites_exposed < OWN_SITES:
+    accepted = course.accepted.sites_out if course is not None else 0
+    if tally is not None and tally.sites_out > accepted and tally.sites_exposed < OWN_SITES:
         return False, Counter({"site out": waiting})
     picky = bool(policy.windows and not policy.emergency) or policy.site_budget is not None
     few = max(0, min(AT_ONCE + 1, *left.values()))
     queue, busy = _first_in_line(connection, rollout, few, SCANNED if picky and few else max(few, 1), now)
-    zones = devices.label(connection, ZONE, [one.device_id for one in queue]) if policy.windows else {}
-    ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
-    sites = sorted({one.site for one in queue})
-    chosen, waits = begin(
-        ready,
-        most=left,
-        windows=() if policy.emergency else policy.windows,
-        site_budget=policy.site_budget,
-        in_activation=sharing.taken(connection, rollout, sites, now) if policy.site_budget is not None else None,
-    )
+    chosen, waits = let_begin(connection, rollout, queue, busy, left, now)
     for device_id in chosen[:AT_ONCE]:
         assign_new(connection, services, rollout, device_id, now)
     if chosen:
@@ -120,17 +141,50 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
 
 
+def let_begin(
+    connection: sa.Connection,
+    rollout: Rollout,
+    queue: Sequence[Unasked],
+    busy: set[str],
+    most: dict[Wait, int],
+    now: datetime,
+    also_in_activation: Mapping[str, int] = MappingProxyType({}),
+) -> tuple[tuple[str, ...], Counter[Wait]]:
+    """Of devices in their order, those that may begin now: by the limits of `most`, the policy's windows, and its budget for a site.
+
+    Args:
+        connection: The transaction.
+        rollout: Whose devices.
+        queue: In the order in which they are asked.
+        busy: Those of them that must not be changed now.
+        most: How many more each limit allows.
+        now: Aware UTC.
+        also_in_activation: Site -> devices in activation that no rollout owns any more.
+
+    Returns:
+        Who begins, and how many of the others wait for what.
+    """
+    policy = rollout.policy
+    zones = devices.label(connection, ZONE, [one.device_id for one in queue]) if policy.windows else {}
+    ready = [Ready(one.device_id, one.site, local_time(now, zones.get(one.device_id)), one.device_id in busy) for one in queue]
+    taken: Counter[str] = Counter()
+    if policy.site_budget is not None:
+        taken = sharing.taken(connection, rollout, sorted({one.site for one in queue}), now) + Counter(also_in_activation)
+    windows = () if policy.emergency else policy.windows
+    return begin(ready, most=most, windows=windows, site_budget=policy.site_budget, in_activation=taken)
+
+
 def _first_in_line(connection: sa.Connection, rollout: Rollout, few: int, limit: int, now: datetime) -> tuple[list[Unasked], set[str]]:
     """The next members, and those of them that must not be changed now; behind these more are looked at, so that they hold up nobody."""
     while True:
         queue = evidence_members.unasked(connection, rollout, limit)
-        busy = _busy(connection, rollout, [one.device_id for one in queue], now) if few else set()
+        busy = busy_devices(connection, rollout, [one.device_id for one in queue], now) if few else set()
         if len(queue) < limit or len(queue) - len(busy) >= few or limit >= SCANNED:
             return queue, busy
         limit = min(4 * limit, SCANNED)
 
 
-def _busy(connection: sa.Connection, rollout: Rollout, device_ids: list[str], now: datetime) -> set[str]:
+def busy_devices(connection: sa.Connection, rollout: Rollout, device_ids: list[str], now: datetime) -> set[str]:
     """Of these, the devices that another rollout changes, or that were changed too lately, or that refuse the bundle."""
     elsewhere = evidence_members.busy_elsewhere(connection, rollout.rollout_id, device_ids, to_micros(now))
     return elsewhere | held_up(connection, rollout, device_ids, now).keys()

@@ -42,7 +42,7 @@ def gap_of(rollout: Rollout) -> timedelta:
     gap_s = rollout.policy.activation_gap_s
     if gap_s is not None:
         return timedelta(seconds=gap_s)
-    return DAY if rollout.policy.evidence != "unanimous" else timedelta(0)
+    return DAY if rollout.course is not None else timedelta(0)
 
 
 def _resumed_over(connection: sa.Connection, rollout_id: str) -> bool:

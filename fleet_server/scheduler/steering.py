@@ -7,7 +7,7 @@ repeated at any time.
 
 import logging
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from edgefleet.errors import EdgefleetError
 from fleet_server import audit
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState, apply, decide, next_due, progress, wants
+from fleet_server.rollout.transitions import FINAL
 from fleet_server.scheduler import by_evidence, comparing, winner
 from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
@@ -28,6 +29,7 @@ ENGINE: Final = "engine"
 LEASE_US: Final = 30_000_000
 # In all other states a device may keep the release, and nobody gets it: one that went back stays back, whatever it reports later.
 ASKING: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
+READ_AGAIN: Final = timedelta(minutes=1)  # what could not be read may have been repaired, and may hold evidence that stops the rollout
 MAX_ACTIONS: Final = 400  # invariant: at most 5 x (waves + 1) actions, and 64 waves are the limit
 
 
@@ -103,6 +105,8 @@ def _step(services: Services, rollout_id: str) -> bool:
         if action is None:
             sync_desired(connection, services, stored.rollout, known, now)
             due_at = comparing.no_later(connection, stored.rollout, next_due(stored.rollout, known, now))
+            if known.unreadable and stored.rollout.state not in FINAL:
+                due_at = min(due_at or now + READ_AGAIN, now + READ_AGAIN)
             rollouts.save(connection, stored, stored.rollout, due_at)
             return False
         after = apply(stored.rollout, action, now)
@@ -123,7 +127,7 @@ def _step(services: Services, rollout_id: str) -> bool:
 
 
 def _stop(services: Services, rollout_id: str, reason: str) -> None:
-    """Pause a rollout whose decision failed; one that cannot even be paused is looked at no more until a person acts."""
+    """Pause a rollout whose decision failed, and read it again in a while; one that cannot even be paused waits until a person acts."""
     now = services.clock()
     try:
         with services.db.write() as connection:
@@ -138,9 +142,9 @@ def _stop(services: Services, rollout_id: str, reason: str) -> None:
             paused = _paused(before, reason, now)
             if (paused.state, paused.last_reason) == (before.state, before.last_reason):
                 # It stands and says why already: each look would add the same line to the log.
-                rollouts.save(connection, stored, before, None)
+                rollouts.save(connection, stored, before, None if before.state in FINAL else now + READ_AGAIN)
                 return
-            rollouts.save(connection, stored, paused, None)
+            rollouts.save(connection, stored, paused, now + READ_AGAIN)
             note_action(connection, paused, ActionKind.PAUSE.value, ENGINE, reason, now)
     except Exception:  # the value itself cannot be read: leave it, but do not look again and again
         LOG.exception("rollout %s: cannot be read, it is left alone until a person looks", rollout_id)

@@ -1,21 +1,25 @@
 """A week after a rollout was completed, the devices that were held back get the release as well, in batches."""
 
-from datetime import timedelta
+from collections import Counter
+from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
 
 from fleet_server.rollout import Rollout, RolloutState
 from fleet_server.rollout.following import FOLLOW_AFTER, following
+from fleet_server.rollout.pacing import Wait
 from fleet_server.scheduler.assigning import assign_new
-from fleet_server.scheduler.changing import held_up
+from fleet_server.scheduler.by_evidence import busy_devices, let_begin
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
 from fleet_server.store import assignments, halts, rollouts
+from fleet_server.store.evidence_members import Unasked
 from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import RELEASE, ROLLOUT_MEMBER
+from fleet_server.store.tables import ASSIGNMENT, RELEASE, REPORTED, ROLLOUT_MEMBER
 
 AT_ONCE: Final = 200
+LOOK_AGAIN_S: Final = 60.0
 
 
 def follow(services: Services, rollout_id: str) -> int:
@@ -32,23 +36,51 @@ def follow(services: Services, rollout_id: str) -> int:
         exposed, followed = _counts(connection, rollout_id)
         room = following(completed_at, now, value.policy.pace, exposed) - followed
         free = _free(connection, value, waiting)
-        held = held_up(connection, value, free, now)
-        chosen = [device_id for device_id in free if device_id not in held][: max(min(room, AT_ONCE), 0)]
+        chosen, waits = _chosen(connection, value, free, max(min(room, AT_ONCE), 0), now)
         for device_id in chosen:
             assign_new(connection, services, value, device_id, now)
         if chosen:
             note_action(connection, value, "follow", ENGINE, f"{len(chosen)} of {len(waiting)} held-back devices get the release", now)
         due = completed_at + FOLLOW_AFTER
-        again = due if now < due else now + timedelta(seconds=value.policy.pace.every_s)
+        # A window or a full site is over sooner than the next batch.
+        again_s = LOOK_AGAIN_S if waits.keys() - {"pace"} else value.policy.pace.every_s
+        again = due if now < due else now + timedelta(seconds=again_s)
         if len(waiting) > len(chosen) and (now < due or free):
             rollouts.look_at(connection, rollout_id, to_micros(again))
     return len(chosen)
 
 
-def _waiting(connection: sa.Connection, rollout: Rollout) -> list[str]:
+def _chosen(
+    connection: sa.Connection, rollout: Rollout, free: list[Unasked], room: int, now: datetime
+) -> tuple[tuple[str, ...], Counter[Wait]]:
+    """Who begins now: one change at a time, in the policy's windows and within its budget for a site, like any device of a wave."""
+    if not room:
+        return (), Counter({"pace": len(free)})
+    busy = busy_devices(connection, rollout, [one.device_id for one in free], now)
+    under_way = _under_way(connection, rollout) if rollout.policy.site_budget is not None else Counter()
+    return let_begin(connection, rollout, free, busy, {"pace": room}, now, under_way)
+
+
+def _waiting(connection: sa.Connection, rollout: Rollout) -> list[Unasked]:
     member = ROLLOUT_MEMBER.c
     where = (member.rollout_id == rollout.rollout_id, member.wave == 0, member.counter.is_(None), member.left_at.is_(None))
-    return list(connection.scalars(sa.select(member.device_id).where(*where).order_by(member.place)))
+    query = sa.select(member.device_id, member.site).where(*where).order_by(member.place)
+    return [Unasked(row.device_id, row.site) for row in connection.execute(query)]
+
+
+def _under_way(connection: sa.Connection, rollout: Rollout) -> Counter[str]:
+    """Site -> devices that follow and do not run the release yet by their word; nobody owns them any more, so nobody else counts them."""
+    member, digest = ROLLOUT_MEMBER.c, rollout.bundle_digest
+    assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == member.project)
+    reported = sa.and_(REPORTED.c.device_id == member.device_id, REPORTED.c.project == member.project)
+    follows = (member.rollout_id == rollout.rollout_id, member.wave == 0, member.counter.is_not(None))
+    under_way = (
+        ASSIGNMENT.c.rollout_id == rollout.rollout_id,
+        sa.or_(REPORTED.c.bundle_digest.is_(None), REPORTED.c.bundle_digest != digest),
+    )
+    joined = ROLLOUT_MEMBER.join(ASSIGNMENT, assigned).outerjoin(REPORTED, reported)
+    query = sa.select(member.site, sa.func.count()).select_from(joined).where(*follows, *under_way).group_by(member.site)
+    return Counter({site: int(count) for site, count in connection.execute(query)})
 
 
 def _counts(connection: sa.Connection, rollout_id: str) -> tuple[int, int]:
@@ -60,10 +92,11 @@ def _counts(connection: sa.Connection, rollout_id: str) -> tuple[int, int]:
     return int(total) - int(followed or 0), int(followed or 0)
 
 
-def _free(connection: sa.Connection, rollout: Rollout, device_ids: list[str]) -> list[str]:
+def _free(connection: sa.Connection, rollout: Rollout, waiting: list[Unasked]) -> list[Unasked]:
     """Of these, the devices that no other rollout owns and that are not to run anything newer."""
+    device_ids = [one.device_id for one in waiting]
     owned = rollouts.owners(connection, rollout.project, device_ids)
     newer_than = sa.select(RELEASE.c.release_id).where(RELEASE.c.project == rollout.project, RELEASE.c.counter > rollout.release_counter)
     newer = set(connection.scalars(newer_than))
     has = assignments.current(connection, rollout.project, device_ids)
-    return [device_id for device_id in device_ids if device_id not in owned and has.get(device_id, ("", ""))[0] not in newer]
+    return [one for one in waiting if one.device_id not in owned and has.get(one.device_id, ("", ""))[0] not in newer]

@@ -31,6 +31,8 @@ class Ledger:
     Attributes:
         began: [N] tick at which each device was first known to have begun, -1 before.
         devices: Those that began, in that order.
+        failed: [N] devices that said that the release failed there.
+        answered: [N] ticks since then in which each of them was heard, and answered rows.
     """
 
     def __init__(self, model: Ints, availability: Availability, order: Order, ticks: int, soak: int, deadline: int) -> None:
@@ -38,7 +40,8 @@ class Ledger:
         self.began: Ints = np.full(n, -1, np.int64)
         self.devices: Ints = np.empty(0, np.int64)
         self._fresh: list[Ints] = []  # of this tick
-        self._failed: Mask = np.zeros(n, bool)
+        self.failed: Mask = np.zeros(n, bool)
+        self.answered: Ints = np.zeros(n, np.int64)
         self._committed: Mask = np.zeros(n, bool)
         self._heard_after_soak: Mask = np.zeros(n, bool)
         self._last_heard: Ints = np.full(n, -1, np.int64)
@@ -57,6 +60,7 @@ class Ledger:
         here = self.devices[heard[self.devices]]
         age = number - self.began[here]
         self._committed[here[age > 0]] = True
+        self.answered[here] += 1
         soaked = here[(age > self._soak) & ~self._heard_after_soak[here]]
         self._heard_after_soak[soaked] = True
         self._groups.heard(self._site[soaked], self.began[soaked])
@@ -65,7 +69,7 @@ class Ledger:
         """Devices say that they began, or that the release failed there."""
         fresh = np.unique(devices[self.began[devices] < 0])
         if word is Word.FAILED:
-            self._failed[devices] = True
+            self.failed[devices] = True
         if not len(fresh):
             return
         self.began[fresh] = number
@@ -84,22 +88,22 @@ class Ledger:
 
     def in_activation(self, asked: Ints) -> Ints:
         """[S] devices per site that were given the release and have neither committed nor failed."""
-        open_ = asked[~(self._committed[asked] | self._failed[asked])]
+        open_ = asked[~(self._committed[asked] | self.failed[asked])]
         return np.bincount(self._site[open_], minlength=int(self._site.max()) + 1)
 
-    def tally(self, number: int, opened: int, dwell: int, asked: int | None) -> Tally:
+    def tally(self, number: int, opened: int, dwell: int, asked: int) -> Tally:
         """What is known after a tick.
 
         Args:
             number: Of the tick.
             opened: Devices that may begin.
             dwell: In ticks.
-            asked: Devices that were given the release; None: all that may begin.
+            asked: Devices that were given the release.
         """
         models = len(MODELS)
         model, began = self._model[self.devices], self.began[self.devices]
         exposed = np.bincount(model, minlength=models)
-        failed = np.bincount(model[self._failed[self.devices]], minlength=models)
+        failed = np.bincount(model[self.failed[self.devices]], minlength=models)
         old = self.devices[began <= number - dwell]
         sites_exposed, sites_out, share = self._outages.counts(number)
         return Tally(
@@ -107,7 +111,7 @@ class Ledger:
             strata={f"model-{i}": Stratum(int(exposed[i]), int(failed[i])) for i in range(models) if exposed[i]},
             quiet=self._groups.silence(),
             dwelled=len(old),
-            dwelled_failed=int(self._failed[old].sum()),
+            dwelled_failed=int(self.failed[old].sum()),
             heard_after_dwell=int((self._last_heard[old] >= self.began[old] + dwell).sum()),
             sites_exposed=sites_exposed,
             sites_out=sites_out,

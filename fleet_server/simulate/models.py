@@ -1,27 +1,24 @@
-"""What a release's model does on virtual devices: it answers differently, is slower, takes more memory. Feeds the comparisons.
+"""What a release's model does otherwise on virtual devices, and what shifting inputs do to everybody: differences for the comparisons.
 
-Beside the virtual fleet, which knows who begins when: the n-th device that began gives its differences some hours later, against two
-controls of its own as long as there are any. Differences are drawn about the assumed deviations of a device; real ones come from a
-fleet's history.
+Differences are drawn about the assumed deviations of a device; real ones come from a fleet's history. Who is compared when, and against
+whom, is said by `watching.py`.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ConfigError
-from fleet_server.rollout.betting import STAKES, pairs_possible
-from fleet_server.rollout.comparisons import COMPARISONS, PAUSE_AT, Wealth
-from fleet_server.rollout.tally import Tally
-from fleet_server.simulate.scene import PER_HOUR
+from fleet_server.rollout.betting import STAKES
+from fleet_server.rollout.comparisons import COMPARISONS, PAUSE_AT
 
-MATURE_TICKS: Final = 4 * PER_HOUR
-_LABELS: Final = 50
-_SHADOWED: Final = 500
-_WINDOW_ROWS: Final = 500
+LABELS: Final = 50
+ROWS: Final = 500
+# What shifted inputs do to both models alike, and to how often they disagree.
+DRIFT_POSITIVE, DRIFT_SCORE_SD, DRIFT_DISAGREE = 0.05, 0.5, 0.01
 _LATENCY_SD, _MEMORY_SD, _CLASS_SD, _BIN_SD, _OFFSET_SD, _ACCURACY_SD = 0.10, 0.05, 0.02, 0.008, 0.3, 0.01
 _DISAGREE_SD: Final = 0.022
 _erf: Final = np.vectorize(math.erf, otypes=[float])
@@ -73,39 +70,36 @@ CHANGES: Final = {
 }
 
 
-class ModelWatch:
-    """The comparisons of one virtual rollout, kept up by increments.
+@dataclass(frozen=True)
+class Shifted:
+    """Which share of the rows of two periods had shifted inputs, from 0 to 1.
 
-    Args:
-        rng: Of its own: the fleet's story does not depend on it.
-        change: What the model does.
-        devices: Of the fleet; those that have not begun can stand in a pair, each in one.
+    Attributes:
+        before, now: [D] of each device.
+        others_before, others_now: [D, 2] of its controls in the same periods.
     """
 
-    def __init__(self, rng: np.random.Generator, change: ModelChange, devices: int) -> None:
-        self._rng, self._change, self._devices, self._used = rng, change, devices, 0
-        self._wealth = {name: Wealth.start(gate) for name, gate in COMPARISONS.items()}
-        self._exposed: list[int] = []
-        self._mature = 0
+    before: NDArray[np.float64]
+    now: NDArray[np.float64]
+    others_before: NDArray[np.float64]
+    others_now: NDArray[np.float64]
 
-    def watched(self, tally: Tally, number: int) -> Tally:
-        """The tally with the stakes of the devices that are mature at a tick; asked once per tick, more often changes nothing."""
-        while len(self._exposed) <= number:
-            self._exposed.append(tally.exposed)
-        mature = self._exposed[number - MATURE_TICKS] if number >= MATURE_TICKS else 0
-        if mature > self._mature:
-            self._compare(mature - self._mature, max(self._devices - tally.exposed - self._used, 0))
-            self._mature = mature
-        return replace(tally, wealth=self._wealth)
+    @classmethod
+    def none(cls, devices: int) -> "Shifted":
+        """Nothing shifts."""
+        return cls(np.zeros(devices), np.zeros(devices), np.zeros((devices, 2)), np.zeros((devices, 2)))
 
-    def _compare(self, devices: int, controls: int) -> None:
-        paired = pairs_possible(devices, controls)
-        self._used += 2 * paired
-        drawn = differences(self._rng, self._change, devices)
-        for name, gate in COMPARISONS.items():
-            rows = drawn[name] if name in ("shadow agreement", "label metric") else drawn[name][:paired]
-            after = self._wealth[name].after(gate, rows.tolist())
-            self._wealth[name] = replace(after, left_out=after.left_out + devices - len(rows))
+
+def change_named(text: str) -> ModelChange:
+    """A change by its name.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    change = CHANGES.get(text)
+    if change is None:
+        raise ConfigError(f"model {text[:40]!r} is unknown; known: {', '.join(CHANGES)}")
+    return change
 
 
 def paused_after(rng: np.random.Generator, change: ModelChange, devices: int) -> int:
@@ -122,40 +116,66 @@ def paused_after(rng: np.random.Generator, change: ModelChange, devices: int) ->
 
 
 def differences(rng: np.random.Generator, change: ModelChange, devices: int) -> dict[str, NDArray[np.float64]]:
-    """Gate -> [devices, columns] differences, each against the mean of two controls."""
-
-    def against_controls(mean: float, deviation: float, together: float = 0.0) -> NDArray[np.float64]:
-        own = rng.normal(mean + together, deviation, devices)
-        others = rng.normal(together, deviation, (devices, 2)).mean(axis=1)
-        return np.asarray(own - others)[:, None]
-
-    strength = change.disagree * (1 - change.disagree) / _DISAGREE_SD**2 - 1
-    disagree = rng.beta(change.disagree * strength, (1 - change.disagree) * strength, devices)
-    worse = rng.normal(change.less_accurate, _ACCURACY_SD, devices)
-    against = np.clip(disagree / 2 + worse / 2, 0, 1)
-    towards = np.clip(disagree / 2 - worse / 2, 0, 1)
-    labels = (rng.binomial(_LABELS, against) - rng.binomial(_LABELS, towards)) / _LABELS
-    return {
-        "shadow agreement": rng.binomial(_SHADOWED, disagree)[:, None] / _SHADOWED,
-        "label metric": labels[:, None],
-        "p95 latency": against_controls(math.log1p(change.slower), _LATENCY_SD, math.log1p(change.busy)),
-        "memory": against_controls(math.log1p(change.more_memory), _MEMORY_SD),
-        "class rate": against_controls(change.more_positive, _CLASS_SD),
-        "score bins": _bins(rng, change.score_shift, devices),
-    }
+    """Gate -> [devices, columns] differences of devices whose inputs do not shift, each against the mean of two controls."""
+    shifted = Shifted.none(devices)
+    return {name: difference(rng, name, change, shifted, ROWS, LABELS) for name in COMPARISONS}
 
 
-def _bins(rng: np.random.Generator, shift: float, devices: int) -> NDArray[np.float64]:
-    """Change of the share in each tenth of the reference scores, which are normal here; a device's own offset comes and goes."""
-    own = _bin_change(rng, rng.normal(0, _OFFSET_SD, devices), shift)
-    others = [_bin_change(rng, rng.normal(0, _OFFSET_SD, devices), 0.0) for _ in range(2)]
-    return np.asarray(own - np.mean(others, axis=0))
+def difference(rng: np.random.Generator, gate: str, change: ModelChange, shifted: Shifted, rows: int, labels: int) -> NDArray[np.float64]:
+    """[D, columns] differences of a gate.
+
+    Args:
+        rng: Draws.
+        gate: Name of a comparison.
+        change: What the release's model does.
+        shifted: How far inputs have shifted meanwhile.
+        rows: That each period of a device has.
+        labels: Rows of which the truth is known.
+    """
+    n = len(shifted.now)
+    if gate == "shadow agreement":
+        return rng.binomial(rows, _disagreeing(rng, change, shifted))[:, None] / rows
+    if gate == "label metric":
+        disagree, worse = _disagreeing(rng, change, shifted), rng.normal(change.less_accurate, _ACCURACY_SD, n)
+        against, towards = (np.clip(disagree / 2 + way * worse / 2, 0, 1) for way in (1, -1))
+        return np.asarray((rng.binomial(labels, against) - rng.binomial(labels, towards)) / labels)[:, None]
+    if gate == "score bins":
+        columns = [_bin_change(rng, shifted.others_before[:, i], shifted.others_now[:, i], 0.0, rows) for i in (0, 1)]
+        return np.asarray(_bin_change(rng, shifted.before, shifted.now, change.score_shift, rows) - np.mean(columns, axis=0))
+    mean, deviation, together = {
+        "p95 latency": (math.log1p(change.slower), _LATENCY_SD, math.log1p(change.busy)),
+        "memory": (math.log1p(change.more_memory), _MEMORY_SD, 0.0),
+        "class rate": (change.more_positive, _CLASS_SD, 0.0),
+    }[gate]
+    drift = DRIFT_POSITIVE if gate == "class rate" else 0.0
+    own = rng.normal(mean + together, deviation, n) + drift * (shifted.now - shifted.before)
+    others = rng.normal(together, deviation, (n, 2)) + drift * (shifted.others_now - shifted.others_before)
+    return np.asarray(own - others.mean(axis=1))[:, None]
 
 
-def _bin_change(rng: np.random.Generator, offset: NDArray[np.float64], shift: float) -> NDArray[np.float64]:
-    before, now = _bin_shares(offset), _bin_shares(offset + shift)
-    sampled = [rng.normal(share, np.sqrt(share * (1 - share) / _WINDOW_ROWS)) for share in (before, now)]
-    return np.asarray(sampled[1] - sampled[0] + rng.normal(0, _BIN_SD, before.shape))
+def _disagreeing(rng: np.random.Generator, change: ModelChange, shifted: Shifted) -> NDArray[np.float64]:
+    """[D] share of rows to which the two models give different answers."""
+    mean = np.minimum(change.disagree + DRIFT_DISAGREE * shifted.now, 0.99)
+    strength = np.maximum(mean * (1 - mean) / _DISAGREE_SD**2 - 1, 0.1)
+    return np.asarray(rng.beta(mean * strength, (1 - mean) * strength))
+
+
+def _bin_change(
+    rng: np.random.Generator, before: NDArray[np.float64], now: NDArray[np.float64], shift: float, rows: int
+) -> NDArray[np.float64]:
+    """[D, bins] change of the share in each tenth of the reference scores, which are normal here; a device's own offset comes and goes."""
+    offset = rng.normal(0, _OFFSET_SD, len(now))
+    shares = [_mixed(offset, before), _mixed(offset + shift, now)]
+    sampled = [rng.normal(share, np.sqrt(share * (1 - share) / rows)) for share in shares]
+    return np.asarray(sampled[1] - sampled[0] + rng.normal(0, _BIN_SD, shares[0].shape))
+
+
+def _mixed(mean: NDArray[np.float64], drifted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[D, bins] shares where some of the rows have shifted inputs."""
+    if not drifted.any():
+        return _bin_shares(mean)
+    share = drifted[:, None]
+    return (1 - share) * _bin_shares(mean) + share * _bin_shares(mean + DRIFT_SCORE_SD)
 
 
 def _bin_shares(mean: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """One rollout over a virtual fleet, steered by the engine that steers real ones."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -11,20 +11,20 @@ import numpy as np
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.course import Course
-from fleet_server.rollout.engine import apply, apply_person, decide
-from fleet_server.rollout.model import ActionKind, Facts, Rollout
+from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.rollout.plans import course_of, default_policy
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.rules import Rule
-from fleet_server.rollout.transitions import Event, RolloutState
+from fleet_server.rollout.transitions import RolloutState
 from fleet_server.simulate.asking import Asking
 from fleet_server.simulate.availability import Availability
-from fleet_server.simulate.cells import Ints
 from fleet_server.simulate.drawn import Devices, Order, order_of
 from fleet_server.simulate.fleet import VirtualFleet
 from fleet_server.simulate.ledger import Ledger
-from fleet_server.simulate.models import ModelChange, ModelWatch
+from fleet_server.simulate.models import CHANGES, ModelChange
 from fleet_server.simulate.scene import PER_HOUR, TICK_S, Behaviour, Scene
+from fleet_server.simulate.steered import Steered, started
+from fleet_server.simulate.watching import Drift, ModelWatch
 from fleet_server.simulate.wire import Wire
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)
@@ -32,8 +32,18 @@ DAYS: Final = 14
 MOST_DEVICES: Final = 1_000_000
 MOST_DAYS: Final = 90
 MOST_SOAK_S: Final = 60.0 * TICK_S  # signs of life are remembered as bits of one number
-# Keys of a policy that a virtual fleet does not know.
-NOT_SIMULATED: Final = ("windows", "site_budget", "gates")
+# Keys of a policy that a virtual fleet does not know: its strata are its hardware models, there is one rollout and no way back.
+NOT_SIMULATED: Final = (
+    "strata",
+    "soak_rows",
+    "trial",
+    "approvals",
+    "on_abort",
+    "on_conflict",
+    "on_late_evidence",
+    "activation_gap_s",
+    "baseline",
+)
 _STOPPED: Final = (RolloutState.PAUSED, RolloutState.ABORTED)
 
 
@@ -78,7 +88,8 @@ def simulate(
         policy: By evidence; None: the default.
         rule: Instead of the policy's.
         days: At most.
-        change: What the release's model does otherwise, seen by the comparisons; None: nothing is compared.
+        change: What the release's model does otherwise, seen by the comparisons. None: nothing; and nothing is compared, unless inputs
+            drift or the policy says how to compare.
         answer_s: After so long a person confirms what the policy asks her to look at (`confirm`); she accepts nothing.
 
     Raises:
@@ -96,9 +107,12 @@ def simulate(
     soak, deadline = (math.ceil(seconds / TICK_S) for seconds in (policy.soak_s, policy.deadline_s))
     ledger = Ledger(fleet_devices.model, availability, order, ticks, soak, deadline)
     fleet = VirtualFleet(fleet_devices, availability, behaviour, ledger, Wire(np.random.default_rng([seed, 4]), scene))
-    watch = None if change is None else ModelWatch(np.random.default_rng([seed, 3]), change, devices)
+    watch = None
+    if change is not None or scene.drift_fraction or policy.gates != GateRules():
+        rng = np.random.default_rng([seed, 3])
+        watch = ModelWatch(rng, change or CHANGES["nothing changed"], policy.gates, order, Drift.draw(rng, availability, scene))
     asking = Asking(order, policy, availability) if Asking.needed(policy, availability) else None
-    steered = _Steered(apply_person(_draft(policy, course), Event.START.value, "simulated", START), order, ledger, watch, asking, answer_s)
+    steered = Steered(started(policy, course, START), order, ledger, watch, asking, answer_s)
     for number in range(ticks):
         now = START + timedelta(seconds=TICK_S * (number + 1))
         given = steered.give(number, now)
@@ -137,73 +151,3 @@ def ordered(devices: int, scene: Scene, seed: int, days: int, policy: Policy) ->
     fleet_devices = Devices.draw(drawn, availability, Behaviour("none", 0.0))
     there = devices if availability.joined_at is None else int((availability.joined_at == 0).sum())
     return order_of(f"salt-{drawn.integers(2**62)}", policy, course_of(policy, there), fleet_devices, availability)
-
-
-class _Steered:
-    """A rollout, its devices as the server knows them, and the engine that decides."""
-
-    def __init__(
-        self, rollout: Rollout, order: Order, ledger: Ledger, watch: ModelWatch | None, asking: Asking | None, answer_s: float
-    ) -> None:
-        self.rollout = rollout
-        self._order, self._ledger, self._watch, self._asking = order, ledger, watch, asking
-        self._reached, self._answer_s = 0, answer_s
-
-    @property
-    def asks(self) -> bool:
-        """Whether it waits for a person to confirm: it is paused, and not stopped."""
-        return self.rollout.state is RolloutState.PAUSED and self._course.asked is not None
-
-    @property
-    def in_last_wave(self) -> bool:
-        """Whether the last wave is open."""
-        return self.rollout.wave == len(self._course.sizes)
-
-    def give(self, number: int, now: datetime) -> Ints:
-        """Devices that have been given the release by a tick."""
-        wave = self.rollout.wave
-        if self._asking is None and self.asks:  # nobody further gets it while a person is asked
-            return self._order.devices[: self._reached]
-        if self._asking is None:
-            self._reached = max(self._reached, self._course.reach(wave, now))
-            return self._order.devices[: self._reached]
-        self.rollout = replace(self.rollout, course=self._asking.course(self._course, number))
-        if not self.asks:
-            self._asking.ask(number, now, self._course, wave, self._ledger)
-        return self._asking.asked
-
-    def decide(self, number: int, now: datetime) -> Rollout:
-        """Let the engine act until it has nothing to do."""
-        while True:
-            course, wave = self._course, max(self.rollout.wave, 1)
-            asked = self._reached if self._asking is None else len(self._asking.asked)
-            tally = self._ledger.tally(number, course.sizes[wave - 1], int(course.dwell_s[wave - 1] / TICK_S), asked)
-            facts = Facts(devices={}, tally=tally if self._watch is None else self._watch.watched(tally, number))
-            action = decide(self.rollout, facts, now)
-            if action is None and self._answered(now):
-                self.rollout = apply_person(self.rollout, Event.CONFIRM.value, "simulated", now)
-                continue
-            if action is None:
-                return self.rollout
-            self.rollout = apply(self.rollout, action, now)
-            if self._asking is None or self.asks:
-                continue
-            if action.kind is ActionKind.EXTEND:
-                self._asking.grow(wave, course, action.size, number)
-            # The first batch of a wave is asked as it opens; it begins at its next sign of life.
-            self._asking.ask(number, now, self._course, self.rollout.wave, self._ledger)
-
-    def _answered(self, now: datetime) -> bool:
-        """Whether the person who is asked has had her time; `changed_at` is when she was."""
-        asked_at = self.rollout.changed_at
-        return self.asks and asked_at is not None and (now - asked_at).total_seconds() >= self._answer_s
-
-    @property
-    def _course(self) -> Course:
-        course = self.rollout.course
-        assert course is not None  # noqa: S101  # every simulated rollout is by evidence
-        return course
-
-
-def _draft(policy: Policy, course: Course) -> Rollout:
-    return Rollout("r", "p", "rel", "d" * 64, 2, RolloutState.DRAFT, (), 0, (), (), policy, "salt", START, "simulation", course=course)

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.policy import Policy
+from fleet_server.simulate.models import ModelChange
 from fleet_server.simulate.reference import Reference, simulate_reference
 from fleet_server.simulate.run import DAYS, MOST_DAYS, Outcome, simulate
 from fleet_server.simulate.scene import BEHAVIOURS, SCENES, Behaviour, Scene
@@ -58,6 +59,7 @@ def study(
     runs: int,
     seed: int,
     days: int = DAYS,
+    change: ModelChange | None = None,
     answer_s: float = 0.0,
     told: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Summary]:
@@ -71,6 +73,7 @@ def study(
         runs: Of each.
         seed: Equal seeds give equal numbers.
         days: At most, per run.
+        change: What the releases' model does, as in `simulate`; other systems do not look.
         answer_s: After so long a person confirms what a policy of ours asks her about.
         told: Called after each rollout with how many are done.
 
@@ -87,7 +90,7 @@ def study(
     for run in range(runs):
         for behaviour in behaviours:
             for name, policy in policies.items():
-                found[name, behaviour.name].append(_one(policy, behaviour, scene, devices, seed_of(seed, run), days, answer_s))
+                found[name, behaviour.name].append(_one(policy, behaviour, scene, devices, seed_of(seed, run), days, change, answer_s))
                 done += 1
                 told(done)
     for (name, release), outcomes in found.items():
@@ -149,7 +152,16 @@ def behaviour_named(text: str) -> Behaviour:
     return Behaviour(text, failing, kind or "prompt", delay_h)  # type: ignore[arg-type]  # one of _KINDS
 
 
-def _one(policy: Policy | Reference, behaviour: Behaviour, scene: Scene, devices: int, seed: int, days: int, answer_s: float) -> Outcome:
+def _one(
+    policy: Policy | Reference,
+    behaviour: Behaviour,
+    scene: Scene,
+    devices: int,
+    seed: int,
+    days: int,
+    change: ModelChange | None,
+    answer_s: float,
+) -> Outcome:
     if isinstance(policy, Policy):
-        return simulate(devices, scene, behaviour, seed, policy=policy, days=days, answer_s=answer_s)
+        return simulate(devices, scene, behaviour, seed, policy=policy, days=days, change=change, answer_s=answer_s)
     return simulate_reference(devices, scene, behaviour, seed, policy, days=days)

@@ -17,6 +17,7 @@ from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DESIRED, DEVICE, 
 from fleet_server.store.upsert import insert_or_update
 
 EPOCH: Final = 1
+_BATCH: Final = 500  # names of one question: PostgreSQL takes 65,535
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,12 @@ class Wish:
 
 def current(connection: sa.Connection, project: str, device_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     """(release id, rollout id) assigned to each of the devices."""
-    query = sa.select(ASSIGNMENT.c.device_id, ASSIGNMENT.c.release_id, ASSIGNMENT.c.rollout_id)
-    query = query.where(ASSIGNMENT.c.project == project, ASSIGNMENT.c.device_id.in_(device_ids))
-    return {row.device_id: (row.release_id, row.rollout_id) for row in connection.execute(query)}
+    found: dict[str, tuple[str, str]] = {}
+    for start in range(0, len(device_ids), _BATCH):
+        query = sa.select(ASSIGNMENT.c.device_id, ASSIGNMENT.c.release_id, ASSIGNMENT.c.rollout_id)
+        query = query.where(ASSIGNMENT.c.project == project, ASSIGNMENT.c.device_id.in_(device_ids[start : start + _BATCH]))
+        found |= {row.device_id: (row.release_id, row.rollout_id) for row in connection.execute(query)}
+    return found
 
 
 def assign(

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from fleet_server.rollout.groups import Timing
+from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.silence import WITHOUT_HISTORY, Silence
 from fleet_server.rollout.tally import Stratum, Tally
@@ -17,7 +18,6 @@ from fleet_server.store import comparison_rows
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import ROLLOUT_CELL, ROLLOUT_GROUP, ROLLOUT_REGION, ROLLOUT_SITE, ROLLOUT_SUM
 
-FEW_SITES: Final = 5  # below, a site counts as out only as long as it lasts: the opening waits for it
 MOST_OUT: Final = 0.95  # of sites, by themselves; where all others are out nothing can be told
 _ID: Final = sa.bindparam("rollout", type_=sa.String)
 
@@ -86,7 +86,8 @@ def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Tally:
         dwelled_failed=dwelled_failed,
         heard_after_dwell=min(heard, dwelled),
         sites_exposed=judged,
-        sites_out=out if judged >= FEW_SITES else dark,
+        # Of few sites one counts as out only as long as it lasts: the opening waits for it.
+        sites_out=out if judged >= OWN_SITES else dark,
         sites_out_share=min(_others_out(connection, rollout.rollout_id) / judged, MOST_OUT) if out and judged else 0.0,
         asked=sum(row.assigned for row in strata),
         wealth=comparison_rows.wealth(connection, rollout.rollout_id, rollout.policy.gates.compare),

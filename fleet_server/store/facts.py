@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from edgefleet.errors import StorageError
 from fleet_server.rollout import DeviceFacts, Facts, Rollout, RolloutState
-from fleet_server.rollout.evidence import TRYING_STATES
+from fleet_server.rollout.evidence import FAILED_STATES, TRYING_STATES
 from fleet_server.rollout.experiment_sums import Sums
 from fleet_server.store import evidence_tally, experiment_rows
 from fleet_server.store.moments import from_micros
@@ -25,8 +25,8 @@ def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Facts:
     """
     if rollout.course is not None:
         backwards = rollout.state in (RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB)
-        away = _away(connection, rollout) if backwards else None
-        return Facts(devices={}, tally=evidence_tally.read(connection, rollout, now), away=away)
+        away, stuck = (_away(connection, rollout), _stuck(connection, rollout)) if backwards else (None, ())
+        return Facts(devices={}, tally=evidence_tally.read(connection, rollout, now), away=away, stuck=stuck)
     devices: dict[str, DeviceFacts] = {}
     unreadable: list[str] = []
     for row in connection.execute(_query(rollout.rollout_id, rollout.project)):
@@ -55,6 +55,20 @@ def _away(connection: sa.Connection, rollout: Rollout) -> int:
     holds = sa.or_(REPORTED.c.bundle_digest == digest, tries, ASSIGNMENT.c.release_id == rollout.release_id)
     query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER.outerjoin(REPORTED, reported).outerjoin(ASSIGNMENT, assigned))
     return connection.scalar(query.where(member.rollout_id == rollout.rollout_id, member.counter.is_not(None), holds)) or 0
+
+
+def _stuck(connection: sa.Connection, rollout: Rollout) -> tuple[str, ...]:
+    """Devices that run the release still and report that something else failed there: what they were to go back to."""
+    member, digest = ROLLOUT_MEMBER.c, rollout.bundle_digest
+    reported = sa.and_(REPORTED.c.device_id == member.device_id, REPORTED.c.project == rollout.project)
+    failed = (
+        REPORTED.c.state.in_(sorted(FAILED_STATES)),
+        REPORTED.c.subject_digest.not_in(("", digest)),
+        REPORTED.c.bundle_digest == digest,
+    )
+    query = sa.select(member.device_id).select_from(ROLLOUT_MEMBER.join(REPORTED, reported))
+    mine = (member.rollout_id == rollout.rollout_id, member.counter.is_not(None), REPORTED.c.counter >= member.counter)
+    return tuple(connection.scalars(query.where(*mine, *failed).order_by(member.device_id)))
 
 
 def _query(rollout_id: str, project: str) -> sa.Select[Any]:

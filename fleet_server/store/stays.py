@@ -1,6 +1,7 @@
 """What a device committed before, and whether the rollout that brought it was completed: where it can go back to."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -8,6 +9,8 @@ import sqlalchemy as sa
 from fleet_server.rollout.rollback_targets import Stay
 from fleet_server.rollout.transitions import RolloutState
 from fleet_server.store.tables import DEVICE_FACT, RELEASE, ROLLOUT, ROLLOUT_MEMBER
+
+_BATCH: Final = 500
 
 
 def of_device(connection: sa.Connection, device_id: str, project: str) -> list[Stay]:
@@ -43,4 +46,7 @@ def quarantined(connection: sa.Connection, device_id: str) -> list[str]:
 def refusing(connection: sa.Connection, bundle_digest: str, device_ids: Sequence[str] | None = None) -> set[str]:
     """Devices, of the given ones or of all, on whose own list of failed bundles this one is."""
     query = sa.select(DEVICE_FACT.c.device_id).where(DEVICE_FACT.c.quarantined.contains(bundle_digest))
-    return set(connection.scalars(query if device_ids is None else query.where(DEVICE_FACT.c.device_id.in_(device_ids))))
+    if device_ids is None:
+        return set(connection.scalars(query))
+    pieces = (device_ids[start : start + _BATCH] for start in range(0, len(device_ids), _BATCH))
+    return {device_id for piece in pieces for device_id in connection.scalars(query.where(DEVICE_FACT.c.device_id.in_(piece)))}

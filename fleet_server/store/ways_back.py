@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from fleet_server.rollout import ActionKind
 from fleet_server.rollout.transitions import RolloutState
-from fleet_server.store.tables import ASSIGNMENT, RELEASE, REPORTED, ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.store.tables import ASSIGNMENT, EVENT, RELEASE, REPORTED, ROLLOUT, ROLLOUT_MEMBER
 
 _BACK = (RolloutState.ROLLING_BACK.value, RolloutState.PAUSED_RB.value)
 
@@ -35,6 +36,22 @@ def within_budget(connection: sa.Connection, rollout_id: str, device_ids: Sequen
             busy[row.site] += 1
         chosen.append(device_id)
     return chosen
+
+
+def told(connection: sa.Connection, rollout_id: str, release_id: str) -> int:
+    """Devices of a rollout that were given its release and have something else assigned, or nothing, by now."""
+    member = ROLLOUT_MEMBER.c
+    assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == member.project)
+    other = sa.or_(ASSIGNMENT.c.release_id.is_(None), ASSIGNMENT.c.release_id != release_id)
+    query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER.outerjoin(ASSIGNMENT, assigned))
+    return connection.scalar(query.where(member.rollout_id == rollout_id, member.counter.is_not(None), other)) or 0
+
+
+def began_at(connection: sa.Connection, rollout_id: str) -> int | None:
+    """When a rollout turned round, by the log, microseconds UTC; None in the transaction in which it does."""
+    mine = (EVENT.c.subject_kind == "rollout", EVENT.c.subject == rollout_id, EVENT.c.action == ActionKind.ROLL_BACK.value)
+    found: int | None = connection.scalar(sa.select(sa.func.min(EVENT.c.at)).where(*mine))
+    return found
 
 
 def _under_way(connection: sa.Connection, sites: Sequence[str]) -> Counter[str]:

@@ -106,7 +106,7 @@ class Application:
         path = request.path if request.path == "/" else request.path.rstrip("/")
         route, start = INVOCATIONS if path == "/invocations" else "unknown", time.perf_counter()
         try:
-            self._admit(request, path)  # first: what there is and what not is nobody's matter who may not ask
+            self._admit(path, request.headers)  # first: what there is and what not is nobody's matter who may not ask
             route, answer = self._route(request, path)
             if route in SCORING:
                 tally = Tally()
@@ -123,6 +123,14 @@ class Application:
             response = error_response(500, text)
         self.counters.add(route, response.status, tally, time.perf_counter() - start)
         return response
+
+    def refusal(self, headers: Mapping[str, str]) -> Refused | None:
+        """Why who sends these headers may not send a large body, None when he may; also a probe's paths are not open to that."""
+        try:
+            self._admit("", headers)
+        except Refused as err:
+            return err
+        return None
 
     def refuse_unread(self, refusal: Refused, scoring: bool) -> Response:
         """The answer to a request that the server does not hand over because of its head, or because too many are here."""
@@ -170,8 +178,7 @@ class Application:
             return "metadata", lambda _: json_response(metadata.model_metadata(running_model(models), versions, explainer))
         raise _missing(path)
 
-    def _admit(self, request: Request, path: str) -> None:
-        headers = request.headers
+    def _admit(self, path: str, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")
         if self._local_only and _host_name(host) not in _LOCAL_NAMES:
             raise Refused(421, f"the host {host[:80]!r} is not this machine; ask for localhost", "unknown")

@@ -166,6 +166,10 @@ class Connection:
         except Refused as refusal:
             self._refuse(refusal, scoring=False)
             return Place.END
+        # Large bodies take of what there is for all: not for somebody who may not ask.
+        if head.length > SMALL_BYTES and (stranger := self._application.refusal(head.headers)) is not None:
+            self._refuse(stranger, scoring=False)
+            return Place.END
         try:
             self._check_length(head)
         except Refused as refusal:

@@ -7,6 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from edgefleet.spans import chance, span
 from fleet_server.page.charts import Chart, picture, rect
 from fleet_server.page.figures import NO_BREAK, clock
 from fleet_server.page.states import counts_in_words, wave_counts
@@ -83,10 +84,10 @@ def timeline(view: RolloutView, now: datetime) -> Chart:
         return Chart(Markup(""), "No wave has been opened yet.")
     ended = view.verdict == "done" and view.events
     end = max(view.events[0].at if ended else now, begin)
-    span = max((end - begin).total_seconds(), 1.0)
+    length_s = max((end - begin).total_seconds(), 1.0)
 
     def x(at: datetime) -> float:
-        return (WIDTH - 4) * min(max((at - begin).total_seconds() / span, 0.0), 1.0)
+        return (WIDTH - 4) * min(max((at - begin).total_seconds() / length_s, 0.0), 1.0)
 
     body = []
     for row, wave in enumerate(opened):
@@ -101,7 +102,7 @@ def timeline(view: RolloutView, now: datetime) -> Chart:
         for wave in opened
         if wave.opened_at is not None
     ]
-    says = f"{len(opened)} of {len(view.waves)} waves were opened in {_span(span)}; {_acts(drawn)}."
+    says = f"{len(opened)} of {len(view.waves)} waves were opened in {_kept_together(length_s)}; {_acts(drawn)}."
     svg = picture(WIDTH, 20 + 14 * len(opened), body, says, "field", stretch=True)
     return Chart(svg, says, ("Wave", "Opened", "Promoted", "Open for"), rows)
 
@@ -112,14 +113,7 @@ def chance_words(share: float) -> str:
     >>> chance_words(0.0).replace(NO_BREAK, " "), chance_words(0.99995).replace(NO_BREAK, " "), chance_words(0.093).replace(NO_BREAK, " ")
     ('0 %', '>99.9 %', '9.3 %')
     """
-    value = 100 * share
-    if share in (0.0, 1.0):
-        text = f"{value:.0f}"
-    elif value > 99.9 or value < 0.1:
-        text = ">99.9" if value > 50 else "<0.1"
-    else:
-        text = f"{value:.1f}" if value < 10 or value > 90 else f"{value:.0f}"
-    return f"{text}{NO_BREAK}%"
+    return chance(share).replace(" ", NO_BREAK)
 
 
 def share_words(share: float) -> str:
@@ -132,7 +126,7 @@ def share_words(share: float) -> str:
 
 
 def _took(wave: WaveView, end: datetime) -> str:
-    return "" if wave.opened_at is None else _span(((wave.promoted_at or end) - wave.opened_at).total_seconds())
+    return "" if wave.opened_at is None else _kept_together(((wave.promoted_at or end) - wave.opened_at).total_seconds())
 
 
 def _acts(events: Sequence[EventView]) -> str:
@@ -140,9 +134,5 @@ def _acts(events: Sequence[EventView]) -> str:
     return f"{len(events) - by_people} actions of the engine and {by_people} of people"
 
 
-def _span(seconds: float) -> str:
-    if seconds >= 96 * 3_600:
-        return f"{seconds / 86_400:.1f}{NO_BREAK}days"
-    if seconds >= 3_600:
-        return f"{seconds / 3_600:.1f}{NO_BREAK}h"
-    return f"{seconds / 60:.0f}{NO_BREAK}min" if seconds >= 120 else f"{max(seconds, 0):.0f}{NO_BREAK}s"
+def _kept_together(seconds: float) -> str:
+    return span(seconds).replace(" ", NO_BREAK)

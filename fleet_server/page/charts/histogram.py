@@ -3,7 +3,7 @@
 from typing import Final
 
 from fleet_server.page.charts import Chart, path, picture, point, rect, table
-from fleet_server.read_models import Histogram
+from fleet_server.read_drift import Histogram
 
 WIDTH: Final = 208
 HEIGHT: Final = 66

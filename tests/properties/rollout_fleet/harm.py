@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from edgefleet.messages import ProjectState
 from fleet_server.ingest.inbox import Incoming
+from fleet_server.scheduler.steering import READ_AGAIN
 from tests.properties.rollout_fleet import probes
 from tests.properties.rollout_fleet.device import FieldDevice
 from tests.properties.rollout_fleet.stage import Stage
@@ -24,7 +25,7 @@ _DAMAGES: Final[dict[bool, dict[str, tuple[str, str, Any]]]] = {
 
 
 def damage(stage: Stage, rollout_id: str, device_id: str, how: str) -> None:
-    """Damage a value, look, and put it right again."""
+    """Damage a value, look, put it right again, and wait until the server has read it again."""
     table, column, value = _DAMAGES[stage.seen.rollouts[rollout_id].course is not None][how]
     key, name = ("device_id", device_id) if table not in ("rollout_sum", "rollout_site") else ("rollout_id", rollout_id)
     row = stage.eye.value(f"SELECT max(rowid) FROM {table} WHERE {key} = ?", name)  # noqa: S608 names are ours
@@ -36,6 +37,7 @@ def damage(stage: Stage, rollout_id: str, device_id: str, how: str) -> None:
         probes.what_cannot_be_read_pauses(stage, rollout_id, change, value, row)
     finally:
         stage.damage(change, before, row)
+    stage.clock.move(READ_AGAIN.total_seconds())
 
 
 def lie(device: FieldDevice, how: str, digest: str) -> list[Incoming]:

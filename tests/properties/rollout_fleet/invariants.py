@@ -277,7 +277,7 @@ def _completed_there(seen: Seen, device_id: str) -> set[str]:
 
 @keeps(24, "commit", "fleet_server.rollout.engine:decide", "fleet_server.rollout.evidence:is_back")
 def a_rollback_is_a_rollout(stage: Stage, before: Seen, now: Seen) -> None:
-    """A rollback is a rollout: it obeys budget and windows, except when flagged emergency, and its own failures are counted."""
+    """A rollback is a rollout: it obeys the budget of a site, waits for no window, and its own failures are counted."""
     for old, new in changed(before, now):
         if new.state is RolloutState.ROLLED_BACK and old.state is not RolloutState.ROLLED_BACK:
             away = [d for d in open_members(now, old) if not is_back(now, old, d)]

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from device_agent import Scorer
 from device_agent.agent import Agent
 from device_agent.config import AgentConfig
+from device_agent.doors.http.settings import HttpSettings
 from device_agent.telemetry.samples import WAITING_VALUES
 from edgefleet.errors import ArtifactError, ConfigError, RowRejected
 from edgefleet.statistics import InputStatistics
 from tests.unit.device_agent.agent_world import enroll, make_bundle, rows, weights
+from tests.unit.device_agent.http_world import World, matrix
+from tests.unit.device_agent.test_explaining_apart import SlowExplainer
 
 FEATURES = 5
 
@@ -148,6 +151,27 @@ def test_an_explanation_of_a_closed_scorer_or_one_without_explainer_is_refused(t
         scorer.explain(rows(1)[0])
     with Scorer.open(make_bundle(tmp_path / "bare", weights(1), explain=False)) as bare, pytest.raises(ConfigError, match="no explainer"):
         bare.explain(rows(1)[0])
+
+
+def test_a_row_of_the_http_door_is_answered_before_its_explanation_is_made(tmp_path: Path) -> None:
+    with agent(tmp_path, explain_every=1, http=HttpSettings(port=0)) as one:
+        running = one.models.running
+        assert running is not None
+        expected = contributions(running, rows(1)[0])
+        slow = SlowExplainer(running)
+        assert one._http is not None
+        one._http.start()
+        door = World(one.models, one._http, int(one._http.url.rpartition(":")[2]))
+
+        assert door.infer(matrix(rows(1))).status == 200  # while the explainer still waits for its word
+        assert not slow.begun.is_set()
+        slow.may_end.set()
+        look(one)
+
+        sums = one._reports.samples.explaining.take(running.digest)
+        one._http.close()
+    assert sums is not None
+    np.testing.assert_allclose(sums.total, expected, rtol=1e-9, atol=1e-12)
 
 
 class BrokenExplainer:

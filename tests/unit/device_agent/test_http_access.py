@@ -168,6 +168,21 @@ def test_on_this_machine_a_token_alone_guards_too(forest: Path, secrets: Path) -
         assert one.ask("GET", "/v2", headers={"Authorization": f"Bearer {TOKEN}"}).status == 200
 
 
+@pytest.mark.parametrize("path", ["/v2/models/tiny/infer", "/ping", "/v2/health/live/"])
+def test_who_has_no_token_is_told_so_before_a_large_body_is_read_and_takes_no_room(forest: Path, secrets: Path, path: str) -> None:
+    body = json.dumps({"inputs": [matrix(rows(1))]}).encode() + b" " * 80_000
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with world(forest, token_file=secrets / "token", bodies_bytes=100_000) as one:
+        with socket.create_connection(("127.0.0.1", one.port), timeout=20) as stranger:
+            stranger.sendall(head + body[:70_000])
+            assert stranger.recv(65_536).startswith(b"HTTP/1.1 401 ")
+
+            ours = one.ask("POST", "/v2/models/tiny/infer", body, {"Authorization": f"Bearer {TOKEN}"})
+
+        assert ours.status == 200
+        assert (one.door.counts().scored, one.balanced()) == (1, True)
+
+
 def test_a_web_page_can_neither_point_its_name_here_nor_post_rows_from_a_browser(forest: Path) -> None:
     body = {"inputs": [matrix(rows(1))]}
     with world(forest) as one:

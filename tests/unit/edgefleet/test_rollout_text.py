@@ -36,6 +36,7 @@ STATUS: dict[str, Any] = {
 CHANCE = {
     "failing": 0.1, "stopped_in_first": 0.998, "stopped": 1.0, "harmed_median": 8.0, "harmed_p95": 20.0,
     "late_stopped": 1.0, "late_harmed_median": 11.0, "late_harmed_p95": 19.0,
+    "dark_stopped_in_first": 0.97, "dark_stopped": 0.999, "dark_harmed_mean": 9.26, "dark_harmed_median": 9.0, "dark_harmed_p95": 14.0,
 }  # fmt: skip
 PLAN: dict[str, Any] = {
     "digest": "ab" * 32, "project": "digits", "release": "2", "release_id": "digits-2", "policy_name": "by evidence",
@@ -48,6 +49,10 @@ PLAN: dict[str, Any] = {
          "asleep_s": 7_200.0, "done_s": 133_200.0, "device_ids": []},
     ],
     "duration_s": 133_200.0, "awake": {"shares": [0.25] * 24, "days": 7, "devices": 100}, "chances": [CHANCE], "runs": 10_000,
+    "needs": [
+        {"gate": "memory", "change": "15 % more memory", "tolerance": 0.0488, "devices": 36, "wave": 1},
+        {"gate": "class rate", "change": "3 points more positive answers", "tolerance": 0.01, "devices": None, "wave": None},
+    ],
     "cautions": ["All devices are at one site."], "held_back_ids": ["x", "y", "z"],
 }  # fmt: skip
 EXPLAINED: dict[str, Any] = {
@@ -68,6 +73,9 @@ def test_a_plan_says_waves_times_chances_cautions_and_that_nothing_was_changed()
 
     assert re.search(r"1 +5 +5 +0 s +0 s +24\.0 h +0 s +24\.0 h +m1 3, m2 2", text)
     assert re.search(r"10 % +99\.8 % +100 % +8 \(20\) +100 % +11 \(19\)", text)
+    assert re.search(r"10 % +97\.0 % +99\.9 % +9 \(14\) +9\.3", text)
+    assert re.search(r"memory +15 % more memory +36 +1", text)
+    assert re.search(r"class rate +3 points more positive answers +no number is enough +none", text)
     assert "held back: 3 devices" in text
     assert "00h 25%" in text
     assert "  - All devices are at one site." in text

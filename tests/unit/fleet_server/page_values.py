@@ -15,19 +15,16 @@ from fleet_server.page import Feed, create_page
 from fleet_server.page.source import ActionName
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_approval import ApprovalRow, ApprovalView
-from fleet_server.read_evidence import ChanceView, EvidenceView, WaitView
+from fleet_server.read_drift import DriftDevice, DriftView, FeatureDrift, Histogram
+from fleet_server.read_evidence import ChanceView, EvidenceView, NeedView, WaitView
 from fleet_server.read_halt import HaltView
 from fleet_server.read_models import (
     ActionView,
     DeviceRow,
     DeviceView,
-    DriftDevice,
-    DriftView,
     EventView,
     ExplanationView,
-    FeatureDrift,
     GateView,
-    Histogram,
     NeedsYou,
     OverviewView,
     Progress,
@@ -183,8 +180,12 @@ def evidence(**changes: Any) -> EvidenceView:
             WaitView("pace", 126, "The next batch begins at 15:02."),
             WaitView("window", 61, "It is outside the hours in which they may begin."),
         ],
-        chances=[ChanceView(failing, *map(float, row)) for failing, row in numbers.items()],
+        chances=[ChanceView(failing, *map(float, row), 0.9731, 0.9994, 9.26, 9.0, 14.0) for failing, row in numbers.items()],
         runs=10_000,
+        needs=[
+            NeedView("memory", "15 % more memory", 0.0488, 36, 1),
+            NeedView("class rate", "3 points more positive answers", 0.01, None, None),
+        ],
     )
     return replace(view, **changes)
 

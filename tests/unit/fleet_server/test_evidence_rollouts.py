@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from edgefleet.errors import ConfigError
 from fleet_server import queries, usecases
 from fleet_server.scheduler.loop import Scheduler
-from fleet_server.store import evidence_members, evidence_tally
+from fleet_server.store import evidence_members, evidence_tally, rollouts
 from fleet_server.store.tables import ROLLOUT_MEMBER, ROLLOUT_MEMBERSHIP
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, open_fleet, start, value
-from tests.unit.fleet_server.server_world import OPERATOR, World, make_bundle
+from tests.unit.fleet_server.server_world import OPERATOR, MadeBundle, World, make_bundle
 
 # Two waves, so that a rollout to its end is some thirty ticks.
 QUICK: dict[str, Any] = {"waves": ["30%", "100%"], "dwell_s": [60.0, 0.0], "pace": {"first": 20, "every_s": 20.0, "growth": 2.0}}
@@ -328,6 +328,26 @@ def test_a_release_that_takes_its_whole_sites_down_is_stopped(world: World, tmp_
     assert len(asked(world, fleet.bundle)) <= 20
 
 
+@pytest.mark.conversions  # a slow proof, for the second stage
+def test_of_few_sites_one_that_is_dark_holds_the_opening_until_a_person_says_go(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, sites=2, waves=[30, "100%"], hold_back={"fraction": 0.0})
+    fleet.tick()
+    fleet.dark = {device_id for device_id in world.devices if int(device_id[1:]) % 2 == 0}
+    fleet.tick(16)
+    assert "site out" in waits(world, rollout_id)
+    frozen = len(asked(world, fleet.bundle))
+    assert frozen < 30
+    fleet.tick(8)
+    assert len(asked(world, fleet.bundle)) == frozen
+
+    act(world, rollout_id, "pause")
+    act(world, rollout_id, "resume")
+    fleet.tick(16)
+
+    assert len(asked(world, fleet.bundle)) > frozen
+    assert "site out" not in waits(world, rollout_id)
+
+
 def test_an_outage_of_our_own_broker_takes_no_site_down(world: World, tmp_path: Path) -> None:
     fleet, rollout_id = fleet_of(world, tmp_path, 120, sites=12, **(QUICK | {"waves": ["10%", "100%"]}))
     fleet.tick()
@@ -371,6 +391,51 @@ def test_a_rate_lets_devices_begin_one_after_another(world: World, tmp_path: Pat
     Scheduler(world.services, None).decide_due()
 
     assert len(asked(world, bundle)) == 4
+
+
+def _turned_round(world: World, tmp_path: Path, **changes: Any) -> tuple[str, MadeBundle]:
+    """Twelve devices that ran an older release have the new one, and a person rolls back."""
+    old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", "two")
+    world.push(old)
+    release_id = world.push(new, "2")
+    open_fleet(world, 12)
+    for device in world.devices.values():
+        device.running, device.model = old.digest, old.manifest.variants[0].model_digest
+    world.receive(*[device.reported("committed", old.digest) for device in world.devices.values()])
+    rollout_id = start(world, release_id, waves=["100%"], dwell_s=[0.0], pace={"first": 20}, **changes)
+    world.clock.move(61.0)
+    Scheduler(world.services, None).decide_due()
+    assert len(asked(world, new)) == 12
+    act(world, rollout_id, "roll-back")
+    return rollout_id, new
+
+
+def test_a_rollback_goes_at_once_also_when_the_policy_names_a_rate(world: World, tmp_path: Path) -> None:
+    _, new = _turned_round(world, tmp_path, rate={"per_hour": 3_600})
+    assert asked(world, new) == set()
+
+
+def test_a_rollback_goes_at_the_rate_where_the_operator_asked_for_it(world: World, tmp_path: Path) -> None:
+    rollout_id, new = _turned_round(world, tmp_path, rate={"per_hour": 3_600, "backward": True})
+    assert len(asked(world, new)) == 11  # the first one at once
+
+    world.clock.move(4.0)
+    mark_due(world, rollout_id)
+    assert len(asked(world, new)) == 7
+    world.clock.move(60.0)  # and it looks again by itself
+    Scheduler(world.services, None).decide_due()
+    assert asked(world, new) == set()
+
+
+def test_an_emergency_goes_back_at_once_whatever_the_rate_says(world: World, tmp_path: Path) -> None:
+    _, new = _turned_round(world, tmp_path, rate={"per_hour": 3_600, "backward": True}, emergency=True)
+    assert asked(world, new) == set()
+
+
+def mark_due(world: World, rollout_id: str) -> None:
+    with world.services.db.write() as connection:
+        rollouts.look_at(connection, rollout_id, 0)
+    Scheduler(world.services, None).decide_due()
 
 
 def test_a_failure_after_success_counts_once_however_often_it_is_told(world: World, tmp_path: Path) -> None:

@@ -24,8 +24,10 @@ from fleet_server.read_compared import ExperimentView
 from fleet_server.rollout import Rollout
 from fleet_server.scheduler.comparing import bring_up
 from fleet_server.store import rollouts
-from fleet_server.store.tables import EXPERIMENT, EXPERIMENT_VALUE
+from fleet_server.store.tables import EXPERIMENT, EXPERIMENT_VALUE, ROLLOUT_MEMBER
 from tests.unit.fleet_server.compared import HOUR_S, window
+from tests.unit.fleet_server.evidence_world import POLICY as EVIDENCE_POLICY
+from tests.unit.fleet_server.evidence_world import Fleet
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, MadeBundle, SimulatedDevice, World, make_bundle
 from tests.unit.fleet_server.steered import tick, wanting
 
@@ -42,6 +44,7 @@ PLAN: dict[str, Any] = {
     "every_s": 60.0,
     "horizon_s": 48 * HOUR_S,
 }
+EVIDENCE: dict[str, Any] = EVIDENCE_POLICY | {"soak_rows": 0, "on_abort": "roll-back"}
 
 
 @dataclass
@@ -55,9 +58,9 @@ class Lab:
     second: str
     experiment_id: str = ""
 
-    def plan(self, **changes: Any) -> ExperimentView:
+    def plan(self, policy: dict[str, Any] | None = None, **changes: Any) -> ExperimentView:
         plan = PLAN | {"baseline_release": self.first} | changes
-        view = create_experiment(self.world.services, release_id=self.second, plan=plan, policy=None, selection={}, actor=OPERATOR)
+        view = create_experiment(self.world.services, release_id=self.second, plan=plan, policy=policy, selection={}, actor=OPERATOR)
         self.experiment_id = view.experiment_id
         return view
 
@@ -160,6 +163,41 @@ def test_a_better_release_wins_and_becomes_a_rollout_whose_first_wave_is_its_arm
     lab.world.receive(*[lab.world.devices[d].reported("committed", lab.new.digest) for d in sorted(arm_b)])
     again = queries.rollout(lab.world.services.db, draft.rollout_id, lab.world.clock())
     assert not [action for action in again.actions if action.name == "roll-back" and action.refused]
+
+
+def test_a_winner_is_rolled_out_by_the_evidence_that_the_experiments_policy_names(lab: Lab) -> None:
+    lab.plan(policy=EVIDENCE)
+    lab.tell((0.5, 0.5))
+    lab.begin()
+    arm_b = {d.device_id for d in lab.world.devices.values() if lab.arm(d) == 1}
+    lab.measure((0.5, 0.62))
+    services = lab.world.services
+    draft_id = lab.view().winner_rollout_id
+    assert draft_id is not None
+    with services.db.read() as connection:
+        stored = rollouts.load(connection, draft_id)
+        waves = dict(connection.execute(sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.wave).filter_by(rollout_id=draft_id)).all())
+    assert stored is not None
+    assert stored.rollout.course is not None
+    assert stored.rollout.course.rule.kind == "posterior"
+    assert {device_id for device_id, wave in waves.items() if wave == 1} >= arm_b
+    assert len(waves) == DEVICES
+    assert 0 in set(waves.values())  # controls, all of them of arm A
+
+    draft = queries.rollout(services.db, draft_id, lab.world.clock())
+    usecases.rollout_action(services, draft_id, "start", version=draft.version, reason="it won", actor=OPERATOR)
+    Fleet(lab.world, lab.new).tick(50)
+    after = queries.rollout(services.db, draft_id, lab.world.clock())
+    begun = sum(count for wave in after.waves for word, count in wave.counts.items() if word != "not-begun")
+    assert (after.state, begun > len(arm_b)) in {("running", True), ("soaking", True), ("completed", True)}, after.sentence
+    assert len(after.waves) > 1
+    assert after.waves[0].state == "promoted"
+
+
+def test_an_experiment_whose_winner_could_never_be_rolled_out_is_refused(lab: Lab) -> None:
+    hopeless = EVIDENCE | {"evidence": "bound", "waves": ["50%", "100%"], "rule": {"limit": 0.01, "warn_limit": 0.01, "extends": 0}}
+    with pytest.raises(ConfigError, match=r"wave 1 reaches .* can never be promoted"):
+        lab.plan(policy=hopeless)
 
 
 def test_a_worse_release_loses_and_its_arm_goes_back(lab: Lab) -> None:

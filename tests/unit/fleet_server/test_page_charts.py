@@ -14,7 +14,8 @@ from fleet_server.page.charts.cells import member_table, mini_waves, wave_cells
 from fleet_server.page.charts.contributions import contributions, sums
 from fleet_server.page.charts.histogram import histogram
 from fleet_server.page.charts.lines import evidence, field_bar
-from fleet_server.read_models import Histogram, Progress, WaveMember, WaveView
+from fleet_server.read_drift import Histogram
+from fleet_server.read_models import Progress, WaveMember, WaveView
 from tests.unit.fleet_server import page_values as values
 
 OK: Progress = "ok"

@@ -10,18 +10,22 @@ from typing import Any
 
 import click
 import msgspec
+import numpy as np
 import pytest
 
 from edgefleet.cli.rollout import rollout
+from edgefleet.cli.rollout_text import explain_text
 from edgefleet.errors import ConfigError
 from fleet_server.rollout import parse_policy
 from fleet_server.rollout.comparisons import COMPARISONS, Wealth
 from fleet_server.rollout.confirming import asks_at
 from fleet_server.rollout.findings import Confirmed
-from fleet_server.rollout.judgement import SEVERITY, Clock, judge
+from fleet_server.rollout.judgement import SEVERITY, Clock, decisive, judge
+from fleet_server.rollout.plans import course_of, default_policy
 from fleet_server.rollout.rules import Rule
-from fleet_server.rollout.silence import silence
-from fleet_server.rollout.tally import Tally
+from fleet_server.rollout.silence import Silence, silence
+from fleet_server.rollout.tally import Stratum, Tally
+from fleet_server.rollout.turning import turns
 from fleet_server.rollout_page import GATES, LIMITS, OPEN, SAID, keys, replaced
 from tests.unit.fleet_server.test_rollout_judgement import BOUND, DAY, RIPE, tally
 
@@ -37,7 +41,8 @@ WRONG: dict[str, Any] = {
     "hold_back.large_site": 0, "hold_back.smallest_fleet": 0, "rate.kind": "wild", "rate.per_hour": 0.0, "rate.step_per_hour": -1.0,
     "rate.most_per_hour": 1.0, "pace.first": 0, "pace.every_s": 0.0, "windows": [{}] * 22, "windows.days": ["someday"],
     "windows.start": "24:00", "windows.end": "24:01", "late_joiners": "sometimes", "gates.compare": ["weather"],
-    "on_conflict": "fight", "on_late_evidence": "cry", "baseline": 7, "emergency": "perhaps", "confirm": "always",
+    "on_conflict": "fight", "on_late_evidence": "cry", "baseline": 7, "emergency": "perhaps", "rate.backward": "perhaps",
+    "confirm": "always",
 }  # fmt: skip
 
 
@@ -190,3 +195,24 @@ def test_the_shortest_policy_of_the_page_is_accepted() -> None:
 def test_links_of_the_page_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)", TEXT):
         assert (PAGE.parent / target).exists(), target
+
+
+def test_the_explanation_on_the_page_is_what_the_gates_say() -> None:
+    course = course_of(default_policy(), 10_000)
+    quiet = Silence(318, 4, 0.012, 100, 1, 0.01, np.array([[0, 318]]))
+    counted = Tally(course.sizes[1], {"a": Stratum(200, 10), "b": Stratum(118, 6)}, quiet, dwelled=95, heard_after_dwell=90)
+    clock = Clock(False, 6.1 * 3_600, course.dwell_s[1], None, 4 * 3_600, 86_400)
+    found = judge(course.rule, counted, clock)
+    said, decides = turns(course.rule, counted, clock, found), decisive(found)
+    gates = [
+        {"name": one.gate, "verdict": one.word, "turns": said[one.gate]}
+        | {key: getattr(one, key) for key in ("now", "limit", "n", "level", "sentence")}
+        for one in found
+        if one.gate in ("early warning", "time")
+    ]
+    head = {"rollout_id": "r-digits-2-1f00aa", "state": "running", "version": 5, "wave": 2, "waves": len(course.sizes), "missing": ""}
+
+    text = explain_text(head | {"sentence": decides.sentence, "decides": decides.gate, "gates": gates, "waits": [], "chances": []})
+
+    example = TEXT.partition("$ edgefleet rollout explain r-digits-2-1f00aa\n")[2].partition("The gravest word")[0]
+    assert example.split() == text.split()

@@ -8,12 +8,12 @@ import pytest
 
 from fleet_server.rollout import RolloutState, apply_person, decide
 from fleet_server.rollout.approval import Approval, Superseded, plan_digest, plan_parts, standing
-from fleet_server.rollout.conflicts import Exposure, Owner, bring_forward, changing, may_be_control, resolve, stratum_from
+from fleet_server.rollout.conflicts import Owner, bring_forward, resolve, stratum_from
 from fleet_server.rollout.flipflop import Change, may_change
 from fleet_server.rollout.following import following, held_too_often
 from fleet_server.rollout.late_evidence import judge_late
 from fleet_server.rollout.pacing import Pace
-from fleet_server.rollout.precedence import Wish, expected_false_stops, order, room
+from fleet_server.rollout.precedence import Wish, expected_false_stops, order
 from fleet_server.rollout.rollback_targets import Stay, target_of
 from fleet_server.rollout.tally import Stratum
 from tests.unit.fleet_server.rollout_world import OLD, T0, at, draft, facts, idle, in_wave_two, proven, settle, started
@@ -48,25 +48,6 @@ def test_decision_01_devices_on_their_way_back_are_not_taken_away_by_superseding
 
         assert found.word == "refuse"
         assert "on their way back" in found.sentence
-
-
-def exposed(project: str = "other", began_s: float = 0.0, dwell_s: float = 100.0, *, settled: bool = False) -> Exposure:
-    return Exposure("r-1", project, at(began_s), settled, at(began_s + dwell_s))
-
-
-def test_decision_02_of_two_models_on_one_device_only_one_is_changed_at_a_time() -> None:
-    assert changing([exposed()], "digits", at(50))
-    assert changing([exposed()], "digits", at(150))  # past its dwell, and without an outcome
-    assert changing([exposed(settled=True)], "digits", at(50))  # proven, and still in its dwell
-    assert not changing([exposed(settled=True)], "digits", at(150))
-    assert not changing([exposed(project="digits")], "digits", at(50))  # its own model is another rule's matter
-
-
-def test_decision_03_no_control_was_exposed_by_any_rollout_within_its_dwell() -> None:
-    for project in ("digits", "other"):
-        assert not may_be_control([exposed(project, settled=True)], at(99))
-        assert may_be_control([exposed(project, settled=True)], at(100))
-    assert not may_be_control([exposed(dwell_s=10, settled=True), exposed(dwell_s=1000, settled=True)], at(500))
 
 
 def test_decision_04_a_superseded_rollout_is_final_at_once_and_wants_nothing_on_any_device() -> None:
@@ -252,14 +233,11 @@ def test_decision_12_the_hold_back_follows_seven_days_after_the_completion_as_a_
     assert following(T0, T0 + timedelta(days=7), pace, 100) == 100
 
 
-def test_decision_13_a_site_has_one_budget_and_emergencies_then_rollbacks_then_older_approvals_come_first() -> None:
-    old, new = Wish("r-old", False, False, at(0), 3), Wish("r-new", False, False, at(9), 3)
-    back, alarm = Wish("r-back", False, True, at(8), 3), Wish("r-alarm", True, False, at(9), 1)
-    wishes = [new, old, back, alarm]
+def test_decision_13_emergencies_then_rollbacks_then_older_approvals_come_first() -> None:
+    old, new = Wish("r-old", False, False, at(0)), Wish("r-new", False, False, at(9))
+    back, alarm = Wish("r-back", False, True, at(8)), Wish("r-alarm", True, False, at(9))
 
-    assert [wish.rollout_id for wish in sorted(wishes, key=order)] == ["r-alarm", "r-back", "r-old", "r-new"]
-    assert [room(6, 1, wishes, one) for one in ("r-alarm", "r-back", "r-old", "r-new")] == [1, 3, 1, 0]
-    assert room(6, 9, wishes, "r-alarm") == 0
+    assert [wish.rollout_id for wish in sorted([new, old, back, alarm], key=order)] == ["r-alarm", "r-back", "r-old", "r-new"]
 
 
 def test_decision_14_an_approval_is_void_once_the_superseded_rollout_has_moved() -> None:

@@ -5,16 +5,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from fleet_server import enlisting, usecases
 from fleet_server.halting import halt_fleet, lift_halt
+from fleet_server.rollout.pacing import Window
 from fleet_server.scheduler import sharing
+from fleet_server.scheduler.loop import Scheduler
 from fleet_server.store import activations, devices, evidence_members, exposure, held_back, rollouts
 from fleet_server.store.facts import read
-from fleet_server.store.tables import DEVICE, ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, now_us, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 from tests.unit.fleet_server.test_evidence_rollouts import fleet_of, until, wave_of
@@ -73,6 +77,35 @@ def test_decision_12_the_hold_back_follows_a_week_after_the_completion(world: Wo
 
     assert asked(world, fleet.bundle) == set(world.devices)
     assert value(world, rollout_id).state.value == "completed"
+
+
+@pytest.mark.conversions  # a slow proof, for the second stage
+def test_decision_12_the_hold_back_follows_within_the_windows_and_the_budget_of_its_site(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, hold_back={"fraction": 0.2}, sites=2)
+    assert until(fleet, rollout_id, "completed") == "completed"
+    held = {device_id for device_id, wave in wave_of(world, rollout_id).items() if wave == 0}
+    with world.services.db.write() as connection:
+        stored = rollouts.load(connection, rollout_id)
+        assert stored is not None
+        policy = msgspec.structs.replace(stored.rollout.policy, windows=(Window(start="00:00", end="01:00"),), site_budget=2)
+        assert rollouts.save(connection, stored, replace(stored.rollout, policy=policy), world.clock())
+
+    world.clock.move(WEEK_S)
+    fleet.dark = held  # whoever is asked does not answer yet
+    assert 1 <= world.clock().hour < 23
+    fleet.tick(8)
+    assert asked(world, fleet.bundle) & held == set()  # at noon, and no device says what its own clock is
+
+    with world.services.db.write() as connection:
+        zone = f"-{world.clock().hour:02}:00"  # by their own clocks it is after midnight
+        connection.execute(sa.insert(DEVICE_LABEL), [{"key": "time-zone", "value": zone, "device_id": one} for one in sorted(held)])
+    fleet.tick(14)
+    followed = Counter(int(device_id[1:]) % 2 for device_id in asked(world, fleet.bundle) & held)
+    assert followed == {0: 2, 1: 2}
+
+    fleet.dark = set()
+    fleet.tick(20)
+    assert len(asked(world, fleet.bundle) & held) > 4
 
 
 @pytest.mark.conversions  # a slow proof, for the second stage
@@ -219,6 +252,62 @@ def test_decision_13_going_back_keeps_the_budget_of_a_site_too(world: World, tmp
     assert most == 2
     assert {world.devices[device_id].running for device_id in running} == {old.digest}
     assert value(world, rollout_id).state.value == "rolled-back"
+
+
+def on_the_newer(world: World, tmp_path: Path) -> tuple[Fleet, str]:
+    """Twelve devices of one site that went from one release to the next by evidence, and the rollout that brought the newer."""
+    quick: dict[str, Any] = {"waves": ["100%"], "pace": {"first": 12, "every_s": 60.0, "growth": 2.0}}
+    fleet, first = fleet_of(world, tmp_path, 12, sites=1, **quick, dwell_s=[0.0])
+    assert until(fleet, first, "completed") == "completed"
+    fleet.bundle = make_bundle(tmp_path / "newer", "two")
+    rollout_id = start(world, world.push(fleet.bundle, "2"), **quick, dwell_s=[10_000.0])
+    fleet.tick(2)
+    assert {device.running for device in world.devices.values()} == {fleet.bundle.digest}
+    return fleet, rollout_id
+
+
+@pytest.mark.conversions  # a slow proof, for the second stage
+def test_decision_07_by_evidence_too_a_way_back_that_fails_on_a_device_pauses_and_a_person_may_go_on(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = on_the_newer(world, tmp_path)
+    act(world, rollout_id, "roll-back")
+    fleet.dark = {"d00003", "d00004"}
+    fleet.tick()
+    device = world.devices["d00003"]
+    wanted = world.desired("d00003")
+    assert wanted is not None
+
+    world.receive(device.reported("quarantined", wanted.bundle_digest, "self-test failed"))
+    Scheduler(world.services, None).decide_due()
+
+    assert value(world, rollout_id).state.value == "paused-rb"
+    assert "the way back failed on 1 of 2 devices: d00003" in value(world, rollout_id).last_reason
+    act(world, rollout_id, "resume")
+    fleet.tick()
+    assert value(world, rollout_id).state.value == "rolling-back"
+
+
+@pytest.mark.conversions  # a slow proof, for the second stage
+def test_decision_13_a_paused_way_back_sends_nobody_else_and_goes_on_within_the_budget(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = on_the_newer(world, tmp_path)
+    with world.services.db.write() as connection:
+        stored = rollouts.load(connection, rollout_id)
+        assert stored is not None
+        policy = msgspec.structs.replace(stored.rollout.policy, site_budget=2)
+        assert rollouts.save(connection, stored, replace(stored.rollout, policy=policy), world.clock())
+    running = asked(world, fleet.bundle)
+    assert len(running) == 12
+
+    act(world, rollout_id, "roll-back")
+    fleet.dark = set(world.devices)
+    act(world, rollout_id, "pause")
+    fleet.tick(3)
+    assert len(asked(world, fleet.bundle)) == 10
+
+    act(world, rollout_id, "resume")
+    fleet.dark = set()
+    fleet.tick(20)
+    assert value(world, rollout_id).state.value == "rolled-back"
+    assert asked(world, fleet.bundle) == set()
 
 
 def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(world: World, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_document_of_another_system_gives_what_the_known_one_gives(tmp_path: P
         (["--runs", "0"], "0 runs are outside 1 to 100000"),
         (["--seed", "-1"], "seed -1"),
         (["--scene", "moon"], "scene 'moon' is unknown; known: churn, day-and-night"),
+        (["--model", "twice as good"], "model 'twice as good' is unknown; known: nothing changed"),
         (["--release", "much"], "release 'much': expected SHARE[:KIND[:HOURS]]"),
         (["--release", "2:prompt"], "failing = 2.0 is no share"),
         (["--release", "nan"], "failing = nan is no share"),
@@ -125,14 +126,29 @@ def test_a_policy_that_cannot_be_simulated_is_refused_with_the_reason(tmp_path: 
     assert says in str(result.exception)
 
 
-def test_what_a_virtual_fleet_does_not_know_is_said(tmp_path: Path) -> None:
-    file = tmp_path / "windows.toml"
-    file.write_text(OURS + 'site_budget = 3\n[[windows]]\nstart = "08:00"\n', encoding="utf-8")
+def test_what_a_virtual_fleet_does_not_know_is_said_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "back.toml"
+    file.write_text(
+        OURS + 'on_abort = "roll-back"\nsite_budget = 300\n[trial]\nattempts = 2\n[[windows]]\nstart = "08:00"\n', encoding="utf-8"
+    )
 
     result = run("--policy", file, "--release", "0.5 %")
 
     assert result.exception is None
-    assert "windows.toml: not simulated: windows, site_budget" in result.stderr
+    assert "back.toml: not simulated: trial, on_abort\n" in result.stderr
+
+
+def test_a_model_that_answers_otherwise_pauses_and_other_systems_do_not_look() -> None:
+    ours, phased = rows("--release", "0.5 %", "--model", "memory + 15 %", "--against", "time-phased")
+
+    assert (ours["how"]["paused"], phased["stopped"]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("scene", ["batteries", "duplicates", "reordering", "drift", "late-joiners", "everything"])
+def test_every_scene_has_a_name_that_the_command_line_takes(scene: str) -> None:
+    (row,) = rows("--release", "0.5:prompt", "--scene", scene, "--runs", "1")
+
+    assert row["stopped"] == 1.0
 
 
 def test_a_longer_soak_makes_a_rollout_longer(tmp_path: Path) -> None:
