@@ -54,9 +54,9 @@ def chances_text(chances: Sequence[Json], runs: int) -> str:
     dark_header = ("goes dark on", "stopped in wave 1", "stopped at all", "dark devices", "on average")
     dark = [
         (
-            percent(one["failing"]),
-            percent(one["dark_stopped_in_first"]),
-            percent(one["dark_stopped"]),
+            chance(one["failing"]),
+            chance(one["dark_stopped_in_first"]),
+            chance(one["dark_stopped"]),
             _harm(one["dark_harmed_median"], one["dark_harmed_p95"]),
             f"{one['dark_harmed_mean']:,.1f}",
         )

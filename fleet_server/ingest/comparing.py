@@ -13,20 +13,22 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from edgefleet.digests import sha256_hex
 from edgefleet.errors import EdgefleetError
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.behaviour import Pair, difference, tells
+from fleet_server.rollout.betting import CONTROLS_OF_A_PAIR
 from fleet_server.rollout.comparisons import COMPARISONS, Comparison
 from fleet_server.rollout.gate_rules import GateRules
-from fleet_server.store import comparison_rows, controls, shown
-from fleet_server.store.comparison_rows import GIVEN, LEFT_OUT, UNREADABLE, Answer
+from fleet_server.store import comparison_blocks, comparison_rows, controls, shown
+from fleet_server.store.comparison_blocks import Block
+from fleet_server.store.comparison_rows import GIVEN, IN_BLOCK, LEFT_OUT, UNREADABLE, Answer
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import RELEASE, ROLLOUT_MEMBER
 
 LOG = logging.getLogger(__name__)
 
 AT_ONCE: Final = 5  # devices of one transaction: some 50 ms of reading each, and the write lock is everybody's
-PER_PAIR: Final = 2
 _TRIED: Final = 8
 _AGAIN_US: Final = 3_600_000_000
 
@@ -50,10 +52,21 @@ class _Pool:
     def __init__(self, connection: sa.Connection, rollout: Rollout) -> None:
         self._connection, self._rollout = connection, rollout
         self._left: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        self._keys = rollout.policy.strata if rollout.policy.strata is not None else controls.DEFAULT_STRATA
+
+    @functools.cached_property
+    def block_size(self) -> int:
+        """Devices that share a pair of controls."""
+        return comparison_blocks.size_for(self._connection, self._rollout)
+
+    def kind(self, subject: _Subject) -> str:
+        """Devices of one kind may share controls."""
+        values = controls.stratum(self._connection, subject.device_id, self._keys)
+        return sha256_hex("|".join((subject.previous, *values)).encode())[:16]
 
     def of(self, subject: _Subject) -> list[str]:
         """Candidates for a device, in the order in which they are to be taken; the caller removes and reorders."""
-        keys = self._rollout.policy.strata if self._rollout.policy.strata is not None else controls.DEFAULT_STRATA
+        keys = self._keys
         values = controls.stratum(self._connection, subject.device_id, keys)
         place = (subject.previous, values)
         if place not in self._left:
@@ -110,10 +123,25 @@ class _Look:
         if not tells(gate, own.now, needed):
             what = "no whole hour of memory was told" if gate.name == "memory" else f"{own.now.rows} of {needed} rows"
             return self._given_up(f"{what} with the release")
-        if self._controls is None:
+        joined = self._block(gate)
+        pairs = self._controls if joined is None else [self._control(control) for control in self._controls_of(joined.leader)]
+        if pairs is None:
             return Answer(LEFT_OUT, reason="no control is left")
-        telling = [pair for pair in self._controls if tells(gate, pair.before, needed) and tells(gate, pair.now, needed)]
-        return Answer(GIVEN, difference(gate, own, telling)) if telling else self._given_up("its controls told too little")
+        telling = [pair for pair in pairs if tells(gate, pair.before, needed) and tells(gate, pair.now, needed)]
+        if not telling:
+            return self._given_up("its controls told too little")
+        block = joined or Block(self._subject.device_id, self._pool.block_size, self._pool.kind(self._subject))
+        state, reason = (GIVEN, "") if block.size == 1 else (IN_BLOCK, str(block))
+        return Answer(state, difference(gate, own, telling), reason)
+
+    def _block(self, gate: Comparison) -> Block | None:
+        """A block of the gate that the device can join; who has controls of its own leads one."""
+        if self._pool.block_size == 1 or self._controls_of(self._subject.device_id):
+            return None
+        return comparison_blocks.open_block(self._connection, self._rollout.rollout_id, gate, self._pool.kind(self._subject))
+
+    def _controls_of(self, device_id: str) -> list[str]:
+        return comparison_rows.controls_of(self._connection, self._rollout.rollout_id, device_id)
 
     @functools.cached_property
     def _own(self) -> Pair:
@@ -128,15 +156,15 @@ class _Look:
     def _controls(self) -> list[Pair] | None:
         """The device's controls in its periods, empty as long as none has told enough, None when none is left."""
         rollout_id, device_id = self._rollout.rollout_id, self._subject.device_id
-        known = comparison_rows.controls_of(self._connection, rollout_id, device_id)
+        known = self._controls_of(device_id)
         if known:
             return [self._control(control) for control in known]
         left = self._pool.of(self._subject)
-        if len(left) < PER_PAIR:
+        if len(left) < CONTROLS_OF_A_PAIR:
             return None
         tried = {control: self._control(control) for control in left[:_TRIED]}
-        ready = [c for c, pair in tried.items() if min(pair.before.rows, pair.now.rows) >= self._rules.rows][:PER_PAIR]
-        if len(ready) < PER_PAIR:
+        ready = [c for c, pair in tried.items() if min(pair.before.rows, pair.now.rows) >= self._rules.rows][:CONTROLS_OF_A_PAIR]
+        if len(ready) < CONTROLS_OF_A_PAIR:
             left[:] = left[_TRIED:] + left[:_TRIED]
             return []
         left[:] = [control for control in left if control not in ready]
@@ -175,7 +203,7 @@ def compare_due(connection: sa.Connection, rollout: Rollout, now: datetime, limi
             comparison_rows.put_off(connection, rollout.rollout_id, device_id, comparison_rows.WITH_NEWS)
             continue
         known = comparison_rows.answers(connection, rollout.rollout_id, device_id)
-        gates = [COMPARISONS[name] for name in rules.compare if known.get(name) not in (GIVEN, UNREADABLE)]
+        gates = [COMPARISONS[name] for name in rules.compare if known.get(name) not in (GIVEN, IN_BLOCK, UNREADABLE)]
         look = _Look(connection, rollout, subject, at, pool)
         waiting = False
         for gate in gates:
@@ -183,7 +211,11 @@ def compare_due(connection: sa.Connection, rollout: Rollout, now: datetime, limi
             waiting = waiting or answer is None
             if answer is not None:
                 comparison_rows.store(connection, rollout.rollout_id, device_id, gate, answer, at)
+                if answer.state == IN_BLOCK:
+                    comparison_blocks.close_full(connection, rollout.rollout_id, gate, answer.reason)
         comparison_rows.put_off(connection, rollout.rollout_id, device_id, _next_look(rules, subject.began_at, at) if waiting else None)
+    if tasks and pool.block_size > 1:
+        comparison_blocks.close_rest(connection, rollout)
     return len(tasks)
 
 

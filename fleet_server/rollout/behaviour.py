@@ -16,6 +16,8 @@ from edgefleet import latency
 from edgefleet.errors import InputError
 from fleet_server.rollout.comparisons import COMPARISONS, SCORE_BINS, Comparison
 
+NO_CONTROL: Final = frozenset({"shadow agreement", "label metric"})
+
 
 @dataclass
 class Shown:

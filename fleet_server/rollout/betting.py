@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgefleet.errors import ConfigError
 
 STAKES: Final = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+CONTROLS_OF_A_PAIR: Final = 2
 _STAKES: Final = np.array(STAKES)
 
 
@@ -57,11 +58,11 @@ def log_wealths(differences: Iterable[float], tolerance: float, clip: float) -> 
 
 def pairs_possible(exposed: int, controls: int) -> int:
     """Pairs with two controls each, none of them in two pairs."""
-    return min(exposed, controls // 2)
+    return min(exposed, controls // CONTROLS_OF_A_PAIR)
 
 
 def devices_to_see(difference: float, deviation: float, tolerance: float, clip: float, level: float, power: float = 0.5) -> float:
-    """Devices after which a difference reaches the level with a chance of `power`, infinity when it never does; for plans, not for verdicts.
+    """Devices after which a difference reaches the level with a chance of `power`, infinity if it never does; for plans, not for verdicts.
 
     Args:
         difference: True mean difference of a device.

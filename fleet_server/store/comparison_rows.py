@@ -4,7 +4,7 @@ A difference is stored once, and the stakes of its gate grow in the same transac
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -19,6 +19,7 @@ from fleet_server.store.upsert import insert_new, insert_or_ignore, insert_or_up
 GIVEN: Final = "given"
 LEFT_OUT: Final = "left-out"
 UNREADABLE: Final = "unreadable"
+IN_BLOCK: Final = "in-block"
 WITH_NEWS: Final = 1 << 62  # a time that never comes
 _BATCH: Final = 500
 
@@ -88,16 +89,15 @@ def store(connection: sa.Connection, rollout_id: str, device_id: str, gate: Comp
     """
     where = (*_of_device(rollout_id, device_id), COMPARISON.c.gate == gate.name)
     known = connection.scalar(sa.select(COMPARISON.c.state).where(*where))
-    if known == GIVEN or known == answer.state:
+    if known in (GIVEN, IN_BLOCK) or known == answer.state:
         return
-    before = _wealth(connection, rollout_id, gate, lock=True)
+    before = wealth_of(connection, rollout_id, gate, lock=True)
     left_out = before.left_out + (answer.state == LEFT_OUT) - (known == LEFT_OUT)
     after = before.after(gate, [answer.differences]) if answer.state == GIVEN else before
     row = {"rollout_id": rollout_id, "gate": gate.name, "device_id": device_id, "state": answer.state}
     row |= {"differences": msgspec.json.encode(answer.differences).decode(), "reason": answer.reason[:200]}
     insert_or_update(connection, COMPARISON, [{**row, "at": at}])
-    stakes = {"rollout_id": rollout_id, "gate": gate.name, "logs": msgspec.json.encode(after.logs.tolist()).decode()}
-    insert_or_update(connection, COMPARISON_WEALTH, [{**stakes, "devices": after.devices, "left_out": left_out}])
+    keep_wealth(connection, rollout_id, gate, replace(after, left_out=left_out))
 
 
 def wealth(connection: sa.Connection, rollout_id: str, gates: Sequence[str]) -> dict[str, Wealth]:
@@ -106,7 +106,33 @@ def wealth(connection: sa.Connection, rollout_id: str, gates: Sequence[str]) -> 
     Raises:
         StorageError: A row that is not what was stored; whoever cannot read must pause.
     """
-    return {name: _wealth(connection, rollout_id, COMPARISONS[name]) for name in gates}
+    return {name: wealth_of(connection, rollout_id, COMPARISONS[name]) for name in gates}
+
+
+def wealth_of(connection: sa.Connection, rollout_id: str, gate: Comparison, *, lock: bool = False) -> Wealth:
+    """Stakes of one gate; `lock`: the caller is about to replace them.
+
+    Raises:
+        StorageError: A row that is not what was stored.
+    """
+    table, start = COMPARISON_WEALTH, Wealth.start(gate)
+    query = sa.select(table).where(table.c.rollout_id == rollout_id, table.c.gate == gate.name)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    if row is None:
+        return start
+    try:
+        logs = np.asarray(msgspec.json.decode(row.logs, type=list[list[float]]), np.float64)
+    except (msgspec.DecodeError, ValueError) as err:
+        raise StorageError(f"stakes of {gate.name!r} in rollout {rollout_id} cannot be read: {str(err)[:100]}") from err
+    if logs.shape != start.logs.shape or not np.isfinite(logs).all():
+        raise StorageError(f"stakes of {gate.name!r} in rollout {rollout_id} are not {start.logs.shape} finite numbers")
+    return Wealth(logs, row.devices, row.left_out)
+
+
+def keep_wealth(connection: sa.Connection, rollout_id: str, gate: Comparison, value: Wealth) -> None:
+    """Replace the stakes of a gate, read with `lock` in the same transaction."""
+    stakes = {"rollout_id": rollout_id, "gate": gate.name, "logs": msgspec.json.encode(value.logs.tolist()).decode()}
+    insert_or_update(connection, COMPARISON_WEALTH, [{**stakes, "devices": value.devices, "left_out": value.left_out}])
 
 
 def use_controls(connection: sa.Connection, rollout_id: str, device_id: str, controls: Sequence[str], at: int) -> bool:
@@ -134,18 +160,3 @@ def used_at(connection: sa.Connection, rollout_id: str, device_id: str) -> int:
 
 def _of_device(rollout_id: str, device_id: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     return COMPARISON.c.rollout_id == rollout_id, COMPARISON.c.device_id == device_id
-
-
-def _wealth(connection: sa.Connection, rollout_id: str, gate: Comparison, *, lock: bool = False) -> Wealth:
-    table, start = COMPARISON_WEALTH, Wealth.start(gate)
-    query = sa.select(table).where(table.c.rollout_id == rollout_id, table.c.gate == gate.name)
-    row = connection.execute(query.with_for_update() if lock else query).first()
-    if row is None:
-        return start
-    try:
-        logs = np.asarray(msgspec.json.decode(row.logs, type=list[list[float]]), np.float64)
-    except (msgspec.DecodeError, ValueError) as err:
-        raise StorageError(f"stakes of {gate.name!r} in rollout {rollout_id} cannot be read: {str(err)[:100]}") from err
-    if logs.shape != start.logs.shape or not np.isfinite(logs).all():
-        raise StorageError(f"stakes of {gate.name!r} in rollout {rollout_id} are not {start.logs.shape} finite numbers")
-    return Wealth(logs, row.devices, row.left_out)

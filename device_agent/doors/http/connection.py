@@ -86,6 +86,7 @@ class Connection:
         if tls is None:
             self._timed: TimedSocket = KernelTimedSocket(sock, limits.receive_s)
         else:  # wrapped before its handshake, so that `abort` reaches a client that dawdles with it
+            sock.getpeername()  # of a client that has gone `wrap_socket` would leave an open socket behind
             self.sock = wrapped = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
             self._timed = self._tls = TlsTimedSocket(wrapped)
         self.idle_since: float | None = time.monotonic()

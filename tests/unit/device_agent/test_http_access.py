@@ -1,11 +1,13 @@
 """Who may ask: this machine without ado, others only over TLS and with a token."""
 
 import datetime
+import gc
 import http.client
 import ipaddress
 import json
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from device_agent.doors.answering import Answering
+from device_agent.doors.http.access import tls_context
+from device_agent.doors.http.application import Application
+from device_agent.doors.http.connection import Connection
 from device_agent.doors.http.door import HttpDoor
-from device_agent.doors.http.server import CLOSE_GRACE_S
+from device_agent.doors.http.quickness import Quickness
+from device_agent.doors.http.server import CLOSE_GRACE_S, ByteBudget
 from device_agent.doors.http.settings import HttpSettings, Limits
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError
@@ -110,6 +116,20 @@ def test_a_client_that_speaks_no_tls_gets_nothing_and_holds_up_nobody(guarded: H
             answer = b""
         assert b"HTTP/1.1 200" not in answer
         assert ask(guarded, secrets, TOKEN)[0] == 200
+
+
+def test_a_client_that_is_gone_before_its_handshake_leaves_no_socket_behind(secrets: Path) -> None:
+    tls = tls_context(secrets / "cert.pem", secrets / "key.pem")
+    application = Application(Answering(), Limits())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gone = socket.create_connection(listener.getsockname(), timeout=20)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets the connection
+        with listener.accept()[0] as accepted:
+            gone.close()
+            with pytest.raises(OSError):  # noqa: PT011  # which one is the system's choice
+                Connection(accepted, application, Limits(), ByteBudget(1), tls, Quickness())
+            gc.collect()  # a socket that nobody closed would be told now, and warnings are errors
+            assert accepted.fileno() >= 0
 
 
 def test_closing_ends_a_client_that_dawdles_with_its_handshake_at_once(forest: Path, secrets: Path) -> None:

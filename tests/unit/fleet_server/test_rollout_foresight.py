@@ -11,8 +11,8 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout import foresight
 from fleet_server.rollout.cautions import Selected, cautions, refuse_hopeless
 from fleet_server.rollout.course import Course
-from fleet_server.rollout.foresight import Awake, chances, chances_unanimous, opening_with_rate_s, rate_s, wave_times
-from fleet_server.rollout.pacing import Pace, Rate
+from fleet_server.rollout.foresight import Awake, chances, chances_unanimous, opening_with_rate_s, wave_times
+from fleet_server.rollout.pacing import Pace, Rate, rate_s
 from fleet_server.rollout.rules import Rule
 
 H = 3_600.0
