@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from edgefleet.errors import ConfigError
 from fleet_server.errors import ConflictError
-from fleet_server.flooring import refuse_below
+from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Policy, Rollout, RolloutState
 from fleet_server.rollout.limits import did_you_mean
 from fleet_server.rollout.outline import candidates

@@ -14,10 +14,10 @@ from fleet_server import queries
 from fleet_server.auth import Actor
 from fleet_server.drafts import draft_of
 from fleet_server.errors import ConflictError
-from fleet_server.flooring import refuse_below
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_compared import ExperimentView
+from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Policy, Rollout, parse_policy
 from fleet_server.rollout.experiment import FIRST_LOOK
 from fleet_server.rollout.experiment_plan import Experiment, batches

@@ -100,28 +100,6 @@ def raise_floor(services: Services, project: str, *, release_id: str, reason: st
     return shown
 
 
-def refuse_below(connection: sa.Connection, project: str, release_id: str, counter: int, what: str) -> None:
-    """Refuse what would give a release below the floor to a device.
-
-    Args:
-        connection: A transaction.
-        project: Of the release.
-        release_id: Which.
-        counter: Its counter.
-        what: What is refused, as the beginning of the sentence.
-
-    Raises:
-        ConflictError: It lies below.
-    """
-    floor = floors.current(connection, project)
-    if floor is not None and counter < floor.counter:
-        raised = f"{floor.raised_by} raised it to release {floor.release_id} ({floor.reason})"
-        remedy = "choose a release at or above it"
-        raise ConflictError(
-            f"{what}: release {release_id} has counter {counter}, the release floor of {project} is {floor.counter}; {raised}; {remedy}"
-        )
-
-
 def _pause_below(connection: sa.Connection, project: str, counter: int, actor: Actor, now: datetime) -> list[str]:
     query = sa.select(ROLLOUT.c.rollout_id).where(ROLLOUT.c.project == project, ROLLOUT.c.state.in_(sorted(_FORWARD)))
     found = []

@@ -19,11 +19,11 @@ from fleet_server.auth import Actor
 from fleet_server.drafts import draft_of
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
-from fleet_server.flooring import refuse_below
 from fleet_server.halting import refuse_while_halted
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
+from fleet_server.releases.floor import refuse_below
 from fleet_server.releases.push import store_release
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, parse_policy
 from fleet_server.rollout.cautions import refuse_hopeless

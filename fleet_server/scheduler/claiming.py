@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from edgefleet.errors import EdgefleetError
 from fleet_server.approving import refuse_unapproved
 from fleet_server.errors import ConflictError
-from fleet_server.flooring import refuse_below
 from fleet_server.halting import refuse_while_halted
+from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Event, Policy, RolloutState, apply_person
 from fleet_server.rollout.conflicts import Kind, Owner, Resolution, resolve
 from fleet_server.scheduler.steering import note_action, sync_desired

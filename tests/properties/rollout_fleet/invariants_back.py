@@ -15,7 +15,7 @@ from tests.properties.rollout_fleet.stage import Stage
     23,
     "commit",
     "fleet_server.rollout.rollback_targets:target_of",
-    "fleet_server.flooring:refuse_below",
+    "fleet_server.releases.floor:refuse_below",
     "fleet_server.scheduler.changing:held_up",
 )
 def back_only_to_what_ran_there(stage: Stage, before: Seen, now: Seen) -> None:
