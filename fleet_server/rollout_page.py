@@ -17,7 +17,7 @@ import numpy as np
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.comparison_needs import needs
 from fleet_server.rollout.foresight import FAILING, chances
-from fleet_server.rollout.plans import SMALL_PLANS, default_course
+from fleet_server.rollout.plans import SMALL_PLANS, default_course, default_policy
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.policy_rules import RuleLimits
 from fleet_server.rollout.posterior import History
@@ -204,8 +204,10 @@ def chances_table() -> str:
                     f"{_chance(dark.stopped_in_first)}, {dark.harmed_mean:,.1f}",
                 )
             )
-    header = ("devices", "fails on", "stopped in wave 1", "stopped at all", "harmed: median (p95)", "all failures late: stopped, harmed")
-    header += ("devices go dark: stopped in wave 1, harmed on average",)
+    header = (
+        *("devices", "fails on", "stopped in wave 1", "stopped at all", "harmed: median (p95)", "all failures late: stopped, harmed"),
+        "devices go dark: stopped in wave 1, harmed on average",
+    )
     assert len(rows) == len(_FORETOLD) * len(FAILING)  # noqa: S101  # one row each
     return _table(header, rows)
 

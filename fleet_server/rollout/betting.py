@@ -61,7 +61,7 @@ def pairs_possible(exposed: int, controls: int) -> int:
 
 
 def devices_to_see(difference: float, deviation: float, tolerance: float, clip: float, level: float, power: float = 0.5) -> float:
-    """Devices after which a difference reaches the level with a chance of `power`, infinity when it never does; for plans, not for verdicts.
+    """Devices after which a difference reaches the level with a chance of `power`, infinity when it never does; for plans only.
 
     Args:
         difference: True mean difference of a device.

@@ -1,7 +1,8 @@
 """What a rollout would do to a fleet if the release failed on a share x of its devices - before anything happens.
 
 Counts instead of devices: per batch one binomial draw for each of many runs, against the engine's own limits, of failures or of devices
-that go dark. Offline hours are not drawn. The generator is an argument: seeded from the plan's digest, the same plan foretells the same numbers.
+that go dark. Offline hours are not drawn. The generator is an argument: seeded from the plan's digest, the same plan foretells the same
+numbers.
 """
 
 import itertools

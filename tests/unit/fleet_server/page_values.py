@@ -183,7 +183,7 @@ def evidence(**changes: Any) -> EvidenceView:
             WaitView("pace", 126, "The next batch begins at 15:02."),
             WaitView("window", 61, "It is outside the hours in which they may begin."),
         ],
-        chances=[ChanceView(failing, *map(float, row), 0.9731, 0.9994, 9.26, 9.0, 14.0) for failing, row in numbers.items()],
+        chances=[ChanceView(failing, *map(float, (*row, 0.9731, 0.9994, 9.26, 9, 14))) for failing, row in numbers.items()],
         runs=10_000,
         needs=[
             NeedView("memory", "15 % more memory", 0.0488, 36, 1),
