@@ -99,6 +99,23 @@ def test_the_timeline_has_a_bar_for_each_opened_wave_and_a_mark_for_each_act() -
     assert chart.says == "2 of 4 waves were opened in 41.7\u00a0h; 4 actions of the engine and 2 of people."
 
 
+def test_a_stopped_rollout_s_timeline_ends_with_its_last_event_and_shows_the_stop() -> None:
+    view = values.evidence_rollout()
+    stopped = replace(view, state="aborted", verdict="abort", waves=[replace(one, state="halted") for one in view.waves])
+
+    assert timeline(stopped, values.NOW) == timeline(stopped, values.NOW + timedelta(days=9))
+    assert "s-failed" in {kind for kind, _, width in boxes(timeline(stopped, values.NOW).svg) if width != 3}
+
+
+def test_a_stopped_rollout_does_not_say_that_nothing_has_begun(client: FlaskClient, source: values.InventedSource) -> None:
+    view = replace(values.evidence_rollout(), state="aborted", verdict="abort", gates=[])
+    source.rollout_views[view.rollout_id] = view
+
+    shown = body(client)
+    assert "The rollout was stopped: no gate looks any more." in shown
+    assert "no device has begun" not in shown
+
+
 def test_before_the_start_there_is_no_timeline() -> None:
     view = values.evidence_rollout()
     waiting = replace(view, waves=[replace(one, opened_at=None, promoted_at=None) for one in view.waves], events=[])
