@@ -104,7 +104,8 @@ def timeline(view: RolloutView, now: datetime) -> Chart:
         for wave in opened
         if wave.opened_at is not None
     ]
-    says = f"{len(opened)} of {len(view.waves)} waves {'was' if len(opened) == 1 else 'were'} opened in {_kept_together(length_s)}; {_acts(drawn)}."
+    were = "was" if len(opened) == 1 else "were"
+    says = f"{len(opened)} of {len(view.waves)} waves {were} opened in {_kept_together(length_s)}; {_acts(drawn)}."
     svg = picture(WIDTH, 20 + 14 * len(opened), body, says, "field", stretch=True)
     return Chart(svg, says, ("Wave", "Opened", "Promoted", "Open for"), rows)
 

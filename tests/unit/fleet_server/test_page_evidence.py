@@ -103,7 +103,7 @@ def test_a_stopped_rollout_s_timeline_ends_with_its_last_event_and_shows_the_sto
     view = values.evidence_rollout()
     stopped = replace(view, state="aborted", verdict="abort", waves=[replace(one, state="halted") for one in view.waves])
 
-    assert timeline(stopped, values.NOW) == timeline(stopped, values.NOW + timedelta(days=9))
+    assert timeline(stopped, values.NOW).svg == timeline(stopped, values.NOW + timedelta(days=9)).svg
     assert "s-failed" in {kind for kind, _, width in boxes(timeline(stopped, values.NOW).svg) if width != 3}
 
 
