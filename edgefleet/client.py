@@ -133,12 +133,17 @@ class FleetClient:
         """Each gate of the open wave, what would change its answer, and what the plan foretells."""
         return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/explain"))
 
+    def decisions(self, rollout_id: str, version: int | None = None) -> Any:
+        """The engine's actions with the digests of their facts; of one version its facts, decided again."""
+        which = "" if version is None else f"/{version}"
+        return self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/decisions{which}")
+
     def start_rollout(self, rollout_id: str, version: int | None = None, reason: str = "") -> Json:
         """Start a planned rollout."""
         return self.action(rollout_id, "start", version, reason)
 
     def action(self, rollout_id: str, action: str, version: int | None = None, reason: str = "") -> Json:
-        """start, pause, resume, abort or roll-back; without a version it means the rollout as it is now."""
+        """start, pause, confirm, resume, abort or roll-back; without a version it means the rollout as it is now."""
         known = int(self.rollout(rollout_id)["version"]) if version is None else version
         path = f"/rollouts/{quote(rollout_id, safe='')}/{quote(action, safe='')}"
         return cast(Json, self._call("POST", path, {"version": known, "reason": reason}))
@@ -162,6 +167,14 @@ class FleetClient:
     def lift_fleet(self, reason: str) -> Json:
         """Let rollouts go on."""
         return cast(Json, self._call("POST", "/fleet/lift", {"reason": reason}))
+
+    def release_floor(self, project: str) -> Json:
+        """The oldest release of a project that may be given to a device."""
+        return cast(Json, self._call("GET", f"/projects/{quote(project, safe='')}/floor"))
+
+    def raise_floor(self, project: str, release_id: str, reason: str) -> Json:
+        """Raise it to a release; it is never lowered."""
+        return cast(Json, self._call("POST", f"/projects/{quote(project, safe='')}/floor", {"release_id": release_id, "reason": reason}))
 
     def create_experiment(self, release_id: str, plan: Json, policy: Json | None = None, selection: dict[str, str] | None = None) -> Json:
         """Plan an A/B experiment that waits for its start; `release_id` is arm B's."""

@@ -5,6 +5,7 @@ nothing against somebody who owns the database and recomputes it; publish the he
 """
 
 import hashlib
+import re
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ from fleet_server.store.tables import EVENT
 
 GENESIS: Final = "0" * 64
 MAX_DETAIL: Final = 2_000
+_FACTS: Final = re.compile(r" \[facts ([0-9a-f]{64})\]\Z")
 _APPENDING: Final = 0x65667365  # number of the lock in the database, the same for every server process
 
 
@@ -44,6 +46,22 @@ def record(connection: sa.Connection, at: int, *, actor: str, action: str, subje
         "detail": detail[:MAX_DETAIL],
     }
     connection.execute(sa.insert(EVENT).values(**entry, hash=_link(previous, *entry.values())))
+
+
+def with_facts(detail: str, facts_digest: str) -> str:
+    """A detail that ends with the digest of the facts that were decided on, so that the chain covers it; if need be the sentence is cut."""
+    ending = f" [facts {facts_digest}]"
+    return detail[: MAX_DETAIL - len(ending)] + ending
+
+
+def without_facts(detail: str) -> tuple[str, str]:
+    """A detail as a sentence, and the digest that it ends with, "" when there is none.
+
+    >>> without_facts(with_facts("Wave 1 opens.", "ab" * 32)) == ("Wave 1 opens.", "ab" * 32)
+    True
+    """
+    found = _FACTS.search(detail)
+    return (detail, "") if found is None else (detail[: found.start()], found.group(1))
 
 
 def verify(connection: sa.Connection) -> int:

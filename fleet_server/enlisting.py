@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from edgefleet.errors import ConfigError
 from fleet_server.errors import ConflictError
+from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Policy, Rollout, RolloutState
 from fleet_server.rollout.limits import did_you_mean
 from fleet_server.rollout.outline import candidates
@@ -40,8 +41,9 @@ def reached(connection: sa.Connection, release: sa.Row[Any], policy: Policy, wan
 
     Raises:
         ConfigError: A label that no device of the project has.
-        ConflictError: The bundle failed before on all selected devices.
+        ConflictError: The release lies below the release floor, or its bundle failed before on all selected devices.
     """
+    refuse_below(connection, release.project, release.release_id, release.counter, "no rollout can be made")
     refuse_unknown_labels(connection, release.project, wanted, "selection")
     refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
     chosen = devices.select_ids(connection, release.project, wanted)

@@ -17,6 +17,7 @@ from fleet_server.errors import ConflictError
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_compared import ExperimentView
+from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Policy, Rollout, parse_policy
 from fleet_server.rollout.experiment import FIRST_LOOK
 from fleet_server.rollout.experiment_plan import Experiment, batches
@@ -63,7 +64,7 @@ def create_experiment(
     Raises:
         NotFoundError: No such release.
         ConfigError: The plan or the policy is not valid, or too few devices run the baseline to tell anything.
-        ConflictError: A device belongs to a rollout that is not over.
+        ConflictError: A device belongs to a rollout that is not over, or a release lies below the release floor.
     """
     parsed = parse_plan(plan)
     rules = parse_policy(dict(DEFAULT_POLICY) if policy is None else policy)
@@ -73,6 +74,8 @@ def create_experiment(
         treatment, baseline = (_release(connection, one) for one in (release_id, parsed.baseline_release))
         if treatment.project != baseline.project or treatment.release_id == baseline.release_id:
             raise ConfigError(f"{release_id} and {parsed.baseline_release} must be two releases of one project")
+        for arm in (treatment, baseline):
+            refuse_below(connection, arm.project, arm.release_id, arm.counter, "no experiment can be made")
         selected = devices.select_ids(connection, treatment.project, wanted)
         # A device on which arm B's bundle failed before would never be given it, and count for arm B all the same.
         refusing = stays.refusing(connection, treatment.bundle_digest)

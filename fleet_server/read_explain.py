@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fleet_server.read_decisions import Decision
 from fleet_server.read_evidence import ChanceView, WaitView
 from fleet_server.read_models import GateView, Verdict
 
@@ -15,6 +16,7 @@ class ExplainView:
         waits: Why devices of the open wave have not begun.
         chances: What the plan does to bad releases; empty of a rollout that names its devices.
         runs: That these were drawn with.
+        decided: The engine's last action, None before the first.
     """
 
     rollout_id: str
@@ -30,3 +32,4 @@ class ExplainView:
     waits: list[WaitView]
     chances: list[ChanceView]
     runs: int
+    decided: Decision | None = None

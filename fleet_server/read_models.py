@@ -105,19 +105,24 @@ class GateView:
 
 @dataclass(frozen=True)
 class EventView:
-    """One line of a log: the engine's and people's actions alike."""
+    """One line of a log: the engine's and people's actions alike.
+
+    Attributes:
+        facts: Digest of what an action of the engine was decided on, "" of others.
+    """
 
     at: datetime
     actor: str
     action: str
     detail: str
+    facts: str = ""
 
 
 @dataclass(frozen=True)
 class ActionView:
     """What a person can do now, and what it will do; `refused` says why it cannot be done, or is empty."""
 
-    name: Literal["start", "pause", "resume", "abort", "roll-back"]
+    name: Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
     label: str
     effect: str
     refused: str = ""
@@ -125,7 +130,11 @@ class ActionView:
 
 @dataclass(frozen=True)
 class RolloutRow:
-    """One line of the list of rollouts."""
+    """One line of the list of rollouts.
+
+    Attributes:
+        asks: Whether it is paused because its policy asks a person to confirm.
+    """
 
     rollout_id: str
     release: str
@@ -139,6 +148,7 @@ class RolloutRow:
     sentence: str
     wave_progress: list[dict[Progress, int]]
     created_at: datetime
+    asks: bool = False
 
 
 @dataclass(frozen=True)

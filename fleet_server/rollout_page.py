@@ -94,6 +94,7 @@ SAID: Final[dict[str, str]] = {
     "windows.end": "00:00 to 24:00",
     "gates.compare": "names of comparisons, each once",
     "late_joiners": "follow, ignore",
+    "confirm": "never, first-wave, failure, first-wave-and-failure",
     "on_conflict": "refuse, queue, supersede",
     "on_late_evidence": "draft, start, ignore",
     "baseline": "id of a release",
@@ -110,6 +111,10 @@ GATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "sites": ("Do whole sites go dark soon after their first device?", ("promote", "hold", "pause")),
     "comparisons": ("Does the model do something else than the one before, on the same devices?", ("promote", "hold", "pause")),
     "time": ("Have enough devices begun, dwelled, and had their deadline?", ("promote", "hold")),
+    "confirmation": (
+        "Has a person looked at what the policy asks her to look at? (Only where it asks: `confirm`.)",
+        ("promote", "pause"),
+    ),
     "evidence": (
         "Do devices whose time is over show that failures and missing devices are within the limit?",
         ("promote", "extend", "hold", "pause"),
@@ -170,7 +175,17 @@ def sizes_table() -> str:
     for first, (below, _, _) in zip(edges, SMALL_PLANS, strict=False):
         rows.append(_size_row(f"{first:,} to {below - 1:,}", below - 1))
     rows.append(_size_row(f"from {POSTERIOR_BELOW:,}", 10_000))
-    return _table(("devices", "waves of the largest such fleet (of 10,000 in the last row)", "dwell, hours", "rule", "grows at most"), rows)
+    return _table(
+        (
+            "devices",
+            "waves of the largest such fleet (of 10,000 in the last row)",
+            "dwell, hours",
+            "rule",
+            "grows at most",
+            "a person is asked",
+        ),
+        rows,
+    )
 
 
 def counts_table() -> str:
@@ -245,7 +260,9 @@ def replaced(page: str) -> str:
 def _size_row(name: str, devices: int) -> tuple[object, ...]:
     course = default_course(devices)
     waves = ", ".join(f"{size:,}" for size in course.sizes)
-    return name, waves, ", ".join(f"{dwell_s / 3600:g}" for dwell_s in course.dwell_s), course.rule.kind, f"{course.rule.extends} times"
+    dwells = ", ".join(f"{dwell_s / 3600:g}" for dwell_s in course.dwell_s)
+    person = {"first-wave-and-failure": "after wave 1, at each failure", "failure": "at each failure"}.get(course.confirm, "when it pauses")
+    return name, waves, dwells, course.rule.kind, f"{course.rule.extends} times", person
 
 
 def _struct_in(hint: Any) -> type[msgspec.Struct] | None:

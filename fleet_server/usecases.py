@@ -23,6 +23,7 @@ from fleet_server.halting import refuse_while_halted
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
+from fleet_server.releases.floor import refuse_below
 from fleet_server.releases.push import store_release
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, parse_policy
 from fleet_server.rollout.cautions import refuse_hopeless
@@ -36,7 +37,7 @@ from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import DEVICE, EVENT, RELEASE
 
-ACTIONS: Final = ("start", "pause", "resume", "abort", "roll-back")
+ACTIONS: Final = ("start", "pause", "confirm", "resume", "abort", "roll-back")
 MAX_REASON: Final = 500
 
 
@@ -142,7 +143,7 @@ def create_rollout(
 
 
 def rollout_action(services: Services, rollout_id: str, action: str, *, version: int, reason: str, actor: Actor) -> RolloutView:
-    """Start, pause, resume, abort or roll back a rollout that is still as the person saw it.
+    """Start, pause, confirm, resume, abort or roll back a rollout that is still as the person saw it.
 
     Args:
         services: The server's parts.
@@ -155,7 +156,7 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
     Raises:
         NotFoundError: No such rollout.
         ConflictError: It has changed since; the message says who did what.
-        TransitionError: Its state does not know the action.
+        TransitionError: Its state does not know the action, or nothing waits for a confirmation.
     """
     if action not in ACTIONS:
         raise InputError(f"action {action[:40]!r} is unknown: one of {', '.join(ACTIONS)}")
@@ -195,7 +196,10 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
         names = ", ".join(stuck[:3])
         why = "ran no release before and the policy names no baseline, so they cannot go back"
         raise ConflictError(f"{len(stuck)} devices ({names}) {why}; abort, and push a better one")
-    if action in ("start", "resume"):
+    if action in ("start", "confirm", "resume"):
+        if stored.rollout.state is not RolloutState.PAUSED_RB:  # what goes back does not go to the release itself
+            value = stored.rollout
+            refuse_below(connection, value.project, value.release_id, value.release_counter, f"rollout {rollout_id} cannot {action}")
         refuse_while_halted(connection, services, f"rollout {rollout_id} cannot {action}")
 
 

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "export": ("edgefleet.cli.export", "export", "Hand a project or package to another system (Kubeflow Pipelines, MLflow)."),
     "bundle": ("edgefleet.cli.bundle", "bundle", "Show, verify or compare bundles."),
     "push": ("edgefleet.cli.fleet", "push", "Send a bundle to the fleet server as a release."),
+    "release": ("edgefleet.cli.release", "release", "Show or raise the release floor of a project."),
     "serve": ("edgefleet.cli.serve", "serve", "Run the fleet server: API, page, ingest and scheduler."),
     "enroll": ("edgefleet.cli.fleet", "enroll", "Enrol a device and write its identity folder."),
     "devices": ("edgefleet.cli.devices", "devices", "List devices, show one, say which rows may leave them."),

@@ -10,7 +10,7 @@ import click
 
 from edgefleet.cli.fleet import client_of, label_pairs, read_policy, server_options
 from edgefleet.cli.main import print_json
-from edgefleet.cli.rollout_text import approval_text, explain_text, plan_text, status_text
+from edgefleet.cli.rollout_text import approval_text, decisions_text, explain_text, plan_text, status_text
 from edgefleet.client import FleetClient, Json
 from edgefleet.errors import InputError
 from edgefleet.report.table import table
@@ -122,6 +122,21 @@ def explain(rollout_id: str, server: str, token_file: Path | None, as_json: bool
         print(explain_text(view))
 
 
+@rollout.command("decisions")
+@click.argument("rollout_id")
+@click.option("--at", "version", type=int, default=None, help="One of them: what it was decided on, decided again (--json for the facts).")
+@server_options
+def decisions(rollout_id: str, version: int | None, server: str, token_file: Path | None, as_json: bool) -> None:
+    """What the engine did and the digest of the facts it decided on. Exit code 1: the engine of today would do something else."""
+    found = client_of(server, token_file).decisions(rollout_id, version)
+    if as_json:
+        print_json(found)
+    else:
+        print(decisions_text(found if version is None else [found]))
+    if version is not None and found["again"] != found["action"]:
+        sys.exit(1)
+
+
 @rollout.command("approve")
 @click.argument("rollout_id")
 @click.option("--plan", "digest", default=None, help="Digest of the plan you looked at, or its first 12 digits.")
@@ -156,6 +171,7 @@ def _action(name: str, summary: str, action: str | None = None) -> click.Command
 for _name, _summary, _act in (
     ("start", "Open wave 1.", "start"),
     ("pause", "Let no further device begin.", "pause"),
+    ("confirm", "You have looked at what the policy asks a person about: the gates go on, nothing is accepted.", "confirm"),
     ("resume", "Go on, and accept the failures that stopped it.", "resume"),
     ("abort", "End it; devices that are not ok go back.", "abort"),
     ("rollback", "Send every device back to what it ran before.", "roll-back"),

@@ -113,12 +113,30 @@ def explain_text(view: Json) -> str:
         parts.append("\n\n".join(_gate(gate, decides=gate["name"] == decides) for gate in view["gates"]))
     else:
         parts.append("No gate has looked yet: no device has begun, so nothing is known.")
+    decided = view.get("decided")
+    if decided:
+        parts.append(
+            f"Last action of the engine: {decided['action']} at {decided['decided_at']}, decided on facts {decided['facts_digest'][:12]}."
+        )
     if view["waits"]:
         lines = [(wait["devices"], wait["why"], wait["sentence"]) for wait in view["waits"]]
         parts.append(f"Devices that wait to begin:\n{table(('devices', 'for', 'in words'), lines)}")
     if view["chances"]:
         parts.append(f"What this plan does to a bad release:\n{chances_text(view['chances'], view['runs'])}")
     return "\n\n".join(parts)
+
+
+def decisions_text(found: Sequence[Json]) -> str:
+    """Actions of the engine for people; of one that was decided again also what came out."""
+    header = ("version", "at", "action", "facts", "decided again")
+    rows = [(one["version"], one["decided_at"], one["action"], one["facts_digest"][:12], _again(one)) for one in found]
+    return table(header, rows) if rows else "The engine has done nothing yet."
+
+
+def _again(one: Json) -> str:
+    if "again" not in one:
+        return "can be" if one["kept"] else "too large to be kept"
+    return f"{one['again'] or 'nothing'}: {one['reason']}"
 
 
 def approval_text(view: Json) -> str:

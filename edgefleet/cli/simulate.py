@@ -38,6 +38,7 @@ OWN: Final = "edgefleet"
 @click.option(
     "--against", multiple=True, metavar="NAME|all", help="Compare with a known policy of another system: time-phased, hawkbit-50, ..."
 )
+@click.option("--answer-h", type=float, default=0.0, show_default=True, help="Hours after which a person confirms what a policy asks.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def simulate(  # click explains the options
     devices: int,
@@ -50,6 +51,7 @@ def simulate(  # click explains the options
     files: tuple[Path, ...],
     language: str,
     against: tuple[str, ...],
+    answer_h: float,
     as_json: bool,
 ) -> None:
     """Run rollouts over a virtual fleet, by the engine that steers real ones.
@@ -78,6 +80,7 @@ def simulate(  # click explains the options
                 seed=seed,
                 days=days,
                 change=change,
+                answer_s=3_600 * answer_h,
                 told=lambda _: bar.update(1),
             )
         )

@@ -61,4 +61,9 @@ def explanations() -> Response:
 def events() -> Response:
     """The log after ?after=<number>, oldest first, as {"seq", "at", "actor", "action", "detail"}."""
     found = queries.events(services_of_request().db, after=number("after", 0, 0, 1 << 62), limit=number("limit", 200, 1, MAX_LIMIT))
-    return reply([{"seq": seq, "at": line.at, "actor": line.actor, "action": line.action, "detail": line.detail} for seq, line in found])
+    return reply(
+        [
+            {"seq": seq, "at": line.at, "actor": line.actor, "action": line.action, "detail": line.detail, "facts": line.facts}
+            for seq, line in found
+        ]
+    )

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response
 
+from edgefleet.errors import InputError
 from fleet_server import planning, queries, usecases
 from fleet_server.api.wire import Body, parse, reply
 from fleet_server.approving import approvals_of, approve_rollout
@@ -127,10 +128,26 @@ def explain(rollout_id: str) -> Response:
     return reply(queries.explain(services.db, rollout_id, services.clock()))
 
 
-@API.post("/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>")
+@API.get("/rollouts/<rollout_id>/decisions")
+@requires("viewer")
+def list_decisions(rollout_id: str) -> Response:
+    """Every action of the engine with the digest of what it was decided on, oldest first."""
+    return reply(queries.decisions_of(services_of_request().db, rollout_id))
+
+
+@API.get("/rollouts/<rollout_id>/decisions/<version>")
+@requires("viewer")
+def get_decision(rollout_id: str, version: str) -> Response:
+    """What one action was decided on, and what the engine of today would do on the same."""
+    if not (version.isascii() and version.isdecimal() and len(version) < 10):
+        raise InputError(f"version {version[:20]!r} is no version of a rollout; it is a whole number below 1,000,000,000")
+    return reply(queries.decision(services_of_request().db, rollout_id, int(version)))
+
+
+@API.post("/rollouts/<rollout_id>/<any(start, pause, confirm, resume, abort, 'roll-back'):action>")
 @requires("operator")
 def act(rollout_id: str, action: str) -> Response:
-    """Start, pause, resume, abort or roll back."""
+    """Start, pause, confirm, resume, abort or roll back."""
     body = parse(Act)
     view = usecases.rollout_action(
         services_of_request(), rollout_id, action, version=body.version, reason=body.reason, actor=require_actor()

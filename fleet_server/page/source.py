@@ -23,7 +23,7 @@ from fleet_server.read_models import (
     RolloutView,
 )
 
-ActionName = Literal["start", "pause", "resume", "abort", "roll-back"]
+ActionName = Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
 
 
 class Source(Protocol):

@@ -8,6 +8,7 @@ Read `fleet_server/read_models.py` next: what the answers hold and what each cou
 
 from fleet_server.queries.changes import changes_after, newest_change
 from fleet_server.queries.comparisons import beside, comparisons
+from fleet_server.queries.decisions import decision, decisions_of
 from fleet_server.queries.devices import device, devices
 from fleet_server.queries.drift import drift
 from fleet_server.queries.errors import NotFoundError
@@ -27,6 +28,8 @@ __all__ = [
     "beside",
     "changes_after",
     "comparisons",
+    "decision",
+    "decisions_of",
     "device",
     "devices",
     "drift",

@@ -6,10 +6,11 @@ from typing import Final, Literal
 from fleet_server.read_models import ActionView
 from fleet_server.rollout import Event, Rollout, RolloutState, TransitionError, next_state
 
-ActionName = Literal["start", "pause", "resume", "abort", "roll-back"]
+ActionName = Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
 _NAMES: Final[tuple[tuple[ActionName, str], ...]] = (
     ("start", "Start"),
     ("pause", "Pause"),
+    ("confirm", "Confirm"),
     ("resume", "Resume"),
     ("abort", "Abort"),
     ("roll-back", "Roll back"),
@@ -34,7 +35,7 @@ class Scale:
 
 
 def actions(rollout: Rollout, scale: Scale, *, owned: bool, first_timers: int) -> list[ActionView]:
-    """All five actions, those that are refused with the reason.
+    """All actions, those that are refused with the reason; to confirm only where the policy asks a person to.
 
     Args:
         rollout: The rollout.
@@ -46,7 +47,14 @@ def actions(rollout: Rollout, scale: Scale, *, owned: bool, first_timers: int) -
     refused = {event: _refused(rollout, event, owned=owned) for event in effects}
     if first_timers and not refused[Event.ROLL_BACK]:
         refused[Event.ROLL_BACK] = f"{_devices(first_timers)} ran no release before: there is nothing to go back to."
-    return [ActionView(name=name, label=label, effect=effects[Event(name)], refused=refused[Event(name)]) for name, label in _NAMES]
+    return [
+        ActionView(name=name, label=label, effect=effects[Event(name)], refused=refused[Event(name)]) for name, label in _names(rollout)
+    ]
+
+
+def _names(rollout: Rollout) -> list[tuple[ActionName, str]]:
+    asks = rollout.course is not None and rollout.course.confirm != "never"
+    return [(name, label) for name, label in _NAMES if asks or name != "confirm"]
 
 
 def _refused(rollout: Rollout, event: Event, *, owned: bool) -> str:
@@ -57,6 +65,8 @@ def _refused(rollout: Rollout, event: Event, *, owned: bool) -> str:
         following = next_state(state, event)
     except TransitionError:
         return f"A rollout that is {state.value} cannot be {_PARTICIPLES[event]}."
+    if event is Event.CONFIRM and (rollout.course is None or rollout.course.asked is None):
+        return "Nothing waits for a confirmation; this pause is of another kind."
     if following is state:
         return f"It is {state.value} already."
     return "" if owned else "Its devices belong to a later rollout."
@@ -69,6 +79,7 @@ def _effects(rollout: Rollout, scale: Scale) -> dict[Event, str]:
     return {
         Event.START: f"{_devices(scale.first)} of wave 1 get the release now; {_devices(scale.later - scale.first)} wait for later waves.",
         Event.PAUSE: f"No further device begins: {_devices(scale.later)} wait; {_devices(scale.open)} keep what they have.",
+        Event.CONFIRM: f"It goes on with {_devices(scale.later)} to come, as far as its gates allow; nothing is accepted.",
         Event.RESUME: f"It goes on with {_devices(scale.later)} to come{accepted}.",
         Event.ABORT: f"It ends: {_devices(scale.not_ok)} that are not ok go back, {_devices(scale.later)} never begin.",
         Event.ROLL_BACK: f"{_devices(scale.open)} go back to what they ran before.",
@@ -82,6 +93,7 @@ def _devices(count: int) -> str:
 _PARTICIPLES: Final = {
     Event.START: "started",
     Event.PAUSE: "paused",
+    Event.CONFIRM: "confirmed",
     Event.RESUME: "resumed",
     Event.ABORT: "aborted",
     Event.ROLL_BACK: "rolled back",

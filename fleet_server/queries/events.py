@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from fleet_server.audit import without_facts
 from fleet_server.read_models import EventView
 from fleet_server.store import Database
 from fleet_server.store.moments import from_micros
@@ -37,7 +38,8 @@ def of_device(connection: sa.Connection, device_id: str, limit: int) -> list[Eve
         .order_by(DEVICE_EVENT.c.at.desc(), DEVICE_EVENT.c.seq.desc())
         .limit(limit)
     )
-    lines = [_view(row.at, device_id, row.name, row.detail) for row in told]
+    # As told: a device has no word about what the engine decided on.
+    lines = [EventView(at=from_micros(row.at), actor=device_id, action=row.name, detail=row.detail) for row in told]
     return sorted([*lines, *of_subject(connection, "device", device_id, limit)], key=lambda line: line.at, reverse=True)[:limit]
 
 
@@ -46,4 +48,5 @@ def _about(kind: str, subject: str, detail: str) -> str:
 
 
 def _view(at: int, actor: str, action: str, detail: str) -> EventView:
-    return EventView(at=from_micros(at), actor=actor, action=action, detail=detail)
+    sentence, facts = without_facts(detail)
+    return EventView(at=from_micros(at), actor=actor, action=action, detail=sentence, facts=facts)

@@ -72,7 +72,7 @@ def _needs_you(connection: sa.Connection, running: list[RolloutRow], alarms: dic
         # An aborted rollout whose devices a later one has taken over needs nobody any more.
         if row.state == RolloutState.ABORTED.value and not rollouts.owns_any(connection, row.rollout_id):
             continue
-        severity, button = _BUTTONS[row.state]
+        severity, button = _BUTTONS[row.state] if not row.asks else ("pause", "Look and confirm")
         detail = f"Wave {row.wave} of {row.waves}, {row.begun_devices} of {row.all_devices} devices have begun."
         sentence = f"{row.project} {row.release}: {row.sentence}"
         found.append(NeedsYou(severity=severity, sentence=sentence, detail=detail, link=f"/rollouts/{row.rollout_id}", button=button))

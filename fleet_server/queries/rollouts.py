@@ -12,6 +12,7 @@ from fleet_server.labels import describe
 from fleet_server.queries import by_evidence
 from fleet_server.queries.actions import Scale, actions
 from fleet_server.queries.by_evidence import Counted
+from fleet_server.queries.decisions import newest as newest_decision
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.queries.events import of_subject
 from fleet_server.queries.releases import one as release_row
@@ -115,6 +116,7 @@ def explain(db: Database, rollout_id: str, now: datetime) -> ExplainView:
             waits=[] if more is None else more.waits,
             chances=[] if more is None else more.chances,
             runs=0 if more is None else more.runs,
+            decided=newest_decision(connection, rollout_id),
         )
 
 
@@ -153,6 +155,7 @@ def _row(read: _Read, named: Mapping[tuple[str, str], str], now: datetime) -> Ro
         sentence=sentence,
         wave_progress=[{word: counts[word] for word in _PROGRESS if counts.get(word)} for counts in per_wave],
         created_at=value.created_at,
+        asks=value.course is not None and value.course.asked is not None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from fleet_server.rollout.confirming import GATE, asked_about, confirmed_then
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.judgement import Clock, Finding, decisive, judge, judgeable, seen, soaked_out
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
@@ -36,7 +37,10 @@ def decide_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: date
         return None
     if found.word == "pause":
         # Facts that cannot be read are nothing that a person could accept.
-        return Action(ActionKind.PAUSE, rollout.wave, found.sentence, shown=None if found.gate == "facts" else seen(facts.tally))
+        shown = None if found.gate == "facts" else seen(facts.tally)
+        about = asked_about(facts.tally, clock.asks, clock, findings) if found.gate == GATE else "nothing"
+        asked = None if about == "nothing" else confirmed_then(about, facts.tally, clock.asks)
+        return Action(ActionKind.PAUSE, rollout.wave, found.sentence, shown=shown, asked=asked)
     if running and len(rollout.promoted_at) == rollout.wave:
         # The promotion is stored; what opens the next wave is that record, not a second look at facts that may have changed for the worse.
         return open_next(rollout, f"Wave {rollout.wave} was promoted.")

@@ -6,6 +6,7 @@ from typing import Final
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.bounds import devices_needed, upper_bound
+from fleet_server.rollout.confirming import said_of
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.foresight import Awake, growths, opening_with_rate_s
 from fleet_server.rollout.judgement import DUE_OF_OPENED, OWN_SITES
@@ -53,6 +54,7 @@ def cautions(course: Course, selected: Selected) -> tuple[str, ...]:
     """Sentences about what this plan cannot see, prove or finish soon; the gravest first."""
     found = [
         _proves_nothing(course, selected),
+        said_of(course.confirm, len(course.sizes)),
         _sites(selected),
         _rule_for_size(course),
         *_grows_first(course),

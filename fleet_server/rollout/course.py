@@ -9,7 +9,8 @@ import msgspec
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.bounds import devices_needed
-from fleet_server.rollout.findings import Accepted, Clock
+from fleet_server.rollout.confirming import Confirm, asks_at
+from fleet_server.rollout.findings import Accepted, Clock, Confirmed
 from fleet_server.rollout.pacing import Pace, Rate, Wait, rate_s
 from fleet_server.rollout.rules import Rule
 
@@ -36,7 +37,10 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         grown: Times that it has grown.
         shown: What a person is shown of the pause that waits for her; None: nothing waits, or there is nothing to accept.
         accepted: What people accepted by resuming.
-        resumed_at: When the rollout was resumed last.
+        resumed_at: When a person let it go on last, by resuming or confirming.
+        confirm: When a person is asked although no gate is against going on.
+        asked: What she confirms if she confirms the pause that waits for her; None: it asks for no confirmation.
+        confirmed: What people confirmed.
     """
 
     rule: Rule
@@ -55,6 +59,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shown: Accepted | None = None
     accepted: Accepted = Accepted()
     resumed_at: datetime | None = None
+    confirm: Confirm = "never"
+    asked: Confirmed | None = None
+    confirmed: Confirmed = Confirmed()
 
     def __post_init__(self) -> None:
         if not self.sizes or self.sizes[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.sizes)):
@@ -160,9 +167,23 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def resumed(self, now: datetime, dark_sites: int = 0) -> "Course":
         """A person goes on: what she was shown, and sites that are dark now, are accepted, and the wave has its patience again."""
         judged_at = None if self.judged_at is None else now
-        accepted = self.shown or self.accepted
+        accepted, confirmed = self.shown or self.accepted, self.asked or self.confirmed
         accepted = msgspec.structs.replace(accepted, sites_out=max(accepted.sites_out, dark_sites))
-        return msgspec.structs.replace(self, accepted=accepted, shown=None, judged_at=judged_at, resumed_at=now)
+        return msgspec.structs.replace(
+            self, accepted=accepted, shown=None, confirmed=confirmed, asked=None, judged_at=judged_at, resumed_at=now
+        )
+
+    def looked_at(self, since: datetime, now: datetime) -> "Course":
+        """A person has looked and lets it go on: nothing is accepted, and the time she took counts as none.
+
+        Args:
+            since: When she was asked.
+            now: Aware UTC, not before it.
+        """
+        judged_at = None if self.judged_at is None else self.judged_at + (now - since)
+        return msgspec.structs.replace(
+            self, confirmed=self.asked or self.confirmed, asked=None, shown=None, judged_at=judged_at, resumed_at=now
+        )
 
     def larger(self, wave: int) -> int:
         """Devices that the wave would reach if it grew; no more than half of everybody, else it does not grow."""
@@ -203,4 +224,5 @@ def clock_of(course: Course, wave: int, opened_at: datetime, now: datetime) -> C
         may_grow=course.larger(wave) > 0,
         resumed_s=None if course.resumed_at is None else (now - course.resumed_at).total_seconds(),
         accepted=course.accepted,
+        asks=asks_at(course.confirm, wave, len(course.sizes), course.confirmed),
     )

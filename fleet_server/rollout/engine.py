@@ -13,6 +13,7 @@ import msgspec
 
 from fleet_server.rollout.by_evidence import decide_by_evidence
 from fleet_server.rollout.by_experiment import decide_by_experiment, results
+from fleet_server.rollout.course import Course
 from fleet_server.rollout.evidence import failed_on_the_way_back, is_back, progress
 from fleet_server.rollout.experiment_plan import Ending, Experiment
 from fleet_server.rollout.gates import Exposure, GateResult, combine, evaluate
@@ -38,6 +39,7 @@ _PAST: Final = {
     Event.APPROVE: "Approved by people",
     Event.START: "Started by a person",
     Event.PAUSE: "Paused by a person",
+    Event.CONFIRM: "Confirmed by a person",
     Event.RESUME: "Resumed by a person",
     Event.ABORT: "Aborted by a person",
     Event.ROLL_BACK: "Rolled back by a person",
@@ -94,7 +96,7 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
         promoted = replace(changed, promoted_at=(*rollout.promoted_at, now), hold_since=now)
         return replace(promoted, state=next_state(state, Event.LAST_WAVE_DONE)) if promoted.all_promoted else promoted
     if action.kind is ActionKind.PAUSE:
-        course = rollout.course and msgspec.structs.replace(rollout.course, shown=action.shown)
+        course = rollout.course and msgspec.structs.replace(rollout.course, shown=action.shown, asked=action.asked)
         return replace(changed, paused_for=action.devices, course=course)
     if action.kind is ActionKind.ROLL_BACK:
         return replace(changed, hold_since=now)
@@ -106,13 +108,13 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime, *, da
 
     Args:
         rollout: As stored.
-        event: start, pause, resume, abort, roll-back or supersede.
+        event: start, pause, confirm, resume, abort, roll-back or supersede.
         reason: The person's words.
         now: Aware UTC.
         dark_sites: Of few sites, those that are dark now: whoever resumes lets the others go on all the same.
 
     Raises:
-        TransitionError: Unknown event, or the state does not know it.
+        TransitionError: Unknown event, the state does not know it, or nothing waits for a confirmation.
     """
     if event not in PERSON_EVENTS:
         raise TransitionError(f"{event!r} is nothing that a person can do; possible: {', '.join(e.value for e in PERSON_EVENTS)}")
@@ -129,9 +131,14 @@ def apply_person(rollout: Rollout, event: str, reason: str, now: datetime, *, da
     changed = replace(rollout, state=state, last_reason=f"{_PAST[step]}: {reason or 'no reason given'}", changed_at=now)
     if step in (Event.ABORT, Event.ROLL_BACK, Event.SUPERSEDE):
         changed = replace(changed, experiment=_ended(rollout, "stopped"))
+    if step in (Event.CONFIRM, Event.RESUME) and state is RolloutState.RUNNING and rollout.all_promoted:
+        changed = replace(changed, state=next_state(state, Event.LAST_WAVE_DONE))
+    if step is Event.CONFIRM:
+        return replace(changed, hold_since=now, course=_looked_at(rollout, now))
+    if step is Event.PAUSE and rollout.course is not None:
+        # Who pauses it has a reason of her own, and a confirmation is no answer to that.
+        return replace(changed, course=msgspec.structs.replace(rollout.course, asked=None))
     if step is Event.RESUME:
-        if state is RolloutState.RUNNING and rollout.all_promoted:
-            changed = replace(changed, state=next_state(state, Event.LAST_WAVE_DONE))
         accepted = tuple(sorted({*rollout.accepted, *rollout.paused_for}))
         course = rollout.course and rollout.course.resumed(now, dark_sites)
         return replace(changed, hold_since=now, accepted=accepted, paused_for=(), course=course)
@@ -238,6 +245,19 @@ def _decide_back(rollout: Rollout, facts: Facts, now: datetime) -> Action | None
         reason = f"Pause: {len(waiting)} of {len(rollout.members)} devices are not back after {rollout.policy.hold_s:g} s: "
         return Action(ActionKind.PAUSE, rollout.wave, reason + ", ".join(waiting[:3]) + ".")
     return None
+
+
+def _looked_at(rollout: Rollout, now: datetime) -> Course:
+    """The course after a confirmation.
+
+    Raises:
+        TransitionError: Nothing waits for one.
+    """
+    course = rollout.course
+    if course is None or course.asked is None:
+        waits = "nothing waits for a confirmation here; a pause of another kind ends by resume, abort or roll-back; nothing was changed"
+        raise TransitionError(waits)
+    return course.looked_at(rollout.changed_at or now, now)
 
 
 def _ended(rollout: Rollout, ending: Ending) -> Experiment | None:

@@ -32,6 +32,41 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 NOTHING: Final = Accepted()
 
 
+class Confirmed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What people have looked at and let go on.
+
+    Attributes:
+        failures: Explicit failures; the next one is asked about again.
+        waves: Waves whose promotion was confirmed.
+    """
+
+    failures: int = 0
+    waves: int = 0
+
+
+_UNSEEN: Final = Confirmed()
+
+
+@dataclass(frozen=True)
+class Asks:
+    """What the policy asks a person at the open wave.
+
+    Attributes:
+        failure: Whether each failure is shown to her.
+        promotion: Whether this wave's promotion needs her.
+        wave: The open one.
+        confirmed: What she has looked at already.
+    """
+
+    failure: bool = False
+    promotion: bool = False
+    wave: int = 0
+    confirmed: Confirmed = _UNSEEN
+
+
+NOBODY: Final = Asks()
+
+
 @dataclass(frozen=True)
 class Clock:
     """Where the open wave stands: times in seconds, growth, and what a person accepted.
@@ -47,6 +82,7 @@ class Clock:
         may_grow: Whether there are devices left to grow into.
         resumed_s: Since a person resumed the rollout; None: nobody did.
         accepted: What she accepted by that.
+        asks: What the policy asks a person at this wave.
     """
 
     opened_all: bool
@@ -59,6 +95,7 @@ class Clock:
     may_grow: bool = True
     resumed_s: float | None = None
     accepted: Accepted = NOTHING
+    asks: Asks = NOBODY
 
 
 @dataclass(frozen=True)

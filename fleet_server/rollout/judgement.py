@@ -7,8 +7,9 @@ evidence that may be looked at any time; PROMOTE counts devices whose time is ov
 from typing import Final
 
 from fleet_server.rollout.comparisons import PAUSE_AT, compare
+from fleet_server.rollout.confirming import confirmation_gate
 from fleet_server.rollout.eprocess import e_value, mean_evidence
-from fleet_server.rollout.findings import SEVERITY, Accepted, Clock, Finding, Word, hours, level_of, percent
+from fleet_server.rollout.findings import NOBODY, SEVERITY, Accepted, Clock, Finding, Word, hours, level_of, percent
 from fleet_server.rollout.promotion import evidence_gate
 from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.silence import Silence, site_evidence
@@ -31,7 +32,7 @@ def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
     Raises:
         ConfigError: Numbers that contradict each other; whoever cannot decide must pause.
     """
-    return (
+    found = (
         _readable(tally),
         _stop(rule, tally, tally.quiet, clock.accepted),
         _warning(rule, tally, clock.accepted),
@@ -40,6 +41,10 @@ def judge(rule: Rule, tally: Tally, clock: Clock) -> tuple[Finding, ...]:
         _time(tally, tally.quiet, clock),
         evidence_gate(rule, tally, tally.quiet, clock),
     )
+    if clock.asks == NOBODY:
+        return found
+    # Last but one: of gates that all promote, the evidence is the one that says why.
+    return (*found[:-1], confirmation_gate(tally, clock.asks, clock, found), found[-1])
 
 
 def decisive(findings: tuple[Finding, ...]) -> Finding:

@@ -9,7 +9,7 @@ from fleet_server.rollout.course import Course
 from fleet_server.rollout.evidence import DeviceFacts
 from fleet_server.rollout.experiment_plan import Ending, Experiment
 from fleet_server.rollout.experiment_sums import Sums
-from fleet_server.rollout.findings import Accepted
+from fleet_server.rollout.findings import Accepted, Confirmed
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.tally import Tally
 from fleet_server.rollout.transitions import RolloutState
@@ -117,6 +117,8 @@ class Action:
         reason: One sentence with numbers.
         devices: For PAUSE: the failed devices that are its cause.
         size: For EXTEND: devices that the wave reaches now.
+        shown: For PAUSE: what a person accepts by resuming.
+        asked: For PAUSE: what she confirms by confirming; None: it asks for no confirmation.
         ending: For an experiment: how it ended.
     """
 
@@ -126,4 +128,5 @@ class Action:
     devices: tuple[str, ...] = ()
     size: int = 0
     shown: Accepted | None = None
+    asked: Confirmed | None = None
     ending: Ending = ""

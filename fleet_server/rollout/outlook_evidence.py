@@ -66,7 +66,8 @@ def view_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: dateti
     if state is RolloutState.ABORTED:
         return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
     if state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):
-        return "pause", _headline(rollout), "A person decides: look at the gates, then resume, abort or roll back."
+        ways = "resume" if course.asked is None else "confirm or resume"
+        return "pause", _headline(rollout), f"A person decides: look at the gates, then {ways}, abort or roll back."
     action = decide(rollout, facts, now)
     if action is not None:
         return _VERDICTS[action.kind], action.reason, "It is acted on at the next look."

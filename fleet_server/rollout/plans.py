@@ -6,6 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from edgefleet.errors import ConfigError
+from fleet_server.rollout.confirming import BY_SIZE, Confirm
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.membership import Membership
 from fleet_server.rollout.policy import Policy
@@ -51,6 +52,19 @@ def kind_of(policy: Policy, devices: int) -> Literal["bound", "posterior"]:
     raise ConfigError(f"evidence = {policy.evidence!r} names every device; a course is for 'bound', 'posterior' or 'auto'")
 
 
+def confirm_of(policy: Policy, kind: Literal["bound", "posterior"], devices: int) -> Confirm:
+    """When a person is asked: as the policy says; else by the size of the fleet where its waves are chosen by that as well.
+
+    >>> [confirm_of(default_policy(), "posterior", devices) for devices in (9, 10, 29, 30)]
+    ['first-wave-and-failure', 'failure', 'failure', 'never']
+    """
+    if policy.confirm is not None:
+        return policy.confirm
+    if policy.waves or kind == "bound":
+        return "never"
+    return next((confirm for below, confirm in BY_SIZE if devices < below), "never")
+
+
 def course_of(policy: Policy, devices: int, history: History | None = None) -> Course:
     """The course of a rollout over a selection of so many devices, before strata and hold-back (`fitted`).
 
@@ -80,6 +94,7 @@ def course_of(policy: Policy, devices: int, history: History | None = None) -> C
         patience_s=_PATIENCE_S[kind] if policy.patience_s is None else policy.patience_s,
         hold_s=policy.hold_s,
         stall_s=policy.stall_s,
+        confirm=confirm_of(policy, kind, devices),
     )
 
 

@@ -10,6 +10,7 @@ from edgefleet.desired import TrialPolicy
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ConfigError, InputError
 from edgefleet.identifiers import check_id
+from fleet_server.rollout.confirming import Confirm
 from fleet_server.rollout.conflicts import OnConflict
 from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.rollout.late_evidence import OnLateEvidence
@@ -42,6 +43,7 @@ _OF_EVIDENCE: Final[Mapping[str, object]] = MappingProxyType(
         "late_joiners": "follow",
         "emergency": False,
         "gates": GateRules(),
+        "confirm": None,
     }
 )
 
@@ -88,6 +90,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         late_joiners: `follow` = a device that comes into the selection later gets its wave like all others; `ignore` = it is left out.
         emergency: Windows do not hold it, and it comes before other rollouts. Waves and evidence stay.
         gates: Comparisons of what the model does on devices, which may pause the rollout.
+        confirm: When a person is asked although no gate is against going on: `never`, after the `first-wave`, at each `failure`, or
+            `first-wave-and-failure`. None: without `waves` and by the posterior rule `first-wave-and-failure` below 10 devices,
+            `failure` below 30; else never.
         notes: Sentences for the page.
         on_conflict: Another rollout of the model owns some of the devices: `refuse` = nothing is created; `queue` = it starts once they
             are free; `supersede` = its start ends the other one.
@@ -125,6 +130,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     late_joiners: Literal["follow", "ignore"] = "follow"
     emergency: bool = False
     gates: GateRules = GateRules()
+    confirm: Confirm | None = None
     on_conflict: OnConflict = "refuse"
     on_late_evidence: OnLateEvidence = "draft"
     activation_gap_s: float | None = None

@@ -33,6 +33,7 @@ class Event(StrEnum):
     APPROVE = "approve"
     START = "start"
     PAUSE = "pause"
+    CONFIRM = "confirm"
     RESUME = "resume"
     ABORT = "abort"
     ROLL_BACK = "roll-back"
@@ -53,6 +54,7 @@ EVENT_MEANING: Final[Mapping[Event, str]] = {
     Event.APPROVE: "the approvals that the policy asks for are there",
     Event.START: "a person starts it",
     Event.PAUSE: "a person pauses it: no further device begins",
+    Event.CONFIRM: "a person has looked at what the policy asks her to look at: the gates go on, and nothing is accepted",
     Event.RESUME: "a person goes on, and accepts the failures that stopped it",
     Event.ABORT: "a person ends it: devices that are not ok go back",
     Event.ROLL_BACK: "a person, or the policy's on_abort, sends every device back",
@@ -62,7 +64,7 @@ EVENT_MEANING: Final[Mapping[Event, str]] = {
     Event.EXTEND: "the engine lets the open wave grow, because more devices can tell what these cannot",
     Event.PROMOTE: "the engine finds the evidence of the open wave sufficient and stores that",
     Event.LAST_WAVE_DONE: "the promoted wave was the last one",
-    Event.HALT: "the engine pauses: a failure, a hold that lasts too long, a fact that cannot be read",
+    Event.HALT: "the engine pauses: a failure, a hold that lasts too long, an unreadable fact, or the policy asks a person",
     Event.ABORT_VERDICT: "the engine ends it: the evidence is against the release",
     Event.CONCLUDE: "the release of arm B has won the experiment: its devices keep it",
     Event.COMPLETE: "every device is ok, or is a failure that a person accepted",
@@ -95,6 +97,7 @@ TRANSITIONS: Final[Mapping[tuple[RolloutState, Event], RolloutState]] = {
     (_S.RUNNING, _E.ROLL_BACK): _S.ROLLING_BACK,
     (_S.RUNNING, _E.SUPERSEDE): _S.SUPERSEDED,
     (_S.PAUSED, _E.PAUSE): _S.PAUSED,
+    (_S.PAUSED, _E.CONFIRM): _S.RUNNING,
     (_S.PAUSED, _E.RESUME): _S.RUNNING,
     # Gates keep running while a rollout is paused, so that it can still abort.
     (_S.PAUSED, _E.ABORT_VERDICT): _S.ABORTED,

@@ -10,6 +10,7 @@ from typing import Final
 
 from edgefleet.spans import span
 from fleet_server.rollout.bounds import devices_needed
+from fleet_server.rollout.confirming import GATE
 from fleet_server.rollout.judgement import (
     DUE_OF_BEGUN,
     DUE_OF_OPENED,
@@ -40,6 +41,7 @@ def turns(rule: Rule, tally: Tally, clock: Clock, found: tuple[Finding, ...]) ->
         "stop": _stop(rule, tally, clock, words["stop"]),
         "early warning": _warning(rule, tally, clock, words["early warning"]),
         "sites": _sites(rule, tally, clock, words["sites"]),
+        GATE: _confirmation(words.get(GATE, "promote")),
         "time": _time(tally, clock) if words["time"] != "promote" else "",
         "evidence": _evidence(rule, tally, clock, words["evidence"]),
     }
@@ -99,6 +101,12 @@ def _sites(rule: Rule, tally: Tally, clock: Clock, word: str) -> str:
         return ""
     more = _least(says, left)
     return f"{more} more {'site' if more == 1 else 'sites'} going dark would hold or pause it."
+
+
+def _confirmation(word: str) -> str:
+    return (
+        "A person: confirm lets the gates go on as they are, resume accepts what failed besides, abort ends it." if word == "pause" else ""
+    )
 
 
 def _time(tally: Tally, clock: Clock) -> str:

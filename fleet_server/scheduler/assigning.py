@@ -10,7 +10,7 @@ from fleet_server.rollout import Rollout, trial_for
 from fleet_server.rollout.rollback_targets import Target, target_of
 from fleet_server.scheduler import comparing
 from fleet_server.services import Services
-from fleet_server.store import assignments, drift_rows, members, stays
+from fleet_server.store import assignments, drift_rows, floors, members, stays
 from fleet_server.store.moments import to_micros
 
 
@@ -45,17 +45,18 @@ def assign_previous(
 
 def target_for(connection: sa.Connection, rollout: Rollout, device_id: str, previous: str | None) -> Target:
     """Where a device goes back to from a rollout's release; `previous` is the release that it ran before."""
+    floor = floors.counter_of(connection, rollout.project)
     bad, base = stays.quarantined(connection, device_id), stays.of_release(connection, rollout.policy.baseline)
     if rollout.experiment is not None:
         # Arm B goes to what arm A runs, which is what it ran itself when the arms were drawn.
         arm = stays.of_release(connection, rollout.experiment.baseline_release)
-        return target_of([], leaving=rollout.release_id, quarantined=bad, baseline=arm)
+        return target_of([], leaving=rollout.release_id, floor=floor, quarantined=bad, baseline=arm)
     known = stays.of_device(connection, device_id, rollout.project)
     brought = stays.of_release(connection, previous)
     if brought is not None and previous not in {one.release_id for one in known}:
         # It came with it: no rollout that could have failed brought it here.
         known = [replace(brought, completed=True), *known]
-    return target_of(known, leaving=rollout.release_id, quarantined=bad, baseline=base)
+    return target_of(known, leaving=rollout.release_id, floor=floor, quarantined=bad, baseline=base)
 
 
 def _director(services: Services) -> assignments.Director:

@@ -7,13 +7,17 @@ import sqlalchemy as sa
 
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.flipflop import DAY, WEEK, Answer, may_change
-from fleet_server.store import activations, assignments, stays
+from fleet_server.store import activations, assignments, floors, stays
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import EVENT
 
 
 def held_up(connection: sa.Connection, rollout: Rollout, device_ids: Sequence[str], now: datetime) -> dict[str, Answer]:
     """Devices that must not get the rollout's release now, with why; empty for nearly all rollouts."""
+    if rollout.release_counter < (floor := floors.counter_of(connection, rollout.project)):
+        return dict.fromkeys(
+            device_ids, Answer("wait", f"the release floor is {floor}, this release has counter {rollout.release_counter}")
+        )
     history = activations.of_devices(connection, rollout.project, device_ids, to_micros(now - WEEK))
     assigned = assignments.current(connection, rollout.project, sorted(history))
     policy = rollout.policy

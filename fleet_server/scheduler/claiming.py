@@ -14,6 +14,7 @@ from edgefleet.errors import EdgefleetError
 from fleet_server.approving import refuse_unapproved
 from fleet_server.errors import ConflictError
 from fleet_server.halting import refuse_while_halted
+from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Event, Policy, RolloutState, apply_person
 from fleet_server.rollout.conflicts import Kind, Owner, Resolution, resolve
 from fleet_server.scheduler.steering import note_action, sync_desired
@@ -97,6 +98,8 @@ def start_queued(services: Services, rollout_id: str) -> bool:
             return False
         try:
             refuse_while_halted(connection, services, f"rollout {rollout_id} waits")
+            value = stored.rollout
+            refuse_below(connection, value.project, value.release_id, value.release_counter, f"rollout {rollout_id} cannot start")
             refuse_unapproved(connection, stored)
         except EdgefleetError as err:
             rollouts.forget_due(connection, rollout_id)

@@ -20,7 +20,7 @@ from fleet_server.scheduler import by_evidence, comparing, winner
 from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
-from fleet_server.store import assignments, changes, evidence_sites, facts, halts, members, rollouts
+from fleet_server.store import assignments, changes, decisions, evidence_sites, facts, halts, members, rollouts
 from fleet_server.store.moments import to_micros
 
 LOG = logging.getLogger(__name__)
@@ -116,7 +116,8 @@ def _step(services: Services, rollout_id: str) -> bool:
             by_evidence.follow(connection, stored.rollout, after, action)
         else:
             sync_desired(connection, services, after, known, now)
-        note_action(connection, after, action.kind.value, ENGINE, action.reason, now)
+        facts_digest = decisions.keep(connection, stored, known, action, now)
+        note_action(connection, after, action.kind.value, ENGINE, audit.with_facts(action.reason, facts_digest), now)
         if action.kind is ActionKind.CONCLUDE:
             draft = winner.draft(connection, after, now)
             note_action(connection, draft, "create", ENGINE, draft.last_reason, now)

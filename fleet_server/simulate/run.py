@@ -76,6 +76,7 @@ def simulate(
     rule: Rule | None = None,
     days: int = DAYS,
     change: ModelChange | None = None,
+    answer_s: float = 0.0,
 ) -> Outcome:
     """One rollout, from its start until it stops, is completed or `days` are over.
 
@@ -89,6 +90,7 @@ def simulate(
         days: At most.
         change: What the release's model does otherwise, seen by the comparisons. None: nothing; and nothing is compared, unless inputs
             drift or the policy says how to compare.
+        answer_s: After so long a person confirms what the policy asks her to look at (`confirm`); she accepts nothing.
 
     Raises:
         ConfigError: Numbers outside their limits, or a policy that is not by evidence.
@@ -110,13 +112,13 @@ def simulate(
         rng = np.random.default_rng([seed, 3])
         watch = ModelWatch(rng, change or CHANGES["nothing changed"], policy.gates, order, Drift.draw(rng, availability, scene))
     asking = Asking(order, policy, availability) if Asking.needed(policy, availability) else None
-    steered = Steered(started(policy, course, START), order, ledger, watch, asking)
+    steered = Steered(started(policy, course, START), order, ledger, watch, asking, answer_s)
     for number in range(ticks):
         now = START + timedelta(seconds=TICK_S * (number + 1))
         given = steered.give(number, now)
         fleet.advance(number, given, last_wave=steered.in_last_wave)
         rollout = steered.decide(number, now)
-        if rollout.state in _STOPPED or rollout.state is RolloutState.COMPLETED:
+        if not steered.asks and (rollout.state in _STOPPED or rollout.state is RolloutState.COMPLETED):
             stopped = rollout.state.value if rollout.state in _STOPPED else ""
             return Outcome(stopped, fleet.harmed, fleet.exposed, (number + 1) / PER_HOUR, rollout.last_reason)
     return Outcome("stuck", fleet.harmed, fleet.exposed, ticks / PER_HOUR, steered.rollout.last_reason)

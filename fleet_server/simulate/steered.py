@@ -17,12 +17,19 @@ from fleet_server.simulate.watching import ModelWatch
 
 
 class Steered:
-    """A rollout, its devices as the server knows them, and the engine that decides."""
+    """A rollout, its devices as the server knows them, the engine that decides, and the person who confirms what the policy asks her."""
 
-    def __init__(self, rollout: Rollout, order: Order, ledger: Ledger, watch: ModelWatch | None, asking: Asking | None) -> None:
+    def __init__(
+        self, rollout: Rollout, order: Order, ledger: Ledger, watch: ModelWatch | None, asking: Asking | None, answer_s: float = 0.0
+    ) -> None:
         self.rollout = rollout
         self._order, self._ledger, self._watch, self._asking = order, ledger, watch, asking
-        self._reached = 0
+        self._reached, self._answer_s = 0, answer_s
+
+    @property
+    def asks(self) -> bool:
+        """Whether it waits for a person to confirm: it is paused, and not stopped."""
+        return self.rollout.state is RolloutState.PAUSED and self._course.asked is not None
 
     @property
     def in_last_wave(self) -> bool:
@@ -32,11 +39,14 @@ class Steered:
     def give(self, number: int, now: datetime) -> Ints:
         """Devices that have been given the release by a tick."""
         wave = self.rollout.wave
+        if self._asking is None and self.asks:  # nobody further gets it while a person is asked
+            return self._given
         if self._asking is None:
             self._reached = max(self._reached, self._course.reach(wave, now))
             return self._given
         self.rollout = replace(self.rollout, course=self._asking.course(self._course, number))
-        self._asking.ask(number, now, self._course, wave, self._ledger)
+        if not self.asks:
+            self._asking.ask(number, now, self._course, wave, self._ledger)
         return self._given
 
     def decide(self, number: int, now: datetime) -> Rollout:
@@ -48,15 +58,23 @@ class Steered:
             tally = self._ledger.tally(number, course.sizes[wave - 1], int(course.dwell_s[wave - 1] / TICK_S), len(self._given))
             facts = Facts(devices={}, tally=tally if self._watch is None else replace(tally, wealth=self._watch.wealth))
             action = decide(self.rollout, facts, now)
+            if action is None and self._answered(now):
+                self.rollout = apply_person(self.rollout, Event.CONFIRM.value, "simulated", now)
+                continue
             if action is None:
                 return self.rollout
             self.rollout = apply(self.rollout, action, now)
-            if self._asking is None:
+            if self._asking is None or self.asks:
                 continue
             if action.kind is ActionKind.EXTEND:
                 self._asking.grow(wave, course, action.size, number)
             # The first batch of a wave is asked as it opens; it begins at its next sign of life.
             self._asking.ask(number, now, self._course, self.rollout.wave, self._ledger)
+
+    def _answered(self, now: datetime) -> bool:
+        """Whether the person who is asked has had her time; `changed_at` is when she was."""
+        asked_at = self.rollout.changed_at
+        return self.asks and asked_at is not None and (now - asked_at).total_seconds() >= self._answer_s
 
     @property
     def _given(self) -> Ints:

@@ -11,7 +11,7 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout.policy import Policy
 from fleet_server.simulate.models import ModelChange
 from fleet_server.simulate.reference import Reference, simulate_reference
-from fleet_server.simulate.run import DAYS, Outcome, simulate
+from fleet_server.simulate.run import DAYS, MOST_DAYS, Outcome, simulate
 from fleet_server.simulate.scene import BEHAVIOURS, SCENES, Behaviour, Scene
 
 MOST_RUNS: Final = 100_000
@@ -60,6 +60,7 @@ def study(
     seed: int,
     days: int = DAYS,
     change: ModelChange | None = None,
+    answer_s: float = 0.0,
     told: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Summary]:
     """Every policy with every release, over the same fleets.
@@ -73,11 +74,14 @@ def study(
         seed: Equal seeds give equal numbers.
         days: At most, per run.
         change: What the releases' model does, as in `simulate`; other systems do not look.
+        answer_s: After so long a person confirms what a policy of ours asks her about.
         told: Called after each rollout with how many are done.
 
     Raises:
         ConfigError: Numbers outside their limits.
     """
+    if not 0 <= answer_s <= MOST_DAYS * 86_400:
+        raise ConfigError(f"a person who answers after {answer_s:g} s cannot be simulated; choose 0 s to {MOST_DAYS} days")
     if not 1 <= runs <= MOST_RUNS:
         raise ConfigError(f"{runs} runs are outside 1 to {MOST_RUNS}")
     found: dict[tuple[str, str], list[Outcome]] = {(name, one.name): [] for one in behaviours for name in policies}
@@ -86,7 +90,7 @@ def study(
     for run in range(runs):
         for behaviour in behaviours:
             for name, policy in policies.items():
-                found[name, behaviour.name].append(_one(policy, behaviour, scene, devices, seed_of(seed, run), days, change))
+                found[name, behaviour.name].append(_one(policy, behaviour, scene, devices, seed_of(seed, run), days, change, answer_s))
                 done += 1
                 told(done)
     for (name, release), outcomes in found.items():
@@ -149,8 +153,15 @@ def behaviour_named(text: str) -> Behaviour:
 
 
 def _one(
-    policy: Policy | Reference, behaviour: Behaviour, scene: Scene, devices: int, seed: int, days: int, change: ModelChange | None
+    policy: Policy | Reference,
+    behaviour: Behaviour,
+    scene: Scene,
+    devices: int,
+    seed: int,
+    days: int,
+    change: ModelChange | None,
+    answer_s: float,
 ) -> Outcome:
     if isinstance(policy, Policy):
-        return simulate(devices, scene, behaviour, seed, policy=policy, days=days, change=change)
+        return simulate(devices, scene, behaviour, seed, policy=policy, days=days, change=change, answer_s=answer_s)
     return simulate_reference(devices, scene, behaviour, seed, policy, days=days)

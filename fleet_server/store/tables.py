@@ -46,7 +46,7 @@ from fleet_server.store.tables_plan import (
     ROLLOUT_MEMBER,
     SAMPLING_ORDER,
 )
-from fleet_server.store.tables_several import ACTIVATION, FLEET_HALT, ROLLOUT_APPROVAL, ROLLOUT_LINK
+from fleet_server.store.tables_several import ACTIVATION, DECISION, FLEET_HALT, RELEASE_FLOOR, ROLLOUT_APPROVAL, ROLLOUT_LINK
 
 __all__ = [
     "ACK_STATE",
@@ -59,6 +59,7 @@ __all__ = [
     "COMPARISON_TASK",
     "COMPARISON_WEALTH",
     "DEAD_LETTER",
+    "DECISION",
     "DESIRED",
     "DEVICE",
     "DEVICE_EVENT",
@@ -81,6 +82,7 @@ __all__ = [
     "REFERENCE",
     "REGISTERED_CHAMPION",
     "RELEASE",
+    "RELEASE_FLOOR",
     "REPORTED",
     "ROLLOUT",
     "ROLLOUT_APPROVAL",

@@ -1,4 +1,4 @@
-"""Tables of what concerns several rollouts at once: the fleet halt, approvals, links between rollouts, what devices were changed to."""
+"""Tables of what concerns several rollouts at once: halt, approvals, links, changes of devices, release floor, facts decided on."""
 
 from typing import Final
 
@@ -66,3 +66,28 @@ ACTIVATION: Final = sa.Table(
     sqlite_autoincrement=True,
 )
 sa.Index("ix_activation_device", ACTIVATION.c.device_id, ACTIVATION.c.project, ACTIVATION.c.at)
+
+# The oldest release of a project that may still be given to a device, as it was raised last; earlier ones are in the log.
+RELEASE_FLOOR: Final = sa.Table(
+    "release_floor",
+    METADATA,
+    sa.Column("project", ID, primary_key=True),
+    sa.Column("counter", sa.Integer, nullable=False),
+    sa.Column("release_id", ID, sa.ForeignKey("release.release_id"), nullable=False),
+    sa.Column("raised_at", Micros, nullable=False),
+    sa.Column("raised_by", sa.String(120), nullable=False),
+    sa.Column("reason", sa.String(500), nullable=False),
+)
+
+# What the engine decided on: one row for each action, under the version of the rollout that it found.
+DECISION: Final = sa.Table(
+    "decision",
+    METADATA,
+    sa.Column("rollout_id", ID, sa.ForeignKey("rollout.rollout_id"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("decided_at", Micros, nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("facts_digest", DIGEST, nullable=False),
+    # Compressed; NULL where the facts name too many devices to be kept.
+    sa.Column("facts", sa.LargeBinary),
+)

@@ -24,6 +24,7 @@ _MARKS: Final = {
     "complete": "s-ok",
     "extend": "s-pending",
     "pause": "s-silent",
+    "confirm": "s-pending",
     "resume": "s-pending",
     "abort": "s-failed",
     "roll-back": "s-failed",

@@ -10,7 +10,7 @@ import msgspec
 from fleet_server.audit import GENESIS
 from fleet_server.rollout import ActionKind, Event, Rollout, RolloutState
 from fleet_server.rollout.policy import plan_waves
-from tests.properties.rollout_fleet.evidence import dwell_s, is_back, open_members, unproven
+from tests.properties.rollout_fleet.evidence import dwell_s, open_members, unproven
 from tests.properties.rollout_fleet.kept import COMMIT_CHECKS, keeps, require
 from tests.properties.rollout_fleet.seen import Assigned, Entry, Seen, opened
 from tests.properties.rollout_fleet.stage import Stage
@@ -109,12 +109,18 @@ def a_wave_opens_only_after_a_stored_promotion(stage: Stage, before: Seen, now: 
 
 @keeps(6, "commit", "fleet_server.rollout.outlook:wants", "fleet_server.rollout.transitions:TRANSITIONS")
 def nobody_is_asked_after_a_stop(stage: Stage, before: Seen, now: Seen) -> None:
-    """After ABORT, PAUSE or expiry of approval no further device receives the new digest, until RESUME by a human."""
+    """After ABORT, PAUSE or expiry of approval no further device receives the new digest, until RESUME or CONFIRM by a human,
+    nor past wave 1 before one where the policy asks for it.
+    """
     for device_id, (_, rollout) in forward(before, now).items():
         require(6, rollout.state in FORWARD, f"{device_id} was asked while the rollout is {rollout.state.value}")
         require(6, not before.halted, f"{device_id} was asked while the fleet is halted")
     people = {entry.subject for entry in added_entries(before, now) if entry.actor != ENGINE}
     for old, new in changed(before, now):
+        asked = new.course is not None and "first-wave" in new.course.confirm and len(new.course.sizes) > 1
+        if asked and len(new.promoted_at) > len(old.promoted_at):
+            let_go = [e for e in now.entries if e.subject == new.rollout_id and e.action in ("confirm", "resume") and e.actor != ENGINE]
+            require(6, bool(let_go), f"{new.rollout_id}: wave {old.wave} was promoted, and the person whom its policy asks was not")
         went_on = old.state not in FORWARD and new.state in FORWARD
         require(6, not went_on or new.rollout_id in people, f"{new.rollout_id} went from {old.state.value} to {new.state.value} by itself")
 
@@ -211,41 +217,6 @@ def counters_only_rise(stage: Stage, before: Seen, now: Seen) -> None:
         require(22, opened(issued.message).counter == issued.counter, f"{device_id}: the document says another counter than its row")
     falling = [d for d, counter in before.counters.items() if now.counters.get(d, 0) < counter]
     require(22, not falling, f"the counters of {falling} fell")
-
-
-@keeps(23, "commit", "fleet_server.store.assignments:committed_release", "fleet_server.store.members:previous_releases")
-def back_only_to_what_ran_there(stage: Stage, before: Seen, now: Seen) -> None:
-    """Rollback targets only a release that device had committed before; else nothing is changed there, and the device says so.
-
-    The floor below which a release must not fall is the device's own: it refuses by itself what is older.
-    """
-    asked = forward(before, now)
-    for device_id, one in newly(before, now).items():
-        device = stage.devices[device_id]
-        if device_id not in asked and device.honest:
-            require(23, one.bundle_digest in device.ever_ran, f"{device_id} is sent back to {one.release_id}, which never ran there")
-    for device_id, old in before.assigned.items():
-        if device_id not in now.assigned:
-            left = (
-                _completed_there(now, device_id) - {now.rollouts[old.rollout_id].bundle_digest} if old.rollout_id in now.rollouts else set()
-            )
-            left -= before.quarantined.get(device_id, frozenset())
-            require(23, not left, f"{device_id} is told to keep what it runs, {left} were completed there")
-
-
-def _completed_there(seen: Seen, device_id: str) -> set[str]:
-    """Bundles of rollouts that were completed and that the device committed."""
-    mine = {r for (r, d), row in seen.members.items() if d == device_id and row.committed_at is not None}
-    return {seen.rollouts[r].bundle_digest for r in mine if r in seen.rollouts and seen.rollouts[r].state is RolloutState.COMPLETED}
-
-
-@keeps(24, "commit", "fleet_server.rollout.engine:decide", "fleet_server.rollout.evidence:is_back")
-def a_rollback_is_a_rollout(stage: Stage, before: Seen, now: Seen) -> None:
-    """A rollback is a rollout: it obeys the budget of a site, waits for no window, and its own failures are counted."""
-    for old, new in changed(before, now):
-        if new.state is RolloutState.ROLLED_BACK and old.state is not RolloutState.ROLLED_BACK:
-            away = [d for d in open_members(now, old) if not is_back(now, old, d)]
-            require(24, not away, f"{new.rollout_id} is rolled back, {away} are not")
 
 
 @keeps(25, "commit", "fleet_server.rollout.engine:decide", "fleet_server.rollout.engine:apply")

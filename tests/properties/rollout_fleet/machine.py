@@ -11,7 +11,7 @@ from hypothesis.stateful import initialize, invariant, rule
 from edgefleet.topics import parse_device_topic
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.scheduler.steering import settle
-from tests.properties.rollout_fleet import invariants_evidence, probes
+from tests.properties.rollout_fleet import invariants_back, invariants_evidence, probes
 from tests.properties.rollout_fleet.device import FieldDevice
 from tests.properties.rollout_fleet.figures import figures
 from tests.properties.rollout_fleet.harm import damage, lie
@@ -36,7 +36,7 @@ class FleetMachine(PeopleMachine):
     def begin(self, devices: int, policy: str, hours: int) -> None:
         """A fleet in which a first release has come some way, or has come through and a second one has begun."""
         self.stage = Stage(templates().of(devices))
-        self.stage.watchers.append(judge_commit)
+        self.stage.watchers += [judge_commit, invariants_back.what_was_decided_is_decided_again]
         self.stage.broker.on_publish = self.stage.judged(saved_before_it_is_published)
         self.policy = POLICIES[policy]
         self.a_person_goes_on(0)

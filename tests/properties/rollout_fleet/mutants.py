@@ -12,13 +12,14 @@ import sqlalchemy as sa
 
 from fleet_server import approving
 from fleet_server.ingest import telemetry
-from fleet_server.rollout import Action, ActionKind, Rollout, RolloutState, approval, cohorts, engine, evidence, pacing, silence
+from fleet_server.rollout import Action, ActionKind, Rollout, RolloutState, approval, cohorts, course, engine, evidence, pacing, silence
 from fleet_server.rollout.conflicts import Resolution
+from fleet_server.rollout.findings import NOBODY
 from fleet_server.rollout.gates import Exposure, GateResult
 from fleet_server.rollout.pacing import Pace
 from fleet_server.rollout.rollback_targets import Target
 from fleet_server.scheduler import assigning, by_evidence, claiming, steering
-from fleet_server.store import assignments, evidence_members, members, outbox, rollouts, stays, upsert
+from fleet_server.store import assignments, evidence_members, floors, members, outbox, rollouts, stays, upsert
 from fleet_server.store.tables import ROLLOUT_MEMBER
 from tests.properties.rollout_fleet import probes, stories
 from tests.properties.rollout_fleet.machine import FleetMachine
@@ -248,6 +249,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "published before it is saved": Mutant(_publish_first, stories.hours(3), frozenset({21}), ("unanimous", 6, 1)),
     "a counter used twice": Mutant(_same_counter, stories.roll_back_soon, frozenset({21, 22}), ("unanimous-all", 6, 4)),
     "back to another release": Mutant(_wrong_target, stories.roll_back_soon, frozenset({23}), ("unanimous-all", 6, 4)),
+    "back below the floor": Mutant(
+        _patch(floors, "counter_of", lambda *_a: 0), stories.roll_back_above_the_floor, frozenset({23}), ("unanimous-all", 6, 4)
+    ),
     "rolled back before anybody is back": Mutant(
         _patch(engine, "is_back", lambda *_a: True), stories.roll_back_soon, frozenset({24}), ("unanimous-all", 6, 4)
     ),
@@ -261,6 +265,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "a change without a record": Mutant(_patch(steering, "note_action", lambda *_a: None), stories.hours(3), frozenset({20})),
     "a clock that was set back decides": Mutant(_any_clock, stories.set_back, frozenset({25}), ("unanimous", 6, 0)),
+    "nobody is asked to confirm": Mutant(
+        _patch(course, "asks_at", lambda *_a: NOBODY), stories.until_it_is_judged, frozenset({6}), ("posterior-confirmed", 8, 0)
+    ),
     "pace does not count": Mutant(_patch(Pace, "allowed", lambda *_a: 99), stories.hours(2), frozenset({16}), ("posterior", 8, 0)),
     "a bundle that failed there is asked for again": Mutant(
         _patch(stays, "refusing", lambda *_a: set()), stories.asked_again, frozenset({18}), ("posterior", 6, 1)

@@ -1,4 +1,4 @@
-"""Steps of people: plan, approve, start, pause, resume, abort, roll back, halt the fleet, at any time and over what has changed since."""
+"""Steps of people: plan, approve, start, pause, confirm, resume, abort, roll back, halt, at any time and over what has changed since."""
 
 from typing import Any, Final
 
@@ -31,6 +31,11 @@ class PeopleMachine(RuleBasedStateMachine):
             approved = self.stage.approve(rollout_id, PEOPLE[who], digest="0" * 64 if other else None)
             assert not (approved and other), "a plan that is not there was approved"
 
+    @rule(release=st.integers(0, RELEASES - 2), really=st.integers(0, 4))
+    def a_person_raises_the_release_floor(self, release: int, really: int) -> None:
+        if really == 0:  # a floor never falls, and under a high one little is left to look at
+            self.stage.raise_floor(release, PEOPLE[0])
+
     @rule(pick=PICK)
     def a_plan_is_edited(self, pick: int) -> None:
         rollout_id = self._rollout(pick)
@@ -48,8 +53,8 @@ class PeopleMachine(RuleBasedStateMachine):
     def a_person_starts(self, pick: int, who: int) -> None:
         self._acts(pick, "start", who)
 
-    @rule(pick=PICK, action=st.sampled_from(["pause", "resume", "resume"]), who=st.integers(0, 2), stale=st.booleans())
-    def a_person_pauses_or_resumes(self, pick: int, action: str, who: int, stale: bool) -> None:
+    @rule(pick=PICK, action=st.sampled_from(["pause", "resume", "resume", "confirm"]), who=st.integers(0, 2), stale=st.booleans())
+    def a_person_pauses_confirms_or_resumes(self, pick: int, action: str, who: int, stale: bool) -> None:
         rollout_id = self._rollout(pick)
         if rollout_id is not None:
             version = self.stage.seen.versions[rollout_id] - stale
@@ -77,7 +82,8 @@ class PeopleMachine(RuleBasedStateMachine):
             one = self.stage.seen.rollouts[rollout_id]
             for person in PEOPLE[1 : 2 + one.policy.approvals] if one.policy.approvals else ():
                 self.stage.approve(rollout_id, person)
-            action = "start" if one.state in (RolloutState.DRAFT, RolloutState.APPROVED) else "resume"
+            asked = one.course is not None and one.course.asked is not None
+            action = "start" if one.state in (RolloutState.DRAFT, RolloutState.APPROVED) else "confirm" if asked else "resume"
             self.stage.act(rollout_id, action, PEOPLE[0])
 
     def _rollout(self, pick: int) -> str | None:

@@ -37,6 +37,8 @@ POLICIES: Final[dict[str, dict[str, Any]]] = {
     "posterior": _EVIDENCE | {"name": "posterior", "evidence": "posterior", "waves": [2, 5, "100%"]},
     "posterior-held": _EVIDENCE
     | {"name": "held", "evidence": "posterior", "waves": [2, "100%"], "per_stratum": 1, "hold_back": _HELD, "on_abort": "roll-back"},
+    "posterior-confirmed": _EVIDENCE
+    | {"name": "confirmed", "evidence": "posterior", "waves": [2, 5, "100%"], "confirm": "first-wave-and-failure"},
     "bound": _EVIDENCE | {"name": "bound", "evidence": "bound", "waves": [4, "100%"], "least_first_wave": 4, "rule": _PROVABLE},
     "bounded": _EVIDENCE
     | {

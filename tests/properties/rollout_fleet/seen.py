@@ -92,13 +92,14 @@ class Seen:
     memberships: dict[str, Membership]
     approvals: frozenset[tuple[str, str, str]]
     halted: bool
+    floor: int
 
     def members_of(self, rollout_id: str) -> dict[str, MemberRow]:
         """Device -> row."""
         return {device_id: row for (owner, device_id), row in self.members.items() if owner == rollout_id}
 
 
-NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {}, {}, {}, {}, frozenset(), False)
+NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {}, {}, {}, {}, frozenset(), False, 0)
 
 _SQL: Final = {
     "rollouts": "SELECT rollout_id, version, engine FROM rollout",
@@ -110,6 +111,7 @@ _SQL: Final = {
     "memberships": "SELECT rollout_id, document FROM rollout_membership",
     "approvals": "SELECT rollout_id, approver, digest FROM rollout_approval",
     "halted": "SELECT halted FROM fleet_halt",
+    "floor": "SELECT counter FROM release_floor",
     "assigned": "SELECT device_id, release_id, rollout_id, bundle_digest, counter FROM assignment",
     "issued": "SELECT device_id, counter, message FROM desired",
     "counters": "SELECT device_id, desired_counter FROM device",
@@ -205,4 +207,5 @@ _PARTS: Final[dict[str, Any]] = {
     "memberships": lambda rows: {row[0]: msgspec.json.decode(row[1], type=Membership) for row in rows},
     "approvals": lambda rows: frozenset(tuple(row) for row in rows),
     "halted": lambda rows: any(row[0] for row in rows),
+    "floor": lambda rows: max((row[0] for row in rows), default=0),
 }

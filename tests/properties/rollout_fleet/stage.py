@@ -20,6 +20,7 @@ from edgefleet.signing import PublicKey, SigningKey
 from fleet_server import usecases
 from fleet_server.approving import approvals_of, approve_rollout
 from fleet_server.auth import Actor
+from fleet_server.flooring import raise_floor
 from fleet_server.ingest.batch import store_batch
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.read_models import RolloutView
@@ -214,6 +215,13 @@ class Stage:
             )
         )
         return view
+
+    def raise_floor(self, release: int, person: Actor) -> bool:
+        """A person raises the release floor to a release; False when it is there already."""
+        release_id = self.template.release_ids[release]
+        return (
+            self.person(lambda services: raise_floor(services, PROJECT, release_id=release_id, reason="a hole", actor=person)) is not None
+        )
 
     def act(self, rollout_id: str, action: str, person: Actor, *, version: int | None = None) -> bool:
         """A person acts on a rollout; False when it is refused."""

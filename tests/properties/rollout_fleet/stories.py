@@ -17,6 +17,13 @@ def hours(count: int) -> Callable[[FleetMachine], None]:
     return story
 
 
+def until_it_is_judged(machine: FleetMachine) -> None:
+    """An hour after controls were heard again, by the field's clock, which the machine's other times do not shorten."""
+    hours(6)(machine)
+    machine.stage.clock.move(3_650.0)
+    hours(4)(machine)
+
+
 def asleep(machine: FleetMachine) -> None:
     for device in machine.stage.devices.values():
         device.online = False
@@ -55,6 +62,12 @@ def roll_back(machine: FleetMachine) -> None:
     machine.a_person_ends_it(0, "roll-back", 0, 0)
     machine.a_scheduler_decides(0)
     hours(1)(machine)
+
+
+def roll_back_above_the_floor(machine: FleetMachine) -> None:
+    """The release that most devices go back to lies below the floor by then."""
+    machine.stage.raise_floor(1, machine.people[0])
+    roll_back_soon(machine)
 
 
 def set_back(machine: FleetMachine) -> None:

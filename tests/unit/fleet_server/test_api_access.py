@@ -29,6 +29,10 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/api/v1/fleet/halt"): VIEWER,
     ("POST", "/api/v1/fleet/halt"): OPERATOR,
     ("POST", "/api/v1/fleet/lift"): OPERATOR,
+    ("GET", "/api/v1/rollouts/<rollout_id>/decisions"): VIEWER,
+    ("GET", "/api/v1/rollouts/<rollout_id>/decisions/<version>"): VIEWER,
+    ("GET", "/api/v1/projects/<project>/floor"): VIEWER,
+    ("POST", "/api/v1/projects/<project>/floor"): OPERATOR,
     ("GET", "/api/v1/healthz"): ALL,
     ("GET", "/healthz"): ALL,
     ("GET", "/api/v1/overview"): VIEWER,
@@ -51,7 +55,7 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/api/v1/rollouts/<rollout_id>/approvals"): VIEWER,
     ("POST", "/api/v1/rollouts/<rollout_id>/approve"): OPERATOR,
     ("GET", "/api/v1/rollouts/<rollout_id>/explain"): VIEWER,
-    ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, resume, abort, 'roll-back'):action>"): OPERATOR,
+    ("POST", "/api/v1/rollouts/<rollout_id>/<any(start, pause, confirm, resume, abort, 'roll-back'):action>"): OPERATOR,
 }
 WHO = ("nobody", "viewer", "operator", "admin", "device")
 
@@ -81,7 +85,7 @@ def routes(world: World) -> set[tuple[str, str]]:
 
 def ask(client: FlaskClient, method: str, rule: str, token: str | None) -> int:
     path = rule.replace("<sha256>", "a" * 64).replace("<device_id>", "d0").replace("<release_id>", "x").replace("<rollout_id>", "x")
-    path = path.replace("<any(start, pause, resume, abort, 'roll-back'):action>", "pause")
+    path = path.replace("<any(start, pause, confirm, resume, abort, 'roll-back'):action>", "pause")
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return client.open(path, method=method, headers=headers).status_code
 

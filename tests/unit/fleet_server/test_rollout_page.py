@@ -18,6 +18,8 @@ from edgefleet.cli.rollout_text import explain_text
 from edgefleet.errors import ConfigError
 from fleet_server.rollout import parse_policy
 from fleet_server.rollout.comparisons import COMPARISONS, Wealth
+from fleet_server.rollout.confirming import asks_at
+from fleet_server.rollout.findings import Confirmed
 from fleet_server.rollout.judgement import SEVERITY, Clock, decisive, judge
 from fleet_server.rollout.plans import course_of, default_policy
 from fleet_server.rollout.rules import Rule
@@ -40,6 +42,7 @@ WRONG: dict[str, Any] = {
     "rate.most_per_hour": 1.0, "pace.first": 0, "pace.every_s": 0.0, "windows": [{}] * 22, "windows.days": ["someday"],
     "windows.start": "24:00", "windows.end": "24:01", "late_joiners": "sometimes", "gates.compare": ["weather"],
     "on_conflict": "fight", "on_late_evidence": "cry", "baseline": 7, "emergency": "perhaps", "rate.backward": "perhaps",
+    "confirm": "always",
 }  # fmt: skip
 
 
@@ -157,6 +160,8 @@ def test_each_gate_says_the_words_of_the_page_and_no_others() -> None:
         (BOUND, replace(tally(), wealth=wealth(1.0, 77)), RIPE),
         (BOUND, replace(tally(), wealth=wealth(1e5, 77)), RIPE),
         (BOUND, Tally(opened=77, strata={}, quiet=silence([])), RIPE),
+        (BOUND, tally(), replace(RIPE, asks=asks_at("first-wave", 1, 3, Confirmed()))),
+        (BOUND, tally(), replace(RIPE, asks=asks_at("failure", 1, 3, Confirmed()))),
     ]
     said: dict[str, set[str]] = {gate: set() for gate in GATES}
     for rule, sums, clock in seen:

@@ -38,7 +38,7 @@ def test_every_state_can_be_reached_from_draft() -> None:
 
 def test_only_a_person_leads_out_of_a_pause_towards_more_devices() -> None:
     out = {event for (origin, event), target in TRANSITIONS.items() if origin is RolloutState.PAUSED and target is RolloutState.RUNNING}
-    assert out == {Event.RESUME}
+    assert out == {Event.RESUME, Event.CONFIRM}
 
 
 def test_nothing_leads_from_aborted_or_rolling_back_forward_again() -> None:
