@@ -274,6 +274,22 @@ def test_a_rollout_that_cannot_be_read_does_not_stop_the_others(world: World, tm
     assert wanting(world, first) == set()
 
 
+def test_a_rollout_that_cannot_be_read_hides_no_other_one_and_is_named(world: World, tmp_path: Path) -> None:
+    release_id = world.push(make_bundle(tmp_path / "b1"))
+    first, second = (
+        usecases.create_rollout(world.services, release_id=release_id, policy=POLICY, selection={"site": site}, actor=OPERATOR).rollout_id
+        for site in ("north", "south")
+    )
+    with world.services.db.write() as connection:
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == first).values(engine="{"))
+
+    shown = queries.overview(world.services.db, world.clock())
+
+    assert [row.rollout_id for row in queries.rollouts(world.services.db, world.clock())] == [second]
+    assert [row.rollout_id for row in shown.rollouts] == [second]
+    assert any(f"Rollout {first} cannot be read" in note for note in shown.notes)
+
+
 def test_only_the_newest_document_of_a_device_waits_in_the_outbox(world: World, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b1")
     rollout_id = start(world, world.push(bundle))
