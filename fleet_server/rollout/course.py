@@ -37,6 +37,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         shown: What a person is shown of the pause that waits for her; None: nothing waits, or there is nothing to accept.
         accepted: What people accepted by resuming.
         resumed_at: When the rollout was resumed last.
+        clips: Comparison, and where it cuts off the difference of one device; those that are missing have the default.
+        clip_releases: Completed rollouts that these come from.
     """
 
     rule: Rule
@@ -55,6 +57,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shown: Accepted | None = None
     accepted: Accepted = Accepted()
     resumed_at: datetime | None = None
+    clips: tuple[tuple[str, float], ...] = ()
+    clip_releases: int = 0
 
     def __post_init__(self) -> None:
         if not self.sizes or self.sizes[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.sizes)):

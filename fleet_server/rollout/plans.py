@@ -70,8 +70,11 @@ def course_of(policy: Policy, devices: int, history: History | None = None) -> C
     # Percentages are of the devices that get the release; controls get it last.
     held = round(devices * policy.hold_back.fraction) if devices >= policy.hold_back.smallest_fleet else 0
     plan = planned(waves, dwells, max(devices - held, 1), default_least if policy.least_first_wave is None else policy.least_first_wave)
+    known = history or History()
+    # Whoever writes the rule himself gets what he wrote, whatever happened before.
+    clips = known.clips if policy.evidence == "auto" else ()
     return Course(
-        rule=policy.rule.rule(kind, history or History()),
+        rule=policy.rule.rule(kind, known),
         sizes=tuple(wave.devices for wave in plan),
         dwell_s=tuple(wave.dwell_s for wave in plan),
         pace=policy.pace,
@@ -80,6 +83,8 @@ def course_of(policy: Policy, devices: int, history: History | None = None) -> C
         patience_s=_PATIENCE_S[kind] if policy.patience_s is None else policy.patience_s,
         hold_s=policy.hold_s,
         stall_s=policy.stall_s,
+        clips=clips,
+        clip_releases=known.releases if clips else 0,
     )
 
 
