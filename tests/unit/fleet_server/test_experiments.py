@@ -365,9 +365,14 @@ def test_an_experiment_and_a_rollout_of_one_model_exclude_each_other(lab: Lab) -
     lab.act("abort")
 
     assert lab.view().state == "discarded"
-    usecases.create_rollout(lab.world.services, release_id=lab.second, policy=POLICY, selection={}, actor=OPERATOR)
+    made = usecases.create_rollout(lab.world.services, release_id=lab.second, policy=POLICY, selection={}, actor=OPERATOR)
     with pytest.raises(ConflictError, match="110 of 110"):
         lab.plan()
+
+    for action in ("start", "abort"):
+        version = queries.rollout(lab.world.services.db, made.rollout_id, lab.world.clock()).version
+        usecases.rollout_action(lab.world.services, made.rollout_id, action, version=version, reason="", actor=OPERATOR)
+    assert lab.plan().state == "draft"  # devices of an aborted rollout are free for the asking
 
 
 @pytest.mark.parametrize(
