@@ -75,14 +75,20 @@ class ModelWatch:
             ledger: Who began when, and answered how much.
             asked: Devices that were given the release: controls no longer.
         """
-        self.wealth = {name: self._after(name, number, ledger, asked) for name in self.wealth}
+        exposed = np.zeros(len(self._alone), bool)
+        exposed[asked] = True
+        self._pool = self._pool[~exposed[self._pool]]
+        if not pairs_possible(1, len(self._pool)):
+            # Nobody waits for rows that nothing could be compared with.
+            self._alone |= self._controls[:, 0] == NOBODY
+        self.wealth = {name: self._after(name, number, ledger) for name in self.wealth}
 
-    def _after(self, name: str, number: int, ledger: Ledger, asked: Ints) -> Wealth:
+    def _after(self, name: str, number: int, ledger: Ledger) -> Wealth:
         gate, given, devices = COMPARISONS[name], self._given[name], ledger.devices
         controlled = name not in NO_CONTROL
         usable = ~ledger.failed[devices] & ~(controlled & self._alone[devices])
         ready = devices[usable & ~given[devices] & (ledger.answered[devices] >= ticks_needed(name, self._rules))]
-        ready = self._with_controls(ready, asked) if controlled else ready
+        ready = self._with_controls(ready) if controlled else ready
         after = self.wealth[name]
         if len(ready):
             given[ready] = True
@@ -93,13 +99,10 @@ class ModelWatch:
         out = ledger.failed[devices] | (controlled & self._alone[devices]) | (number - ledger.began[devices] >= wait_s / TICK_S)
         return replace(after, left_out=int((out & ~given[devices]).sum()))
 
-    def _with_controls(self, ready: Ints, asked: Ints) -> Ints:
+    def _with_controls(self, ready: Ints) -> Ints:
         """Those of the devices that have two controls, each of which is in no other pair."""
         fresh = ready[self._controls[ready, 0] == NOBODY]
         if len(fresh):
-            exposed = np.zeros(len(self._alone), bool)
-            exposed[asked] = True
-            self._pool = self._pool[~exposed[self._pool]]
             pairs = pairs_possible(len(fresh), len(self._pool))
             self._controls[fresh[:pairs]] = self._pool[: 2 * pairs].reshape(-1, 2)
             self._pool = self._pool[2 * pairs :]
