@@ -102,13 +102,20 @@ def follow(connection: sa.Connection, project: str, device_id: str, now: datetim
     by_evidence = (ROLLOUT.c.project == project, ROLLOUT.c.cell_us.is_not(None), ROLLOUT.c.state.in_([state.value for state in _OPEN]))
     labels = devices.labels_of(connection, [device_id]).get(device_id, {})
     for rollout_id in connection.scalars(sa.select(ROLLOUT.c.rollout_id).where(*by_evidence).order_by(ROLLOUT.c.created_at)).all():
-        stored = rollouts.load_readable(connection, rollout_id, lock=True)
+        stored = rollouts.load_readable(connection, rollout_id)
         if stored is None or stored.rollout.course is None:
             continue
         wanted = all(labels.get(key) == value for key, value in stored.selection.items())
         if (_join if wanted else _leave)(connection, stored.rollout, device_id, now):
-            course = evidence_members.sizes(connection, rollout_id, stored.rollout.course)
-            rollouts.save(connection, stored, replace(stored.rollout, course=course), now)
+            _resize(connection, rollout_id, now)
+
+
+def _resize(connection: sa.Connection, rollout_id: str, now: datetime) -> None:
+    """The waves have other sizes now; the row is locked after the sums, in the order of the ingest: else each might wait for the other."""
+    stored = rollouts.load(connection, rollout_id, lock=True)
+    if stored is not None and stored.rollout.course is not None:
+        course = evidence_members.sizes(connection, rollout_id, stored.rollout.course)
+        rollouts.save(connection, stored, replace(stored.rollout, course=course), now)
 
 
 def _join(connection: sa.Connection, rollout: Rollout, device_id: str, _now: datetime) -> bool:

@@ -13,7 +13,6 @@ from edgefleet.errors import ConfigError
 from fleet_server import queries
 from fleet_server.auth import Actor
 from fleet_server.drafts import draft_of
-from fleet_server.errors import ConflictError
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_compared import ExperimentView
@@ -22,6 +21,7 @@ from fleet_server.rollout import Policy, Rollout, parse_policy
 from fleet_server.rollout.experiment import FIRST_LOOK
 from fleet_server.rollout.experiment_plan import Experiment, batches
 from fleet_server.rollout.limits import refuse_unknown
+from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action
 from fleet_server.scheduler.winner import planned_by_evidence
 from fleet_server.services import Services
@@ -84,7 +84,10 @@ def create_experiment(
         if len(device_ids) < FIRST_LOOK:
             seen = f"{len(device_ids)} of {len(selected)} selected devices run {baseline.version}"
             raise ConfigError(f"{seen}; with fewer than {FIRST_LOOK} no difference can be told")
-        _refuse_owned(connection, treatment.project, device_ids)
+        # It neither waits nor takes over, whatever the policy says of the winner's rollout; devices of an aborted one are free.
+        claiming.at_creation(
+            connection, services, treatment.project, device_ids, msgspec.structs.replace(rules, on_conflict="refuse"), "experiment"
+        )
         rollout = _rollout(treatment, rules, parsed, device_ids, actor, now)
         in_arm = [device_id for device_id in device_ids if parsed.arm(rollout.salt, device_id) == 1]
         planned_by_evidence(connection, rollout, wanted, in_arm)  # refused now, not when it has won
@@ -131,11 +134,3 @@ def _running(connection: sa.Connection, project: str, digest: str, device_ids: l
         where = (REPORTED.c.project == project, REPORTED.c.bundle_digest == digest, REPORTED.c.device_id.in_(piece))
         found += connection.scalars(sa.select(REPORTED.c.device_id).where(*where))
     return sorted(found)
-
-
-def _refuse_owned(connection: sa.Connection, project: str, device_ids: list[str]) -> None:
-    owned = rollouts.owners(connection, project, device_ids)
-    if owned:
-        device_id, owner = min(owned.items())
-        held = f"{len(owned)} of {len(device_ids)} devices ({device_id}, ...)"
-        raise ConflictError(f"{held} belong to rollout {owner}, which is not over; wait for it, or roll it back")

@@ -128,20 +128,22 @@ class Demo:
         with self.story.step("bad-release", "Release 2 is bad on purpose: labels shuffled, its gate overridden by hand") as step:
             bad = training.result()
             rollout = self.roll_out(bad, "2", "bad on purpose: trained on shuffled labels", until={"paused", "aborted"})
-            harmed = [m["device_id"] for wave in rollout["waves"] for m in wave["members"] if m["progress"] == "failed"]
+            reasons = {m["device_id"]: m["reason"] for wave in rollout["waves"] for m in wave["members"] if m["progress"] == "failed"}
+            harmed = list(reasons)
             begun = [m["device_id"] for wave in rollout["waves"] for m in wave["members"] if m["progress"] != "not-begun"]
             if rollout["state"] != "aborted":
                 self.fleet.client.action(
                     rollout["rollout_id"], "abort", int(rollout["version"]), "the release disagrees with the running model"
                 )
             step.figures |= {"state": rollout["state"], "sentence": rollout["sentence"], "harmed": harmed, "begun": begun}
-            step.figures["harmed_devices"] = len(harmed)
+            step.figures |= {"harmed_devices": len(harmed), "reasons": reasons}
             require(len(harmed) == 1 and begun == harmed, f"expected one device of wave 1 to be harmed, saw {harmed}, begun {begun}")
             self.require_everywhere(self.good)
             quarantined = wait_for("the quarantine", lambda: observe.quarantined_on(self.fleet, bad["convert"]["digest"]) or None, 30)
             step.figures["quarantined_on"] = quarantined
             require(quarantined == harmed, f"quarantined on {quarantined}, harmed {harmed}")
             self.story.say(f"          one device tried it, went back by itself and quarantined it: {harmed[0]}; nobody else ever ran it")
+            self.story.say(f"          its reason: {reasons[harmed[0]]}")
 
     def camera_fault(self) -> None:
         """Step 9: two cameras lose contrast; the drift alarm must name exactly them."""

@@ -18,7 +18,8 @@ from edgefleet.errors import EdgefleetError
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.behaviour import Pair, difference, tells
 from fleet_server.rollout.betting import CONTROLS_OF_A_PAIR
-from fleet_server.rollout.comparisons import COMPARISONS, Comparison
+from fleet_server.rollout.clips import gate_of
+from fleet_server.rollout.comparisons import Comparison
 from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.store import comparison_blocks, comparison_rows, controls, shown
 from fleet_server.store.comparison_blocks import Block
@@ -203,7 +204,7 @@ def compare_due(connection: sa.Connection, rollout: Rollout, now: datetime, limi
             comparison_rows.put_off(connection, rollout.rollout_id, device_id, comparison_rows.WITH_NEWS)
             continue
         known = comparison_rows.answers(connection, rollout.rollout_id, device_id)
-        gates = [COMPARISONS[name] for name in rules.compare if known.get(name) not in (GIVEN, IN_BLOCK, UNREADABLE)]
+        gates = [gate_of(rollout, name) for name in rules.compare if known.get(name) not in (GIVEN, IN_BLOCK, UNREADABLE)]
         look = _Look(connection, rollout, subject, at, pool)
         waiting = False
         for gate in gates:

@@ -16,7 +16,7 @@ from fleet_server.page import figures, states
 from fleet_server.page.assets import Assets
 from fleet_server.page.charts.cells import member_table, mini_waves, wave_cells
 from fleet_server.page.charts.contributions import contributions, sums
-from fleet_server.page.charts.evidence import chance_words, held_bar, largest_wave, meter, share_words, timeline, wave_bar
+from fleet_server.page.charts.evidence import OVER, chance_words, held_bar, largest_wave, meter, share_words, timeline, wave_bar
 from fleet_server.page.charts.histogram import histogram
 from fleet_server.page.charts.lines import evidence, field_bar
 from fleet_server.page.charts.observed import agreement, class_shares, clock_words, percent, share_bar
@@ -76,7 +76,12 @@ def create_page(app: Flask, source: Source, *, max_viewers: int = 32, clock: Cal
     ):
         app.jinja_env.globals[function.__name__] = function
     app.jinja_env.globals.update(
-        LEGEND=states.LEGEND, VERDICTS=states.VERDICTS, SEVERITIES=states.SEVERITIES, BUNDLE_GATES=states.BUNDLE_GATES, DRIFT=states.DRIFT
+        LEGEND=states.LEGEND,
+        VERDICTS=states.VERDICTS,
+        SEVERITIES=states.SEVERITIES,
+        BUNDLE_GATES=states.BUNDLE_GATES,
+        DRIFT=states.DRIFT,
+        OVER=OVER,
     )
     app.register_blueprint(create_views(source, Assets.load(), feed, clock or (lambda: datetime.now(UTC))))
     return feed

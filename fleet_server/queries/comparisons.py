@@ -14,6 +14,7 @@ from fleet_server.read_compared import BesideView, ComparisonView
 from fleet_server.read_observed import AttributionView
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.behaviour import summary
+from fleet_server.rollout.clips import said
 from fleet_server.rollout.comparisons import COMPARISONS
 from fleet_server.store import Database, comparison_rows, drift_rows, members, rollouts
 from fleet_server.store.comparison_rows import GIVEN, LEFT_OUT, UNREADABLE
@@ -33,7 +34,7 @@ def comparisons(db: Database, rollout_id: str) -> list[ComparisonView]:
         if value.course is None:
             return []
         stakes = comparison_rows.wealth(connection, rollout_id, value.policy.gates.compare)
-        return [_view(connection, rollout_id, name, one.evidence) for name, one in stakes.items()]
+        return [_view(connection, value, name, one.evidence) for name, one in stakes.items()]
 
 
 def beside(db: Database, rollout_id: str, now: datetime) -> BesideView:
@@ -72,9 +73,9 @@ def _rollout(connection: sa.Connection, rollout_id: str) -> Rollout:
     return stored.rollout
 
 
-def _view(connection: sa.Connection, rollout_id: str, name: str, evidence: float) -> ComparisonView:
+def _view(connection: sa.Connection, value: Rollout, name: str, evidence: float) -> ComparisonView:
     gate = COMPARISONS[name]
-    rows = connection.execute(sa.select(COMPARISON).where(COMPARISON.c.rollout_id == rollout_id, COMPARISON.c.gate == name)).all()
+    rows = connection.execute(sa.select(COMPARISON).where(COMPARISON.c.rollout_id == value.rollout_id, COMPARISON.c.gate == name)).all()
     given = [msgspec.json.decode(row.differences, type=list[float]) for row in rows if row.state == GIVEN]
     unreadable = sorted((row.device_id, row.reason) for row in rows if row.state == UNREADABLE)
     return ComparisonView(
@@ -85,7 +86,7 @@ def _view(connection: sa.Connection, rollout_id: str, name: str, evidence: float
         tolerance=gate.tolerance,
         left_out=dict(Counter(row.reason for row in rows if row.state == LEFT_OUT).most_common(MAX_NAMED)),
         unreadable=dict(unreadable[:MAX_NAMED]),
-        difference=gate.difference,
+        difference=f"{gate.difference} ({said(value, name)})",
     )
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from fleet_server.queries.devices import all_rows
 from fleet_server.queries.explanations import newest as newest_explanations
 from fleet_server.queries.latency import merged, quantile_ms, stored
+from fleet_server.queries.rollouts import LISTED
 from fleet_server.queries.rollouts import newest as newest_rollouts
 from fleet_server.read_models import DeviceRow, NeedsYou, OverviewView, RolloutRow, Severity
 from fleet_server.rollout import RolloutState
@@ -56,7 +57,7 @@ def overview(db: Database, now: datetime) -> OverviewView:
             releases_in_field=Counter(device.running_release for device in fleet if device.running_release).most_common(),
             explanation=explained[0] if explained else None,
             as_of=now,
-            notes=_notes(connection, now),
+            notes=[*_unreadable(connection, rows), *_notes(connection, now)],
         )
 
 
@@ -113,6 +114,13 @@ def _registry_line(known: Registered) -> NeedsYou:
         link="/releases",
         button="Look at releases",
     )
+
+
+def _unreadable(connection: sa.Connection, rows: list[RolloutRow]) -> list[str]:
+    """A rollout that cannot be shown is named here, so that it is not forgotten."""
+    shown = {row.rollout_id for row in rows}
+    lost = [rollout_id for rollout_id in rollouts.newest_ids(connection, LISTED) if rollout_id not in shown]
+    return [f"Rollout {rollout_id} cannot be read: nothing more is decided about it; the server's log says why." for rollout_id in lost]
 
 
 def _notes(connection: sa.Connection, now: datetime) -> list[str]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from fleet_server.rollout.eprocess import e_value
+from fleet_server.rollout.evidence import DeviceFacts
 from fleet_server.rollout.experiment import FIRST_LOOK, ratio_evidence
 from fleet_server.rollout.experiment_plan import Ending, Experiment
 from fleet_server.rollout.experiment_sums import Sums
@@ -17,6 +18,7 @@ from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.steps import open_next, undecidable
 from fleet_server.rollout.transitions import RolloutState
 
+WARNING: Final = "early warning"
 HARM_AT: Final = 100.0
 FAILURE_AT: Final = 20.0
 WARN_LIMIT: Final = 0.03
@@ -62,7 +64,8 @@ def decide_by_experiment(rollout: Rollout, plan: Experiment, facts: Facts, now: 
     if rollout.state is RolloutState.PAUSED:
         return None
     if (pause := next((one for one in answers if one.word == "pause"), None)) is not None:
-        return Action(ActionKind.PAUSE, rollout.wave, pause.sentence)
+        # Whoever resumes has seen the failures so far; only further ones pause it again.
+        return Action(ActionKind.PAUSE, rollout.wave, pause.sentence, _failed(rollout, plan, facts) if pause.name == WARNING else ())
     if (end := next((one for one in answers if one.word == "end"), None)) is not None:
         return _end(rollout, end)
     if running and len(rollout.promoted_at) == rollout.wave:
@@ -101,18 +104,26 @@ def next_moment(rollout: Rollout, plan: Experiment, now: datetime) -> datetime |
     return min((moment for moment in moments if moment > now), default=None)
 
 
+def _of_arm_b(rollout: Rollout, plan: Experiment, facts: Facts) -> list[DeviceFacts]:
+    return [facts.devices[d] for d in rollout.members if d in facts.devices and plan.arm(rollout.salt, d) == 1]
+
+
+def _failed(rollout: Rollout, plan: Experiment, facts: Facts) -> tuple[str, ...]:
+    return tuple(device.device_id for device in _of_arm_b(rollout, plan, facts) if device.failed_at is not None)
+
+
 def _failures(rollout: Rollout, plan: Experiment, facts: Facts) -> tuple[Answer, Answer]:
-    given = [facts.devices[d] for d in rollout.members if d in facts.devices and plan.arm(rollout.salt, d) == 1]
-    n = sum(device.began_at is not None for device in given)
-    failed = min(sum(device.failed_at is not None for device in given), n)
-    evidence, early = e_value(failed, n, plan.failure_limit), e_value(failed, n, WARN_LIMIT)
+    n = sum(device.began_at is not None for device in _of_arm_b(rollout, plan, facts))
+    told = _failed(rollout, plan, facts)
+    failed, fresh = min(len(told), n), min(len(set(told).difference(rollout.accepted)), n)
+    evidence, early = e_value(failed, n, plan.failure_limit), e_value(fresh, n, WARN_LIMIT)
     seen = f"{failed} of {n} devices of arm B failed"
     harm = evidence >= FAILURE_AT
     said = f"Stopped for harm: {seen}; evidence {evidence:.3g}." if harm else f"{seen}."
     first = Answer("failures", "end" if harm else "go", f"{evidence:.3g}", f"{FAILURE_AT:g}", n, said, "harm" if harm else "")
     warns = early >= WARN_AT
     said = f"Pause: {seen} already; evidence {early:.3g}." if warns else "Nothing unusual."
-    return first, Answer("early warning", "pause" if warns else "go", f"{early:.3g}", f"{WARN_AT:g}", n, said)
+    return first, Answer(WARNING, "pause" if warns else "go", f"{early:.3g}", f"{WARN_AT:g}", n, said)
 
 
 def _guardrails(plan: Experiment, sums: Sums) -> Answer:

@@ -41,6 +41,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         confirm: When a person is asked although no gate is against going on.
         asked: What she confirms if she confirms the pause that waits for her; None: it asks for no confirmation.
         confirmed: What people confirmed.
+        clips: Comparison, and where it cuts off the difference of one device; those that are missing have the default.
+        clip_releases: Completed rollouts that these come from.
     """
 
     rule: Rule
@@ -62,6 +64,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     confirm: Confirm = "never"
     asked: Confirmed | None = None
     confirmed: Confirmed = Confirmed()
+    clips: tuple[tuple[str, float], ...] = ()
+    clip_releases: int = 0
 
     def __post_init__(self) -> None:
         if not self.sizes or self.sizes[0] < 1 or any(b <= a for a, b in itertools.pairwise(self.sizes)):

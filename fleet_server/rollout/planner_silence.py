@@ -29,7 +29,7 @@ def silent_counts_at(rule: Rule, devices: int, grown: int = 0) -> Counts:
         grown: Times.
 
     >>> silent_counts_at(Rule("bound"), 92)
-    Counts(stop=16, promote=2, extend=4)
+    Counts(stop=14, promote=2, extend=4)
     """
     return Counts(
         stop=first_true(lambda k: _says(rule, devices, k, grown, "stop") in ("abort", "pause"), devices),

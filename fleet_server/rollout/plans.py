@@ -84,8 +84,11 @@ def course_of(policy: Policy, devices: int, history: History | None = None) -> C
     # Percentages are of the devices that get the release; controls get it last.
     held = round(devices * policy.hold_back.fraction) if devices >= policy.hold_back.smallest_fleet else 0
     plan = planned(waves, dwells, max(devices - held, 1), default_least if policy.least_first_wave is None else policy.least_first_wave)
+    known = history or History()
+    # Whoever writes the rule himself gets what he wrote, whatever happened before.
+    clips = known.clips if policy.evidence == "auto" else ()
     return Course(
-        rule=policy.rule.rule(kind, history or History()),
+        rule=policy.rule.rule(kind, known),
         sizes=tuple(wave.devices for wave in plan),
         dwell_s=tuple(wave.dwell_s for wave in plan),
         pace=policy.pace,
@@ -95,6 +98,8 @@ def course_of(policy: Policy, devices: int, history: History | None = None) -> C
         hold_s=policy.hold_s,
         stall_s=policy.stall_s,
         confirm=confirm_of(policy, kind, devices),
+        clips=clips,
+        clip_releases=known.releases if clips else 0,
     )
 
 

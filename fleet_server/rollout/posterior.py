@@ -17,11 +17,12 @@ _LEAST_SHARE, _MOST_SHARE = 1 / 300, 0.04
 
 
 class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What completed releases of the project did: how many, and failures of devices exposed."""
+    """What completed releases of the project did: how many, and failures of devices exposed; `clips` of comparisons (`rollout.clips`)."""
 
     releases: int = 0
     failures: int = 0
     exposed: int = 0
+    clips: tuple[tuple[str, float], ...] = ()
 
     def prior(self) -> tuple[float, float]:
         """Beta(a, b) of a good release's failures.

@@ -111,13 +111,12 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         long_ago = now - timedelta(seconds=_NEARLY * course.pace.every_s)
         settled = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(long_ago))
         left["pace"] = min(left["pace"], max(course.batch_after(settled) - asked, 0))
-        rests_at = course.rests_at(rollout.wave)
-        if rests_at < course.sizes[rollout.wave - 1]:
-            # Neither is the rest of wave 1 over before those in front of it had it.
-            rested = evidence_members.asked_before(
-                connection, rollout.rollout_id, to_micros(now - timedelta(seconds=_NEARLY * course.rest_s))
-            )
-            left["pace"] = left["pace"] if rested >= rests_at else min(left["pace"], max(rests_at - asked, 0))
+        if course.rests_at(rollout.wave) < course.sizes[rollout.wave - 1]:
+            # Nor is the rest of wave 1 over before those in front of it had it.
+            ahead = now - timedelta(seconds=max(course.rest_s - (1 - _NEARLY) * course.pace.every_s, 0.0))
+            rested = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(ahead))
+            if rested < course.rests_at(rollout.wave):
+                left["pace"] = min(left["pace"], max(course.rests_at(rollout.wave) - asked, 0))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefleet.errors import ConfigError
+from fleet_server.rollout.behaviour import NO_CONTROL
 from fleet_server.rollout.betting import STAKES
 from fleet_server.rollout.comparisons import COMPARISONS, PAUSE_AT
 
@@ -70,26 +71,6 @@ CHANGES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Shifted:
-    """Which share of the rows of two periods had shifted inputs, from 0 to 1.
-
-    Attributes:
-        before, now: [D] of each device.
-        others_before, others_now: [D, 2] of its controls in the same periods.
-    """
-
-    before: NDArray[np.float64]
-    now: NDArray[np.float64]
-    others_before: NDArray[np.float64]
-    others_now: NDArray[np.float64]
-
-    @classmethod
-    def none(cls, devices: int) -> "Shifted":
-        """Nothing shifts."""
-        return cls(np.zeros(devices), np.zeros(devices), np.zeros((devices, 2)), np.zeros((devices, 2)))
-
-
 def change_named(text: str) -> ModelChange:
     """A change by its name.
 
@@ -117,45 +98,73 @@ def paused_after(rng: np.random.Generator, change: ModelChange, devices: int) ->
 
 def differences(rng: np.random.Generator, change: ModelChange, devices: int) -> dict[str, NDArray[np.float64]]:
     """Gate -> [devices, columns] differences of devices whose inputs do not shift, each against the mean of two controls."""
-    shifted = Shifted.none(devices)
-    return {name: difference(rng, name, change, shifted, ROWS, LABELS) for name in COMPARISONS}
+    nothing = np.zeros(devices)
+    found = {}
+    for name in COMPARISONS:
+        found[name] = own_part(rng, name, change, nothing, nothing, ROWS, LABELS)
+        if name not in NO_CONTROL:
+            found[name] = found[name] - controls_part(rng, name, change, np.zeros((devices, 2)), np.zeros((devices, 2)), ROWS)
+    return found
 
 
-def difference(rng: np.random.Generator, gate: str, change: ModelChange, shifted: Shifted, rows: int, labels: int) -> NDArray[np.float64]:
-    """[D, columns] differences of a gate.
+def own_part(
+    rng: np.random.Generator,
+    gate: str,
+    change: ModelChange,
+    before: NDArray[np.float64],
+    now: NDArray[np.float64],
+    rows: int,
+    labels: int,
+) -> NDArray[np.float64]:
+    """[D, columns] what changed on devices themselves; of gates without controls that is the difference.
 
     Args:
         rng: Draws.
         gate: Name of a comparison.
         change: What the release's model does.
-        shifted: How far inputs have shifted meanwhile.
+        before: [D] share of the rows before the release whose inputs had shifted.
+        now: [D] the same of those since.
         rows: That each period of a device has.
         labels: Rows of which the truth is known.
     """
-    n = len(shifted.now)
+    n = len(now)
     if gate == "shadow agreement":
-        return rng.binomial(rows, _disagreeing(rng, change, shifted))[:, None] / rows
+        return rng.binomial(rows, _disagreeing(rng, change, now))[:, None] / rows
     if gate == "label metric":
-        disagree, worse = _disagreeing(rng, change, shifted), rng.normal(change.less_accurate, _ACCURACY_SD, n)
+        disagree, worse = _disagreeing(rng, change, now), rng.normal(change.less_accurate, _ACCURACY_SD, n)
         against, towards = (np.clip(disagree / 2 + way * worse / 2, 0, 1) for way in (1, -1))
         return np.asarray((rng.binomial(labels, against) - rng.binomial(labels, towards)) / labels)[:, None]
     if gate == "score bins":
-        columns = [_bin_change(rng, shifted.others_before[:, i], shifted.others_now[:, i], 0.0, rows) for i in (0, 1)]
-        return np.asarray(_bin_change(rng, shifted.before, shifted.now, change.score_shift, rows) - np.mean(columns, axis=0))
-    mean, deviation, together = {
-        "p95 latency": (math.log1p(change.slower), _LATENCY_SD, math.log1p(change.busy)),
+        return _bin_change(rng, before, now, change.score_shift, rows)
+    mean, deviation, drift = {
+        "p95 latency": (math.log1p(change.slower) + math.log1p(change.busy), _LATENCY_SD, 0.0),
         "memory": (math.log1p(change.more_memory), _MEMORY_SD, 0.0),
-        "class rate": (change.more_positive, _CLASS_SD, 0.0),
+        "class rate": (change.more_positive, _CLASS_SD, DRIFT_POSITIVE),
     }[gate]
-    drift = DRIFT_POSITIVE if gate == "class rate" else 0.0
-    own = rng.normal(mean + together, deviation, n) + drift * (shifted.now - shifted.before)
-    others = rng.normal(together, deviation, (n, 2)) + drift * (shifted.others_now - shifted.others_before)
-    return np.asarray(own - others.mean(axis=1))[:, None]
+    return np.asarray(rng.normal(mean, deviation, n) + drift * (now - before))[:, None]
 
 
-def _disagreeing(rng: np.random.Generator, change: ModelChange, shifted: Shifted) -> NDArray[np.float64]:
+def controls_part(
+    rng: np.random.Generator, gate: str, change: ModelChange, before: NDArray[np.float64], now: NDArray[np.float64], rows: int
+) -> NDArray[np.float64]:
+    """[D, columns] mean change of controls in the same periods.
+
+    Args:
+        rng: Draws.
+        gate: Name of a comparison with controls.
+        change: Of it, what happens to everybody.
+        before: [D, controls] as in `own_part`.
+        now: [D, controls].
+        rows: That each period of a control has.
+    """
+    everybody = ModelChange(change.name, busy=change.busy)
+    columns = [own_part(rng, gate, everybody, before[:, i], now[:, i], rows, LABELS) for i in range(before.shape[1])]
+    return np.asarray(np.mean(columns, axis=0))
+
+
+def _disagreeing(rng: np.random.Generator, change: ModelChange, now: NDArray[np.float64]) -> NDArray[np.float64]:
     """[D] share of rows to which the two models give different answers."""
-    mean = np.minimum(change.disagree + DRIFT_DISAGREE * shifted.now, 0.99)
+    mean = np.minimum(change.disagree + DRIFT_DISAGREE * now, 0.99)
     strength = np.maximum(mean * (1 - mean) / _DISAGREE_SD**2 - 1, 0.1)
     return np.asarray(rng.beta(mean * strength, (1 - mean) * strength))
 

@@ -9,6 +9,7 @@ from fleet_server.rollout.model import ActionKind, Facts, Rollout
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.transitions import Event, RolloutState
 from fleet_server.simulate.asking import Asking
+from fleet_server.simulate.blocks import block_size
 from fleet_server.simulate.cells import Ints
 from fleet_server.simulate.drawn import Order
 from fleet_server.simulate.ledger import Ledger
@@ -52,7 +53,9 @@ class Steered:
     def decide(self, number: int, now: datetime) -> Rollout:
         """Let the engine act until it has nothing to do."""
         if self._watch is not None:
-            self._watch.tick(number, self._ledger, self._given)
+            opened = self._course.sizes[self.rollout.wave - 1] if self.rollout.wave else 0
+            controls = self._course.sizes[-1] + len(self._order.held) - opened
+            self._watch.tick(number, self._ledger, self._given, block_size(opened, controls))
         while True:
             course, wave = self._course, max(self.rollout.wave, 1)
             tally = self._ledger.tally(number, course.sizes[wave - 1], int(course.dwell_s[wave - 1] / TICK_S), len(self._given))

@@ -1,7 +1,7 @@
 """The comparisons of one virtual rollout: which device is compared when, and against whom; stakes are kept up by increments.
 
-By the rules of the policy's `gates`: a device gives its difference of a gate once it has answered enough rows, each control stands in one
-pair, and who does not tell in time is left out. Before the release every device has told enough, and controls are not chosen by stratum.
+By the rules of the policy's `gates`: a device gives its difference of a gate once it has answered enough rows, against controls that it may
+share with its block (`blocks.py`), and who does not tell in time is left out. Before the release every device has told enough.
 """
 
 import math
@@ -10,22 +10,22 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleet_server.rollout.behaviour import NO_CONTROL
-from fleet_server.rollout.betting import pairs_possible
 from fleet_server.rollout.comparisons import COMPARISONS, Wealth
 from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.simulate.availability import Availability
+from fleet_server.simulate.blocks import NOBODY, Blocks, Filling
 from fleet_server.simulate.cells import Ints, Mask
 from fleet_server.simulate.drawn import Order
 from fleet_server.simulate.ledger import Ledger
-from fleet_server.simulate.models import ModelChange, Shifted, difference
+from fleet_server.simulate.models import ModelChange, controls_part, own_part
 from fleet_server.simulate.scene import PER_DAY, PER_HOUR, TICK_S, Scene
 
 ROWS_PER_H: Final = 125
 LABELLED_SHARE: Final = 0.1
 _DRIFTS_UNTIL: Final = 3 * PER_DAY
-NOBODY: Final = -1
 
 
 @dataclass(frozen=True)
@@ -61,57 +61,68 @@ class ModelWatch:
     def __init__(self, rng: np.random.Generator, change: ModelChange, rules: GateRules, order: Order, drift: Drift) -> None:
         n = len(drift.devices)
         self._rng, self._change, self._rules, self._drift = rng, change, rules, drift
-        self._pool = np.concatenate([order.held, order.devices[::-1]])
-        self._controls: Ints = np.full((n, 2), NOBODY, np.int64)
-        self._alone: Mask = np.zeros(n, bool)  # no control was left for them
+        self.blocks = Blocks(n, np.concatenate([order.held, order.devices[::-1]]))
+        self._filling = {name: Filling(COMPARISONS[name].columns) for name in rules.compare}
         self._given: dict[str, Mask] = {name: np.zeros(n, bool) for name in rules.compare}
         self.wealth: Mapping[str, Wealth] = {name: Wealth.start(COMPARISONS[name]) for name in rules.compare}
 
-    def tick(self, number: int, ledger: Ledger, asked: Ints) -> None:
+    def tick(self, number: int, ledger: Ledger, asked: Ints, size: int) -> None:
         """Compare the devices that have answered enough.
 
         Args:
             number: Of the tick.
             ledger: Who began when, and answered how much.
             asked: Devices that were given the release: controls no longer.
+            size: Devices that share a pair of controls (`block_size`).
         """
-        self.wealth = {name: self._after(name, number, ledger, asked) for name in self.wealth}
+        exposed = np.zeros(len(self._drift.devices), bool)
+        exposed[asked] = True
+        self.blocks.exclude(exposed)
+        self.wealth = {name: self._after(name, number, ledger, size) for name in self.wealth}
 
-    def _after(self, name: str, number: int, ledger: Ledger, asked: Ints) -> Wealth:
+    def _after(self, name: str, number: int, ledger: Ledger, size: int) -> Wealth:
         gate, given, devices = COMPARISONS[name], self._given[name], ledger.devices
-        controlled = name not in NO_CONTROL
-        usable = ~ledger.failed[devices] & ~(controlled & self._alone[devices])
-        ready = devices[usable & ~given[devices] & (ledger.answered[devices] >= ticks_needed(name, self._rules))]
-        ready = self._with_controls(ready, asked) if controlled else ready
-        after = self.wealth[name]
-        if len(ready):
-            given[ready] = True
-            rows, labels = self._rules.rows, self._rules.labelled_rows
-            shifted = self._shifted(number, ledger.began[ready], ready)
-            after = after.after(gate, difference(self._rng, name, self._change, shifted, rows, labels).tolist())
+        controlled, before = name not in NO_CONTROL, self.wealth[name]
+        ready = devices[~ledger.failed[devices] & ~given[devices] & (ledger.answered[devices] >= ticks_needed(name, self._rules))]
+        if controlled:
+            filling = self._filling[name]
+            ready = self.blocks.join(ready, size)
+            ready = ready[~filling.closed(self.blocks.of[ready])]
+        given[ready] = True
         wait_s = self._rules.label_wait_s if name == "label metric" else self._rules.wait_s
-        out = ledger.failed[devices] | (controlled & self._alone[devices]) | (number - ledger.began[devices] >= wait_s / TICK_S)
-        return replace(after, left_out=int((out & ~given[devices]).sum()))
+        out = ledger.failed[devices] | (number - ledger.began[devices] >= wait_s / TICK_S)
+        own, more = self._own(name, number, ledger.began[ready], ready), len(ready)
+        if controlled:
+            out |= self.blocks.alone[devices] | filling.closed(self.blocks.of[devices])
+            filling.add(self.blocks.of[ready], own, len(self.blocks.sizes))
+            rest = bool(len(devices)) and bool((out | given[devices]).all())
+            which, counts, means = filling.close(self.blocks.sizes, rest=rest)
+            if (counts < self.blocks.sizes[which]).any():
+                self.blocks.begin_anew()
+            own, more = means - self._controls(name, number, ledger, which), int(counts.sum())
+        after = before.after(gate, own.tolist()) if len(own) else before
+        return replace(after, devices=before.devices + more, left_out=int((out & ~given[devices]).sum()))
 
-    def _with_controls(self, ready: Ints, asked: Ints) -> Ints:
-        """Those of the devices that have two controls, each of which is in no other pair."""
-        fresh = ready[self._controls[ready, 0] == NOBODY]
-        if len(fresh):
-            exposed = np.zeros(len(self._alone), bool)
-            exposed[asked] = True
-            self._pool = self._pool[~exposed[self._pool]]
-            pairs = pairs_possible(len(fresh), len(self._pool))
-            self._controls[fresh[:pairs]] = self._pool[: 2 * pairs].reshape(-1, 2)
-            self._pool = self._pool[2 * pairs :]
-            self._alone[fresh[pairs:]] = True
-        return ready[~self._alone[ready]]
+    def _own(self, name: str, number: int, began: Ints, devices: Ints) -> NDArray[np.float64]:
+        """[D, columns] of devices that are compared at a tick: shifted are the rows after the drift, before and since they began."""
+        before, now = self._periods(number, began)
+        drifts = self._drift.devices[devices]
+        return own_part(self._rng, name, self._change, drifts * before, drifts * now, self._rules.rows, self._rules.labelled_rows)
 
-    def _shifted(self, number: int, began: Ints, devices: Ints) -> Shifted:
-        """Of the rows before and since a device began, those after the drift: of the device, and of its controls in the same periods."""
+    def _controls(self, name: str, number: int, ledger: Ledger, blocks: Ints) -> NDArray[np.float64]:
+        """[B, columns] of the controls of blocks, in the middle of the periods of their devices."""
+        members = ledger.devices[self.blocks.of[ledger.devices] != NOBODY]
+        of, began = self.blocks.of[members], ledger.began[members]
+        total = np.bincount(of, began, minlength=len(self.blocks.sizes))
+        middle = total / np.maximum(np.bincount(of, minlength=len(self.blocks.sizes)), 1)
+        before, now = self._periods(number, middle[blocks])
+        drifts = self._drift.devices[self.blocks.pairs[blocks]]
+        return controls_part(self._rng, name, self._change, drifts * before[:, None], drifts * now[:, None], self._rules.rows)
+
+    def _periods(self, number: int, began: NDArray[np.float64] | Ints) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Shares of the times before and since devices began that lie behind the drift."""
         before = np.clip((began - self._drift.at) / (self._rules.before_s / TICK_S), 0, 1)
-        now = np.clip((number - self._drift.at) / np.maximum(number - began, 1), 0, 1)
-        own, others = self._drift.devices[devices], self._drift.devices[self._controls[devices]]
-        return Shifted(own * before, own * now, others * before[:, None], others * now[:, None])
+        return before, np.clip((number - self._drift.at) / np.maximum(number - began, 1), 0, 1)
 
 
 def ticks_needed(name: str, rules: GateRules) -> int:

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.betting import CONTROLS_OF_A_PAIR, pairs_possible
-from fleet_server.rollout.comparisons import COMPARISONS, Comparison
+from fleet_server.rollout.clips import gate_of
+from fleet_server.rollout.comparisons import Comparison
 from fleet_server.store import comparison_rows
 from fleet_server.store.comparison_rows import GIVEN, IN_BLOCK, WITH_NEWS
 from fleet_server.store.tables import COMPARISON, COMPARISON_TASK, ROLLOUT_MEMBER, ROLLOUT_SUM
@@ -74,8 +75,9 @@ def close_rest(connection: sa.Connection, rollout: Rollout) -> None:
     if connection.execute(on_the_way.where(*where).limit(1)).first() is not None:
         return
     for name in rollout.policy.gates.compare:
-        for block in _open(connection, rollout.rollout_id, COMPARISONS[name]):
-            _close(connection, rollout.rollout_id, COMPARISONS[name], block)
+        gate = gate_of(rollout, name)
+        for block in _open(connection, rollout.rollout_id, gate):
+            _close(connection, rollout.rollout_id, gate, block)
 
 
 def _open(connection: sa.Connection, rollout_id: str, gate: Comparison) -> list[Block]:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from fleet_server.store.tables import ROLLOUT, ROLLOUT_LINK, ROLLOUT_MEMBER
 LOG = logging.getLogger(__name__)
 
 _BATCH: Final = 500
+_NEWEST: Final = (ROLLOUT.c.created_at.desc(), ROLLOUT.c.rollout_id)
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,14 @@ def insert(
 
 def load(connection: sa.Connection, rollout_id: str, *, lock: bool = False) -> Stored | None:
     """A rollout, None when there is none of that id; locked for whoever changes it whatever somebody else may be doing to it."""
-    query = sa.select(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id)
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = _row(connection, rollout_id, lock=lock)
     return None if row is None else _stored(row)
 
 
 def load_readable(connection: sa.Connection, rollout_id: str, *, lock: bool = False) -> Stored | None:
     """The same, and None of one whose value cannot be read: that one is stopped when its turn comes, and must not stop the others."""
-    try:
-        return load(connection, rollout_id, lock=lock)
-    except (msgspec.DecodeError, UnicodeDecodeError, EdgefleetError):
-        LOG.exception("rollout %s: cannot be read, it is passed over", rollout_id)
-        return None
+    row = _row(connection, rollout_id, lock=lock)
+    return None if row is None else _readable(row)
 
 
 def of_release(connection: sa.Connection, release_id: str) -> int:
@@ -112,9 +109,15 @@ def state_of(connection: sa.Connection, rollout_id: str) -> str:
 
 
 def load_newest(connection: sa.Connection, limit: int) -> list[Stored]:
-    """The newest rollouts, newest first."""
-    query = sa.select(ROLLOUT).order_by(ROLLOUT.c.created_at.desc(), ROLLOUT.c.rollout_id).limit(limit)
-    return [_stored(row) for row in connection.execute(query)]
+    """The newest rollouts, newest first, without those that cannot be read: `newest_ids` names them too."""
+    query = sa.select(ROLLOUT).order_by(*_NEWEST).limit(limit)
+    found = [_readable(row) for row in connection.execute(query)]
+    return [stored for stored in found if stored is not None]
+
+
+def newest_ids(connection: sa.Connection, limit: int) -> list[str]:
+    """The newest rollouts by id, newest first."""
+    return list(connection.scalars(sa.select(ROLLOUT.c.rollout_id).order_by(*_NEWEST).limit(limit)))
 
 
 def save(connection: sa.Connection, before: Stored, rollout: Rollout, due_at: datetime | None) -> bool:
@@ -220,7 +223,20 @@ def release_claim(connection: sa.Connection, rollout_id: str, owner: str) -> Non
     connection.execute(sa.update(ROLLOUT).where(*where).values(lease_owner=None, lease_until=None))
 
 
-def _stored(row: sa.Row[tuple[object, ...]]) -> Stored:
+def _row(connection: sa.Connection, rollout_id: str, *, lock: bool) -> sa.Row[Any] | None:
+    query = sa.select(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id)
+    return connection.execute(query.with_for_update() if lock else query).first()
+
+
+def _readable(row: sa.Row[Any]) -> Stored | None:
+    try:
+        return _stored(row)
+    except (msgspec.DecodeError, UnicodeDecodeError, EdgefleetError):
+        LOG.exception("rollout %s: cannot be read, it is passed over", row.rollout_id)
+        return None
+
+
+def _stored(row: sa.Row[Any]) -> Stored:
     values = row._mapping
     rollout = msgspec.json.decode(values["engine"], type=Rollout)
     return Stored(rollout, values["version"], msgspec.json.decode(values["selection"], type=dict[str, str]), values["policy_digest"])

@@ -28,6 +28,8 @@ def test_the_whole_loop_ends_with_every_step_ok(tmp_path: Path) -> None:
     assert document["ok"]
     assert [len(wave["devices"]) for wave in steps["rollout-1"]["waves"]] == [1, 2, 5]
     assert steps["bad-release"]["harmed_devices"] == 1
+    (reason,) = steps["bad-release"]["reasons"].values()
+    assert "agrees with the running model on" in reason
     assert steps["bad-release"]["begun"] == steps["bad-release"]["harmed"] == steps["bad-release"]["quarantined_on"]
     assert steps["camera-fault"]["found"] == steps["camera-fault"]["injected"]
     fault = steps["retrain"]["accuracy"]["camera-fault"]

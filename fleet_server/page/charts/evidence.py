@@ -29,6 +29,8 @@ _MARKS: Final = {
     "abort": "s-failed",
     "roll-back": "s-failed",
 }
+OVER: Final = ("aborted", "rolled-back", "superseded", "discarded")
+_STOPPED: Final = ("aborted", "rolling-back", "paused-rb", "rolled-back")
 _LEVELS: Final[dict[Verdict, str]] = {"pause": "s-silent", "abort": "s-failed", "hold": "s-pending", "extend": "s-pending"}
 
 
@@ -82,7 +84,7 @@ def timeline(view: RolloutView, now: datetime) -> Chart:
     begin = min((wave.opened_at for wave in opened if wave.opened_at is not None), default=None)
     if begin is None:
         return Chart(Markup(""), "No wave has been opened yet.")
-    ended = view.verdict == "done" and view.events
+    ended = view.events and (view.verdict == "done" or view.state in OVER)
     end = max(view.events[0].at if ended else now, begin)
     length_s = max((end - begin).total_seconds(), 1.0)
 
@@ -90,10 +92,11 @@ def timeline(view: RolloutView, now: datetime) -> Chart:
         return (WIDTH - 4) * min(max((at - begin).total_seconds() / length_s, 0.0), 1.0)
 
     body = []
+    halted = "s-failed" if view.state in _STOPPED else "s-silent"
     for row, wave in enumerate(opened):
         assert wave.opened_at is not None  # noqa: S101  # chosen above
         left, right = x(wave.opened_at), x(wave.promoted_at or end)
-        shade = "s-ok" if wave.promoted_at is not None else "s-silent" if wave.state == "halted" else "s-pending"
+        shade = "s-ok" if wave.promoted_at is not None else halted if wave.state == "halted" else "s-pending"
         body.append(rect(shade, left, 18 + 14 * row, max(right - left, _THIN), 10))
     drawn = [event for event in view.events if event.action in _MARKS and begin <= event.at <= end]
     body += [rect(_MARKS[event.action], x(event.at), 0, 3, 12) for event in drawn]
@@ -102,7 +105,8 @@ def timeline(view: RolloutView, now: datetime) -> Chart:
         for wave in opened
         if wave.opened_at is not None
     ]
-    says = f"{len(opened)} of {len(view.waves)} waves were opened in {_kept_together(length_s)}; {_acts(drawn)}."
+    were = "was" if len(opened) == 1 else "were"
+    says = f"{len(opened)} of {len(view.waves)} waves {were} opened in {_kept_together(length_s)}; {_acts(drawn)}."
     svg = picture(WIDTH, 20 + 14 * len(opened), body, says, "field", stretch=True)
     return Chart(svg, says, ("Wave", "Opened", "Promoted", "Open for"), rows)
 

@@ -22,6 +22,8 @@ from fleet_server.errors import ConflictError
 from fleet_server.experiments import create_experiment
 from fleet_server.read_compared import ExperimentView
 from fleet_server.rollout import Rollout
+from fleet_server.rollout.by_experiment import WARN_AT, WARN_LIMIT
+from fleet_server.rollout.eprocess import e_value
 from fleet_server.scheduler.comparing import bring_up
 from fleet_server.store import rollouts
 from fleet_server.store.tables import EXPERIMENT, EXPERIMENT_VALUE, ROLLOUT_MEMBER
@@ -266,6 +268,27 @@ def test_a_release_that_fails_is_stopped_in_the_first_batches(lab: Lab) -> None:
     assert sum(lab.arm(d) for d in lab.world.devices.values() if d.quarantined) <= 12
 
 
+def test_a_person_who_resumes_an_experiment_accepts_its_failures_so_far_and_no_further_ones(lab: Lab) -> None:
+    lab.plan(failure_limit=0.5)  # so that it is not stopped for harm before
+    lab.act("start")
+    while len(lab.waiting()) < 6:
+        tick(lab.world, 61.0)
+    given = lab.waiting()
+    some = next(k for k in range(1, 6) if e_value(k, len(given), WARN_LIMIT) >= WARN_AT)
+    bad, good = given[:some], given[some:]
+    lab.world.receive(*[m for d in good for m in d.install(lab.new)], *[m for d in bad for m in d.fail(lab.new)])
+    tick(lab.world)
+    assert lab.view().state == "paused"
+
+    lab.act("resume")
+    tick(lab.world, 1.0)
+    assert lab.view().state == "running"
+
+    lab.world.receive(*[m for d in good[:3] for m in d.fail(lab.new)])
+    tick(lab.world)
+    assert lab.view().state == "paused"
+
+
 def test_arms_that_deliver_in_another_ratio_than_drawn_pause_it_and_nobody_wins(lab: Lab) -> None:
     lab.plan()
     lab.tell((0.5, 0.5))
@@ -342,9 +365,14 @@ def test_an_experiment_and_a_rollout_of_one_model_exclude_each_other(lab: Lab) -
     lab.act("abort")
 
     assert lab.view().state == "discarded"
-    usecases.create_rollout(lab.world.services, release_id=lab.second, policy=POLICY, selection={}, actor=OPERATOR)
+    made = usecases.create_rollout(lab.world.services, release_id=lab.second, policy=POLICY, selection={}, actor=OPERATOR)
     with pytest.raises(ConflictError, match="110 of 110"):
         lab.plan()
+
+    for action in ("start", "abort"):
+        version = queries.rollout(lab.world.services.db, made.rollout_id, lab.world.clock()).version
+        usecases.rollout_action(lab.world.services, made.rollout_id, action, version=version, reason="", actor=OPERATOR)
+    assert lab.plan().state == "draft"  # devices of an aborted rollout are free for the asking
 
 
 @pytest.mark.parametrize(

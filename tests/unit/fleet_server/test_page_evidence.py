@@ -99,6 +99,23 @@ def test_the_timeline_has_a_bar_for_each_opened_wave_and_a_mark_for_each_act() -
     assert chart.says == "2 of 4 waves were opened in 41.7\u00a0h; 4 actions of the engine and 2 of people."
 
 
+def test_a_stopped_rollout_s_timeline_ends_with_its_last_event_and_shows_the_stop() -> None:
+    view = values.evidence_rollout()
+    stopped = replace(view, state="aborted", verdict="abort", waves=[replace(one, state="halted") for one in view.waves])
+
+    assert timeline(stopped, values.NOW).svg == timeline(stopped, values.NOW + timedelta(days=9)).svg
+    assert "s-failed" in {kind for kind, _, width in boxes(timeline(stopped, values.NOW).svg) if width != 3}
+
+
+def test_a_stopped_rollout_does_not_say_that_nothing_has_begun(client: FlaskClient, source: values.InventedSource) -> None:
+    view = replace(values.evidence_rollout(), state="aborted", verdict="abort", gates=[])
+    source.rollout_views[view.rollout_id] = view
+
+    shown = body(client)
+    assert "The rollout was stopped: no gate looks any more." in shown
+    assert "no device has begun" not in shown
+
+
 def test_before_the_start_there_is_no_timeline() -> None:
     view = values.evidence_rollout()
     waiting = replace(view, waves=[replace(one, opened_at=None, promoted_at=None) for one in view.waves], events=[])
@@ -123,9 +140,9 @@ def test_the_screen_says_waves_gates_waits_times_and_chances(client: FlaskClient
     assert "What would change it: 21 more failures" in html
     assert html.count('class="meter"') == 5
     assert "318 of 9,520 devices have begun" in html
-    assert '<td class="num">97 %</td><td class="num">9.3</td>' in html
+    assert re.search(r'97\.3.%</td><td class="num">9\.3</td>', html)
     assert "<h2>What each comparison needs" in html
-    assert re.search(r"15 % more memory</td>.*>36</td>.*>1</td>", html)
+    assert re.search(r"15 % more memory</td>.*</span>36</td>.*</span>1</td>", html)
     assert "no number is enough" in html
 
 

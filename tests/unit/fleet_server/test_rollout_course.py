@@ -73,6 +73,43 @@ def test_the_first_wave_opens_in_doubling_batches() -> None:
     assert rollout.course.opening_s(1) == OPENING_H * HOUR
 
 
+def test_the_last_quarter_of_wave_1_rests_until_late_failures_of_the_others_can_be_known() -> None:
+    course = default_course(10_000).opened(1, T0)
+
+    # 5 devices, then 26 % more each 45 minutes: 63 after 8.25 h, and 72 of the 80 that 9 h allow.
+    # The others half a dwell and the deadline of 2 h later.
+    assert [course.reach(1, at(hours)) for hours in (8.25, 9, 10, 22.9, 23, 23.75)] == [63, 72, 72, 72, 80, 95]
+    assert (course.rests_at(1), course.rests_at(2)) == (72, 475)
+    assert (course.dwells_from_s(1), course.opening_s(1)) == (9 * HOUR, 23.75 * HOUR)
+    assert course.next_batch_at(1, at(10)) == at(23)
+    assert course.next_batch_at(1, at(23.1)) == at(23.75)
+    assert course.left(1, 72, at(20)) == {"pace": 0}
+    # The dwell does not wait for the rest.
+    assert clock_of(course, 1, T0, at(33)).open_s == 24 * HOUR
+
+
+def test_the_devices_before_the_rest_can_prove_the_limit_with_one_failure_even_if_a_tenth_is_away() -> None:
+    course = default_course(2_000)
+
+    assert (course.sizes[0], course.rests_at(1)) == (77, 65)
+    assert Rule("bound").promotes(1, 65 * 10 // 11)
+
+
+def test_a_wave_that_grew_and_one_of_the_posterior_rule_do_not_rest() -> None:
+    grown = default_course(10_000).opened(1, T0).grown_to(1, 190, at(40))
+    small = default_course(300)
+
+    assert grown.rests_at(1) == 190
+    assert small.rests_at(1) == small.sizes[0]
+
+
+def test_a_slow_rate_begins_the_rest_when_the_devices_before_it_have_begun() -> None:
+    course = msgspec.structs.replace(default_course(10_000), rate=Rate(per_hour=2)).opened(1, T0)
+
+    # The first at once and 2 an hour: 72 after 35.5 h, and 14 h later the rate goes on.
+    assert [course.reach(1, at(hours)) for hours in (35.6, 49.4, 50.1, 61.1)] == [72, 72, 73, 95]
+
+
 def test_a_rate_slows_the_batches_down() -> None:
     slow = started(msgspec.structs.replace(COURSE, rate=Rate(per_hour=1))).course
     assert slow is not None

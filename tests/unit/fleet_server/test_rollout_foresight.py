@@ -4,6 +4,7 @@ import doctest
 import time
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from fleet_server.rollout.cautions import Selected, cautions, refuse_hopeless
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.foresight import Awake, chances, chances_unanimous, opening_with_rate_s, wave_times
 from fleet_server.rollout.pacing import Pace, Rate, rate_s
+from fleet_server.rollout.plans import default_course
 from fleet_server.rollout.rules import Rule
 
 H = 3_600.0
@@ -101,6 +103,19 @@ def test_chances_of_the_default_policy_are_those_of_the_research() -> None:
     assert found[0.5].late is not None
     # All of wave 1 is out before a late failure shows.
     assert found[0.5].late.harmed_median == pytest.approx(95 / 2, abs=2)
+
+
+def test_a_rest_of_wave_1_spares_devices_of_releases_that_fail_late_or_not_at_all_by_their_word() -> None:
+    resting, whole = default_course(10_000), msgspec.structs.replace(default_course(10_000), rest_s=0.0)
+
+    found = [
+        {one.failing: one for one in chances(course, np.random.default_rng(7), failing=(0.1, 0.2, 0.5), runs=2_000)}
+        for course in (resting, whole)
+    ]
+
+    assert [one[0.5].late.harmed_median for one in found if one[0.5].late] == pytest.approx([36, 47.5], abs=1)
+    assert [one[0.2].dark.harmed_median for one in found if one[0.2].dark] == pytest.approx([15, 19], abs=1)
+    assert all(one[0.1].dark.stopped_in_first > 0.99 for one in found if one[0.1].dark)
 
 
 def test_the_same_seed_foretells_the_same_numbers_and_another_does_not() -> None:

@@ -115,6 +115,26 @@ def test_late_failures_of_old_devices_are_not_diluted_by_young_ones() -> None:
     assert word(BOUND, replace(tally(exposed=400, failed=3), dwelled=120, dwelled_failed=3, heard_after_dwell=115)) == "promote"
 
 
+def test_a_wave_whose_old_devices_are_only_too_few_waits_for_the_young_ones_before_it_grows() -> None:
+    # 2 of 92 prove the limit, 2 of the 70 that had the whole dwell do not.
+    young = replace(tally(exposed=92, failed=2), dwelled=70, heard_after_dwell=68)
+
+    assert word(BOUND, young, replace(RIPE, judged_s=5 * 3_600.0)) == "hold"
+    assert (
+        word(BOUND, replace(tally(exposed=92, failed=3), dwelled=70, heard_after_dwell=67), replace(RIPE, judged_s=5 * 3_600.0)) == "extend"
+    )
+    # Whose dwell never ends is not waited for longer than a dwell.
+    assert word(BOUND, young, replace(RIPE, judged_s=29 * 3_600.0)) == "extend"
+
+
+def test_silence_above_the_limit_lets_no_wave_grow() -> None:
+    later = replace(RIPE, judged_s=5 * 3_600.0)
+
+    assert word(BOUND, tally(exposed=92, missing=4), later) == "extend"
+    assert word(BOUND, tally(exposed=92, missing=6), later) == "hold"
+    assert word(BOUND, tally(exposed=92, failed=6), later) == "extend"
+
+
 def test_a_wave_that_grew_leans_less_far_over_the_limit() -> None:
     rule = Rule("bound")
 

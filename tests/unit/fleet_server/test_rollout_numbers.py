@@ -168,6 +168,16 @@ def test_a_plan_foresees_how_many_devices_show_a_slowdown_of_a_fifth() -> None:
     assert betting.devices_to_see(math.log(1.05), pair, math.log(1.05), 0.4, 4_800) == math.inf
 
 
+def test_more_power_needs_more_devices_and_none_below_a_half_is_planned() -> None:
+    asked = (math.log(1.2), 0.10 * math.sqrt(1.5), math.log(1.05), 0.4, 4_800)
+
+    half, four_fifths = betting.devices_to_see(*asked), betting.devices_to_see(*asked, power=0.8)
+
+    assert (half, four_fifths) == pytest.approx((39, 44), abs=1)
+    with pytest.raises(ConfigError, match=r"power 0\.4"):
+        betting.devices_to_see(*asked, power=0.4)
+
+
 def test_stakes_go_on_where_a_stored_sum_stood() -> None:
     whole = betting.log_wealths([0.1, -0.05, 0.3, 0.02], 0.02, 0.2)
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from fleet_server import audit, queries, usecases
 from fleet_server.errors import ConflictError
 from fleet_server.rollout import TransitionError
-from fleet_server.scheduler.steering import settle
-from fleet_server.store.tables import ASSIGNMENT, OUTBOX, ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.scheduler.steering import READ_AGAIN, settle
+from fleet_server.store.tables import ASSIGNMENT, DEVICE_FACT, OUTBOX, ROLLOUT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, World, make_bundle
 from tests.unit.fleet_server.steered import complete, start, tick, wanting
 
@@ -272,6 +272,46 @@ def test_a_rollout_that_cannot_be_read_does_not_stop_the_others(world: World, tm
 
     assert len(wanting(world, second)) == 1
     assert wanting(world, first) == set()
+
+
+def test_a_rollout_that_cannot_be_read_hides_no_other_one_and_is_named(world: World, tmp_path: Path) -> None:
+    release_id = world.push(make_bundle(tmp_path / "b1"))
+    first, second = (
+        usecases.create_rollout(world.services, release_id=release_id, policy=POLICY, selection={"site": site}, actor=OPERATOR).rollout_id
+        for site in ("north", "south")
+    )
+    with world.services.db.write() as connection:
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == first).values(engine="{"))
+
+    shown = queries.overview(world.services.db, world.clock())
+
+    assert [row.rollout_id for row in queries.rollouts(world.services.db, world.clock())] == [second]
+    assert [row.rollout_id for row in shown.rollouts] == [second]
+    assert any(f"Rollout {first} cannot be read" in note for note in shown.notes)
+
+
+def test_facts_that_could_not_be_read_are_read_again_and_the_failures_behind_them_abort(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle), waves=["100%"], max_explicit_failures_before_abort=0)
+    names = sorted(wanting(world, bundle))
+    world.receive(world.devices[names[0]].reported("idle"))
+    spoil(world, names[0], "{")
+    tick(world)
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "paused"
+    world.receive(*world.devices[names[1]].fail(bundle))
+    tick(world)
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "paused"
+
+    spoil(world, names[0], "[]")
+    tick(world, READ_AGAIN.total_seconds())
+
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "aborted"
+
+
+def spoil(world: World, device_id: str, text: str) -> None:
+    """Nobody tells the server: a row is as it is when somebody has repaired it."""
+    with world.services.db.write() as connection:
+        connection.execute(sa.update(DEVICE_FACT).where(DEVICE_FACT.c.device_id == device_id).values(quarantined=text))
 
 
 def test_only_the_newest_document_of_a_device_waits_in_the_outbox(world: World, tmp_path: Path) -> None:

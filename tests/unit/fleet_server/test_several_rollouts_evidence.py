@@ -327,6 +327,26 @@ def test_after_a_long_pause_no_more_devices_begin_at_once_than_the_next_batch(wo
     assert len(asked(world, fleet.bundle)) > batch  # and it goes on by itself
 
 
+def test_after_a_long_pause_the_last_part_of_wave_1_still_waits_for_its_rest(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(
+        world, tmp_path, 150, waves=[90, "100%"], rest_s=1_000.0, pace={"first": 60, "every_s": 60.0, "growth": 2.0}
+    )
+    fleet.tick(2)
+    assert len(asked(world, fleet.bundle)) == 60
+    act(world, rollout_id, "pause")
+    world.clock.move(86_400.0)
+    fleet.tick()
+
+    act(world, rollout_id, "resume")
+    fleet.tick(3)
+    # Three quarters of 90 began only now.
+    assert len(asked(world, fleet.bundle)) == 68
+    world.clock.move(1_000.0)
+    fleet.tick(2)
+
+    assert len(asked(world, fleet.bundle)) == 90
+
+
 def test_after_a_fleet_halt_batches_go_on_where_they_were(world: World, tmp_path: Path) -> None:
     fleet, rollout_id = fleet_of(world, tmp_path, 300)
     fleet.tick(2)

@@ -10,19 +10,20 @@ from fleet_server.rollout.comparisons import COMPARISONS, PAUSE_AT, Wealth
 from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.rollout.plans import default_policy
 from fleet_server.simulate.availability import Availability
+from fleet_server.simulate.blocks import block_size
 from fleet_server.simulate.drawn import Order
 from fleet_server.simulate.ledger import Ledger
-from fleet_server.simulate.models import CHANGES, LABELS, ROWS, Shifted, difference
+from fleet_server.simulate.models import CHANGES, LABELS, ROWS, controls_part, own_part
 from fleet_server.simulate.run import simulate
 from fleet_server.simulate.scene import BEHAVIOURS, SCENES
-from fleet_server.simulate.watching import NOBODY, Drift, ModelWatch, ticks_needed
+from fleet_server.simulate.watching import Drift, ModelWatch, ticks_needed
 from fleet_server.simulate.wire import Word
 
 DEVICES, BEGUN = 400, 40
 NOTHING = CHANGES["nothing changed"]
 
 
-def watched(rules: GateRules, ticks: int, drift: Drift | None = None, failed: int = 0) -> ModelWatch:
+def watched(rules: GateRules, ticks: int, drift: Drift | None = None, failed: int = 0, size: int = 1) -> ModelWatch:
     """A watch over devices 0 to 39, which begin at once and are always heard; the others are controls."""
     availability = Availability(np.random.default_rng(1), DEVICES, SCENES["churn"], 100)
     order = Order(np.arange(DEVICES - 20), np.arange(DEVICES - 20, DEVICES), (BEGUN, DEVICES - 20), np.repeat([1, 2], [BEGUN, 340]))
@@ -35,7 +36,7 @@ def watched(rules: GateRules, ticks: int, drift: Drift | None = None, failed: in
             ledger.told(0, Word.BEGAN, np.arange(BEGUN))
             ledger.told(0, Word.FAILED, np.arange(failed))
         ledger.close(number)
-        watch.tick(number, ledger, np.arange(BEGUN))
+        watch.tick(number, ledger, np.arange(BEGUN), size)
     return watch
 
 
@@ -64,22 +65,37 @@ def test_who_does_not_answer_enough_in_time_is_left_out() -> None:
 
 
 def test_each_control_stands_in_one_pair_and_none_was_given_the_release() -> None:
-    watch = watched(GateRules(), 12)
-    used = watch._controls[watch._controls != NOBODY]
+    used = watched(GateRules(), 12).blocks.pairs.ravel().tolist()
 
-    assert len(used) == len(set(used.tolist())) == 2 * BEGUN
-    assert used.min() >= BEGUN
+    assert len(used) == len(set(used)) == 2 * BEGUN
+    assert min(used) >= BEGUN
+
+
+def test_devices_that_share_controls_count_when_their_block_is_full_or_nobody_else_is_on_the_way() -> None:
+    shared = watched(GateRules(compare=("class rate",)), 12, size=16)
+    early = watched(GateRules(compare=("class rate", "memory")), 6, size=16)
+
+    assert (len(shared.blocks.pairs), shared.wealth["class rate"].devices) == (3, BEGUN)
+    assert [early.wealth[name].devices for name in ("class rate", "memory")] == [0, BEGUN]
+    assert shared.blocks.sizes.tolist() == [16, 16, 16]
+
+
+@pytest.mark.parametrize(("exposed", "controls"), [(95, 9_905), (1_900, 100), (7, 1), (0, 50), (30, 60), (31, 60)])
+def test_a_block_is_as_large_as_the_controls_that_the_waves_leave_ask_for(exposed: int, controls: int) -> None:
+    size = block_size(exposed, controls)
+
+    assert size == {(95, 9_905): 1, (1_900, 100): 38, (7, 1): 1, (0, 50): 1, (30, 60): 1, (31, 60): 2}[exposed, controls]
 
 
 @pytest.mark.parametrize("gate", ["class rate", "score bins"])
 def test_a_drift_of_everybody_is_no_difference_and_one_of_the_devices_alone_pauses(gate: str) -> None:
     n, one = 300, COMPARISONS[gate]
-    everybody, alone = (Shifted(np.zeros(n), np.ones(n), np.zeros((n, 2)), np.full((n, 2), others)) for others in (1.0, 0.0))
-
-    evidence = [
-        Wealth.start(one).after(one, difference(np.random.default_rng(3), gate, NOTHING, shifted, ROWS, LABELS).tolist()).evidence
-        for shifted in (everybody, alone)
-    ]
+    evidence = []
+    for others in (1.0, 0.0):
+        rng = np.random.default_rng(3)
+        own = own_part(rng, gate, NOTHING, np.zeros(n), np.ones(n), ROWS, LABELS)
+        rows = own - controls_part(rng, gate, NOTHING, np.zeros((n, 2)), np.full((n, 2), others), ROWS)
+        evidence.append(Wealth.start(one).after(one, rows.tolist()).evidence)
 
     assert evidence[0] < 2
     assert evidence[1] > PAUSE_AT * len(COMPARISONS)
