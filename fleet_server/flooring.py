@@ -127,7 +127,8 @@ def _view(connection: sa.Connection, project: str) -> FloorView:
     if floor is None:
         return FloorView(project, 0, None, None, "", "", 0, f"{project} has no release floor: every release may be given.")
     below = _devices_below(connection, project, floor.counter)
-    sentence = f"No release of {project} below {floor.counter} ({floor.release_id}) is given to a device; {below} devices are to run one."
+    devices = "1 device is" if below == 1 else f"{below} devices are"
+    sentence = f"No release of {project} below {floor.counter} ({floor.release_id}) is given to a device; {devices} to run one."
     return FloorView(project, floor.counter, floor.release_id, from_micros(floor.raised_at), floor.raised_by, floor.reason, below, sentence)
 
 
