@@ -30,17 +30,25 @@ LEASE_US: Final = 30_000_000
 # In all other states a device may keep the release, and nobody gets it: one that went back stays back, whatever it reports later.
 ASKING: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 READ_AGAIN: Final = timedelta(minutes=1)  # what could not be read may have been repaired, and may hold evidence that stops the rollout
+DATABASE_TRIES: Final = 3
 MAX_ACTIONS: Final = 400  # invariant: at most 5 x (waves + 1) actions, and 64 waves are the limit
 
 
 def settle(services: Services, rollout_id: str) -> int:
     """Apply the engine's actions until it holds; the number of actions taken."""
-    for taken in range(MAX_ACTIONS):
+    taken = failures = 0
+    while taken < MAX_ACTIONS:
         try:
             comparing.bring_up(services, rollout_id)
             if not _step(services, rollout_id):
                 return taken
+            taken += 1
         except Exception as err:  # a rollout whose decision fails must stop, and must not stop the others
+            failures += 1
+            if isinstance(err, sa.exc.OperationalError) and failures < DATABASE_TRIES:
+                # A lock or a deadlock with somebody else: the transaction was undone as a whole, and says nothing of the rollout.
+                LOG.warning("rollout %s: the database refused, it is tried again: %s", rollout_id, err.orig)
+                continue
             LOG.exception("rollout %s: the decision failed", rollout_id)
             _stop(services, rollout_id, f"Pause: the decision failed ({type(err).__name__}: {str(err)[:200]}).")
             return taken
