@@ -109,12 +109,12 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     if course is not None and left["pace"]:
         # The wave's clock ran on while it was paused, outside its windows, or out of budget; no batch grows by that.
         long_ago = now - timedelta(seconds=_NEARLY * course.pace.every_s)
-        settled = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(long_ago))
+        settled = asked - evidence_members.asked_since(connection, rollout.rollout_id, to_micros(long_ago))
         left["pace"] = min(left["pace"], max(course.batch_after(settled) - asked, 0))
         if course.rests_at(rollout.wave) < course.sizes[rollout.wave - 1]:
             # Nor is the rest of wave 1 over before those in front of it had it.
             ahead = now - timedelta(seconds=max(course.rest_s - (1 - _NEARLY) * course.pace.every_s, 0.0))
-            rested = evidence_members.asked_before(connection, rollout.rollout_id, to_micros(ahead))
+            rested = asked - evidence_members.asked_since(connection, rollout.rollout_id, to_micros(ahead))
             if rested < course.rests_at(rollout.wave):
                 left["pace"] = min(left["pace"], max(course.rests_at(rollout.wave) - asked, 0))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)

@@ -166,9 +166,9 @@ def in_activation(connection: sa.Connection, sites: Sequence[str]) -> Mapping[st
     return {site: int(count) for site, count in connection.execute(query)}
 
 
-def asked_before(connection: sa.Connection, rollout_id: str, at: int) -> int:
-    """Devices that were given the release at a moment (microseconds UTC) or before."""
-    asked = (_M.rollout_id == rollout_id, _M.counter.is_not(None), _M.assigned_at <= at)
+def asked_since(connection: sa.Connection, rollout_id: str, at: int) -> int:
+    """Devices that were given the release after a moment, microseconds UTC: the few of the last batches, whatever the fleet."""
+    asked = (_M.rollout_id == rollout_id, _M.counter.is_not(None), _M.assigned_at > at)
     return int(connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(*asked)) or 0)
 
 

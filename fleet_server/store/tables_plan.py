@@ -130,6 +130,7 @@ ROLLOUT_MEMBER: Final = sa.Table(
 )
 sa.Index("ix_rollout_member_device", ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.project)
 sa.Index("ix_rollout_member_site", ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.site)
+sa.Index("ix_rollout_member_asked", ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.assigned_at)
 sa.Index("ix_rollout_member_order", ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.wave, ROLLOUT_MEMBER.c.place)
 sa.Index(
     "uq_rollout_member_one_active",
