@@ -1,10 +1,10 @@
 """The page docs/rollout-invariants.md: each invariant, where the product keeps it, what judges it, and which faults it noticed."""
 
 # Importing them fills the list.
-from tests.properties.rollout_fleet import invariants, invariants_back, invariants_evidence, mutants, probes
+from tests.properties.rollout_fleet import care, invariants, invariants_back, invariants_evidence, mutants, probes
 from tests.properties.rollout_fleet.kept import INVARIANTS
 
-JUDGES = (invariants, invariants_back, invariants_evidence, probes)
+JUDGES = (care, invariants, invariants_back, invariants_evidence, probes)
 
 
 def render_markdown() -> str:
