@@ -83,7 +83,11 @@ class PayloadOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 # Without its defaults the document is what agents read that know no sampling: they refuse documents with fields that they do not know.
 class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The signed document. `issued_at` is int64 microseconds UTC; `sampling` allows devices to send rows, None is the normal case."""
+    """The signed document. `issued_at` is int64 microseconds UTC; `sampling` allows devices to send rows, None is the normal case.
+
+    `lifted` names bundles that the device may try again though they failed there, each with the counter of the document that said so
+    first: a device obeys each of them once. Naming a bundle there asks for nothing; what to run stands in `models` alone.
+    """
 
     format_version: int
     fleet: str
@@ -93,6 +97,7 @@ class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     issued_at: int
     models: dict[str, DesiredModel]
     sampling: PayloadOrder | None = None
+    lifted: dict[str, int] = {}
 
     def sampling_at(self, at: int) -> PayloadOrder | None:
         """The order about rows that holds at `at`, microseconds UTC; None: nothing may leave."""

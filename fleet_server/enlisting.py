@@ -14,7 +14,7 @@ from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Policy, Rollout, RolloutState
 from fleet_server.rollout.limits import did_you_mean
 from fleet_server.rollout.outline import candidates
-from fleet_server.store import devices, evidence_members, evidence_sums, rollouts, stays
+from fleet_server.store import devices, evidence_members, evidence_sums, removals, rollouts, stays
 from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER
@@ -87,6 +87,26 @@ def selected(
     return [Selected(one, labels.get(one.device_id, {}).get(REGION, "")) for one in told]
 
 
+def admit(
+    connection: sa.Connection, *, device_id: str, project: str, public_key: str, labels: Mapping[str, str], at: int, actor: str
+) -> None:
+    """Keep a device that is enrolled. Under the id of a removed one it is another device: with a key of its own, and without its past.
+
+    Raises:
+        ConflictError: The id is taken, or the key is that of the removed device.
+    """
+    known = devices.lock(connection, device_id)
+    if known is None:
+        devices.insert(connection, device_id=device_id, project=project, public_key=public_key, labels=labels, at=at, actor=actor)
+        return
+    if known.removed_at is None:
+        raise ConflictError(f"device {device_id!r} is enrolled already; choose another id, or use the identity folder it was given")
+    if known.public_key == public_key:
+        raise ConflictError(f"this key is that of the device {device_id!r} that was removed; make another one, in another identity folder")
+    removals.enroll_again(connection, device_id=device_id, project=project, public_key=public_key, at=at, actor=actor)
+    devices.set_labels(connection, device_id, labels)
+
+
 def follow(connection: sa.Connection, project: str, device_id: str, now: datetime) -> None:
     """A device was enrolled or labelled anew: it joins the open rollouts that select it and leaves those that do not any more.
 
@@ -142,6 +162,8 @@ def _leave(connection: sa.Connection, rollout: Rollout, device_id: str, now: dat
         return False
     if member.counter is None:
         evidence_members.drop(connection, rollout.rollout_id, device_id)
+        if member.wave > 0:
+            evidence_members.close_ranks(connection, rollout.rollout_id, max(member.wave, rollout.wave), rollout.wave_count)
         return bool(member.wave > 0)
     evidence_sums.gone(connection, rollout.rollout_id, device_id, to_micros(now))
     return False

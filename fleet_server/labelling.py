@@ -59,7 +59,8 @@ def report_labelled(
         check_digest(digest, "bundle digest")
     at = services.now_us()
     with services.db.write() as connection:
-        project = connection.scalar(sa.select(DEVICE.c.project).where(DEVICE.c.device_id == device_id))
+        here = (DEVICE.c.device_id == device_id, DEVICE.c.removed_at.is_(None))
+        project = connection.scalar(sa.select(DEVICE.c.project).where(*here))
         if project is None:
             raise NotFoundError("device", device_id)
         for digest in filter(None, (bundle_digest, baseline_digest)):

@@ -81,5 +81,5 @@ def ordered(planned: Outline, chosen: Sequence[Selected], origins: Origins) -> O
 def _members(connection: sa.Connection, rollout_id: str, *, failed: bool) -> list[str]:
     member = ROLLOUT_MEMBER.c
     which = member.failed_at.is_not(None) if failed else sa.and_(member.counter.is_not(None), member.failed_at.is_(None))
-    query = sa.select(member.device_id).where(member.rollout_id == rollout_id, which)
+    query = sa.select(member.device_id).where(member.rollout_id == rollout_id, member.removed_at.is_(None), which)
     return list(connection.scalars(query.order_by(member.device_id)))

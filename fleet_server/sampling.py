@@ -138,7 +138,8 @@ def _devices(connection: sa.Connection, whom: Whom) -> dict[str, str]:
         ids = sorted(set(whom.device_ids))
     if len(ids) > MAX_DEVICES:
         raise InputError(f"{len(ids)} devices exceed the limit of {MAX_DEVICES} for one order; choose fewer, by a further label")
-    rows = connection.execute(sa.select(DEVICE.c.device_id, DEVICE.c.project).where(DEVICE.c.device_id.in_(ids)))
+    here = (DEVICE.c.device_id.in_(ids), DEVICE.c.removed_at.is_(None))
+    rows = connection.execute(sa.select(DEVICE.c.device_id, DEVICE.c.project).where(*here))
     found = {row.device_id: row.project for row in rows}
     for device_id in ids:
         if device_id not in found:

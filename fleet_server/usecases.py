@@ -32,10 +32,10 @@ from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, evidence_members, facts, held_back, links, members, past_rollouts, rollouts
+from fleet_server.store import changes, evidence_members, facts, held_back, links, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
-from fleet_server.store.tables import DEVICE, EVENT, RELEASE
+from fleet_server.store.tables import EVENT, RELEASE
 
 ACTIONS: Final = ("start", "pause", "confirm", "resume", "abort", "roll-back")
 MAX_REASON: Final = 500
@@ -78,9 +78,7 @@ def enroll_device(
     accepted = check_labels(labels)
     at = services.now_us()
     with services.db.write() as connection:
-        if connection.execute(sa.select(DEVICE.c.device_id).where(DEVICE.c.device_id == device_id)).first() is not None:
-            raise ConflictError(f"device {device_id!r} is enrolled already; choose another id, or use the identity folder it was given")
-        devices.insert(connection, device_id=device_id, project=project, public_key=key.hex, labels=accepted, at=at, actor=actor.name)
+        enlisting.admit(connection, device_id=device_id, project=project, public_key=key.hex, labels=accepted, at=at, actor=actor.name)
         token = auth.issue_token(connection, at, f"device {device_id}", "device", device_id)
         enlisting.follow(connection, project, device_id, services.clock())
         audit.record(connection, at, actor=actor.name, action="enroll", subject=("device", device_id), detail=describe(accepted))

@@ -45,6 +45,10 @@ class Director:
         """What this device's project should run, None when the document names nothing."""
         return self.payload.models.get(self._identity.project) if self.payload else None
 
+    def lifted(self) -> dict[str, int]:
+        """Bundles that may be tried again though they failed here, with the counter under which a person said so."""
+        return {} if self.payload is None else self.payload.lifted
+
     def release_of(self, bundle_digest: str) -> int | None:
         """Counter of the release that brings a bundle, None when the document names another."""
         named = self.payload.models.values() if self.payload is not None else ()

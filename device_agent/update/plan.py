@@ -119,6 +119,7 @@ class Progress:
         reason: Why it is so, for people.
         tries: Attempts made per digest; they survive a restart and a change of mind of the server.
         quarantined: Digests that failed here, oldest first, with the reason.
+        lifted: Digests whose quarantine a person lifted, with the counter of the desired state that said so.
     """
 
     state: DeviceState = "idle"
@@ -126,6 +127,7 @@ class Progress:
     reason: str = ""
     tries: tuple[tuple[str, int], ...] = ()
     quarantined: tuple[tuple[str, str], ...] = ()
+    lifted: tuple[tuple[str, int], ...] = ()
 
     @property
     def attempt(self) -> int:

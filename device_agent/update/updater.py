@@ -16,6 +16,7 @@ from device_agent.update.director import Director
 from device_agent.update.disk import Disk
 from device_agent.update.halt import FleetHalt
 from device_agent.update.journal import Journal, last_progress
+from device_agent.update.lifting import lift
 from device_agent.update.opening import open_model
 from device_agent.update.outside import Outside
 from device_agent.update.plan import WORKING, Event, judge_desired, step
@@ -145,9 +146,21 @@ class Updater:
 
     def _judge_unjudged(self) -> None:
         """Judge what is wanted, unless that was done; a halt, or a disk that refuses, puts it off."""
+        if self._unjudged:
+            self._lift()
         if self._unjudged and not self.halt.halted:
             self._judge()
             self._unjudged = self._asked_anew = False
+
+    def _lift(self) -> None:
+        """Forget what a person says may be tried again, before what is wanted is judged; nothing begins by it, halted or not."""
+        after = lift(self.progress, self.director.lifted())
+        if after != self.progress:
+            self.journal.note("LIFTED", after)
+            for digest, _ in {*after.lifted} - {*self.progress.lifted}:
+                self._outside.tell("quarantine-lifted", "a person lifted it; the bundle is tried again when it is asked for", digest)
+            self.progress = after
+            self._outside.changed()
 
     def _judge(self) -> None:
         if self.director.payload is None:

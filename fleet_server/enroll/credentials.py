@@ -39,6 +39,27 @@ def give_password(user: str, password_file: Path, pid_file: Path | None) -> str:
     return password
 
 
+def take_password(user: str, password_file: Path, pid_file: Path | None) -> None:
+    """Remove the line of `user`, if there is one, and let the broker reload; a connection that `user` has open ends with it.
+
+    Raises:
+        StorageError: The file cannot be read or written.
+    """
+    with _LOCK:
+        try:
+            before = password_file.read_text(encoding="utf-8").splitlines(keepends=True) if password_file.exists() else []
+            kept = [line for line in before if line.partition(":")[0] != user]
+            if kept == before:
+                return
+            write_durably(password_file, "".join(kept).encode(), mode=0o600)
+        except OSError as err:
+            raise StorageError(
+                f"{password_file}: {err.strerror or err}; {user!r} could still reach the broker, so it stays: make the file writable"
+            ) from err
+    if pid_file is not None:
+        _reload(pid_file)
+
+
 def _reload(pid_file: Path) -> None:
     if not pid_file.exists():
         return  # a broker that is not running reads the password file when it starts

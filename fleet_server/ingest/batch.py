@@ -53,11 +53,11 @@ def _sort(
     connection: sa.Connection, facts: FleetFacts, message: Incoming, at: int, effects: Effects, records: list[telemetry.Record]
 ) -> None:
     device_id, leaf = parse_device_topic(message.topic)
-    if not facts.knows(device_id):
-        aside.count(connection, "unknown-device")
-        return
     if not message.payload:
         return  # an empty retained message only clears the topic
+    if not facts.knows(device_id):
+        aside.count(connection, "removed-device" if facts.was_removed(device_id) else "unknown-device")
+        return
     if leaf == "t":
         records.append(_record(device_id, message))
         effects.acked.add(device_id)

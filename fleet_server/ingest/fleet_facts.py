@@ -29,11 +29,18 @@ class FleetFacts:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self._devices = devices.public_keys(connection)
+        self._removed: frozenset[str] | None = None
         self._releases: dict[str, ReleaseFacts | None] = {}
 
     def knows(self, device_id: str) -> bool:
         """Whether the device is enrolled."""
         return device_id in self._devices
+
+    def was_removed(self, device_id: str) -> bool:
+        """Whether a device of that id was taken out of the fleet, and none was enrolled under it since."""
+        if self._removed is None:
+            self._removed = devices.removed_ids(self._connection)
+        return device_id in self._removed
 
     def project(self, device_id: str) -> str:
         """Project of an enrolled device."""

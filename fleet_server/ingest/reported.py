@@ -14,7 +14,7 @@ from edgefleet.identifiers import check_digest
 from edgefleet.messages import MAX_QUARANTINED, ProjectState, Reported
 from fleet_server.ingest.fleet_facts import FleetFacts
 from fleet_server.ingest.inbox import Effects
-from fleet_server.store import late_failures, members
+from fleet_server.store import late_failures, lifts, members
 from fleet_server.store.tables import DEVICE_FACT, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -51,6 +51,7 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
             }
         ],
     )
+    lifts.answer(connection, device_id, report.counter)
     project = facts.project(device_id)
     state = report.projects.get(project)
     if state is not None:

@@ -16,7 +16,7 @@ from fleet_server.rollout.by_experiment import decide_by_experiment, results
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.evidence import failed_on_the_way_back, is_back, progress
 from fleet_server.rollout.experiment_plan import Ending, Experiment
-from fleet_server.rollout.gates import Exposure, GateResult, combine, evaluate
+from fleet_server.rollout.gates import REMOVED, Exposure, GateResult, combine, evaluate
 from fleet_server.rollout.model import Action, ActionKind, Facts, Rollout
 from fleet_server.rollout.policy import plan_waves
 from fleet_server.rollout.steps import open_next, undecidable
@@ -168,6 +168,7 @@ def exposure(rollout: Rollout, facts: Facts, now: datetime) -> Exposure:
         opened_at=rollout.opened_at[-1],
         dwell_s=dwell_s(rollout),
         accepted=frozenset(rollout.accepted),
+        removed=frozenset(device_id for device_id in rollout.members if facts.devices[device_id].removed),
     )
 
 
@@ -215,8 +216,10 @@ def _decide_forward(rollout: Rollout, facts: Facts, now: datetime) -> Action | N
     if rollout.state is RolloutState.PAUSED:
         return None
     if decisive.verdict == "pause":
-        failed = exposure(rollout, facts, now).of("failed")
-        return Action(ActionKind.PAUSE, rollout.wave, decisive.sentence, failed)
+        seen = exposure(rollout, facts, now)
+        # Only what the sentence names is accepted by a resume.
+        cause = tuple(sorted(seen.removed)) if decisive.name == REMOVED else seen.of("failed")
+        return Action(ActionKind.PAUSE, rollout.wave, decisive.sentence, cause)
     if rollout.state is RolloutState.RUNNING and len(rollout.promoted_at) == rollout.wave:
         # The promotion is stored; what opens the next wave is that record, not a second look at facts that may have changed for the worse.
         return open_next(rollout, f"Wave {rollout.wave} was promoted.")

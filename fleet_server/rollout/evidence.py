@@ -31,6 +31,7 @@ class DeviceFacts:
         quarantined: The rollout's bundle is on the device's own list of refused digests.
         failed_at: When an explicit failure was first stored; an outcome seen once stays seen.
         failure: The device's words for it.
+        removed: It was taken out of the fleet; all that is known of it is what this rollout had seen by then.
     """
 
     device_id: str
@@ -48,6 +49,7 @@ class DeviceFacts:
     quarantined: bool
     failed_at: datetime | None = None
     failure: str = ""
+    removed: bool = False
 
 
 def progress(facts: DeviceFacts, rollout_digest: str, policy: Policy, now: datetime) -> tuple[Progress, str]:
@@ -64,6 +66,8 @@ def progress(facts: DeviceFacts, rollout_digest: str, policy: Policy, now: datet
     failure = _failure(facts, rollout_digest)
     if failure:
         return "failed", failure
+    if facts.removed:
+        return "pending", "removed from the fleet, neither a success nor a failure"
     missing = _missing(facts, rollout_digest, policy, now)
     if not missing:
         return "ok", f"committed, attested, {facts.rows_since_commit} rows in soak"
@@ -84,7 +88,8 @@ def silence_s(facts: DeviceFacts, now: datetime) -> float:
 def is_back(facts: DeviceFacts, rollout_digest: str) -> bool:
     """Whether the device neither runs nor tries the rollout's bundle, by its own report (before its first release it runs nothing)."""
     trying = facts.state in TRYING_STATES and facts.subject_digest == rollout_digest
-    return facts.running_digest != rollout_digest and not trying
+    # Of a device that was removed nothing more is heard; a rollback does not wait for it.
+    return facts.removed or (facts.running_digest != rollout_digest and not trying)
 
 
 def failed_on_the_way_back(facts: DeviceFacts, rollout_digest: str) -> bool:

@@ -13,6 +13,7 @@ from fleet_server.rollout.policy import Policy
 
 # From the one that decides to the one that gives way.
 SEVERITY: Final[tuple[Verdict, ...]] = ("abort", "pause", "hold", "promote")
+REMOVED: Final = "removed"  # name of the gate
 _NAMED: Final = 3
 
 
@@ -38,7 +39,8 @@ class Exposure:
         added: Devices that the last open wave added.
         opened_at: When the last open wave was opened.
         dwell_s: Least seconds it stays open.
-        accepted: Devices whose explicit failure a person has accepted by resuming.
+        accepted: Devices whose explicit failure, or removal, a person has accepted by resuming.
+        removed: Devices that were taken out of the fleet.
     """
 
     wave: int
@@ -47,6 +49,7 @@ class Exposure:
     opened_at: datetime
     dwell_s: float
     accepted: frozenset[str]
+    removed: frozenset[str] = frozenset()
 
     def of(self, *words: Progress) -> tuple[str, ...]:
         """Ids of the members with one of these words, sorted."""
@@ -55,7 +58,7 @@ class Exposure:
 
 def evaluate(exposure: Exposure, policy: Policy, now: datetime) -> tuple[GateResult, ...]:
     """All gates of the open wave."""
-    return (_explicit(exposure, policy), _silence(exposure, policy), _dwell(exposure, now), _unanimous(exposure))
+    return (_explicit(exposure, policy), *_removed(exposure), _silence(exposure, policy), _dwell(exposure, now), _unanimous(exposure))
 
 
 def combine(results: Iterable[GateResult]) -> GateResult:
@@ -99,6 +102,17 @@ def _explicit(exposure: Exposure, policy: Policy) -> GateResult:
         if proven == 0:
             sentence = "No device has failed, and none has proved itself: nothing is known."
     return GateResult("explicit failures", verdict, str(len(failed)), f"pause at 1, abort above {limit}", begun, sentence)
+
+
+def _removed(exposure: Exposure) -> tuple[GateResult, ...]:
+    """A gate only where a device of an open wave was taken out: it proves nothing, and to go on without it is a person's decision."""
+    n = len(exposure.removed)
+    unseen = tuple(sorted(exposure.removed - exposure.accepted - set(exposure.of("failed"))))
+    if unseen:
+        were = "device was" if len(unseen) == 1 else "devices were"
+        sentence = f"Pause: {len(unseen)} {were} removed from the fleet: {', '.join(unseen[:_NAMED])}. A person goes on without, or aborts."
+        return (GateResult(REMOVED, "pause", str(len(unseen)), "0", len(exposure.members), sentence),)
+    return (GateResult(REMOVED, "promote", "0", "0", n, f"{n} removed, and a person goes on without."),) if n else ()
 
 
 def _silence(exposure: Exposure, policy: Policy) -> GateResult:

@@ -28,8 +28,8 @@ class Rollout:
         hold_since: From when a hold is counted: the opening of the wave, or a person's resume.
         last_reason: Of the last change, for people.
         changed_at: Time of the last change; a clock that stands before it decides nothing.
-        paused_for: Devices whose failure is the cause of the pause.
-        accepted: Devices whose failure a person accepted by resuming.
+        paused_for: Devices whose failure or removal is the cause of the pause.
+        accepted: Devices whose failure or removal a person accepted by resuming, and those that a person removed before their wave opened.
         experiment: The plan of an A/B experiment, whose batches of both arms are the waves.
         course: Sizes and clocks of a rollout by evidence; None: every device is named in `waves` and must prove itself.
     """
@@ -115,7 +115,7 @@ class Action:
     Attributes:
         wave: The wave it is about (for OPEN_WAVE the one to open).
         reason: One sentence with numbers.
-        devices: For PAUSE: the failed devices that are its cause.
+        devices: For PAUSE: the failed or removed devices that are its cause.
         size: For EXTEND: devices that the wave reaches now.
         shown: For PAUSE: what a person accepts by resuming.
         asked: For PAUSE: what she confirms by confirming; None: it asks for no confirmation.

@@ -121,7 +121,7 @@ def _course_moments(rollout: Rollout, course: Course, now: datetime) -> list[dat
 
 def _device_moments(rollout: Rollout, facts: Facts, device_id: str, now: datetime) -> list[datetime]:
     device = facts.devices.get(device_id)
-    if device is None or progress(device, rollout.bundle_digest, rollout.policy, now)[0] != "pending":
+    if device is None or device.removed or progress(device, rollout.bundle_digest, rollout.policy, now)[0] != "pending":
         return []
     heard = [m for m in (device.began_at, device.committed_at, device.last_heard_at) if m is not None]
     moments = [max(heard) + timedelta(seconds=rollout.policy.deadline_s)]

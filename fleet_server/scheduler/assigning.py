@@ -10,12 +10,14 @@ from fleet_server.rollout import Rollout, trial_for
 from fleet_server.rollout.rollback_targets import Target, target_of
 from fleet_server.scheduler import comparing
 from fleet_server.services import Services
-from fleet_server.store import assignments, drift_rows, floors, members, stays
+from fleet_server.store import assignments, devices, drift_rows, floors, members, stays
 from fleet_server.store.moments import to_micros
 
 
 def assign_new(connection: sa.Connection, services: Services, rollout: Rollout, device_id: str, now: datetime) -> None:
-    """Assign the rollout's release to a device."""
+    """Assign the rollout's release to a device, unless it was taken out of the fleet since it was chosen."""
+    if devices.is_removed(connection, device_id):
+        return
     before = assignments.committed_release(connection, device_id, rollout.project)
     drifting = drift_rows.has_open_alarm(connection, device_id, rollout.project)
     wish = assignments.Wish(rollout.release_id, rollout.rollout_id, trial_for(rollout.policy, drifting=drifting))
@@ -32,6 +34,8 @@ def assign_previous(
 
     `previous` is what it merely ran before; it is where it goes unless that never proved itself there.
     """
+    if devices.is_removed(connection, device_id):
+        return
     target = target_for(connection, rollout, device_id, previous)
     expected = "completed" if rollout.experiment is None else "baseline"
     if target.word != expected and (previous is not None or rollout.policy.baseline is not None):

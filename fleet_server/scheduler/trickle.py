@@ -64,7 +64,7 @@ def _chosen(
 def _waiting(connection: sa.Connection, rollout: Rollout) -> list[Unasked]:
     member = ROLLOUT_MEMBER.c
     where = (member.rollout_id == rollout.rollout_id, member.wave == 0, member.counter.is_(None), member.left_at.is_(None))
-    query = sa.select(member.device_id, member.site).where(*where).order_by(member.place)
+    query = sa.select(member.device_id, member.site).where(*where, member.removed_at.is_(None)).order_by(member.place)
     return [Unasked(row.device_id, row.site) for row in connection.execute(query)]
 
 

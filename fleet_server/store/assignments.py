@@ -12,7 +12,7 @@ from edgefleet.desired import DesiredModel, DesiredPayload, TrialPolicy, sign_de
 from edgefleet.messages import encode
 from edgefleet.signing import SigningKey
 from edgefleet.topics import device_topic
-from fleet_server.store import activations, outbox, sampling_orders
+from fleet_server.store import activations, lifts, outbox, sampling_orders
 from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DESIRED, DEVICE, RELEASE, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -79,6 +79,14 @@ def assign(
 def issue_again(connection: sa.Connection, director: Director, device_id: str, at: int) -> int:
     """Sign and queue a device's desired state under a new counter, because something beside its models has changed; the new counter."""
     counter = _next_counter(connection, device_id)
+    _issue(connection, director, device_id, counter, at)
+    return counter
+
+
+def lift(connection: sa.Connection, director: Director, device_id: str, bundle_digest: str, at: int, by: str) -> int:
+    """Sign and queue a person's word that a bundle may be tried again where it failed; the counter of the document that says so."""
+    counter = _next_counter(connection, device_id)
+    lifts.put(connection, device_id, bundle_digest, counter=counter, at=at, by=by)
     _issue(connection, director, device_id, counter, at)
     return counter
 
@@ -150,6 +158,7 @@ def _issue(connection: sa.Connection, director: Director, device_id: str, counte
         issued_at=at,
         models=models,
         sampling=None if order is None else order.order,
+        lifted=lifts.waiting(connection, device_id),
     )
     message = encode(sign_desired(payload, director.key))
     row = {"device_id": device_id, "epoch": EPOCH, "counter": counter, "message": message, "issued_at": at}

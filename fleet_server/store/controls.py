@@ -30,7 +30,7 @@ def unused(connection: sa.Connection, rollout: Rollout, running: str, labels: di
         limit: Candidates at most.
     """
     reported = sa.and_(REPORTED.c.device_id == DEVICE.c.device_id, REPORTED.c.project == rollout.project)
-    where = [DEVICE.c.project == rollout.project, REPORTED.c.bundle_digest == running]
+    where = [DEVICE.c.project == rollout.project, DEVICE.c.removed_at.is_(None), REPORTED.c.bundle_digest == running]
     for key, value in labels.items():
         has = sa.exists().where(DEVICE_LABEL.c.device_id == DEVICE.c.device_id, DEVICE_LABEL.c.key == key, *_valued(value))
         where.append(has if value else ~has)

@@ -1,7 +1,7 @@
 """Devices, their labels, and their last sign of life."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -21,6 +21,22 @@ def insert(
     set_labels(connection, device_id, labels)
 
 
+def lock(connection: sa.Connection, device_id: str) -> sa.Row[Any] | None:
+    """(project, public_key, removed_at) of a device, None when there never was one; nobody else changes it until the transaction ends.
+
+    Who gives a device something and who takes it out of the fleet lock the same row, so that one of them sees what the other did. Rows that
+    only name the device may be added meanwhile.
+    """
+    columns: sa.Select[Any] = sa.select(DEVICE.c.project, DEVICE.c.public_key, DEVICE.c.removed_at)
+    return connection.execute(columns.where(DEVICE.c.device_id == device_id).with_for_update(key_share=True)).first()
+
+
+def is_removed(connection: sa.Connection, device_id: str) -> bool:
+    """Whether the device was taken out of the fleet; the answer stays true until the transaction ends."""
+    row = lock(connection, device_id)
+    return row is None or row.removed_at is not None
+
+
 def set_labels(connection: sa.Connection, device_id: str, labels: Mapping[str, str]) -> None:
     """Replace the labels of a device."""
     connection.execute(sa.delete(DEVICE_LABEL).where(DEVICE_LABEL.c.device_id == device_id))
@@ -30,7 +46,8 @@ def set_labels(connection: sa.Connection, device_id: str, labels: Mapping[str, s
 
 def select_ids(connection: sa.Connection, project: str, selection: Mapping[str, str]) -> list[str]:
     """Ids of the project's devices that carry all labels of the selection, in order."""
-    query = sa.select(DEVICE.c.device_id).where(DEVICE.c.project == project).order_by(DEVICE.c.device_id)
+    here = (DEVICE.c.project == project, DEVICE.c.removed_at.is_(None))
+    query = sa.select(DEVICE.c.device_id).where(*here).order_by(DEVICE.c.device_id)
     for key, value in selection.items():
         carries = sa.select(DEVICE_LABEL.c.device_id).where(DEVICE_LABEL.c.key == key, DEVICE_LABEL.c.value == value)
         query = query.where(DEVICE.c.device_id.in_(carries))
@@ -59,9 +76,14 @@ def label(connection: sa.Connection, key: str, device_ids: Sequence[str]) -> dic
 
 
 def public_keys(connection: sa.Connection) -> dict[str, tuple[str, str]]:
-    """(project, public key in hex) of every device."""
-    rows = connection.execute(sa.select(DEVICE.c.device_id, DEVICE.c.project, DEVICE.c.public_key))
-    return {row.device_id: (row.project, row.public_key) for row in rows}
+    """(project, public key in hex) of every device of the fleet."""
+    query = sa.select(DEVICE.c.device_id, DEVICE.c.project, DEVICE.c.public_key).where(DEVICE.c.removed_at.is_(None))
+    return {row.device_id: (row.project, row.public_key) for row in connection.execute(query)}
+
+
+def removed_ids(connection: sa.Connection) -> frozenset[str]:
+    """Devices that were taken out of the fleet."""
+    return frozenset(connection.scalars(sa.select(DEVICE.c.device_id).where(DEVICE.c.removed_at.is_not(None))))
 
 
 def seen(connection: sa.Connection, moments: Mapping[str, int]) -> None:

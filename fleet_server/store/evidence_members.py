@@ -91,6 +91,27 @@ def drop(connection: sa.Connection, rollout_id: str, device_id: str) -> None:
     connection.execute(sa.update(ROLLOUT_SUM).where(*key).values(members=ROLLOUT_SUM.c.members - 1))
 
 
+def close_ranks(connection: sa.Connection, rollout_id: str, wave: int, waves: int) -> None:
+    """A place in a wave became free: the next devices in the order move up, one from each later wave, so that only the last one shrinks.
+
+    Args:
+        connection: The transaction in which the place became free.
+        rollout_id: Which.
+        wave: Of the free place; the open one, where that is later.
+        waves: Number of waves.
+    """
+    for number in range(max(wave, 1), waves):
+        later = (_M.rollout_id == rollout_id, _M.wave > number, _M.counter.is_(None), _M.removed_at.is_(None))
+        row = connection.execute(sa.select(_M.device_id, _M.wave, _M.stratum).where(*later).order_by(*_IN_ORDER).limit(1)).first()
+        if row is None:
+            return
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*later[:1], _M.device_id == row.device_id).values(wave=number))
+        insert_or_ignore(connection, ROLLOUT_SUM, [{"rollout_id": rollout_id, "wave": number, "stratum": row.stratum}])
+        for of_wave, more in ((row.wave, -1), (number, 1)):
+            key = (ROLLOUT_SUM.c.rollout_id == rollout_id, ROLLOUT_SUM.c.wave == of_wave, ROLLOUT_SUM.c.stratum == row.stratum)
+            connection.execute(sa.update(ROLLOUT_SUM).where(*key).values(members=ROLLOUT_SUM.c.members + more))
+
+
 def sizes(connection: sa.Connection, rollout_id: str, course: Course) -> Course:
     """The course with the sizes that its waves have now; a wave that lost all its devices keeps a place, so that sizes go on rising."""
     query = sa.select(ROLLOUT_SUM.c.wave, sa.func.sum(ROLLOUT_SUM.c.members)).where(ROLLOUT_SUM.c.rollout_id == rollout_id)

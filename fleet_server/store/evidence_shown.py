@@ -93,6 +93,7 @@ def _is_silent() -> sa.ColumnElement[bool]:
         member.heard_at.is_(None),
         member.failed_at.is_(None),
         member.left_at.is_(None),
+        member.removed_at.is_(None),
         ROLLOUT_GROUP.c.due == sa.true(),
     )
 

@@ -151,7 +151,7 @@ class _Looks:
         return (
             sa.select(sa.func.count(), sa.func.sum(_unheard(DEVICE_SEEN.c.seen_at, group, timing)))
             .select_from(ROLLOUT_MEMBER.join(DEVICE_SEEN, DEVICE_SEEN.c.device_id == member.device_id))
-            .where(member.rollout_id == self._rollout_id)
+            .where(member.rollout_id == self._rollout_id, member.removed_at.is_(None))
             .where(who, DEVICE_SEEN.c.seen_at >= begins - cell_us, ~exposure.elsewhere(member.device_id, self._rollout_id, begins))
         )
 

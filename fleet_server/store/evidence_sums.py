@@ -103,6 +103,26 @@ def gone(connection: sa.Connection, rollout_id: str, device_id: str, at: int) ->
     evidence_sites.refresh_if_due(connection, rollout_id, row.site, row.cell)
 
 
+def removed(connection: sa.Connection, rollout_id: str, device_id: str, at: int) -> None:
+    """A device that was asked is taken out of the fleet, before its row is marked so.
+
+    No change of the sums is good news: what has failed, or was silent at its deadline, stays; who was proven is no evidence any more; who
+    had not proved himself stays missing for a promotion, and cannot become silent.
+    """
+    row = _read(connection, rollout_id, device_id)
+    if row.cell is None:
+        return
+    group = (rollout_id, row.site, row.cell)
+    due = connection.scalar(sa.select(ROLLOUT_GROUP.c.due).where(*_where(ROLLOUT_GROUP, group)))
+    if row.heard_at is None and not due:
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(heard_at=at))
+        _add(connection, ROLLOUT_GROUP, group, unheard=-1)
+    if row.proven_at is not None and row.left_at is None:
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(left_at=at))
+        _add(connection, ROLLOUT_GROUP, group, gone=1)
+        evidence_sites.refresh_if_due(connection, rollout_id, row.site, row.cell)
+
+
 def _settled(connection: sa.Connection, rollout_id: str, groups: Counter[tuple[str, int]]) -> None:
     for (site, cell), count in sorted(groups.items()):
         _add(connection, ROLLOUT_GROUP, (rollout_id, site, cell), unsettled=-count)
@@ -114,12 +134,15 @@ def _bump(connection: sa.Connection, row: sa.Row[Any], **counts: int) -> None:
 
 
 def _add(connection: sa.Connection, table: sa.Table, key: Sequence[Any], **counts: int) -> None:
-    where = [column == value for column, value in zip(table.primary_key.columns, key, strict=True)]
-    connection.execute(sa.update(table).where(*where).values({name: table.c[name] + count for name, count in counts.items()}))
+    connection.execute(sa.update(table).where(*_where(table, key)).values({name: table.c[name] + count for name, count in counts.items()}))
+
+
+def _where(table: sa.Table, key: Sequence[Any]) -> list[sa.ColumnElement[bool]]:
+    return [column == value for column, value in zip(table.primary_key.columns, key, strict=True)]
 
 
 def _read(connection: sa.Connection, rollout_id: str, device_id: str) -> sa.Row[Any]:
-    names = ("rollout_id", "wave", "stratum", "site", "region", "cell", "proven_at", "settled", "left_at")
+    names = ("rollout_id", "wave", "stratum", "site", "region", "cell", "heard_at", "proven_at", "settled", "left_at")
     clock = (ROLLOUT.c.cell_us, ROLLOUT.c.soak_us, ROLLOUT.c.dwell_us)
     query: sa.Select[Any] = sa.select(*(_MEMBER[name] for name in names), *clock).join(ROLLOUT, ROLLOUT.c.rollout_id == _MEMBER.rollout_id)
     return connection.execute(query.where(*_key(rollout_id, device_id))).one()

@@ -53,6 +53,12 @@ def to_measure(connection: sa.Connection, rollout: Rollout, batch: int, limit: i
     return [device_id for device_id in rollout.waves[batch - 1] if device_id not in known][:limit]
 
 
+def is_measured(connection: sa.Connection, rollout_id: str, device_id: str) -> bool:
+    """Whether a device has an entry."""
+    where = (EXPERIMENT_VALUE.c.rollout_id == rollout_id, EXPERIMENT_VALUE.c.device_id == device_id)
+    return connection.execute(sa.select(EXPERIMENT_VALUE.c.device_id).where(*where)).first() is not None
+
+
 def store(connection: sa.Connection, rollout_id: str, measured: Measured, after: Sums, at: int) -> None:
     """Keep what is known of a device, once, and the sums with it.
 

@@ -1,6 +1,6 @@
 """The facts that a rollout is judged by, read in one snapshot."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from edgefleet.errors import StorageError
 from fleet_server.rollout import DeviceFacts, Facts, Rollout, RolloutState
 from fleet_server.rollout.evidence import FAILED_STATES, TRYING_STATES
 from fleet_server.rollout.experiment_sums import Sums
-from fleet_server.store import evidence_tally, experiment_rows
+from fleet_server.store import evidence_tally, experiment_rows, lifts
 from fleet_server.store.moments import from_micros
 from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DEVICE_FACT, DEVICE_LABEL, DEVICE_SEEN, REPORTED, ROLLOUT_MEMBER
 
@@ -28,10 +28,11 @@ def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Facts:
         away, stuck = (_away(connection, rollout), _stuck(connection, rollout)) if backwards else (None, ())
         return Facts(devices={}, tally=evidence_tally.read(connection, rollout, now), away=away, stuck=stuck)
     devices: dict[str, DeviceFacts] = {}
+    lifted = lifts.by_device(connection)
     unreadable: list[str] = []
     for row in connection.execute(_query(rollout.rollout_id, rollout.project)):
         try:
-            devices[row.device_id] = _facts(row, rollout.bundle_digest)
+            devices[row.device_id] = _facts(row, rollout.bundle_digest, lifted.get(row.device_id, ()))
         except (msgspec.DecodeError, ValueError, TypeError):
             unreadable.append(row.device_id)
     return Facts(devices=devices, unreadable=tuple(sorted(unreadable)), arms=_arms(connection, rollout))
@@ -52,7 +53,9 @@ def _away(connection: sa.Connection, rollout: Rollout) -> int:
     reported = sa.and_(REPORTED.c.device_id == member.device_id, REPORTED.c.project == project)
     assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == project)
     tries = sa.and_(REPORTED.c.subject_digest == digest, REPORTED.c.state.in_(sorted(TRYING_STATES)))
-    holds = sa.or_(REPORTED.c.bundle_digest == digest, tries, ASSIGNMENT.c.release_id == rollout.release_id)
+    holds = sa.and_(
+        sa.or_(REPORTED.c.bundle_digest == digest, tries, ASSIGNMENT.c.release_id == rollout.release_id), member.removed_at.is_(None)
+    )
     query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER.outerjoin(REPORTED, reported).outerjoin(ASSIGNMENT, assigned))
     return connection.scalar(query.where(member.rollout_id == rollout.rollout_id, member.counter.is_not(None), holds)) or 0
 
@@ -89,6 +92,7 @@ def _query(rollout_id: str, project: str) -> sa.Select[Any]:
         member.c.failure,
         member.c.rows,
         member.c.attested_at,
+        member.c.removed_at,
         DEVICE_LABEL.c.value.label("site"),
         REPORTED.c.state,
         REPORTED.c.subject_digest,
@@ -102,7 +106,9 @@ def _query(rollout_id: str, project: str) -> sa.Select[Any]:
     return sa.select(*columns).select_from(joined).where(member.c.rollout_id == rollout_id)
 
 
-def _facts(row: sa.Row[Any], digest: str) -> DeviceFacts:
+def _facts(row: sa.Row[Any], digest: str, lifted: Collection[str]) -> DeviceFacts:
+    if row.removed_at is not None:
+        return _of_removed(row)
     quarantined = msgspec.json.decode(row.quarantined, type=list[str]) if row.quarantined is not None else []
     # A report that answers an older desired state than the assignment speaks of another time.
     current = row.counter is not None and row.reported_counter is not None and row.reported_counter >= row.counter
@@ -121,9 +127,31 @@ def _facts(row: sa.Row[Any], digest: str) -> DeviceFacts:
         rows_since_commit=row.rows,
         last_heard_at=_moment(row.seen_at),
         # The device's own list is of no assignment: whoever refuses the bundle refuses it in this rollout too.
-        quarantined=digest in quarantined,
+        quarantined=digest in quarantined and digest not in lifted,
         failed_at=_moment(row.failed_at),
         failure=row.failure or "",
+    )
+
+
+def _of_removed(row: sa.Row[Any]) -> DeviceFacts:
+    """What the rollout had seen; what a later device of the same id says is not about this one."""
+    return DeviceFacts(
+        device_id=row.device_id,
+        site="",
+        began_at=_moment(row.began_at),
+        state="idle",
+        subject_digest="",
+        reason="",
+        running_digest="",
+        committed_at=_moment(row.committed_at),
+        attested_digest="",
+        attested_at=_moment(row.attested_at),
+        rows_since_commit=row.rows,
+        last_heard_at=None,
+        quarantined=False,
+        failed_at=_moment(row.failed_at),
+        failure=row.failure or "",
+        removed=True,
     )
 
 

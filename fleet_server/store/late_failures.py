@@ -39,6 +39,7 @@ def note(
         member.project == project,
         member.committed_at.is_not(None),
         member.failed_at.is_(None),
+        member.removed_at.is_(None),
         member.counter <= counter,
         ROLLOUT.c.state == RolloutState.COMPLETED.value,
         RELEASE.c.bundle_digest.in_(digests),

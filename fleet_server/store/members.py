@@ -6,10 +6,17 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from fleet_server.rollout.transitions import FINAL
 from fleet_server.store import evidence_sums
 from fleet_server.store.tables import ASSIGNMENT, RELEASE, ROLLOUT, ROLLOUT_MEMBER
 
 _BATCH: Final = 500
+# Devices of the fleet that were given the release and had none before.
+_FIRST_EVER: Final = (
+    ROLLOUT_MEMBER.c.counter.is_not(None),
+    ROLLOUT_MEMBER.c.previous_release.is_(None),
+    ROLLOUT_MEMBER.c.removed_at.is_(None),
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,27 @@ def of_device(connection: sa.Connection, device_id: str, project: str) -> list[M
         .where(ROLLOUT_MEMBER.c.device_id == device_id, ROLLOUT_MEMBER.c.project == project, ROLLOUT_MEMBER.c.active == sa.true())
     )
     return [Member(*row) for row in connection.execute(query)]
+
+
+def open_rollouts(connection: sa.Connection, device_id: str) -> list[str]:
+    """Rollouts that are not over and name the device or count it, whether they own it or will take it at their start."""
+    joined = ROLLOUT_MEMBER.join(ROLLOUT, ROLLOUT.c.rollout_id == ROLLOUT_MEMBER.c.rollout_id)
+    query = sa.select(ROLLOUT.c.rollout_id).select_from(joined).where(ROLLOUT_MEMBER.c.device_id == device_id)
+    here = (ROLLOUT_MEMBER.c.removed_at.is_(None), ROLLOUT.c.state.not_in([state.value for state in FINAL]))
+    return list(connection.scalars(query.where(*here).order_by(ROLLOUT.c.rollout_id)))
+
+
+def place(connection: sa.Connection, rollout_id: str, device_id: str) -> tuple[int, bool]:
+    """(wave, whether it was asked) of a member."""
+    query = sa.select(ROLLOUT_MEMBER.c.wave, ROLLOUT_MEMBER.c.counter).where(*_key(rollout_id, device_id))
+    row = connection.execute(query).one()
+    return int(row.wave), row.counter is not None
+
+
+def keep_failure(connection: sa.Connection, rollout_id: str, device_id: str, at: int, failure: str) -> None:
+    """A failure that only the device's last report says stays known when the report goes."""
+    unseen = (*_key(rollout_id, device_id), ROLLOUT_MEMBER.c.failed_at.is_(None))
+    connection.execute(sa.update(ROLLOUT_MEMBER).where(*unseen).values(failed_at=at, failure=failure[:200]))
 
 
 def note_assigned(connection: sa.Connection, rollout_id: str, device_id: str, previous_release: str | None, counter: int, at: int) -> None:
@@ -134,8 +162,7 @@ def holding(connection: sa.Connection, rollout_id: str, release_id: str, *, but_
 
 def count_without_previous(connection: sa.Connection, rollout_id: str) -> int:
     """How many there are of `without_previous`."""
-    given = ROLLOUT_MEMBER.c.counter.is_not(None), ROLLOUT_MEMBER.c.previous_release.is_(None)
-    query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, *given)
+    query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, *_FIRST_EVER)
     return connection.scalar(query) or 0
 
 
@@ -149,6 +176,5 @@ def most_had(connection: sa.Connection, rollout_id: str) -> str | None:
 
 def without_previous(connection: sa.Connection, rollout_id: str) -> list[str]:
     """Members that were given the rollout's release and had none before: there is nothing that they could go back to."""
-    given = ROLLOUT_MEMBER.c.counter.is_not(None), ROLLOUT_MEMBER.c.previous_release.is_(None)
-    query = sa.select(ROLLOUT_MEMBER.c.device_id).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, *given)
+    query = sa.select(ROLLOUT_MEMBER.c.device_id).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, *_FIRST_EVER)
     return sorted(connection.scalars(query))

@@ -98,6 +98,18 @@ def load_readable(connection: sa.Connection, rollout_id: str, *, lock: bool = Fa
     return None if row is None else _readable(row)
 
 
+def lock(connection: sa.Connection, rollout_id: str) -> bool:
+    """Let nobody else change the rollout's row until the transaction ends.
+
+    False when somebody does at this moment: to wait for him could make both wait for ever, and this transaction can only be given up.
+    """
+    try:
+        connection.execute(sa.select(ROLLOUT.c.version).where(ROLLOUT.c.rollout_id == rollout_id).with_for_update(nowait=True))
+    except sa.exc.OperationalError:
+        return False
+    return True
+
+
 def of_release(connection: sa.Connection, release_id: str) -> int:
     """How many rollouts of a release there were, so that no two of them have the same salt."""
     return connection.scalar(sa.select(sa.func.count()).select_from(ROLLOUT).where(ROLLOUT.c.release_id == release_id)) or 0

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from fleet_server.rollout.rollback_targets import Stay
 from fleet_server.rollout.transitions import RolloutState
+from fleet_server.store import lifts
 from fleet_server.store.tables import DEVICE_FACT, RELEASE, ROLLOUT, ROLLOUT_MEMBER
 
 _BATCH: Final = 500
@@ -21,7 +22,7 @@ def of_device(connection: sa.Connection, device_id: str, project: str) -> list[S
     query = (
         sa.select(RELEASE.c.release_id, RELEASE.c.counter, RELEASE.c.bundle_digest, ROLLOUT.c.state)
         .select_from(joined)
-        .where(member.device_id == device_id, member.project == project, member.committed_at.is_not(None))
+        .where(member.device_id == device_id, member.project == project, member.committed_at.is_not(None), member.removed_at.is_(None))
         .order_by(member.committed_at)
     )
     done = RolloutState.COMPLETED.value
@@ -38,14 +39,16 @@ def of_release(connection: sa.Connection, release_id: str | None) -> Stay | None
 
 
 def quarantined(connection: sa.Connection, device_id: str) -> list[str]:
-    """Bundle digests that failed on the device, by its own report."""
+    """Bundle digests that failed on the device, by its own report, without those that it may try again."""
     text = connection.scalar(sa.select(DEVICE_FACT.c.quarantined).where(DEVICE_FACT.c.device_id == device_id))
-    return [] if text is None else msgspec.json.decode(text, type=list[str])
+    lifted = lifts.waiting(connection, device_id)
+    return [] if text is None else [digest for digest in msgspec.json.decode(text, type=list[str]) if digest not in lifted]
 
 
 def refusing(connection: sa.Connection, bundle_digest: str, device_ids: Sequence[str] | None = None) -> set[str]:
-    """Devices, of the given ones or of all, on whose own list of failed bundles this one is."""
-    query = sa.select(DEVICE_FACT.c.device_id).where(DEVICE_FACT.c.quarantined.contains(bundle_digest))
+    """Devices, of the given ones or of all, on whose own list of failed bundles this one is, and nobody has lifted that."""
+    lifted = lifts.unanswered(DEVICE_FACT.c.device_id, bundle_digest)
+    query = sa.select(DEVICE_FACT.c.device_id).where(DEVICE_FACT.c.quarantined.contains(bundle_digest), ~lifted)
     if device_ids is None:
         return set(connection.scalars(query))
     pieces = (device_ids[start : start + _BATCH] for start in range(0, len(device_ids), _BATCH))

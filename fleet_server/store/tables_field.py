@@ -37,6 +37,19 @@ DEVICE_FACT: Final = sa.Table(
     sa.Column("halts_refused", sa.BigInteger, nullable=False, server_default="0"),
 )
 
+# A person's word that a bundle may be tried again on a device where it failed; it travels in the signed desired state from `counter` on.
+QUARANTINE_LIFT: Final = sa.Table(
+    "quarantine_lift",
+    METADATA,
+    device_key(),
+    sa.Column("bundle_digest", DIGEST, primary_key=True),
+    sa.Column("counter", sa.BigInteger, nullable=False),
+    sa.Column("lifted_at", Micros, nullable=False),
+    sa.Column("lifted_by", sa.String(120), nullable=False),
+    # Whether the device has reported since; from then on its own list counts again.
+    sa.Column("answered", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
 # What a device watches about itself, from its last heartbeat that told it; what it cannot know is NULL.
 DEVICE_LOAD: Final = sa.Table(
     "device_load",

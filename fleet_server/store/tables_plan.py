@@ -17,6 +17,8 @@ DEVICE: Final = sa.Table(
     sa.Column("enrolled_by", sa.String(120), nullable=False),
     # The counter of the desired state issued last; it only grows, whatever project changed.
     sa.Column("desired_counter", sa.BigInteger, nullable=False, server_default="0"),
+    # A device that was taken out stays as a row: its history points to it, and its counter must go on rising if the id comes back.
+    sa.Column("removed_at", Micros),
 )
 
 # Labels are rows: a selector is a join on an index, a JSON scan is a hundred times slower at a million devices.
@@ -127,6 +129,8 @@ ROLLOUT_MEMBER: Final = sa.Table(
     sa.Column("proven_at", Micros),
     sa.Column("settled", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("left_at", Micros),
+    # The device was taken out of the fleet: it is asked nothing more, and what a device of the same id says later is not about this row.
+    sa.Column("removed_at", Micros),
 )
 sa.Index("ix_rollout_member_device", ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.project)
 sa.Index("ix_rollout_member_site", ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.site)
