@@ -3,42 +3,24 @@
 Answers are plain dicts and lists as the API documents them. A refusal becomes the error of the one who must act, with the server's words.
 """
 
-import http.client
 import json
-import os
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any, Final, cast
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Final, cast
+from urllib.parse import quote, urlencode
 
 from edgefleet.bundle import MANIFEST_NAME, Bundle
-from edgefleet.errors import ConfigError, EdgefleetError, InputError, TransportError
+from edgefleet.client_http import TIMEOUT_S, Api, Json, ServerRefusedError, token_from_environment
+from edgefleet.errors import ConfigError
 from edgefleet.files import write_durably
 from edgefleet.graphs import check_bundle, check_declared
 from edgefleet.manifest import MAX_MANIFEST_BYTES
 from edgefleet.signing import SigningKey
 
-API: Final = "/api/v1"
+__all__ = ["FleetClient", "Json", "ServerRefusedError", "token_from_environment"]
+
 IDENTITY_NAME: Final = "identity.json"
 KEY_NAME: Final = "device.key"
 IDENTITY_VERSION: Final = 1
-TIMEOUT_S: Final = 30.0
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-
-Json = dict[str, Any]
-
-
-class ServerRefusedError(InputError):
-    """The server said no.
-
-    Attributes:
-        status: HTTP status of the answer.
-    """
-
-    def __init__(self, status: int, detail: str) -> None:
-        self.status = status
-        super().__init__(detail)
 
 
 class FleetClient:
@@ -47,14 +29,12 @@ class FleetClient:
     Args:
         url: http://HOST:PORT or https://...
         token: Bearer token, None for what needs none.
+        timeout_s: Of one call.
     """
 
     def __init__(self, url: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError(f"server {url[:80]!r} is not understood: use http://HOST:PORT")
-        self.url = url.rstrip("/")
-        self._token, self._timeout_s = token, timeout_s
+        self._api = Api(url, token, timeout_s)
+        self.url = self._api.url
 
     @classmethod
     def of_data_dir(cls, data_dir: Path) -> "FleetClient":
@@ -71,12 +51,12 @@ class FleetClient:
 
     def health(self) -> Json:
         """Whether the server answers."""
-        return cast(Json, self._call("GET", "/healthz"))
+        return cast(Json, self._api.call("GET", "/healthz"))
 
     def enroll(self, device_id: str, project: str, public_key: str, labels: dict[str, str] | None = None) -> Json:
         """Let a device in; the answer holds its token and broker password, once."""
         body = {"device_id": device_id, "project": project, "public_key": public_key, "labels": labels or {}}
-        return cast(Json, self._call("POST", "/devices", body))
+        return cast(Json, self._api.call("POST", "/devices", body))
 
     def enroll_into(self, folder: Path, device_id: str, labels: dict[str, str] | None = None, *, project: str) -> Json:
         """Make a device's key in `folder`, enrol it, and write identity.json there; the answer holds no secret.
@@ -104,11 +84,11 @@ class FleetClient:
         check_bundle(bundle)
         for name, entry in bundle.manifest.files.items():
             if not self._has_blob(entry.sha256):
-                self._call("PUT", f"/blobs/{entry.sha256}", content=bundle.read(name))
+                self._api.call("PUT", f"/blobs/{entry.sha256}", content=bundle.read(name))
         with (Path(bundle_dir) / MANIFEST_NAME).open("rb") as stream:
             manifest = stream.read(MAX_MANIFEST_BYTES)
         body = {"project": bundle.manifest.project, "version": version, "manifest": manifest.decode(), "note": note}
-        return cast(Json, self._call("POST", "/releases", body))
+        return cast(Json, self._api.call("POST", "/releases", body))
 
     def plan_rollout(
         self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None, *, devices: bool = False
@@ -122,16 +102,16 @@ class FleetClient:
             devices: Whether the answer names the devices of each wave.
         """
         body = {"release_id": release_id, "policy": policy, "selection": selection or {}, "devices": devices}
-        return cast(Json, self._call("POST", "/rollouts/plan", body))
+        return cast(Json, self._api.call("POST", "/rollouts/plan", body))
 
     def create_rollout(self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None, fixes: str = "") -> Json:
         """Make a rollout that waits for its start; without a policy under the measured defaults; `fixes`: the rollout that it mends."""
         body: Json = {"release_id": release_id, "policy": policy, "selection": selection or {}} | ({"fixes": fixes} if fixes else {})
-        return cast(Json, self._call("POST", "/rollouts", body))
+        return cast(Json, self._api.call("POST", "/rollouts", body))
 
     def explain_rollout(self, rollout_id: str) -> Json:
         """Each gate of the open wave, what would change its answer, and what the plan foretells."""
-        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/explain"))
+        return cast(Json, self._api.call("GET", f"/rollouts/{quote(rollout_id, safe='')}/explain"))
 
     def decisions(self, rollout_id: str, version: int | None = None) -> Any:
         """The engine's actions with the digests of their facts; of one version its facts, decided again."""
@@ -146,27 +126,27 @@ class FleetClient:
         """start, pause, confirm, resume, abort or roll-back; without a version it means the rollout as it is now."""
         known = int(self.rollout(rollout_id)["version"]) if version is None else version
         path = f"/rollouts/{quote(rollout_id, safe='')}/{quote(action, safe='')}"
-        return cast(Json, self._call("POST", path, {"version": known, "reason": reason}))
+        return cast(Json, self._api.call("POST", path, {"version": known, "reason": reason}))
 
     def approvals(self, rollout_id: str) -> Json:
         """Who approved a rollout, what is missing, and the digest that an approval must name."""
-        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/approvals"))
+        return cast(Json, self._api.call("GET", f"/rollouts/{quote(rollout_id, safe='')}/approvals"))
 
     def approve_rollout(self, rollout_id: str, digest: str, note: str = "") -> Json:
         """Approve the plan of that digest."""
-        return cast(Json, self._call("POST", f"/rollouts/{quote(rollout_id, safe='')}/approve", {"digest": digest, "note": note}))
+        return cast(Json, self._api.call("POST", f"/rollouts/{quote(rollout_id, safe='')}/approve", {"digest": digest, "note": note}))
 
     def fleet_halt(self) -> Json:
         """Whether the fleet is halted, and what waits for the lift."""
-        return cast(Json, self._call("GET", "/fleet/halt"))
+        return cast(Json, self._api.call("GET", "/fleet/halt"))
 
     def halt_fleet(self, reason: str) -> Json:
         """Stop every rollout on every device."""
-        return cast(Json, self._call("POST", "/fleet/halt", {"reason": reason}))
+        return cast(Json, self._api.call("POST", "/fleet/halt", {"reason": reason}))
 
     def lift_fleet(self, reason: str) -> Json:
         """Let rollouts go on."""
-        return cast(Json, self._call("POST", "/fleet/lift", {"reason": reason}))
+        return cast(Json, self._api.call("POST", "/fleet/lift", {"reason": reason}))
 
     def release_floor(self, project: str) -> Json:
         """The oldest release of a project that may be given to a device."""
@@ -179,59 +159,78 @@ class FleetClient:
     def create_experiment(self, release_id: str, plan: Json, policy: Json | None = None, selection: dict[str, str] | None = None) -> Json:
         """Plan an A/B experiment that waits for its start; `release_id` is arm B's."""
         body = {"release_id": release_id, "plan": plan, "policy": policy, "selection": selection or {}}
-        return cast(Json, self._call("POST", "/experiments", body))
+        return cast(Json, self._api.call("POST", "/experiments", body))
 
     def experiment(self, experiment_id: str) -> Json:
         """One experiment with its arms and what may end it."""
-        return cast(Json, self._call("GET", f"/experiments/{quote(experiment_id, safe='')}"))
+        return cast(Json, self._api.call("GET", f"/experiments/{quote(experiment_id, safe='')}"))
 
     def experiments(self) -> list[Json]:
         """The newest experiments."""
-        return cast(list[Json], self._call("GET", "/experiments"))
+        return cast(list[Json], self._api.call("GET", "/experiments"))
 
     def stop_experiment(self, experiment_id: str, version: int, reason: str = "") -> Json:
         """End an experiment without an answer; arm B goes back."""
         path = f"/experiments/{quote(experiment_id, safe='')}/stop"
-        return cast(Json, self._call("POST", path, {"version": version, "reason": reason}))
+        return cast(Json, self._api.call("POST", path, {"version": version, "reason": reason}))
 
     def overview(self) -> Json:
         """What needs a person, and the fleet in numbers."""
-        return cast(Json, self._call("GET", "/overview"))
+        return cast(Json, self._api.call("GET", "/overview"))
 
     def releases(self) -> list[Json]:
         """All releases, newest first."""
-        return cast(list[Json], self._call("GET", "/releases"))
+        return cast(list[Json], self._api.call("GET", "/releases"))
 
     def rollouts(self) -> list[Json]:
         """The newest rollouts."""
-        return cast(list[Json], self._call("GET", "/rollouts"))
+        return cast(list[Json], self._api.call("GET", "/rollouts"))
 
     def rollout(self, rollout_id: str) -> Json:
         """One rollout with its waves."""
-        return cast(Json, self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}"))
+        return cast(Json, self._api.call("GET", f"/rollouts/{quote(rollout_id, safe='')}"))
 
     def devices(self, **filters: str) -> list[Json]:
         """All devices, page by page; filters are project=... and label="key=value"."""
         found: list[Json] = []
         while True:
             after = {"after": found[-1]["device_id"]} if found else {}
-            page = cast(list[Json], self._call("GET", f"/devices?{urlencode({**filters, **after, 'limit': '1000'})}"))
+            page = cast(list[Json], self._api.call("GET", f"/devices?{urlencode({**filters, **after, 'limit': '1000'})}"))
             found += page
             if len(page) < 1000:
                 return found
 
     def device(self, device_id: str, hours: int | None = None) -> Json:
         """One device, with what it observed in the last hours (24 when not given)."""
-        return cast(Json, self._call("GET", f"/devices/{quote(device_id, safe='')}" + (f"?hours={hours}" if hours is not None else "")))
+        return cast(Json, self._api.call("GET", f"/devices/{quote(device_id, safe='')}" + (f"?hours={hours}" if hours is not None else "")))
+
+    def relabel(self, device_id: str, put: dict[str, str], drop: list[str], reason: str) -> dict[str, str]:
+        """Set and drop single labels of a device; all that it has then."""
+        path = f"/devices/{quote(device_id, safe='')}/labels"
+        return cast(dict[str, str], self._api.call("PATCH", path, {"set": put, "drop": drop, "reason": reason})["labels"])
+
+    def replace_labels(self, device_id: str, labels: dict[str, str], reason: str, were: dict[str, str] | None = None) -> dict[str, str]:
+        """Replace all labels of a device; refused when `were` is given and they are others by now."""
+        path = f"/devices/{quote(device_id, safe='')}/labels"
+        return cast(dict[str, str], self._api.call("PUT", path, {"labels": labels, "were": were, "reason": reason})["labels"])
+
+    def remove_device(self, device_id: str, reason: str) -> Json:
+        """Take a device out of the fleet; what that means in each rollout that it was in."""
+        return cast(Json, self._api.call("POST", f"/devices/{quote(device_id, safe='')}/remove", {"reason": reason}))
+
+    def unquarantine(self, device_id: str, bundle: str, reason: str) -> Json:
+        """Let a device try a bundle again that failed there."""
+        path = f"/devices/{quote(device_id, safe='')}/unquarantine"
+        return cast(Json, self._api.call("POST", path, {"bundle": bundle, "reason": reason}))
 
     def observed(self, project: str, hours: int | None = None) -> Json:
         """What all devices of a project observed in the last hours (24 when not given)."""
         filters = {"project": project} | ({"hours": str(hours)} if hours is not None else {})
-        return cast(Json, self._call("GET", f"/observed?{urlencode(filters)}"))
+        return cast(Json, self._api.call("GET", f"/observed?{urlencode(filters)}"))
 
     def sampling(self) -> list[Json]:
         """Orders about rows that may leave devices."""
-        return cast(list[Json], self._call("GET", "/sampling"))
+        return cast(list[Json], self._api.call("GET", "/sampling"))
 
     def order_sampling(self, whom: Json, order: Json) -> list[Json]:
         """Allow devices to send rows.
@@ -240,89 +239,34 @@ class FleetClient:
             whom: {"device_ids": [...]} or {"project": ..., "selection": {label: value}}.
             order: rows_per_hour, until_at (ISO 8601 with a time zone), redact, bytes_per_day.
         """
-        return cast(list[Json], self._call("POST", "/sampling", {**whom, **order}))
+        return cast(list[Json], self._api.call("POST", "/sampling", {**whom, **order}))
 
     def stop_sampling(self, whom: Json) -> list[str]:
         """Take the orders of devices back; the devices that had one."""
-        return cast(list[str], self._call("POST", "/sampling/stop", whom)["stopped"])
+        return cast(list[str], self._api.call("POST", "/sampling/stop", whom)["stopped"])
 
     def samples(self, device_id: str, limit: int = 100) -> list[Json]:
         """Rows that came from a device as they came in there, newest first."""
-        return cast(list[Json], self._call("GET", f"/devices/{quote(device_id, safe='')}/samples?limit={limit}"))
+        return cast(list[Json], self._api.call("GET", f"/devices/{quote(device_id, safe='')}/samples?limit={limit}"))
 
     def drift(self, project: str | None = None) -> Json | None:
         """Drift of a project."""
-        return cast(Json | None, self._call("GET", "/drift" + (f"?{urlencode({'project': project})}" if project else "")))
+        return cast(Json | None, self._api.call("GET", "/drift" + (f"?{urlencode({'project': project})}" if project else "")))
 
     def explanations(self, project: str | None = None, device: str | None = None, limit: int = 20) -> list[Json]:
         """Explained predictions, newest first."""
         filters = {key: value for key, value in (("project", project), ("device", device)) if value is not None}
-        return cast(list[Json], self._call("GET", f"/explanations?{urlencode({**filters, 'limit': limit})}"))
+        return cast(list[Json], self._api.call("GET", f"/explanations?{urlencode({**filters, 'limit': limit})}"))
 
     def events(self, after: int = 0, limit: int = 200) -> list[Json]:
         """The log after a number, oldest first."""
-        return cast(list[Json], self._call("GET", f"/events?{urlencode({'after': after, 'limit': limit})}"))
+        return cast(list[Json], self._api.call("GET", f"/events?{urlencode({'after': after, 'limit': limit})}"))
 
     def _has_blob(self, sha256: str) -> bool:
         try:
-            self._request("HEAD", f"/blobs/{sha256}", None, {})
+            self._api.request("HEAD", f"/blobs/{sha256}", None, {})
         except ServerRefusedError as err:
             if err.status == 404:
                 return False
             raise
         return True
-
-    def _call(self, method: str, path: str, body: Json | None = None, content: bytes | None = None) -> Any:
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            content, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-        elif content is not None:
-            headers["Content-Type"] = "application/octet-stream"
-        answer = self._request(method, path, content, headers)
-        try:
-            return json.loads(answer) if answer else None
-        except ValueError as err:
-            raise TransportError(f"{self.url}{API}{path}: the answer is no JSON; is this a fleet server?") from err
-
-    def _request(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> bytes:
-        if self._token is not None:
-            headers = headers | {"Authorization": f"Bearer {self._token}"}
-        request = urllib.request.Request(f"{self.url}{API}{path}", data=content, headers=headers, method=method)  # noqa: S310  # http(s) only, checked
-        try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310  # the same
-                return cast(bytes, answer.read(MAX_ANSWER_BYTES))
-        except urllib.error.HTTPError as err:
-            with err:
-                raise _refusal(err.code, err.read(65_536)) from None
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as err:
-            reason = getattr(err, "reason", err)
-            raise TransportError(f"{self.url}: the fleet server does not answer: {reason}; is it running, is the address right?") from err
-
-
-def _refusal(status: int, content: bytes) -> EdgefleetError:
-    try:
-        detail = str(json.loads(content)["detail"])
-    except (ValueError, KeyError, TypeError):
-        detail = f"the server answered with status {status}"
-    if status >= 500:
-        return TransportError(detail)
-    return ServerRefusedError(status, detail)
-
-
-def token_from_environment(token_file: Path | None) -> str | None:
-    """The token: from the file given, else EDGEFLEET_TOKEN, else the file that EDGEFLEET_TOKEN_FILE names.
-
-    Never from the command line, where every user of the machine can read it.
-
-    Raises:
-        ConfigError: A file was named and cannot be read.
-    """
-    named = token_file or (Path(name) if (name := os.environ.get("EDGEFLEET_TOKEN_FILE")) else None)
-    if token_file is None and (token := os.environ.get("EDGEFLEET_TOKEN")):
-        return token.strip()
-    if named is None:
-        return None
-    try:
-        return named.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{named}: the token cannot be read: {err}") from err

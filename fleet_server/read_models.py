@@ -192,6 +192,8 @@ class DeviceRow:
         attested_digest: Bundle digest of its last verified attestation.
         latency_p50_ms: Median scoring latency of the last window, or None.
         why: One sentence: well, or why not.
+        lifting: Bundles that it may try again though they failed there, which it has not answered yet.
+        removed_at: When it was taken out of the fleet; its log and its rows stay.
     """
 
     device_id: str
@@ -210,6 +212,8 @@ class DeviceRow:
     latency_p50_ms: float | None
     drifting: bool
     why: str
+    lifting: list[str] = field(default_factory=list)
+    removed_at: datetime | None = None
 
 
 @dataclass(frozen=True)

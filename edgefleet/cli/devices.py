@@ -1,4 +1,7 @@
-"""`edgefleet devices list|show|sampling|samples`: the devices of a fleet, one of them, and the rows that may leave them."""
+"""`edgefleet devices list|show|sampling|samples`: the devices of a fleet, one of them, and the rows that may leave them.
+
+What changes one of them (`relabel|remove|unquarantine`) is in `devices_change.py`.
+"""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -6,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from edgefleet.cli.devices_change import relabel, remove, unquarantine
 from edgefleet.cli.devices_show import print_device
 from edgefleet.cli.fleet import client_of, label_pairs, server_options
 from edgefleet.cli.main import print_json
@@ -27,7 +31,11 @@ class _ListByDefault(click.Group):
 
 @click.group(cls=_ListByDefault)
 def devices() -> None:
-    """List the devices (that is what it does without a word), show one, or say which rows may leave them."""
+    """List the devices (that is what it does without a word), show or change one, or say which rows may leave them."""
+
+
+for _change in (relabel, remove, unquarantine):
+    devices.add_command(_change)
 
 
 @devices.command("list")

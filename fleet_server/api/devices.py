@@ -1,13 +1,15 @@
-"""Devices: enrol, list, look."""
+"""Devices: enrol, list, look, relabel, remove, lift a quarantine."""
 
 import msgspec
 from flask import Blueprint, Response, request
 
 from edgefleet.errors import InputError
-from fleet_server import queries, usecases
+from fleet_server import queries, relabelling, usecases
 from fleet_server.api.wire import MAX_HOURS, MAX_LIMIT, Body, number, parse, reply
 from fleet_server.auth import require_actor, requires, services_of_request
 from fleet_server.queries.observed import PERIOD_HOURS
+from fleet_server.removing import remove_device
+from fleet_server.unquarantining import lift_quarantine
 
 API = Blueprint("api-devices", __name__)
 
@@ -60,6 +62,72 @@ def get_device(device_id: str) -> Response:
     services = services_of_request()
     hours = number("hours", PERIOD_HOURS, 1, MAX_HOURS)
     return reply(queries.device(services.db, device_id, services.clock(), hours))
+
+
+class Labels(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of PUT /devices/<id>/labels; `were`: the labels that the person saw, refused when they are others by now."""
+
+    labels: dict[str, str]
+    reason: str
+    were: dict[str, str] | None = None
+
+
+class LabelChange(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of PATCH /devices/<id>/labels."""
+
+    reason: str
+    put: dict[str, str] = msgspec.field(default_factory=dict, name="set")
+    drop: list[str] = msgspec.field(default_factory=list)
+
+
+class Why(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a removal."""
+
+    reason: str
+
+
+class Lift(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /devices/<id>/unquarantine; `bundle` is a digest, or its first eight characters or more."""
+
+    bundle: str
+    reason: str
+
+
+@API.put("/devices/<device_id>/labels")
+@requires("operator")
+def replace_labels(device_id: str) -> Response:
+    """Replace all labels of a device; the answer holds them."""
+    body = parse(Labels)
+    after = relabelling.replace_labels(
+        services_of_request(), device_id, labels=body.labels, were=body.were, reason=body.reason, actor=require_actor()
+    )
+    return reply({"device_id": device_id, "labels": after})
+
+
+@API.patch("/devices/<device_id>/labels")
+@requires("operator")
+def set_labels(device_id: str) -> Response:
+    """Set and drop single labels of a device; the answer holds all of them."""
+    body = parse(LabelChange)
+    after = relabelling.set_labels(
+        services_of_request(), device_id, put=body.put, drop=body.drop, reason=body.reason, actor=require_actor()
+    )
+    return reply({"device_id": device_id, "labels": after})
+
+
+@API.post("/devices/<device_id>/remove")
+@requires("operator")
+def remove(device_id: str) -> Response:
+    """Take a device out of the fleet; the answer says what that means in the rollouts that it was in."""
+    return reply(remove_device(services_of_request(), device_id, reason=parse(Why).reason, actor=require_actor()))
+
+
+@API.post("/devices/<device_id>/unquarantine")
+@requires("operator")
+def unquarantine(device_id: str) -> Response:
+    """Let a device try a bundle again that failed there, when it is asked for."""
+    body = parse(Lift)
+    return reply(lift_quarantine(services_of_request(), device_id, bundle=body.bundle, reason=body.reason, actor=require_actor()))
 
 
 def _label(text: str | None) -> tuple[str, str] | None:

@@ -157,6 +157,8 @@ def _word(rollout: Rollout, row: Shown, now: datetime, *, owned: bool) -> Word:
     """The word for one device, and why."""
     if row.failed_at is not None:
         return Word("failed", row.failure or "failed")
+    if row.removed:
+        return Word("not-begun" if row.began_at is None else "pending", "removed from the fleet, neither a success nor a failure")
     if row.began_at is None:
         asked = row.asked and owned and rollout.state not in _BACK
         return Word("not-begun", "was given the release, has not begun" if asked else "")

@@ -17,7 +17,7 @@ from fleet_server.queries.observed import PERIOD_HOURS, load_of, within
 from fleet_server.queries.releases import versions
 from fleet_server.queries.sampling import of_device as sampling_of_device
 from fleet_server.read_models import DeviceRow, DeviceView
-from fleet_server.store import Database
+from fleet_server.store import Database, lifts
 from fleet_server.store import devices as device_rows
 from fleet_server.store.drift_rows import Alarm, open_alarms
 from fleet_server.store.moments import from_micros
@@ -34,6 +34,7 @@ from fleet_server.store.tables import (
 
 NEVER_REPORTED = "idle"
 _EVENTS = 50
+_HERE = DEVICE.c.removed_at.is_(None)
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,13 @@ class _Lookups:
     labels: Mapping[str, dict[str, str]]
     versions: Mapping[tuple[str, str], str]
     alarms: Mapping[str, Alarm]
+    lifting: Mapping[str, set[str]]
 
 
 def devices(
     db: Database, now: datetime, *, project: str | None = None, label: tuple[str, str] | None = None, limit: int = 500, after: str = ""
 ) -> list[DeviceRow]:
-    """Devices by id.
+    """Devices of the fleet by id, without those that were removed.
 
     Args:
         db: The database.
@@ -58,7 +60,7 @@ def devices(
     """
     del now  # ages are the reader's business; a row holds times
     with db.read() as connection:
-        query = _query().where(DEVICE.c.device_id > after).order_by(DEVICE.c.device_id).limit(limit)
+        query = _query().where(_HERE, DEVICE.c.device_id > after).order_by(DEVICE.c.device_id).limit(limit)
         if project is not None:
             query = query.where(DEVICE.c.project == project)
         if label is not None:
@@ -93,15 +95,17 @@ def device(db: Database, device_id: str, now: datetime, hours: int = PERIOD_HOUR
 
 
 def all_rows(connection: sa.Connection) -> list[DeviceRow]:
-    """Every device in the caller's snapshot."""
-    return to_rows(connection, _query().order_by(DEVICE.c.device_id))
+    """Every device of the fleet in the caller's snapshot."""
+    return to_rows(connection, _query().where(_HERE).order_by(DEVICE.c.device_id))
 
 
 def to_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[DeviceRow]:
     """Run a query of `_query`'s form."""
     found = connection.execute(query).all()
     ids = [row.device_id for row in found] if len(found) < 500 else None
-    lookups = _Lookups(device_rows.labels_of(connection, ids), versions(connection), open_alarms(connection))
+    lookups = _Lookups(
+        device_rows.labels_of(connection, ids), versions(connection), open_alarms(connection), lifts.by_device(connection, ids)
+    )
     return [_row(row, lookups) for row in found]
 
 
@@ -113,6 +117,7 @@ def _query() -> sa.Select[Any]:
     return sa.select(
         DEVICE.c.device_id,
         DEVICE.c.project,
+        DEVICE.c.removed_at,
         DEVICE_SEEN.c.seen_at,
         DEVICE_SEEN.c.connected,
         DEVICE_FACT.c.quarantined,
@@ -146,11 +151,15 @@ def _row(row: sa.Row[Any], lookups: _Lookups) -> DeviceRow:
         latency_p50_ms=quantile_ms(stored(row.last_latency or ""), 0.5),
         drifting=row.device_id in lookups.alarms,
         why=_why(row, lookups),
+        lifting=sorted(lookups.lifting.get(row.device_id, ())),
+        removed_at=None if row.removed_at is None else from_micros(row.removed_at),
     )
 
 
 def _why(row: sa.Row[Any], lookups: _Lookups) -> str:
     """One sentence: well, or why not; the gravest thing first."""
+    if row.removed_at is not None:
+        return f"Removed from the fleet on {from_micros(row.removed_at):%Y-%m-%d %H:%M} UTC; what is shown is its past."
     if row.seen_at is None:
         return "Enrolled; it has never reported."
     running = lookups.versions.get((row.project, row.running or ""), "")

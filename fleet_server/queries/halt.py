@@ -26,7 +26,7 @@ def view(connection: sa.Connection, fleet: str) -> HaltView:
     if stored is None:
         return HaltView(halted=False, sentence="The fleet is not halted, and never was.")
     know, refused = halts.heard(connection, stored)
-    devices = int(connection.scalar(sa.select(sa.func.count()).select_from(DEVICE)) or 0)
+    devices = int(connection.scalar(sa.select(sa.func.count()).select_from(DEVICE).where(DEVICE.c.removed_at.is_(None))) or 0)
     return HaltView(
         halted=stored.halted,
         sentence=_sentence(stored, know, devices),

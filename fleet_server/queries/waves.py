@@ -40,7 +40,7 @@ def judge(rollout: Rollout, known: Facts, owned: set[str], now: datetime) -> dic
                 judged[device_id] = Judged("not-begun", "")
             elif device is None:
                 judged[device_id] = Judged("not-begun", "its facts cannot be read")
-            elif device_id in owned:
+            elif device_id in owned or device.removed:
                 judged[device_id] = Judged(*progress(device, rollout.bundle_digest, rollout.policy, now))
             else:
                 judged[device_id] = _at_the_end(rollout, device)

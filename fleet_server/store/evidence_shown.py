@@ -19,6 +19,7 @@ class Shown:
         proven: Committed, attested, soaked.
         silent: Its deadline is over, and it has not been heard since its soak.
         seen_at: Its last sign of life, microseconds UTC.
+        removed: It was taken out of the fleet.
     """
 
     device_id: str
@@ -33,6 +34,7 @@ class Shown:
     proven: bool
     silent: bool
     seen_at: int | None
+    removed: bool = False
 
 
 def shown(connection: sa.Connection, rollout_id: str, *, need_a_look: bool, limit: int) -> list[Shown]:
@@ -46,7 +48,19 @@ def shown(connection: sa.Connection, rollout_id: str, *, need_a_look: bool, limi
     """
     member = ROLLOUT_MEMBER.c
     silent = _is_silent().label("silent")
-    columns = ("device_id", "wave", "site", "counter", "began_at", "committed_at", "attested_at", "failed_at", "failure", "proven_at")
+    columns = (
+        "device_id",
+        "wave",
+        "site",
+        "counter",
+        "began_at",
+        "committed_at",
+        "attested_at",
+        "failed_at",
+        "failure",
+        "proven_at",
+        "removed_at",
+    )
     joined = _with_groups().outerjoin(DEVICE_SEEN, DEVICE_SEEN.c.device_id == member.device_id)
     query = sa.select(*(member[name] for name in columns), silent, DEVICE_SEEN.c.seen_at).select_from(joined)
     query = query.where(member.rollout_id == rollout_id, member.wave > 0)
@@ -68,6 +82,7 @@ def shown(connection: sa.Connection, rollout_id: str, *, need_a_look: bool, limi
             proven=row.proven_at is not None,
             silent=bool(row.silent),
             seen_at=row.seen_at,
+            removed=row.removed_at is not None,
         )
         for row in connection.execute(query.order_by(*order).limit(limit))
     ]

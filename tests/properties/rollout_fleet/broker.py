@@ -41,8 +41,11 @@ class Broker:
         device_id, leaf = parse_device_topic(topic)
         if leaf == "desired":
             self.on_publish(device_id, payload)
-            self.retained[device_id] = payload
-            self.sent.append((device_id, payload))
+            if payload:
+                self.retained[device_id] = payload
+                self.sent.append((device_id, payload))
+            else:
+                self.retained.pop(device_id, None)  # an empty retained message takes the old one away
         return fate == "ok"
 
     def remember(self, messages: list[Incoming]) -> None:

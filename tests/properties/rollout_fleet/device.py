@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from device_agent.update.lifting import lift
 from device_agent.update.plan import WORKING, Event, Progress, judge_desired, step
 from edgefleet.desired import Acceptance, DesiredModel, judge_counter, open_desired
 from edgefleet.messages import (
@@ -71,6 +72,10 @@ class FieldDevice:
         self.stored = (payload.epoch, payload.counter, message.payload)
         self.wanted = payload.models.get(PROJECT)
         digest = None if self.wanted is None else self.wanted.bundle_digest
+        lifted = lift(self.progress, payload.lifted)
+        # What was lifted has not failed here any more: if it fails again, that is new.
+        self.ever_failed -= {known for known, _ in {*lifted.lifted} - {*self.progress.lifted}}
+        self.progress = lifted
         event = judge_desired(self.progress, digest, self.running)
         self._step(event, subject=digest or "")
         self._attest()

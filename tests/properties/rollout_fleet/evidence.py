@@ -22,6 +22,8 @@ def why_unproven(stage: Stage, seen: Seen, rollout: Rollout, device_id: str, at:
     row, said = seen.members.get((rollout.rollout_id, device_id)), seen.said.get(device_id)
     if row is None or said is None or row.counter is None:
         return "nothing was asked of it"
+    if row.removed_at is not None:
+        return "it was removed"
     device, digest = stage.devices[device_id], rollout.bundle_digest
     if device.honest and digest not in device.ever_ran:
         return "it never ran the release"
@@ -51,9 +53,9 @@ def failures(seen: Seen, rollout: Rollout) -> list[str]:
 def is_back(seen: Seen, rollout: Rollout, device_id: str) -> bool:
     """Whether a device neither runs nor tries the release, by its last report."""
     said = seen.said.get(device_id)
-    if said is None:
-        return True
     row = seen.members[rollout.rollout_id, device_id]
+    if said is None or row.removed_at is not None:
+        return True
     trying = said.state in _TRYING and said.subject == rollout.bundle_digest and said.counter >= (row.counter or 0)
     return said.running != rollout.bundle_digest and not trying
 

@@ -18,7 +18,7 @@ from tests.properties.rollout_fleet.stage import Stage
 FORWARD: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 STOPPED: Final = frozenset({RolloutState.ABORTED, RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.PAUSED_RB})
 ENGINE: Final = "engine"
-CHANGES: Final = frozenset({"create", "approve", *(kind.value for kind in ActionKind), *(event.value for event in Event)})
+CHANGES: Final = frozenset({"create", "approve", "lose-device", *(kind.value for kind in ActionKind), *(event.value for event in Event)})
 
 
 def judge_commit(stage: Stage, before: Seen, now: Seen) -> None:
@@ -138,8 +138,11 @@ def nobody_is_no_evidence(stage: Stage, before: Seen, now: Seen) -> None:
 @keeps(13, "commit", "fleet_server.store.members:note_failed", "fleet_server.rollout.evidence:progress")
 def what_was_seen_once_stays_counted(stage: Stage, before: Seen, now: Seen) -> None:
     """(Devices with an E or S event) + ok + unproven + pending = exposed; k_E <= n, k_S <= n; exposed, k_E, k_S never decrease."""
+    left = {entry.subject for entry in added_entries(before, now) if entry.action in ("remove", "relabel")}
     for key, row in before.members.items():
         after = now.members.get(key)
+        if after is None and row.counter is None and key[1] in left:
+            continue  # who was never asked is no evidence
         for column in ("began_at", "failed_at", "committed_at", "attested_at"):
             kept = getattr(row, column) is None or (after is not None and getattr(after, column) == getattr(row, column))
             require(13, kept, f"{key}: {column} was {getattr(row, column)} and is {after and getattr(after, column)}")
@@ -195,6 +198,10 @@ def _same_standing(old: Rollout | None, new: Rollout | None) -> bool:
 @keeps(21, "publish", "fleet_server.store.outbox:put", "fleet_server.scheduler.relay:Relay")
 def saved_before_it_is_published(stage: Stage, device_id: str, payload: bytes) -> None:
     """Save before publish: for each published desired there is a stored action; after a crash replay publishes the same message."""
+    if not payload:
+        gone = any((entry.action, entry.subject) == ("remove", device_id) for entry in stage.seen.entries)
+        require(21, gone, f"the desired state of {device_id} was taken away, and nobody removed it")
+        return
     document = opened(payload)
     # A connection of its own: what another one has not committed is not there.
     known = stage.history.get((device_id, document.counter))
@@ -260,4 +267,14 @@ def a_quarantined_bundle_does_not_come_back(stage: Stage, before: Seen, now: See
     """A device that quarantined digest D never gets D as desired again, except by an audited un-quarantine."""
     for device_id, one in newly(before, now).items():
         known = one.bundle_digest in before.quarantined.get(device_id, frozenset())
-        require(18, not known, f"{device_id} is asked for {one.bundle_digest[:12]}, which it quarantined")
+        lifts = [e for e in now.entries if (e.action, e.subject) == ("unquarantine", device_id) and one.bundle_digest[:12] in e.detail]
+        # What the device says after it heard of the last one counts again.
+        said = before.said.get(device_id)
+        lifted = bool(lifts) and (said is None or said.counter < _lifted_at(stage, device_id, one.bundle_digest))
+        require(18, not known or lifted, f"{device_id} is asked for {one.bundle_digest[:12]}, which it quarantined")
+
+
+def _lifted_at(stage: Stage, device_id: str, digest: str) -> int:
+    """Counter of the document that said first that the bundle may be tried again."""
+    query = "SELECT counter FROM quarantine_lift WHERE device_id = ? AND bundle_digest = ?"
+    return int(stage.eye.value(query, device_id, digest) or 0)

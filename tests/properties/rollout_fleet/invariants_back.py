@@ -31,7 +31,7 @@ def back_only_to_what_ran_there(stage: Stage, before: Seen, now: Seen) -> None:
         if device_id not in asked and device.honest:
             require(23, one.bundle_digest in device.ever_ran, f"{device_id} is sent back to {one.release_id}, which never ran there")
     for device_id, old in before.assigned.items():
-        if device_id not in now.assigned:
+        if device_id not in now.assigned and device_id not in now.removed:
             left = (
                 _completed_there(now, device_id) - {now.rollouts[old.rollout_id].bundle_digest} if old.rollout_id in now.rollouts else set()
             )
@@ -47,7 +47,7 @@ def _counter(stage: Stage, bundle_digest: str) -> int:
 
 def _completed_there(seen: Seen, device_id: str) -> set[str]:
     """Bundles of rollouts that were completed and that the device committed."""
-    mine = {r for (r, d), row in seen.members.items() if d == device_id and row.committed_at is not None}
+    mine = {r for (r, d), row in seen.members.items() if d == device_id and row.committed_at is not None and not row.removed_at}
     return {seen.rollouts[r].bundle_digest for r in mine if r in seen.rollouts and seen.rollouts[r].state is RolloutState.COMPLETED}
 
 

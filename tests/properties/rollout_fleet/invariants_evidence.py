@@ -87,6 +87,8 @@ def membership_is_the_plan(stage: Stage, before: Seen, now: Seen) -> None:
         return
     for rollout_id, plan in now.memberships.items():
         grown = any(entry.subject == rollout_id and entry.action == "extend" for entry in now.entries)
+        # Where somebody left, the next in the order move up.
+        grown = grown or any(entry.action in ("remove", "relabel") for entry in now.entries)
         for device_id, row in now.members_of(rollout_id).items():
             place = int.from_bytes(hashlib.sha256(f"{plan.salt}|{device_id}".encode()).digest()[:8], "big") >> 1
             require(4, place == row.place, f"{device_id}: place {row.place} is not that of salt and id, {place}")

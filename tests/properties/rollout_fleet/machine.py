@@ -96,7 +96,8 @@ class FleetMachine(PeopleMachine):
     @rule(pick=PICK)
     def a_device_falls_silent_or_revives(self, pick: int) -> None:
         device = self._device(pick)
-        device.online = not device.online
+        # A removed one reaches the broker no more.
+        device.online = not device.online and device.device_id not in self.stage.seen.removed
 
     @rule(pick=PICK, how=st.sampled_from(["committed", "failed", "future", "nonce", "model", "other", "garbage", "clock"]))
     def a_device_lies(self, pick: int, how: str) -> None:
@@ -292,6 +293,6 @@ class FleetMachine(PeopleMachine):
         if rollout_id is None:
             return
         rollout = self.stage.seen.rollouts[rollout_id]
-        asked = sorted(d for d, row in self.stage.seen.members_of(rollout_id).items() if row.counter is not None)
+        asked = sorted(d for d, row in self.stage.seen.members_of(rollout_id).items() if row.counter is not None and not row.removed_at)
         if rollout.state in probes.JUDGED and asked:
             question(self.stage, rollout_id, asked[member % len(asked)])

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.rollout import RolloutState
-from tests.properties.rollout_fleet import probes
+from tests.properties.rollout_fleet import care, probes
 from tests.properties.rollout_fleet.stage import PEOPLE, RELEASES, SITES, Stage
 
 PICK: Final = st.integers(0, 17)
@@ -70,7 +70,7 @@ class PeopleMachine(RuleBasedStateMachine):
     def a_person_goes_on(self, again: int) -> None:
         """Somebody looks after the fleet: devices are switched on, the halt ends, what stands goes on, something is planned."""
         for device in self.stage.devices.values():
-            device.online = True
+            device.online = device.device_id not in self.stage.seen.removed
         if self.stage.seen.halted:
             self.the_fleet_is_halted_or_lifted("lift")
         live = self.stage.live()
@@ -85,6 +85,29 @@ class PeopleMachine(RuleBasedStateMachine):
             asked = one.course is not None and one.course.asked is not None
             action = "start" if one.state in (RolloutState.DRAFT, RolloutState.APPROVED) else "confirm" if asked else "resume"
             self.stage.act(rollout_id, action, PEOPLE[0])
+
+    @rule(pick=st.integers(0, 40), really=st.integers(0, 4))
+    def a_person_removes_a_device(self, pick: int, really: int) -> None:
+        names = sorted(self.stage.devices)
+        if really == 0:  # else there is soon no fleet
+            care.remove(self.stage, names[pick % len(names)])
+
+    @rule(pick=st.integers(0, 40), site=st.sampled_from(SITES))
+    def a_person_relabels_a_device(self, pick: int, site: str) -> None:
+        names = sorted(self.stage.devices)
+        care.relabel(self.stage, names[pick % len(names)], site)
+
+    @rule(pick=PICK)
+    def a_device_comes_back(self, pick: int) -> None:
+        removed = sorted(self.stage.seen.removed)
+        if removed:
+            care.come_back(self.stage, removed[pick % len(removed)])
+
+    @rule(pick=st.integers(0, 40))
+    def a_person_lifts_a_quarantine(self, pick: int) -> None:
+        held = sorted(device_id for device_id, digests in self.stage.seen.quarantined.items() if digests)
+        if held:
+            care.lift(self.stage, held[pick % len(held)], pick)
 
     def _rollout(self, pick: int) -> str | None:
         live = self.stage.live()

@@ -30,6 +30,7 @@ class MemberRow(NamedTuple):
     stratum: str
     site: str
     left_at: int | None
+    removed_at: int | None
 
 
 class Assigned(NamedTuple):
@@ -93,18 +94,19 @@ class Seen:
     approvals: frozenset[tuple[str, str, str]]
     halted: bool
     floor: int
+    removed: frozenset[str]
 
     def members_of(self, rollout_id: str) -> dict[str, MemberRow]:
         """Device -> row."""
         return {device_id: row for (owner, device_id), row in self.members.items() if owner == rollout_id}
 
 
-NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {}, {}, {}, {}, frozenset(), False, 0)
+NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {}, {}, {}, {}, frozenset(), False, 0, frozenset())
 
 _SQL: Final = {
     "rollouts": "SELECT rollout_id, version, engine FROM rollout",
     "members": "SELECT rollout_id, device_id, wave, active, previous_release, counter, began_at, committed_at, attested_at, failed_at, "
-    "rows, assigned_at, place, stratum, site, left_at FROM rollout_member",
+    "rows, assigned_at, place, stratum, site, left_at, removed_at FROM rollout_member",
     "sums": "SELECT rollout_id, wave, sum(members), sum(assigned), sum(begun), sum(failed) FROM rollout_sum GROUP BY rollout_id, wave",
     "silence": "SELECT rollout_id, sum(silent), sum(exposed) FROM rollout_site GROUP BY rollout_id",
     "zones": "SELECT device_id, value FROM device_label WHERE key = 'time-zone'",
@@ -112,6 +114,7 @@ _SQL: Final = {
     "approvals": "SELECT rollout_id, approver, digest FROM rollout_approval",
     "halted": "SELECT halted FROM fleet_halt",
     "floor": "SELECT counter FROM release_floor",
+    "removed": "SELECT device_id FROM device WHERE removed_at IS NOT NULL",
     "assigned": "SELECT device_id, release_id, rollout_id, bundle_digest, counter FROM assignment",
     "issued": "SELECT device_id, counter, message FROM desired",
     "counters": "SELECT device_id, desired_counter FROM device",
@@ -208,4 +211,5 @@ _PARTS: Final[dict[str, Any]] = {
     "approvals": lambda rows: frozenset(tuple(row) for row in rows),
     "halted": lambda rows: any(row[0] for row in rows),
     "floor": lambda rows: max((row[0] for row in rows), default=0),
+    "removed": lambda rows: frozenset(row[0] for row in rows),
 }

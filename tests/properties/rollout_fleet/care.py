@@ -1,0 +1,71 @@
+"""What people do about single devices: other labels, out of the fleet, another device under the same id, a quarantine lifted."""
+
+import hashlib
+from dataclasses import replace
+
+from edgefleet.signing import SigningKey
+from fleet_server import relabelling, usecases
+from fleet_server.removing import remove_device
+from fleet_server.unquarantining import lift_quarantine
+from tests.properties.rollout_fleet import probes
+from tests.properties.rollout_fleet.device import FieldDevice
+from tests.properties.rollout_fleet.kept import require
+from tests.properties.rollout_fleet.process import what_if
+from tests.properties.rollout_fleet.stage import PEOPLE, Stage, labels_of
+from tests.unit.fleet_server.server_world import PROJECT
+
+LEAST_LEFT = 3  # devices, so that there is a fleet to look at
+
+
+def relabel(stage: Stage, device_id: str, site: str) -> None:
+    """A person moves a device to another site."""
+    stage.person(lambda services: relabelling.set_labels(services, device_id, put={"site": site}, reason="moved", actor=PEOPLE[2]))
+
+
+def remove(stage: Stage, device_id: str) -> None:
+    """A person takes a device out; the broker lets it in no more, so that only what is under way already can still arrive."""
+    if device_id in stage.seen.removed or len(stage.devices) - len(stage.seen.removed) <= LEAST_LEFT:
+        return
+    for rollout_id in stage.live():
+        row = stage.seen.members.get((rollout_id, device_id))
+        one = stage.seen.rollouts.get(rollout_id)
+        if row is not None and row.counter is not None and one is not None and one.state in probes.JUDGED:
+            a_removal_is_never_good_news(stage, rollout_id, device_id)
+    if stage.person(lambda services: remove_device(services, device_id, reason="scrapped", actor=PEOPLE[0])) is not None:
+        stage.devices[device_id].online = False
+
+
+def come_back(stage: Stage, device_id: str) -> None:
+    """Another device is enrolled under the id of a removed one; what the first one said is not delivered any more."""
+    if device_id not in stage.seen.removed:
+        return
+    old = stage.devices[device_id]
+    key = SigningKey(hashlib.sha256(f"{device_id} {old.key.public.hex}".encode()).digest())
+    labels = labels_of(int(device_id[1:]))
+    enrolled = stage.person(
+        lambda services: usecases.enroll_device(
+            services, device_id=device_id, project=PROJECT, public_key=key.public.hex, labels=labels, actor=PEOPLE[0]
+        )
+    )
+    if enrolled is not None:
+        broker = stage.broker
+        broker.uplink = [message for message in broker.uplink if f"/{device_id}/" not in message.topic]
+        broker.delivered = [message for message in broker.delivered if f"/{device_id}/" not in message.topic]
+        stage.devices[device_id] = FieldDevice(device_id, key, old.director, old.fleet, old.models, boot=old.boot + 1_000)
+
+
+def lift(stage: Stage, device_id: str, pick: int) -> None:
+    """A person lets a device try a bundle again; what she may not is refused."""
+    held = sorted(stage.seen.quarantined.get(device_id, frozenset()))
+    if held:
+        bundle = held[pick % len(held)]
+        stage.person(lambda services: lift_quarantine(services, device_id, bundle=bundle, reason="the sensor was mended", actor=PEOPLE[1]))
+
+
+def a_removal_is_never_good_news(stage: Stage, rollout_id: str, device_id: str) -> None:
+    """Part of 9: to take a device out that was asked turns nothing into a promotion."""
+    with what_if(stage.shared) as db:
+        before, _ = probes.answer(stage, db, rollout_id)
+        remove_device(replace(stage.template.services, db=db, clock=stage.clock), device_id, reason="what if", actor=PEOPLE[0])
+        after, _ = probes.answer(stage, db, rollout_id)
+        require(9, probes.is_good(before) or not probes.is_good(after), f"{rollout_id}: without {device_id} {before} became {after}")
