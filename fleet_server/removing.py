@@ -4,12 +4,10 @@ In an open wave it counts neither as a success nor as a failure: a failure that 
 removal never turns a hold into a promotion; where a policy asks every device, going on without it is a person's resume.
 """
 
-import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-import msgspec
 import sqlalchemy as sa
 
 from edgefleet.topics import device_topic
@@ -36,8 +34,6 @@ from fleet_server.store import (
 )
 from fleet_server.store.experiment_rows import Measured
 from fleet_server.store.moments import to_micros
-
-LOG = logging.getLogger(__name__)
 
 # All that the broker keeps of a device. An empty retained message takes it away.
 _RETAINED: Final = ("desired", "acked", "reported", "presence")
@@ -95,13 +91,9 @@ def _leave(connection: sa.Connection, rollout_id: str, device_id: str, actor: Ac
     """What follows for one rollout that is not over; one sentence about it."""
     if not rollouts.lock(connection, rollout_id):
         raise ConflictError(f"rollout {rollout_id} is being decided at this moment. Nothing was done; try again.")
-    try:
-        stored = rollouts.load(connection, rollout_id)
-    except msgspec.DecodeError:
-        LOG.exception("rollout %s cannot be read; %s leaves it all the same", rollout_id, device_id)
-        return "it cannot be read, and stands"
+    stored = rollouts.load_readable(connection, rollout_id)
     if stored is None:
-        return "it is not there"
+        return "it cannot be read, and stands"
     leave = _leave_named if stored.rollout.course is None else _leave_counted
     after, sentence = leave(connection, stored.rollout, device_id, now)
     if not rollouts.save(connection, stored, after, now):

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from flask import Request, Response
 
-from fleet_server import approving, auth, queries, usecases
+from fleet_server import approving, auth, queries, relabelling, removing, unquarantining, usecases
 from fleet_server.auth import Actor
-from fleet_server.page.source import ActionName
+from fleet_server.page.source import ActionName, DeviceChange
 from fleet_server.read_approval import ApprovalView
 from fleet_server.read_drift import DriftView
 from fleet_server.read_halt import HaltView
@@ -86,6 +86,16 @@ class DatabaseSource:
     def act(self, rollout_id: str, action: ActionName, *, version: int, reason: str, actor: Actor) -> None:
         """See `usecases.rollout_action`."""
         usecases.rollout_action(self._services, rollout_id, action, version=version, reason=reason, actor=actor)
+
+    def change_device(self, device_id: str, change: DeviceChange, *, actor: Actor) -> None:
+        """See `relabelling`, `unquarantining` and `removing`."""
+        services = self._services
+        if change.word == "labels":
+            relabelling.replace_labels(services, device_id, labels=change.labels, were=change.were, reason=change.reason, actor=actor)
+        elif change.word == "unquarantine":
+            unquarantining.lift_quarantine(services, device_id, bundle=change.bundle, reason=change.reason, actor=actor)
+        else:
+            removing.remove_device(services, device_id, reason=change.reason, actor=actor)
 
     def actor(self, asked: Request) -> Actor | None:
         """See `auth.current_actor`."""

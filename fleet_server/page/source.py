@@ -4,6 +4,7 @@ In production `fleet_server.page.database` answers; tests of the screens answer 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -24,6 +25,20 @@ from fleet_server.read_models import (
 )
 
 ActionName = Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
+
+
+ChangeWord = Literal["labels", "unquarantine", "remove"]
+
+
+@dataclass(frozen=True)
+class DeviceChange:
+    """What a person wants changed about one device; `labels` and `were` (as seen) for `labels`, `bundle` for `unquarantine`."""
+
+    word: ChangeWord
+    reason: str
+    labels: dict[str, str]
+    were: dict[str, str]
+    bundle: str
 
 
 class Source(Protocol):
@@ -73,6 +88,9 @@ class Source(Protocol):
 
     def act(self, rollout_id: str, action: ActionName, *, version: int, reason: str, actor: Actor) -> None:
         """Do one action on a rollout that still has this version, else raise and change nothing."""
+
+    def change_device(self, device_id: str, change: DeviceChange, *, actor: Actor) -> None:
+        """Do it, else raise and change nothing."""
 
     def actor(self, asked: Request) -> Actor | None:
         """Who makes this request; None is nobody."""

@@ -12,6 +12,7 @@ from edgefleet.errors import EdgefleetError, InputError
 from fleet_server.auth import MAY, Actor
 from fleet_server.errors import ForbiddenError, UnauthorizedError, status_of
 from fleet_server.page.assets import Assets
+from fleet_server.page.device_views import add_device_views
 from fleet_server.page.devices_filter import select
 from fleet_server.page.live import Feed, TooManyViewersError
 from fleet_server.page.security import MAX_FORM_BYTES, check_form, for_roles, local_path, protect
@@ -123,6 +124,8 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     @for_roles("viewer")
     def device(device_id: str) -> str:
         return render_template("device.html", view=source.device(device_id, g.page_now))
+
+    add_device_views(page, source)
 
     @page.get("/releases")
     @for_roles("viewer")

@@ -12,5 +12,7 @@ def figures(stage: Stage) -> Counter[str]:
     found["deaths"] = stage.deaths
     found["promotions"] = sum(len(one.promoted_at) for one in stage.seen.rollouts.values())
     found["failures"] = sum(row.failed_at is not None for row in stage.seen.members.values())
+    found["removed"] = sum(entry.action == "remove" for entry in stage.seen.entries)
+    found["lifted"] = sum(entry.action == "unquarantine" for entry in stage.seen.entries)
     found["published"] = len(stage.broker.sent)
     return found

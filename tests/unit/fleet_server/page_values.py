@@ -12,7 +12,7 @@ from edgefleet.errors import InputError
 from fleet_server.auth import SESSION_COOKIE, Actor
 from fleet_server.errors import ConflictError, UnauthorizedError
 from fleet_server.page import Feed, create_page
-from fleet_server.page.source import ActionName
+from fleet_server.page.source import ActionName, DeviceChange
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_approval import ApprovalRow, ApprovalView
 from fleet_server.read_drift import DriftDevice, DriftView, FeatureDrift, Histogram
@@ -541,6 +541,7 @@ class InventedSource:
         self.log = rollout_view().events
         self.change_rows: list[tuple[int, str]] = [(41, "overview")]
         self.acted: list[tuple[str, str, int, str, str]] = []
+        self.changed: list[tuple[str, DeviceChange, str]] = []
         self.anonymous: Actor | None = None
         self.approval = approval()
         self.approved: list[tuple[str, str, str, str]] = []
@@ -587,6 +588,11 @@ class InventedSource:
         if action == "resume":
             raise InputError("The rollout is not paused.")
         self.acted.append((rollout_id, action, version, reason, actor.name))
+
+    def change_device(self, device_id: str, change: DeviceChange, *, actor: Actor) -> None:
+        if device_id not in {row.device_id for row in self.device_rows}:
+            raise NotFoundError("device", device_id)
+        self.changed.append((device_id, change, actor.name))
 
     def approvals(self, rollout_id: str) -> ApprovalView:
         return self.approval

@@ -182,3 +182,17 @@ def test_every_view_names_its_roles(client: FlaskClient) -> None:
         if rule.endpoint.startswith("page."):
             view = client.application.view_functions[rule.endpoint]
             assert isinstance(getattr(view, "edgefleet_roles", None), tuple), rule.endpoint
+
+
+def test_a_viewer_sees_what_a_removal_means_and_cannot_remove(client: FlaskClient, source: values.InventedSource) -> None:
+    path = f"/devices/{source.device_rows[0].device_id}/remove"
+    signed_in(client, "viewer-1")
+
+    assert "Sign in to act." in client.get(path).get_data(as_text=True)
+    assert client.post(path, data={"reason": "because"}, headers=SAME).status_code == 403
+    assert signed_in(client).post(path, data={"reason": "because"}).status_code == 403  # a form from nowhere
+    assert source.changed == []
+    assert client.post(path, data={"reason": "because"}, headers=SAME).status_code == 303
+    assert [(device_id, change.word, change.reason) for device_id, change, _ in source.changed] == [
+        (path.split("/")[2], "remove", "because")
+    ]

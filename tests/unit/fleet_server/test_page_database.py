@@ -88,3 +88,27 @@ def test_a_form_of_another_site_with_the_sessions_cookie_is_shown_as_refused(cli
     assert answer.status_code == 403
     assert answer.mimetype == "text/html"
     assert "<h1>Nothing was done</h1>" in answer.get_data(as_text=True)
+
+
+def test_a_device_is_relabelled_and_removed_on_its_page_after_a_reason_was_given(
+    app: Flask, client: FlaskClient, token: str, tmp_path: Path
+) -> None:
+    enroll(app, token, tmp_path, "camera-01")
+    form = client.get("/devices/camera-01/labels").get_data(as_text=True)
+    assert "site=hall-1</textarea>" in form
+
+    def send(word: str, **fields: str) -> int:
+        return client.post(f"/devices/camera-01/{word}", data=fields, headers=SAME).status_code
+
+    assert send("labels", labels="site=hall-2\nline=4", were="site=hall-1", reason="it was moved") == 303
+    assert "line 4 · site hall-2" in client.get("/devices/camera-01").get_data(as_text=True)
+    assert send("labels", labels="site=hall-3", were="site=hall-1", reason="it was moved") == 409
+    assert send("labels", labels="hall 3", were="", reason="it was moved") == 422
+    assert send("remove", reason="") == 422
+    assert send("remove", reason="it was scrapped") == 303
+    shown = client.get("/devices/camera-01").get_data(as_text=True)
+    assert "Removed from the fleet on" in shown
+    assert "it was scrapped" in shown
+    assert "Remove…" not in shown
+    assert "camera-01" not in client.get("/devices").get_data(as_text=True)
+    assert client.get("/devices/camera-01/remove").status_code == 404
