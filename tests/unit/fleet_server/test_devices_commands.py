@@ -1,0 +1,92 @@
+"""`edgefleet devices relabel|remove|unquarantine` over HTTP to a real server: what is printed, what is refused."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from werkzeug.serving import make_server
+
+from edgefleet.cli.devices import devices
+from edgefleet.client import FleetClient
+from edgefleet.errors import InputError
+from tests.unit.fleet_server.server_world import MadeBundle, World, make_bundle
+from tests.unit.fleet_server.steered import start, wanting
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    opened = World.open(tmp_path / "data")
+    for number in range(2):
+        device = opened.enroll(f"d{number}", tmp_path, site="north")
+        opened.receive(device.presence(), device.heartbeat())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> MadeBundle:
+    return make_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def run(world: World) -> Iterator[Run]:
+    server = make_server("127.0.0.1", 0, world.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+
+    def call(*words: str) -> Result:
+        return CliRunner().invoke(devices, [*words, "--server", url], env={"EDGEFLEET_TOKEN": world.admin_token()})
+
+    yield call
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_labels_are_set_dropped_and_replaced(run: Run) -> None:
+    assert run("relabel", "d0", "--set", "line=4", "--drop", "site", "--reason", "moved").output == "d0: line=4\n"
+    done = run("relabel", "d0", "--set", "hall=2", "--replace", "--reason", "moved", "--json")
+    assert json.loads(done.output) == {"device_id": "d0", "labels": {"hall": "2"}}
+    assert run("relabel", "d0", "--replace", "--reason", "moved").output == "d0: no label\n"
+
+
+def test_a_relabelling_that_says_nothing_or_too_much_is_a_wrong_use(run: Run) -> None:
+    assert run("relabel", "d0", "--reason", "moved").exit_code == 2
+    assert run("relabel", "d0", "--replace", "--drop", "site", "--reason", "moved").exit_code == 2
+    refused = run("relabel", "d0", "--drop", "lime", "--reason", "moved").exception
+    assert isinstance(refused, InputError)
+    assert "device 'd0' has no label 'lime'; its labels: site" in str(refused)
+
+
+def test_a_device_is_removed_after_it_was_asked_and_its_rollouts_are_named(run: Run, world: World, bundle: MadeBundle) -> None:
+    rollout_id = start(world, world.push(bundle))
+    (device_id,) = wanting(world, bundle)
+
+    assert run("remove", device_id, "--reason", "scrapped").exit_code == 1  # nobody said yes
+    done = run("remove", device_id, "--reason", "scrapped", "--yes")
+
+    said = f"rollout {rollout_id}: its wave is open: a person goes on without it, or aborts."
+    assert done.output == f"{device_id} was removed from the fleet.\n{said}\n"
+    again = run("remove", device_id, "--reason", "scrapped", "--yes").exception
+    assert isinstance(again, InputError)
+    assert "was removed from the fleet at" in str(again)
+
+
+def test_a_quarantine_is_lifted_by_the_beginning_of_the_digest(run: Run, world: World, bundle: MadeBundle) -> None:
+    start(world, world.push(bundle))
+    (device_id,) = wanting(world, bundle)
+    world.receive(*world.devices[device_id].fail(bundle))
+
+    done = run("unquarantine", device_id, bundle.digest[:8], "--reason", "the sensor was mended")
+
+    assert done.output == f"{device_id} may try bundle {bundle.digest[:12]} again, once it has heard desired state 2.\n"
+
+
+def test_the_client_is_still_found_where_it_was(world: World) -> None:
+    assert FleetClient("http://127.0.0.1:9/").url == "http://127.0.0.1:9"
