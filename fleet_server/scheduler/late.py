@@ -96,7 +96,8 @@ def _make(connection: sa.Connection, stored: Stored, finding: LateFinding, now: 
 def _targets(connection: sa.Connection, rollout: Rollout) -> dict[str, str]:
     """Device -> release that it would go back to, for those that still are to run the release and have one."""
     where = (ROLLOUT_MEMBER.c.rollout_id == rollout.rollout_id, ROLLOUT_MEMBER.c.committed_at.is_not(None))
-    query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(*where)
+    of_fleet = ROLLOUT_MEMBER.c.removed_at.is_(None)
+    query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(*where, of_fleet)
     rows = connection.execute(query).all()
     has = assignments.current(connection, rollout.project, [row.device_id for row in rows])
     still = [row for row in rows if has.get(row.device_id, ("", ""))[0] == rollout.release_id]

@@ -4,7 +4,7 @@ It goes by the evidence that the experiment's policy names; the experiment itsel
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -39,6 +39,7 @@ def draft(connection: sa.Connection, experiment: Rollout, now: datetime) -> Roll
     if plan is None or plan.ending != "winner B":
         raise ConfigError(f"{experiment.rollout_id} is no experiment that arm B has won; only a winner becomes a rollout")
     stored = rollouts.load(connection, experiment.rollout_id)
+    experiment = _of_the_fleet(experiment, members.removed(connection, experiment.rollout_id))
     selection = {} if stored is None else stored.selection
     policy = msgspec.structs.replace(experiment.policy, baseline=experiment.policy.baseline or plan.baseline_release)
     in_arm = [device_id for device_id in experiment.members if plan.arm(experiment.salt, device_id) == 1]
@@ -109,6 +110,11 @@ def planned_by_evidence(
     if planned.course is not None:
         refuse_hopeless(planned.course)
     return Planned(planned, chosen, salt)
+
+
+def _of_the_fleet(experiment: Rollout, removed: Collection[str]) -> Rollout:
+    """The experiment without devices that were taken out of the fleet meanwhile."""
+    return replace(experiment, waves=tuple(tuple(d for d in batch if d not in removed) for batch in experiment.waves))
 
 
 def _from_arm(one: Selected, experiment: Rollout) -> Selected:

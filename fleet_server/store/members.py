@@ -55,6 +55,12 @@ def open_rollouts(connection: sa.Connection, device_id: str) -> list[str]:
     return list(connection.scalars(query.where(*here).order_by(ROLLOUT.c.rollout_id)))
 
 
+def removed(connection: sa.Connection, rollout_id: str) -> frozenset[str]:
+    """Members that were taken out of the fleet."""
+    gone = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.removed_at.is_not(None))
+    return frozenset(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(*gone)))
+
+
 def place(connection: sa.Connection, rollout_id: str, device_id: str) -> tuple[int, bool]:
     """(wave, whether it was asked) of a member."""
     query = sa.select(ROLLOUT_MEMBER.c.wave, ROLLOUT_MEMBER.c.counter).where(*_key(rollout_id, device_id))

@@ -12,7 +12,10 @@ import sqlalchemy as sa
 
 from fleet_server import audit, queries, usecases
 from fleet_server.errors import ConflictError
-from fleet_server.store import Database, evidence_tally
+from fleet_server.relabelling import set_labels
+from fleet_server.removing import remove_device
+from fleet_server.store import Database, evidence_tally, stays
+from fleet_server.unquarantining import lift_quarantine
 from tests.unit.fleet_server.evidence_world import Fleet, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, World, make_bundle
 from tests.unit.trainer.test_trainer_search_workers import postgres
@@ -102,3 +105,33 @@ def test_of_two_people_who_act_on_one_page_at_the_same_time_over_postgresql_one_
 
     assert done in (["abort", "refused"], ["pause", "refused"])
     assert value(world, rollout_id).state.value == {"abort": "aborted", "pause": "paused"}[done[0]]
+
+
+@pytest.mark.conversions
+def test_devices_are_relabelled_removed_and_enrolled_again_over_postgresql_as_over_sqlite(worlds: list[World], tmp_path: Path) -> None:
+    told = []
+    for number, world in enumerate(worlds):
+        bundle = make_bundle(tmp_path / f"bundle{number}")
+        release_id = world.push(bundle)
+        open_fleet(world, 40)
+        fleet = Fleet(world, bundle)
+        fleet.tick()
+        rollout_id = start(world, release_id, **QUICK)
+        fleet.bad = lambda device_id: device_id == "d00007"
+        for tick in range(30):
+            fleet.tick()
+            if tick < 6:
+                remove_device(world.services, f"d{5 * tick:05d}", reason="scrapped", actor=OPERATOR)
+                set_labels(world.services, f"d{5 * tick + 1:05d}", put={"site": "s9"}, reason="moved", actor=OPERATOR)
+        world.enroll("d00005", tmp_path / "again")
+        with world.services.db.read() as connection:
+            held = stays.quarantined(connection, "d00007")
+        if held:
+            lift_quarantine(world.services, "d00007", bundle=held[0], reason="mended", actor=OPERATOR)
+        rollout = value(world, rollout_id)
+        with world.services.db.read() as connection:
+            counts = evidence_tally.by_wave(connection, rollout_id)
+            tally = evidence_tally.read(connection, rollout, world.clock())
+        told.append((rollout.state, rollout.promoted_at, rollout.last_reason, counts, tally.strata, str(tally.quiet), held))
+
+    assert told[0] == told[1]

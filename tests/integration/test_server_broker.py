@@ -77,6 +77,9 @@ class NetworkDevice:
         self.resend()
         return not self.spool
 
+    def connected(self) -> bool:
+        return self._client.is_connected()
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
@@ -185,6 +188,43 @@ def test_a_rollout_reaches_every_device_over_a_real_broker(tmp_path: Path, serve
             device.close()
     assert server.end(signal.SIGTERM) == 0
     assert not (server.data / "server.json").exists()
+
+
+def test_a_removed_device_is_cut_off_from_the_broker_and_nothing_of_it_is_retained(
+    tmp_path: Path, server: ServerProcess, broker: Broker
+) -> None:
+    client = server.start()
+    bundle = make_bundle(tmp_path / "bundle")
+    device, other = (enroll(client, tmp_path / name, name) for name in ("device-0", "device-1"))
+    retained: dict[str, bytes] = {}
+    host, _, port = broker.url.removeprefix("mqtt://").partition(":")
+    watcher = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="watcher", protocol=mqtt.MQTTv5)
+    watcher.username_pw_set(SERVER_USER, "server-secret")
+    watcher.on_message = lambda _client, _data, message: retained.update({message.topic: bytes(message.payload)})
+    try:
+        device.knows(bundle)
+        other.knows(bundle)
+        release = client.push(bundle.folder, "1")
+        rollout = client.create_rollout(release["release_id"], POLICY | {"waves": ["100%"]})
+        client.start_rollout(rollout["rollout_id"])
+        wait_for("the release on both devices", lambda: device.installed.is_set() and other.installed.is_set())
+        wait_for("their rows", lambda: client.device("device-0")["device"]["rows_total"])
+        watcher.connect(host, int(port))
+        watcher.loop_start()
+        watcher.subscribe("ef/v1/d/device-0/#")
+        wait_for("what the broker keeps of it", lambda: {topic.rpartition("/")[2] for topic in retained} >= {"desired", "reported"})
+
+        client.remove_device("device-0", "scrapped")
+
+        wait_for("that nothing is kept", lambda: not any(retained.values()))
+        wait_for("the end of its connection", lambda: not device.connected())
+        assert other.connected()
+        assert client.device("device-0")["device"]["removed_at"] is not None
+        assert [row["device_id"] for row in client.devices()] == ["device-1"]
+    finally:
+        watcher.loop_stop()
+        device.close()
+        other.close()
 
 
 def ended(client: FleetClient, rollout_id: str, devices: list[NetworkDevice]) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from fleet_server import queries, usecases
 from fleet_server.errors import ConflictError
 from fleet_server.experiments import create_experiment
 from fleet_server.read_compared import ExperimentView
+from fleet_server.removing import remove_device
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.by_experiment import WARN_AT, WARN_LIMIT
 from fleet_server.rollout.eprocess import e_value
@@ -200,6 +201,27 @@ def test_an_experiment_whose_winner_could_never_be_rolled_out_is_refused(lab: La
     hopeless = EVIDENCE | {"evidence": "bound", "waves": ["50%", "100%"], "rule": {"limit": 0.01, "warn_limit": 0.01, "extends": 0}}
     with pytest.raises(ConfigError, match=r"wave 1 reaches .* can never be promoted"):
         lab.plan(policy=hopeless)
+
+
+def test_devices_of_both_arms_that_are_removed_have_no_number_and_are_in_no_rollout_of_the_winner(lab: Lab) -> None:
+    lab.plan()
+    lab.tell((0.5, 0.5))
+    lab.begin()
+    gone = [next(d.device_id for d in lab.world.devices.values() if lab.arm(d) == arm) for arm in (0, 1)]
+    for device_id in gone:
+        remove_device(lab.world.services, device_id, reason="scrapped", actor=OPERATOR)
+
+    lab.measure((0.5, 0.62))
+
+    view = lab.view()
+    assert view.ending == "winner B"
+    with lab.world.services.db.read() as connection:
+        rows = {row.device_id: row for row in connection.execute(sa.select(EXPERIMENT_VALUE))}
+    assert [(rows[d].delivered, rows[d].value, rows[d].reason) for d in gone] == [(False, None, "removed from the fleet")] * 2
+    assert view.winner_rollout_id is not None
+    draft = queries.rollout(lab.world.services.db, view.winner_rollout_id, lab.world.clock())
+    named = {member.device_id for wave in draft.waves for member in wave.members}
+    assert named == set(lab.world.devices) - set(gone)
 
 
 def test_a_worse_release_loses_and_its_arm_goes_back(lab: Lab) -> None:
