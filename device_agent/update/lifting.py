@@ -1,4 +1,4 @@
-"""Lifting a quarantine: a person's signed word that a bundle which failed here may be tried again when it is asked for. Pure.
+"""Lifting a quarantine: a person's signed word that a bundle which failed here may be tried again when it is asked for.
 
 It only forgets: what is wanted is judged afterwards, by the same document as always. Each word counts once, whatever comes again: it
 carries the counter of the desired state that brought it first, and what was lifted under that counter is remembered with the progress.
@@ -7,6 +7,8 @@ carries the counter of the desired state that brought it first, and what was lif
 from collections.abc import Mapping
 from dataclasses import replace
 
+from device_agent.update.journal import Journal
+from device_agent.update.outside import Outside
 from device_agent.update.plan import MAX_REMEMBERED, Progress
 
 _CONVICTED = ("quarantined", "rolled-back")
@@ -40,4 +42,19 @@ def lift(progress: Progress, words: Mapping[str, int]) -> Progress:
     )
     if progress.subject in fresh and progress.state in _CONVICTED:
         return replace(after, state="idle", subject="", reason="the quarantine was lifted")
+    return after
+
+
+def obey(progress: Progress, words: Mapping[str, int], journal: Journal, outside: Outside) -> Progress:
+    """Take the words of a desired state, and keep and tell what was lifted; the progress afterwards.
+
+    Raises:
+        StorageError: It could not be kept; nothing was lifted.
+    """
+    after = lift(progress, words)
+    if after != progress:
+        journal.note("LIFTED", after)
+        for digest, _ in {*after.lifted} - {*progress.lifted}:
+            outside.tell("quarantine-lifted", "a person lifted it; the bundle is tried again when it is asked for", digest)
+        outside.changed()
     return after

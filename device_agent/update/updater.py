@@ -16,7 +16,7 @@ from device_agent.update.director import Director
 from device_agent.update.disk import Disk
 from device_agent.update.halt import FleetHalt
 from device_agent.update.journal import Journal, last_progress
-from device_agent.update.lifting import lift
+from device_agent.update.lifting import obey
 from device_agent.update.opening import open_model
 from device_agent.update.outside import Outside
 from device_agent.update.plan import WORKING, Event, judge_desired, step
@@ -146,21 +146,11 @@ class Updater:
 
     def _judge_unjudged(self) -> None:
         """Judge what is wanted, unless that was done; a halt, or a disk that refuses, puts it off."""
-        if self._unjudged:
-            self._lift()
+        if self._unjudged:  # a lift begins nothing, so it is heard in a halt as well
+            self.progress = obey(self.progress, self.director.lifted(), self.journal, self._outside)
         if self._unjudged and not self.halt.halted:
             self._judge()
             self._unjudged = self._asked_anew = False
-
-    def _lift(self) -> None:
-        """Forget what a person says may be tried again, before what is wanted is judged; nothing begins by it, halted or not."""
-        after = lift(self.progress, self.director.lifted())
-        if after != self.progress:
-            self.journal.note("LIFTED", after)
-            for digest, _ in {*after.lifted} - {*self.progress.lifted}:
-                self._outside.tell("quarantine-lifted", "a person lifted it; the bundle is tried again when it is asked for", digest)
-            self.progress = after
-            self._outside.changed()
 
     def _judge(self) -> None:
         if self.director.payload is None:
@@ -264,10 +254,8 @@ class Updater:
     def _commit(self) -> None:
         subject, candidate = self.progress.subject, self._models.candidate
         try:
-            if candidate is not None and candidate.bundle.digest == subject:
-                scorer = candidate
-            else:
-                scorer = open_model(self.store, subject, self._config)
+            ready = candidate if candidate is not None and candidate.bundle.digest == subject else None
+            scorer = ready or open_model(self.store, subject, self._config)
         except EdgefleetError as err:
             if isinstance(err, StorageError):
                 raise

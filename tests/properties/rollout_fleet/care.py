@@ -9,8 +9,10 @@ from fleet_server.removing import remove_device
 from fleet_server.unquarantining import lift_quarantine
 from tests.properties.rollout_fleet import probes
 from tests.properties.rollout_fleet.device import FieldDevice
-from tests.properties.rollout_fleet.kept import require
+from tests.properties.rollout_fleet.invariants import newly
+from tests.properties.rollout_fleet.kept import keeps, require
 from tests.properties.rollout_fleet.process import what_if
+from tests.properties.rollout_fleet.seen import Seen
 from tests.properties.rollout_fleet.stage import PEOPLE, Stage, labels_of
 from tests.unit.fleet_server.server_world import PROJECT
 
@@ -69,3 +71,21 @@ def a_removal_is_never_good_news(stage: Stage, rollout_id: str, device_id: str) 
         remove_device(replace(stage.template.services, db=db, clock=stage.clock), device_id, reason="what if", actor=PEOPLE[0])
         after, _ = probes.answer(stage, db, rollout_id)
         require(9, probes.is_good(before) or not probes.is_good(after), f"{rollout_id}: without {device_id} {before} became {after}")
+
+
+@keeps(18, "commit", "fleet_server.scheduler.steering:sync_desired")
+def a_quarantined_bundle_does_not_come_back(stage: Stage, before: Seen, now: Seen) -> None:
+    """A device that quarantined digest D never gets D as desired again, except by an audited un-quarantine."""
+    for device_id, one in newly(before, now).items():
+        known = one.bundle_digest in before.quarantined.get(device_id, frozenset())
+        lifts = [e for e in now.entries if (e.action, e.subject) == ("unquarantine", device_id) and one.bundle_digest[:12] in e.detail]
+        # What the device says after it heard of the last one counts again.
+        said = before.said.get(device_id)
+        lifted = bool(lifts) and (said is None or said.counter < _lifted_at(stage, device_id, one.bundle_digest))
+        require(18, not known or lifted, f"{device_id} is asked for {one.bundle_digest[:12]}, which it quarantined")
+
+
+def _lifted_at(stage: Stage, device_id: str, digest: str) -> int:
+    """Counter of the document that said first that the bundle may be tried again."""
+    query = "SELECT counter FROM quarantine_lift WHERE device_id = ? AND bundle_digest = ?"
+    return int(stage.eye.value(query, device_id, digest) or 0)

@@ -260,21 +260,3 @@ def completed_means_everybody_is_there(stage: Stage, before: Seen, now: Seen) ->
             require(28, set(open_members(now, new)) == everybody, f"{new.rollout_id} is completed before all its waves were open")
             without = unproven(stage, now, new, everybody, stage.clock())
             require(28, not without, f"{new.rollout_id} is completed without {without}")
-
-
-@keeps(18, "commit", "fleet_server.scheduler.steering:sync_desired")
-def a_quarantined_bundle_does_not_come_back(stage: Stage, before: Seen, now: Seen) -> None:
-    """A device that quarantined digest D never gets D as desired again, except by an audited un-quarantine."""
-    for device_id, one in newly(before, now).items():
-        known = one.bundle_digest in before.quarantined.get(device_id, frozenset())
-        lifts = [e for e in now.entries if (e.action, e.subject) == ("unquarantine", device_id) and one.bundle_digest[:12] in e.detail]
-        # What the device says after it heard of the last one counts again.
-        said = before.said.get(device_id)
-        lifted = bool(lifts) and (said is None or said.counter < _lifted_at(stage, device_id, one.bundle_digest))
-        require(18, not known or lifted, f"{device_id} is asked for {one.bundle_digest[:12]}, which it quarantined")
-
-
-def _lifted_at(stage: Stage, device_id: str, digest: str) -> int:
-    """Counter of the document that said first that the bundle may be tried again."""
-    query = "SELECT counter FROM quarantine_lift WHERE device_id = ? AND bundle_digest = ?"
-    return int(stage.eye.value(query, device_id, digest) or 0)

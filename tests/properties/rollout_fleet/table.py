@@ -1,7 +1,7 @@
 """The page docs/rollout-invariants.md: each invariant, where the product keeps it, what judges it, and which faults it noticed."""
 
 # Importing them fills the list.
-from tests.properties.rollout_fleet import invariants, invariants_back, invariants_evidence, mutants, probes
+from tests.properties.rollout_fleet import care, invariants, invariants_back, invariants_evidence, mutants, probes
 from tests.properties.rollout_fleet.kept import INVARIANTS
 
 # Long runs on demand, and what came of them: the page says how much has been tried.
@@ -12,7 +12,7 @@ LONG_RUNS = (
     "one failure the first one stays. The sequences of all three hold since.",
 )
 
-JUDGES = (invariants, invariants_back, invariants_evidence, probes)
+JUDGES = (care, invariants, invariants_back, invariants_evidence, probes)
 
 
 def render_markdown() -> str:
