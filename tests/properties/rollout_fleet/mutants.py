@@ -212,6 +212,17 @@ def _a_wave_is_lost(_machine: FleetMachine) -> contextlib.AbstractContextManager
     return mock.patch.object(steering, "apply", wrong)
 
 
+def _removed_are_left_out(_machine: FleetMachine) -> contextlib.AbstractContextManager[Any]:
+    """The denominator shrinks by whoever is removed."""
+
+    def wrong(exposure: Exposure, *rest: Any) -> tuple[GateResult, ...]:
+        left = {device_id: said for device_id, said in exposure.members.items() if device_id not in exposure.removed}
+        found: tuple[GateResult, ...] = gates.evaluate(replace(exposure, members=left, removed=frozenset()), *rest)
+        return found
+
+    return mock.patch.object(engine, "evaluate", wrong)
+
+
 @contextlib.contextmanager
 def _everybody_is_free(machine: FleetMachine) -> Iterator[None]:
     # Without the unique index: it would refuse the rows, which is what it is for.
@@ -228,6 +239,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a device without rows is proven": Mutant(_rows_need_no_counting, stories.rows_are_lost, frozenset({10}), ("unanimous", 6, 3)),
     "a deadline does not wait for the controls": Mutant(
         _patch(silence, "deadline_after", lambda earliest, _back_at: earliest), stories.shared_outage, frozenset({26})
+    ),
+    "a removed device makes the wave smaller": Mutant(
+        _removed_are_left_out, stories.one_asleep_is_removed, frozenset({9}), ("unanimous", 6, 4)
     ),
     "two rollouts take one device": Mutant(_everybody_is_free, lambda m: m.a_person_plans(1, "", 0), frozenset({27})),
     "off-by-one wave": Mutant(_off_by_one_wave, stories.hours(2), frozenset({1})),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from fleet_server.scheduler import steering
-from tests.properties.rollout_fleet import probes
+from tests.properties.rollout_fleet import care, probes
 from tests.properties.rollout_fleet.machine import FleetMachine
 from tests.properties.rollout_fleet.stage import Server
 
@@ -34,6 +34,12 @@ def one_asleep(machine: FleetMachine) -> None:
     open_now = [d for (_, d), row in machine.stage.seen.members.items() if row.counter is not None]
     machine.stage.devices[open_now[-1]].online = False
     hours(4)(machine)
+
+
+def one_asleep_is_removed(machine: FleetMachine) -> None:
+    one_asleep(machine)
+    asleep_now = next(device_id for device_id, device in machine.stage.devices.items() if not device.online)
+    care.remove(machine.stage, asleep_now)
 
 
 def one_fails(machine: FleetMachine) -> None:
