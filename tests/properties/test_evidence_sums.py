@@ -30,7 +30,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("wait"), st.integers(1, 90)),
         st.tuples(st.just("heard"), st.integers(0, 2**DEVICES - 1)),
-        st.tuples(st.sampled_from(["ask", "begin", "commit", "attest", "rows", "fail", "leave"]), st.integers(0, DEVICES - 1)),
+        st.tuples(st.sampled_from(["ask", "begin", "commit", "attest", "rows", "fail", "leave", "remove"]), st.integers(0, DEVICES - 1)),
         st.tuples(st.sampled_from(["batch", "batch done", "fail"]), st.integers(0, DEVICES - 1)),
         st.tuples(st.just("hours"), st.integers(1, 4)),
         st.tuples(st.sampled_from(["open", "all"]), st.integers(1, 3)),
@@ -101,12 +101,13 @@ class History:
     def _heard(self, device_ids: list[str], at: int) -> None:
         evidence_sums.heard(self.connection, device_ids, at)
         devices.seen(self.connection, dict.fromkeys(device_ids, at))
-        for device_id in device_ids:
+        removed = {row.device_id for row in self.rows() if row.removed_at is not None}
+        for device_id in set(device_ids) - removed:
             self.heard[device_id].append(at)
 
     def _told(self, name: str, device_id: str, at: int) -> None:
         row = next((row for row in self.rows() if row.device_id == device_id), None)
-        if row is None or not 0 < row.wave <= self.rollout.wave:
+        if row is None or row.removed_at is not None or not 0 < row.wave <= self.rollout.wave:
             return
         member = Member(self.rollout_id, device_id, "", row.counter, True)
         if name == "ask":
@@ -115,6 +116,8 @@ class History:
             (evidence_sums.gone if row.counter is not None else evidence_members.drop)(
                 self.connection, self.rollout_id, device_id, *([at] if row.counter is not None else [])
             )
+        elif name == "remove":
+            self._remove(row, at)
         elif row.counter is not None:
             if name == "rows" and row.began_at is not None:
                 self.connection.execute(
@@ -129,6 +132,15 @@ class History:
                     note(self.connection, member, at)
                 elif name == "fail":
                     members.note_failed(self.connection, member, at, "it failed")
+
+    def _remove(self, row: Any, at: int) -> None:
+        """As when a device is taken out of the fleet."""
+        if row.counter is None:
+            evidence_members.drop(self.connection, self.rollout_id, row.device_id)
+            return
+        evidence_sums.removed(self.connection, self.rollout_id, row.device_id, at)
+        mine = (ROLLOUT_MEMBER.c.rollout_id == self.rollout_id, ROLLOUT_MEMBER.c.device_id == row.device_id)
+        self.connection.execute(sa.update(ROLLOUT_MEMBER).where(*mine).values(removed_at=at, active=False))
 
     def _open(self) -> None:
         stored = rollouts.load(self.connection, self.rollout_id)
@@ -157,7 +169,11 @@ class History:
             own = self._controls(rows, group, last, lambda row, site=site: row.site == site)
             few = group.live is not None and not group.due and too_few(group.live)
             region = self._controls(rows, group, last, lambda _row: True) if few else None
-            unheard = sum(self._unheard(row) for row in rows if row.began_at is not None and (row.site, row.began_at // cell_us) == key)
+            unheard = sum(
+                self._unheard(row) and row.removed_at is None
+                for row in rows
+                if row.began_at is not None and (row.site, row.began_at // cell_us) == key
+            )
             self.groups[key] = look(group, unheard, own, region, self.timing, self.now)
         evidence_sites.come_due(self.connection, rollout, self.now)
         assert at == to_micros(self.now)
@@ -166,7 +182,7 @@ class History:
         begins = to_micros(group.begins_at)
         count = self.rollout.wave_count
         seen = []
-        for row in rows:
+        for row in [row for row in rows if row.removed_at is None]:
             old = row.wave < count and row.began_at is not None and row.began_at < begins - 1e6 * self.timing.soak_s
             if where(row) and (row.wave == 0 or (old if last else row.wave == count)) and self.heard[row.device_id]:
                 seen.append(max(self.heard[row.device_id]))
