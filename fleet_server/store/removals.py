@@ -12,6 +12,7 @@ from fleet_server.store.tables import (
     ACTIVATION,
     ASSIGNMENT,
     ATTESTATION,
+    COMPARISON_CONTROL,
     COMPARISON_TASK,
     DESIRED,
     DEVICE,
@@ -34,7 +35,6 @@ from fleet_server.store.tables import (
 _PRESENT: Final = (
     ASSIGNMENT,
     ATTESTATION,
-    COMPARISON_TASK,
     DESIRED,
     DEVICE_FACT,
     DEVICE_LABEL,
@@ -46,8 +46,9 @@ _PRESENT: Final = (
     SAMPLING_ORDER,
     STATISTICS,
 )
-# What is shown of a removed device, and must not speak for another one of its name.
-_PAST: Final = (ACK_STATE, ACTIVATION, DEVICE_PEAK, LABELLED, TOTALS)
+# What is shown of a removed device or waited for, and must not speak for another one of its name. A comparison that waits for it is given
+# up when its time is over, as with a device that is silent.
+_PAST: Final = (ACK_STATE, ACTIVATION, COMPARISON_TASK, DEVICE_PEAK, LABELLED, TOTALS)
 
 
 def take_out(connection: sa.Connection, device_id: str, at: int) -> None:
@@ -64,6 +65,7 @@ def enroll_again(connection: sa.Connection, *, device_id: str, project: str, pub
     """Another device takes the id of a removed one; its counter goes on, nothing else does."""
     # Also the present: a message that was being stored while the first one was removed may have left some of it.
     _forget(connection, (*_PRESENT, *_PAST), device_id)
+    connection.execute(sa.delete(COMPARISON_CONTROL).where(COMPARISON_CONTROL.c.control_id == device_id))
     values = {"project": project, "public_key": public_key, "enrolled_at": at, "enrolled_by": actor, "removed_at": None}
     connection.execute(sa.update(DEVICE).where(DEVICE.c.device_id == device_id).values(**values))
 
