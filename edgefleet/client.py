@@ -5,7 +5,7 @@ Answers are plain dicts and lists as the API documents them. A refusal becomes t
 
 import json
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import quote, urlencode
 
 from edgefleet.bundle import MANIFEST_NAME, Bundle
@@ -116,7 +116,7 @@ class FleetClient:
     def decisions(self, rollout_id: str, version: int | None = None) -> Any:
         """The engine's actions with the digests of their facts; of one version its facts, decided again."""
         which = "" if version is None else f"/{version}"
-        return self._call("GET", f"/rollouts/{quote(rollout_id, safe='')}/decisions{which}")
+        return self._api.call("GET", f"/rollouts/{quote(rollout_id, safe='')}/decisions{which}")
 
     def start_rollout(self, rollout_id: str, version: int | None = None, reason: str = "") -> Json:
         """Start a planned rollout."""
@@ -150,11 +150,13 @@ class FleetClient:
 
     def release_floor(self, project: str) -> Json:
         """The oldest release of a project that may be given to a device."""
-        return cast(Json, self._call("GET", f"/projects/{quote(project, safe='')}/floor"))
+        return cast(Json, self._api.call("GET", f"/projects/{quote(project, safe='')}/floor"))
 
     def raise_floor(self, project: str, release_id: str, reason: str) -> Json:
         """Raise it to a release; it is never lowered."""
-        return cast(Json, self._call("POST", f"/projects/{quote(project, safe='')}/floor", {"release_id": release_id, "reason": reason}))
+        return cast(
+            Json, self._api.call("POST", f"/projects/{quote(project, safe='')}/floor", {"release_id": release_id, "reason": reason})
+        )
 
     def create_experiment(self, release_id: str, plan: Json, policy: Json | None = None, selection: dict[str, str] | None = None) -> Json:
         """Plan an A/B experiment that waits for its start; `release_id` is arm B's."""
