@@ -26,7 +26,8 @@ from fleet_server.rollout.rules import Rule
 from fleet_server.rollout.silence import Silence, silence
 from fleet_server.rollout.tally import Stratum, Tally
 from fleet_server.rollout.turning import turns
-from fleet_server.rollout_page import GATES, LIMITS, OPEN, SAID, keys, replaced
+from fleet_server.rollout_page import keys, replaced
+from fleet_server.rollout_page_words import GATES, LIMITS, OPEN, SAID
 from tests.unit.fleet_server.test_rollout_judgement import BOUND, DAY, RIPE, tally
 
 PAGE = Path(__file__).parents[3] / "docs" / "rollout.md"
