@@ -94,6 +94,8 @@ class NetworkDevice:
             for seq in [seq for seq in self.spool if seq <= self.acked.get(self.rules.boot, 0)]:
                 del self.spool[seq]
             return
+        if not message.payload:
+            return  # the broker forgets what it kept for this device
         wanted = self.rules.obey(bytes(message.payload))
         bundle = self._bundles.get(wanted.bundle_digest) if wanted is not None else None
         if bundle is not None and self.rules.running != bundle.digest:

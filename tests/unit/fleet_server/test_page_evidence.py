@@ -140,7 +140,10 @@ def test_the_screen_says_waves_gates_waits_times_and_chances(client: FlaskClient
     assert "What would change it: 21 more failures" in html
     assert html.count('class="meter"') == 5
     assert "318 of 9,520 devices have begun" in html
-    assert re.search(r'97\.3.%</td><td class="num">9\.3</td>', html)
+    assert re.search(
+        r'97\.3.%</td><td class="num">&gt;99\.9.%</td><td class="num">9 <span class="note">\(14\)</span></td><td class="num">9\.3</td>',
+        html,
+    )
     assert "<h2>What each comparison needs" in html
     assert re.search(r"15 % more memory</td>.*</span>36</td>.*</span>1</td>", html)
     assert "no number is enough" in html
