@@ -240,9 +240,11 @@ class FleetMachine(PeopleMachine):
             self._says(device, [device.reported()])
             self.mail_arrives("in order", -1)
 
-    @rule(rounds=st.integers(1, 3))
-    def some_good_hours(self, rounds: int) -> None:
-        """The same again, so that rollouts come far enough for all that can go wrong there."""
+    @rule(rounds=st.integers(1, 3), pick=PICK, back=st.integers(0, 7))
+    def some_good_hours(self, rounds: int, pick: int, back: int) -> None:
+        """The same again, so that rollouts come far enough for all that can go wrong there; of a few the way back."""
+        if back == 0:
+            self._acts(pick, "roll-back", 0)
         self.a_good_hour(rounds, -1)
 
     @rule(rounds=st.integers(1, 3), but=st.sampled_from([-1, -1, -1, -1, 0, 1, 2]))
