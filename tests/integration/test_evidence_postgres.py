@@ -40,17 +40,23 @@ def worlds(tmp_path: Path, postgres: str) -> Iterator[list[World]]:
         world.services.db.close()
 
 
+def begun(world: World, folder: Path) -> tuple[Fleet, str]:
+    """Forty devices, one of which fails, and a rollout of which nobody has heard yet."""
+    bundle = make_bundle(folder)
+    release_id = world.push(bundle)
+    open_fleet(world, 40)
+    fleet = Fleet(world, bundle)
+    fleet.tick()
+    rollout_id = start(world, release_id, **QUICK)
+    fleet.bad = lambda device_id: device_id == "d00007"
+    return fleet, rollout_id
+
+
 @pytest.mark.conversions
 def test_a_rollout_over_postgresql_is_decided_as_over_sqlite(worlds: list[World], tmp_path: Path) -> None:
     told = []
     for number, world in enumerate(worlds):
-        bundle = make_bundle(tmp_path / f"bundle{number}")
-        release_id = world.push(bundle)
-        open_fleet(world, 40)
-        fleet = Fleet(world, bundle)
-        fleet.tick()
-        rollout_id = start(world, release_id, **QUICK)
-        fleet.bad = lambda device_id: device_id == "d00007"
+        fleet, rollout_id = begun(world, tmp_path / f"bundle{number}")
         for tick in range(40):
             fleet.dark = {"d00003"} if tick > 3 else set()
             fleet.tick()
@@ -111,13 +117,7 @@ def test_of_two_people_who_act_on_one_page_at_the_same_time_over_postgresql_one_
 def test_devices_are_relabelled_removed_and_enrolled_again_over_postgresql_as_over_sqlite(worlds: list[World], tmp_path: Path) -> None:
     told = []
     for number, world in enumerate(worlds):
-        bundle = make_bundle(tmp_path / f"bundle{number}")
-        release_id = world.push(bundle)
-        open_fleet(world, 40)
-        fleet = Fleet(world, bundle)
-        fleet.tick()
-        rollout_id = start(world, release_id, **QUICK)
-        fleet.bad = lambda device_id: device_id == "d00007"
+        fleet, rollout_id = begun(world, tmp_path / f"bundle{number}")
         for tick in range(30):
             fleet.tick()
             if tick < 6:

@@ -1,10 +1,22 @@
-"""Steps of a rollout over a `World`: start, let time pass, let every device obey until it is over."""
+"""A small fleet over a `World`, and steps of a rollout over it: start, let time pass, let every device obey until it is over."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from fleet_server import queries, usecases
 from fleet_server.scheduler.loop import Scheduler
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, MadeBundle, World
+
+
+def small_fleet(folder: Path, devices: int, labels: Callable[[int], dict[str, str]]) -> Iterator[World]:
+    """For fixtures: devices d0, d1 ... that have been heard once."""
+    opened = World.open(folder / "data")
+    for number in range(devices):
+        device = opened.enroll(f"d{number}", folder, **labels(number))
+        opened.receive(device.presence(), device.heartbeat())
+    yield opened
+    opened.close()
 
 
 def start(world: World, release_id: str, **changes: Any) -> str:

@@ -12,25 +12,15 @@ from werkzeug.serving import make_server
 from edgefleet.cli.devices import devices
 from edgefleet.client import FleetClient
 from edgefleet.errors import InputError
-from tests.unit.fleet_server.server_world import MadeBundle, World, make_bundle
-from tests.unit.fleet_server.steered import start, wanting
+from tests.unit.fleet_server.server_world import MadeBundle, World
+from tests.unit.fleet_server.steered import small_fleet, start, wanting
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    opened = World.open(tmp_path / "data")
-    for number in range(2):
-        device = opened.enroll(f"d{number}", tmp_path, site="north")
-        opened.receive(device.presence(), device.heartbeat())
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> MadeBundle:
-    return make_bundle(tmp_path / "bundle")
+    yield from small_fleet(tmp_path, 2, lambda _: {"site": "north"})
 
 
 @pytest.fixture

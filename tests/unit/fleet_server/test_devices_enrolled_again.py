@@ -12,23 +12,13 @@ from fleet_server.errors import ConflictError
 from fleet_server.store import stays
 from fleet_server.store.tables import ROLLOUT_MEMBER
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, MadeBundle, SimulatedDevice, World, make_bundle
-from tests.unit.fleet_server.steered import complete, start, tick
+from tests.unit.fleet_server.steered import complete, small_fleet, start, tick
 from tests.unit.fleet_server.test_devices_removed import asked, remove, view, wave
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    opened = World.open(tmp_path / "data")
-    for number in range(5):
-        device = opened.enroll(f"d{number}", tmp_path, site="north", hall=str(number % 2))
-        opened.receive(device.presence(), device.heartbeat())
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> MadeBundle:
-    return make_bundle(tmp_path / "bundle")
+    yield from small_fleet(tmp_path, 5, lambda number: {"site": "north", "hall": str(number % 2)})
 
 
 def again(world: World, folder: Path, device_id: str) -> SimulatedDevice:

@@ -18,24 +18,14 @@ from fleet_server.removing import remove_device
 from fleet_server.store import assignments
 from fleet_server.unquarantining import Lifted, lift_quarantine
 from tests.unit.fleet_server.server_world import OPERATOR, MadeBundle, World, make_bundle
-from tests.unit.fleet_server.steered import complete, start, tick, wanting
+from tests.unit.fleet_server.steered import complete, small_fleet, start, tick, wanting
 
 BEFORE = {"site": "north", "line": "1"}
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    opened = World.open(tmp_path / "data")
-    for number in range(3):
-        device = opened.enroll(f"d{number}", tmp_path, **BEFORE)
-        opened.receive(device.presence(), device.heartbeat())
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> MadeBundle:
-    return make_bundle(tmp_path / "bundle")
+    yield from small_fleet(tmp_path, 3, lambda _: BEFORE)
 
 
 def labels(world: World, device_id: str = "d0") -> dict[str, str]:

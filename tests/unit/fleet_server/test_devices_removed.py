@@ -20,22 +20,12 @@ from fleet_server.scheduler.relay import Relay
 from fleet_server.store import aside, rollouts, tokens
 from fleet_server.store.tables import DESIRED, ROLLOUT_MEMBER
 from tests.unit.fleet_server.server_world import OPERATOR, MadeBundle, SimulatedDevice, World, make_bundle
-from tests.unit.fleet_server.steered import complete, start, tick, wanting
+from tests.unit.fleet_server.steered import complete, small_fleet, start, tick, wanting
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    opened = World.open(tmp_path / "data")
-    for number in range(5):
-        device = opened.enroll(f"d{number}", tmp_path, site="north", hall=str(number % 2))
-        opened.receive(device.presence(), device.heartbeat())
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> MadeBundle:
-    return make_bundle(tmp_path / "bundle")
+    yield from small_fleet(tmp_path, 5, lambda number: {"site": "north", "hall": str(number % 2)})
 
 
 def remove(world: World, device_id: str) -> Removed:
