@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from edgefleet.errors import InputError
 from edgefleet.identifiers import check_id
 from fleet_server import audit
 from fleet_server.auth import Actor
 from fleet_server.errors import ConflictError
 from fleet_server.queries import NotFoundError
+from fleet_server.reasons import MAX_REASON, reason_of
 from fleet_server.rollout import RolloutState, apply_person
 from fleet_server.scheduler.steering import note_action
 from fleet_server.services import Services
@@ -23,7 +23,6 @@ from fleet_server.store import changes, floors, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import ASSIGNMENT, DEVICE, RELEASE, ROLLOUT
 
-MAX_REASON: Final = 500
 _FORWARD: Final = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 
 
@@ -76,9 +75,7 @@ def raise_floor(services: Services, project: str, *, release_id: str, reason: st
         NotFoundError: The project has no such release.
         ConflictError: The floor is there already, or above.
     """
-    words = reason.strip()
-    if not 0 < len(words) <= MAX_REASON:
-        raise InputError(f"the reason has {len(words)} characters; say why in 1 to {MAX_REASON}: a floor is never lowered again")
+    words = reason_of(reason, f"say why in 1 to {MAX_REASON}: a floor is never lowered again")
     now = services.clock()
     at = to_micros(now)
     with services.db.write() as connection:
@@ -104,7 +101,8 @@ def _pause_below(connection: sa.Connection, project: str, counter: int, actor: A
     query = sa.select(ROLLOUT.c.rollout_id).where(ROLLOUT.c.project == project, ROLLOUT.c.state.in_(sorted(_FORWARD)))
     found = []
     for rollout_id in connection.scalars(query.order_by(ROLLOUT.c.rollout_id)).all():
-        stored = rollouts.load(connection, rollout_id)
+        # One that cannot be read is stopped when its turn comes; it must not keep the floor where it is.
+        stored = rollouts.load_readable(connection, rollout_id, lock=True)
         if stored is None or stored.rollout.release_counter >= counter:
             continue
         words = f"the release floor was raised to {counter}, above this release's {stored.rollout.release_counter}; abort or roll back"

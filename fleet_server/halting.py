@@ -9,19 +9,19 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from edgefleet.errors import InputError
 from fleet_server import audit
 from fleet_server.auth import Actor
 from fleet_server.errors import ConflictError
 from fleet_server.queries.halt import pending, view
 from fleet_server.read_halt import HaltView
+from fleet_server.reasons import MAX_REASON, reason_of
 from fleet_server.rollout.standstill import stood_still
 from fleet_server.services import Services
 from fleet_server.store import changes, halts, rollouts
 from fleet_server.store.assignments import Director
 from fleet_server.store.moments import from_micros, to_micros
 
-MAX_REASON: Final = 500
+_READ_BY: Final = f"expected 1 to {MAX_REASON}: people at the devices will read it"
 
 
 def halt_fleet(services: Services, *, reason: str, actor: Actor) -> HaltView:
@@ -35,7 +35,7 @@ def halt_fleet(services: Services, *, reason: str, actor: Actor) -> HaltView:
     Raises:
         InputError: No reason, or one that is too long.
     """
-    words = _reason(reason)
+    words = reason_of(reason, _READ_BY)
     with services.db.write() as connection:
         _issue(connection, services, halted=True, reason=words, actor=actor)
         shown = view(connection, services.config.fleet)
@@ -50,7 +50,7 @@ def lift_halt(services: Services, *, reason: str, actor: Actor) -> HaltView:
         InputError: No reason, or one that is too long.
         ConflictError: The fleet is not halted.
     """
-    words = _reason(reason)
+    words = reason_of(reason, _READ_BY)
     with services.db.write() as connection:
         before = halts.current(connection, services.config.fleet)
         if before is None or not before.halted:
@@ -93,10 +93,3 @@ def _go_on(connection: sa.Connection, services: Services, since: int) -> None:
         moved = stood_still(stored.rollout, from_micros(since), now)
         rollouts.save(connection, stored, replace(moved, changed_at=stored.rollout.changed_at), now)
         changes.touch(connection, to_micros(now), f"rollout:{waiting.rollout_id}")
-
-
-def _reason(reason: str) -> str:
-    words = reason.strip()
-    if not 0 < len(words) <= MAX_REASON:
-        raise InputError(f"the reason has {len(words)} characters, expected 1 to {MAX_REASON}: people at the devices will read it")
-    return words

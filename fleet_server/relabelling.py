@@ -11,8 +11,9 @@ from edgefleet.identifiers import check_id
 from fleet_server import audit, enlisting
 from fleet_server.auth import Actor
 from fleet_server.errors import ConflictError
-from fleet_server.known_devices import hold, reason_of
+from fleet_server.known_devices import hold
 from fleet_server.labels import check_labels, describe
+from fleet_server.reasons import reason_of
 from fleet_server.services import Services
 from fleet_server.store import changes, devices
 

@@ -15,8 +15,9 @@ from fleet_server import audit
 from fleet_server.auth import Actor
 from fleet_server.enroll.credentials import take_password
 from fleet_server.errors import ConflictError
-from fleet_server.known_devices import hold, reason_of
+from fleet_server.known_devices import hold
 from fleet_server.labels import describe
+from fleet_server.reasons import reason_of
 from fleet_server.rollout import Rollout, progress
 from fleet_server.services import Services
 from fleet_server.store import (

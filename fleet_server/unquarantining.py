@@ -14,7 +14,8 @@ from edgefleet.identifiers import check_digest
 from fleet_server import audit
 from fleet_server.auth import Actor
 from fleet_server.errors import ConflictError
-from fleet_server.known_devices import hold, reason_of
+from fleet_server.known_devices import hold
+from fleet_server.reasons import reason_of
 from fleet_server.services import Services
 from fleet_server.store import assignments, changes, lifts, rollouts, stays
 from fleet_server.store.assignments import Director

@@ -23,6 +23,7 @@ from fleet_server.halting import refuse_while_halted
 from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
+from fleet_server.reasons import MAX_REASON
 from fleet_server.releases.floor import refuse_below
 from fleet_server.releases.push import store_release
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, parse_policy
@@ -38,7 +39,6 @@ from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import EVENT, RELEASE
 
 ACTIONS: Final = ("start", "pause", "confirm", "resume", "abort", "roll-back")
-MAX_REASON: Final = 500
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,16 @@ from fleet_server import audit, planning, queries, usecases
 from fleet_server.errors import ConflictError
 from fleet_server.flooring import FloorView, floor_of, raise_floor
 from fleet_server.queries import NotFoundError
-from fleet_server.store.tables import ASSIGNMENT, EVENT
+from fleet_server.store.tables import ASSIGNMENT, EVENT, ROLLOUT
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, PROJECT, MadeBundle, World, make_bundle
-from tests.unit.fleet_server.steered import complete, start, tick, wanting
+from tests.unit.fleet_server.steered import complete, small_fleet, start, tick, wanting
 
 AT_ONCE = ["100%"]
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    opened = World.open(tmp_path / "data")
-    for number in range(3):
-        device = opened.enroll(f"d{number}", tmp_path, site="hall")
-        opened.receive(device.presence(), device.heartbeat())
-    yield opened
-    opened.close()
+    yield from small_fleet(tmp_path, 3, lambda _: {"site": "hall"})
 
 
 @pytest.fixture
@@ -69,6 +64,15 @@ def test_a_floor_is_raised_with_a_reason_in_the_log_and_never_lowered(world: Wor
         ):
             raised(world, releases[number][0])
     assert floor_of(world.services, PROJECT) == view
+
+
+def test_a_rollout_that_cannot_be_read_keeps_no_floor_where_it_is(world: World, releases: list[tuple[str, MadeBundle]]) -> None:
+    rollout_id = planned(world, releases[0][0], waves=AT_ONCE)
+    act(world, rollout_id, "start")
+    with world.services.db.write() as connection:
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(engine="{"))
+
+    assert raised(world, releases[1][0]).counter == 2
 
 
 def test_nothing_below_it_is_planned_or_started(world: World, releases: list[tuple[str, MadeBundle]]) -> None:
