@@ -87,6 +87,7 @@ class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     `lifted` names bundles that the device may try again though they failed there, each with the counter of the document that said so
     first: a device obeys each of them once. Naming a bundle there asks for nothing; what to run stands in `models` alone.
+    `floors` is the least release counter that may be asked for, by project: a device keeps the highest that it was ever told.
     """
 
     format_version: int
@@ -98,6 +99,7 @@ class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     models: dict[str, DesiredModel]
     sampling: PayloadOrder | None = None
     lifted: dict[str, int] = {}
+    floors: dict[str, int] = {}
 
     def sampling_at(self, at: int) -> PayloadOrder | None:
         """The order about rows that holds at `at`, microseconds UTC; None: nothing may leave."""

@@ -33,7 +33,7 @@ from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import changes, evidence_members, facts, held_back, links, members, past_rollouts, rollouts
+from fleet_server.store import assignments, changes, evidence_members, facts, floors, held_back, links, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import EVENT, RELEASE
@@ -81,6 +81,8 @@ def enroll_device(
         enlisting.admit(connection, device_id=device_id, project=project, public_key=key.hex, labels=accepted, at=at, actor=actor.name)
         token = auth.issue_token(connection, at, f"device {device_id}", "device", device_id)
         enlisting.follow(connection, project, device_id, services.clock())
+        if floors.counter_of(connection, project):
+            assignments.issue_again(connection, assignments.Director(services.director, services.config.fleet), device_id, at)
         audit.record(connection, at, actor=actor.name, action="enroll", subject=("device", device_id), detail=describe(accepted))
         changes.touch(connection, at, "devices", "overview", f"device:{device_id}")
         # Inside the transaction: a device whose password could not be written is not enrolled.

@@ -157,12 +157,12 @@ class Updater:
             return
         if self._switch_is_due():
             self._commit()  # a decision that is in the journal is finished before the next
-        wanted = self.director.wanted()
-        digest = wanted.bundle_digest if wanted is not None else None
-        event = judge_desired(self.progress, digest, self._models.running_digest())
+        digest = None if (wanted := self.director.wanted()) is None else wanted.bundle_digest
+        too_old = self.director.below_floor()
+        event = judge_desired(self.progress, digest, self._models.running_digest(), below_floor=bool(too_old))
         if event is Event.DESIRED_NEW and self._restart_is_pointless(digest):
             return
-        self._step(event, subject=digest or "")
+        self._step(event, subject=digest or "", reason=too_old if event is Event.DESIRED_BELOW_FLOOR else "")
 
     def _restart_is_pointless(self, digest: str | None) -> bool:
         # After a mere restart a refusal stays: only a new desired state asks again.

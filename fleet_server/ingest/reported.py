@@ -31,7 +31,10 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
     Raises:
         InputError: A digest that is none, or a counter outside of what a database holds.
     """
+    project = facts.project(device_id)
+    floor = report.floors.get(project, 0)
     counts = {"epoch": report.epoch, "counter": report.counter, "halt_counter": report.halt_counter, "halts_refused": report.halts_refused}
+    counts["floor"] = floor
     wrong = [f"{name} {value}" for name, value in counts.items() if not 0 <= value < _COUNTER_LIMIT]
     if wrong:
         raise InputError(f"reported state of {device_id}: {', '.join(wrong)} outside 0 to 2^62")
@@ -48,11 +51,11 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
                 "halted": report.halted,
                 "halt_counter": report.halt_counter,
                 "halts_refused": report.halts_refused,
+                "floor": floor,
             }
         ],
     )
     lifts.answer(connection, device_id, report.counter)
-    project = facts.project(device_id)
     state = report.projects.get(project)
     if state is not None:
         _check(device_id, state)

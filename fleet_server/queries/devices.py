@@ -28,6 +28,7 @@ from fleet_server.store.tables import (
     DEVICE_FACT,
     DEVICE_LABEL,
     DEVICE_SEEN,
+    RELEASE_FLOOR,
     REPORTED,
     TOTALS,
 )
@@ -112,6 +113,7 @@ def to_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[DeviceRow]
 def _query() -> sa.Select[Any]:
     joined: Any = DEVICE.outerjoin(DEVICE_SEEN, DEVICE_SEEN.c.device_id == DEVICE.c.device_id)
     joined = joined.outerjoin(DEVICE_FACT, DEVICE_FACT.c.device_id == DEVICE.c.device_id)
+    joined = joined.outerjoin(RELEASE_FLOOR, RELEASE_FLOOR.c.project == DEVICE.c.project)
     for table in (ASSIGNMENT, REPORTED, ATTESTATION, TOTALS):
         joined = joined.outerjoin(table, sa.and_(table.c.device_id == DEVICE.c.device_id, table.c.project == DEVICE.c.project))
     return sa.select(
@@ -122,6 +124,9 @@ def _query() -> sa.Select[Any]:
         DEVICE_SEEN.c.connected,
         DEVICE_FACT.c.quarantined,
         DEVICE_FACT.c.runtimes,
+        DEVICE_FACT.c.floor,
+        ATTESTATION.c.floor.label("floor_attested"),
+        RELEASE_FLOOR.c.counter.label("floor_in_force"),
         ASSIGNMENT.c.bundle_digest.label("desired"),
         REPORTED.c.bundle_digest.label("running"),
         REPORTED.c.state,
@@ -153,6 +158,9 @@ def _row(row: sa.Row[Any], lookups: _Lookups) -> DeviceRow:
         why=_why(row, lookups),
         lifting=sorted(lookups.lifting.get(row.device_id, ())),
         removed_at=None if row.removed_at is None else from_micros(row.removed_at),
+        floor=row.floor or 0,
+        floor_attested=row.floor_attested or 0,
+        floor_in_force=row.floor_in_force or 0,
     )
 
 

@@ -12,7 +12,7 @@ from edgefleet.desired import DesiredModel, DesiredPayload, TrialPolicy, sign_de
 from edgefleet.messages import encode
 from edgefleet.signing import SigningKey
 from edgefleet.topics import device_topic
-from fleet_server.store import activations, lifts, outbox, sampling_orders
+from fleet_server.store import activations, floors, lifts, outbox, sampling_orders
 from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DESIRED, DEVICE, RELEASE, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -148,6 +148,8 @@ def _issue(connection: sa.Connection, director: Director, device_id: str, counte
         )
         for row in connection.execute(query)
     }
+    own = connection.scalar(sa.select(DEVICE.c.project).where(DEVICE.c.device_id == device_id)) or ""
+    kept = floors.of_projects(connection, {own, *models})
     order = sampling_orders.in_force(connection, at, [device_id]).get(device_id)
     payload = DesiredPayload(
         format_version=1,
@@ -159,8 +161,9 @@ def _issue(connection: sa.Connection, director: Director, device_id: str, counte
         models=models,
         sampling=None if order is None else order.order,
         lifted=lifts.waiting(connection, device_id),
+        floors=kept,
     )
     message = encode(sign_desired(payload, director.key))
-    row = {"device_id": device_id, "epoch": EPOCH, "counter": counter, "message": message, "issued_at": at}
+    row = {"device_id": device_id, "epoch": EPOCH, "counter": counter, "message": message, "issued_at": at, "floor": kept.get(own, 0)}
     insert_or_update(connection, DESIRED, [row])
     outbox.put(connection, device_topic(device_id, "desired"), message, at)

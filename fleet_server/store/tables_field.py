@@ -35,6 +35,8 @@ DEVICE_FACT: Final = sa.Table(
     sa.Column("halted", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("halt_counter", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("halts_refused", sa.BigInteger, nullable=False, server_default="0"),
+    # The release floor that it keeps by its word, 0 for none; an attestation signs the same.
+    sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # A person's word that a bundle may be tried again on a device where it failed; it travels in the signed desired state from `counter` on.
@@ -120,6 +122,7 @@ ATTESTATION: Final = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("counter", sa.BigInteger, nullable=False),
     sa.Column("attested_at", Micros, nullable=False),
+    sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # Running totals per device and project, so that no page sums windows.

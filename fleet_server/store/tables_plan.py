@@ -169,6 +169,8 @@ DESIRED: Final = sa.Table(
     sa.Column("counter", sa.BigInteger, nullable=False),
     sa.Column("message", sa.LargeBinary, nullable=False),
     sa.Column("issued_at", Micros, nullable=False),
+    # The release floor that it tells for the device's own project, 0 for none.
+    sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # The operator's word that a device may send rows as they came in; the device's own configuration must allow it as well.

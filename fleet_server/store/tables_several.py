@@ -77,6 +77,8 @@ RELEASE_FLOOR: Final = sa.Table(
     sa.Column("raised_at", Micros, nullable=False),
     sa.Column("raised_by", sa.String(120), nullable=False),
     sa.Column("reason", sa.String(500), nullable=False),
+    # Whether there may be devices that have not been told it.
+    sa.Column("telling", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
 # What the engine decided on: one row for each action, under the version of the rollout that it found.
