@@ -13,6 +13,7 @@ from device_agent.update.disk import Disk
 from edgefleet.desired import Acceptance, DesiredModel, DesiredPayload, judge_counter, open_desired
 from edgefleet.errors import EdgefleetError
 from edgefleet.messages import MAX_MESSAGE_BYTES, Desired, decode
+from edgefleet.unknown_fields import unknown_fields
 
 DESIRED_NAME: Final = "desired"
 FLOOR_NAME: Final = "floor"
@@ -29,6 +30,7 @@ class Director:
     Attributes:
         payload: The last accepted document, None before the first.
         floor: Least counter of a release that this device takes; 0: nobody raised it.
+        ignored: Fields of the accepted document that this agent does not know and was allowed to ignore.
         problem: Why a stored document could not be used at the start, "" when it could.
     """
 
@@ -37,6 +39,7 @@ class Director:
         self._path, self._floor_path = folder / DESIRED_NAME, folder / FLOOR_NAME
         self.payload: DesiredPayload | None = None
         self.floor = 0
+        self.ignored: list[str] = []
         self.problem = ""
         self._content = b""
         self._restore()
@@ -89,6 +92,7 @@ class Director:
                 self.floor = told
             self._disk.replace(self._path, message, mode=0o600)
             self.payload, self._content = payload, desired.payload
+            self.ignored = unknown_fields(desired.payload, DesiredPayload)
         return acceptance
 
     def _restore(self) -> None:
