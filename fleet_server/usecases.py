@@ -21,6 +21,7 @@ from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
 from fleet_server.halting import refuse_while_halted
 from fleet_server.labels import check_labels, describe
+from fleet_server.ownership import why_nothing_is_left
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
 from fleet_server.reasons import MAX_REASON
@@ -189,8 +190,8 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
     rollout_id = stored.rollout.rollout_id
     if stored.version != version:
         raise ConflictError(_what_happened(connection, stored.rollout, version, stored.version))
-    if stored.rollout.state is RolloutState.ABORTED and not rollouts.owns_any(connection, rollout_id):
-        raise ConflictError(f"the devices of rollout {rollout_id} belong to a later rollout now; act on that one")
+    if gone := why_nothing_is_left(connection, stored.rollout):
+        raise ConflictError(f"the devices of rollout {rollout_id} {gone}; there is nothing left to act on here. Nothing was done.")
     stuck = [] if action != "roll-back" or stored.rollout.policy.baseline else members.without_previous(connection, rollout_id)
     if stuck:
         names = ", ".join(stuck[:3])
