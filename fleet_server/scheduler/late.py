@@ -13,7 +13,7 @@ from fleet_server.halting import refuse_while_halted
 from fleet_server.rollout import Event, Policy, Rollout, RolloutState, apply_person
 from fleet_server.rollout.cohorts import assign_waves
 from fleet_server.rollout.late_evidence import LateFinding, judge_late
-from fleet_server.scheduler.assigning import target_for
+from fleet_server.scheduler.assigning import targets_for
 from fleet_server.scheduler.claiming import at_start
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
@@ -101,7 +101,7 @@ def _targets(connection: sa.Connection, rollout: Rollout) -> dict[str, str]:
     rows = connection.execute(query).all()
     has = assignments.current(connection, rollout.project, [row.device_id for row in rows])
     still = [row for row in rows if has.get(row.device_id, ("", ""))[0] == rollout.release_id]
-    targets = {row.device_id: target_for(connection, rollout, row.device_id, row.previous_release) for row in still}
+    targets = targets_for(connection, rollout, {row.device_id: row.previous_release for row in still})
     return {device_id: target.release_id for device_id, target in targets.items() if target.release_id is not None}
 
 

@@ -18,6 +18,7 @@ from fleet_server.store import Database, evidence_tally, stays
 from fleet_server.unquarantining import lift_quarantine
 from tests.unit.fleet_server.evidence_world import Fleet, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, World, make_bundle
+from tests.unit.fleet_server.test_ways_back_counted import check
 from tests.unit.trainer.test_trainer_search_workers import postgres
 
 __all__ = ["postgres"]
@@ -135,3 +136,17 @@ def test_devices_are_relabelled_removed_and_enrolled_again_over_postgresql_as_ov
         told.append((rollout.state, rollout.promoted_at, rollout.last_reason, counts, tally.strata, str(tally.quiet), held))
 
     assert told[0] == told[1]
+
+
+@pytest.mark.conversions
+def test_where_devices_go_back_to_is_asked_and_answered_over_postgresql_as_over_sqlite(
+    worlds: list[World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, world in enumerate(worlds):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for one in range(5):
+            device = world.enroll(f"d{one}", folder, site="hall")
+            world.receive(device.presence(), device.heartbeat())
+        check(world, folder, monkeypatch)
+        monkeypatch.undo()
