@@ -14,7 +14,7 @@ from edgefleet.identifiers import check_digest
 from edgefleet.messages import MAX_QUARANTINED, ProjectState, Reported
 from fleet_server.ingest.fleet_facts import FleetFacts
 from fleet_server.ingest.inbox import Effects
-from fleet_server.store import late_failures, lifts, members
+from fleet_server.store import late_failures, latecomers, lifts, members
 from fleet_server.store.tables import DEVICE_FACT, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -60,7 +60,8 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
     if state is not None:
         _check(device_id, state)
         _store_state(connection, device_id, project, report, state, at)
-        _note_outcome(connection, device_id, project, report, state, quarantined, at)
+        if not _note_outcome(connection, device_id, project, report, state, quarantined, at):
+            latecomers.note(connection, device_id, project, report.counter, state, at)
         late_failures.note(connection, device_id, project, report.counter, state, quarantined, at)
     effects.dirty.add((device_id, project))
     effects.topics |= {"devices", "overview", f"device:{device_id}"}
@@ -95,8 +96,10 @@ def _store_state(connection: sa.Connection, device_id: str, project: str, report
 
 def _note_outcome(
     connection: sa.Connection, device_id: str, project: str, report: Reported, state: ProjectState, quarantined: list[str], at: int
-) -> None:
-    for member in members.of_device(connection, device_id, project):
+) -> bool:
+    """Note what it means for the rollout that owns the device; whether there is one."""
+    owners = members.of_device(connection, device_id, project)
+    for member in owners:
         digest = member.bundle_digest
         if member.counter is None or report.counter < member.counter:
             continue
@@ -109,6 +112,7 @@ def _note_outcome(
             word = state.state if failed else "quarantined"
             reason = state.reason if state.subject_digest == digest else ""
             members.note_failed(connection, member, at, f"{word}: {reason or 'no reason given'}")
+    return bool(owners)
 
 
 def _json(values: list[str]) -> str:

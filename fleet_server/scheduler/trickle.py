@@ -11,6 +11,7 @@ from fleet_server.rollout.following import FOLLOW_AFTER, following
 from fleet_server.rollout.pacing import Wait
 from fleet_server.scheduler.assigning import assign_new
 from fleet_server.scheduler.by_evidence import busy_devices, let_begin
+from fleet_server.scheduler.late import nobody_follows
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
 from fleet_server.store import assignments, halts, rollouts
@@ -32,6 +33,10 @@ def follow(services: Services, rollout_id: str) -> int:
         value, completed_at = stored.rollout, stored.rollout.changed_at
         waiting = _waiting(connection, value)
         if completed_at is None or not waiting or halts.is_halted(connection, services.config.fleet):
+            return 0
+        if nobody_follows(connection, value):
+            # A person may discard the rollback, and nothing wakes this rollout then.
+            rollouts.look_at(connection, rollout_id, to_micros(max(now, completed_at + FOLLOW_AFTER) + timedelta(seconds=LOOK_AGAIN_S)))
             return 0
         exposed, followed = _counts(connection, rollout_id)
         room = following(completed_at, now, value.policy.pace, exposed) - followed

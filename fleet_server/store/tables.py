@@ -47,7 +47,7 @@ from fleet_server.store.tables_plan import (
     ROLLOUT_MEMBER,
     SAMPLING_ORDER,
 )
-from fleet_server.store.tables_several import ACTIVATION, DECISION, FLEET_HALT, RELEASE_FLOOR, ROLLOUT_APPROVAL, ROLLOUT_LINK
+from fleet_server.store.tables_several import ACTIVATION, DECISION, FLEET_HALT, LATECOMER, RELEASE_FLOOR, ROLLOUT_APPROVAL, ROLLOUT_LINK
 
 __all__ = [
     "ACK_STATE",
@@ -77,6 +77,7 @@ __all__ = [
     "EXPLANATION",
     "FLEET_HALT",
     "LABELLED",
+    "LATECOMER",
     "LEASE",
     "METADATA",
     "OUTBOX",

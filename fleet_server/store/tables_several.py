@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from fleet_server.store.metadata import DIGEST, ID, METADATA
+from fleet_server.store.metadata import DIGEST, ID, METADATA, device_key
 from fleet_server.store.moments import Micros
 
 # The newest document about a halt of each fleet, as it was signed; older ones are in the log.
@@ -48,6 +48,18 @@ ROLLOUT_LINK: Final = sa.Table(
     sa.Column("start_by", sa.String(120), nullable=False, server_default=""),
 )
 sa.Index("ix_rollout_link_other", ROLLOUT_LINK.c.other_id, ROLLOUT_LINK.c.kind)
+
+# What devices tell that had not begun when their rollout was completed: its own evidence stays what it was decided on.
+LATECOMER: Final = sa.Table(
+    "latecomer",
+    METADATA,
+    sa.Column("rollout_id", ID, sa.ForeignKey("rollout.rollout_id"), primary_key=True),
+    device_key(),
+    sa.Column("began_at", Micros, nullable=False),
+    sa.Column("committed_at", Micros),
+    sa.Column("failed_at", Micros),
+    sa.Column("failure", sa.String(200), nullable=False),
+)
 
 # One row for each change of what a device should run; kept for some weeks.
 ACTIVATION: Final = sa.Table(
