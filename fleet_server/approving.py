@@ -13,6 +13,7 @@ from fleet_server.read_approval import ApprovalRow, ApprovalView
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, next_state
 from fleet_server.rollout.approval import Approval, Standing, Superseded, plan_parts, refusal, standing, what_changed
 from fleet_server.scheduler.steering import note_action
+from fleet_server.selection import document_of
 from fleet_server.services import Services
 from fleet_server.store import Database, approvals, links, rollouts
 from fleet_server.store.rollouts import Stored
@@ -92,7 +93,7 @@ def parts_of(connection: sa.Connection, stored: Stored) -> dict[str, str]:
     found = [rollouts.load(connection, other) for other in links.others(connection, rollout.rollout_id, "supersedes")]
     ends = [Superseded(one.rollout.rollout_id, one.rollout.state.value, one.rollout.wave, one.version) for one in found if one is not None]
     membership = approvals.membership_document(connection, rollout.rollout_id)
-    return plan_parts(rollout, stored.selection, membership=membership, superseded=ends)
+    return plan_parts(rollout, document_of(stored.selection), membership=membership, superseded=ends)
 
 
 def _refuse(rollout: Rollout, state: Standing, actor: Actor) -> None:

@@ -20,13 +20,13 @@ class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         policy: The policy file's TOML as a JSON object; None: the measured defaults for a fleet of that size.
-        selection: Empty: every device of the project.
+        selection: Labels that a device must have, or an expression; empty: every device of the project.
         fixes: Rollout that was aborted or taken back and that this one mends: devices harmed by it come first. Empty: none.
     """
 
     release_id: str
     policy: dict[str, Any] | None = None
-    selection: dict[str, str] = msgspec.field(default_factory=dict)
+    selection: dict[str, str] | str = ""
     fixes: str = ""
 
     @property

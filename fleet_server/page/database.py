@@ -1,11 +1,11 @@
 """The page's source in production: a thin line from each question to `fleet_server.queries`, `usecases` and `auth`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from flask import Request, Response
 
-from fleet_server import approving, auth, queries, relabelling, removing, unquarantining, usecases
+from fleet_server import approving, auth, grouping, queries, relabelling, removing, unquarantining, usecases
 from fleet_server.auth import Actor
 from fleet_server.page.source import ActionName, DeviceChange
 from fleet_server.read_approval import ApprovalView
@@ -50,6 +50,10 @@ class DatabaseSource:
     def devices(self, now: datetime) -> list[DeviceRow]:
         """See `queries.devices`."""
         return queries.devices(self._services.db, now, limit=MAX_DEVICES)
+
+    def groups(self) -> Mapping[tuple[str, str], str]:
+        """See `grouping.texts_of`."""
+        return grouping.texts_of(self._services.db)
 
     def device(self, device_id: str, now: datetime) -> DeviceView:
         """See `queries.device`."""

@@ -3,7 +3,7 @@
 In production `fleet_server.page.database` answers; tests of the screens answer with invented values, so that each state can be shown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -61,6 +61,9 @@ class Source(Protocol):
 
     def devices(self, now: datetime) -> list[DeviceRow]:
         """All devices."""
+
+    def groups(self) -> Mapping[tuple[str, str], str]:
+        """Groups of devices: (project, name) -> text of the selection."""
 
     def device(self, device_id: str, now: datetime) -> DeviceView:
         """One device."""

@@ -21,6 +21,7 @@ from fleet_server.page.source import ActionName, Source
 OPEN: Final = frozenset({"page.login", "page.sign_in", "page.asset"})
 STREAMS: Final = frozenset({"page.live", "page.asset"})
 LOG_LINES: Final = 200
+MAX_GROUPS: Final = 20  # that the devices' screen offers; any other may be typed
 MAX_REASON: Final = 500
 MAX_DIGEST: Final = 64
 BEFORE_START: Final = frozenset({"draft", "approved"})
@@ -117,8 +118,9 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     @for_roles("viewer")
     def devices() -> str:
         question, state = request.args.get("q", ""), request.args.get("state", "")
-        chosen = select(source.devices(g.page_now), question, state, request.args.get("page", 1, type=int))
-        return render_template("devices.html", chosen=chosen)
+        groups = source.groups()
+        chosen = select(source.devices(g.page_now), question, state, request.args.get("page", 1, type=int), groups)
+        return render_template("devices.html", chosen=chosen, groups=sorted({name for _, name in groups})[:MAX_GROUPS])
 
     @page.get("/devices/<device_id>")
     @for_roles("viewer")

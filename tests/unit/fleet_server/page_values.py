@@ -314,6 +314,7 @@ def rollout_row(rollout_id: str = "r-2", **changes: Any) -> RolloutRow:
 def device_row(number: int, **changes: Any) -> DeviceRow:
     row = DeviceRow(
         device_id=f"camera-{number:02}",
+        project="digits",
         labels={"site": f"hall-{number % 2 + 1}", "runtime": "onnx" if number % 2 else "tflite"},
         connected=True,
         last_seen_at=ago(number),
@@ -563,6 +564,9 @@ class InventedSource:
 
     def devices(self, now: datetime) -> list[DeviceRow]:
         return self.device_rows
+
+    def groups(self) -> dict[tuple[str, str], str]:
+        return {("digits", "pilots"): "device(camera-01, camera-04)", ("digits", "hall-1"): "site = hall-1"}
 
     def device(self, device_id: str, now: datetime) -> DeviceView:
         for row in self.device_rows:
