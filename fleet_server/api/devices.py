@@ -42,13 +42,14 @@ def enroll() -> Response:
 @API.get("/devices")
 @requires("viewer")
 def list_devices() -> Response:
-    """Devices by id: ?project=, ?label=key=value, ?limit=, ?after=<last id of the page before>."""
+    """Devices by id: ?project=, ?label=key=value, ?select=expression, ?limit=, ?after=<last id of the page before>."""
     services = services_of_request()
     rows = queries.devices(
         services.db,
         services.clock(),
         project=request.args.get("project"),
         label=_label(request.args.get("label")),
+        selection=request.args.get("select", ""),
         limit=number("limit", 500, 1, MAX_LIMIT),
         after=request.args.get("after", "")[:64],
     )

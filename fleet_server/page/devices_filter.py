@@ -1,21 +1,28 @@
 """Which devices a question on the devices' screen selects, and in which order they stand: worst first.
 
-A question is words that all must occur in the device's id, labels, state or release, for example `site=hall-2 trial`.
+A question is a selection as rollouts take it, for example `site = hall-2 and not group(pilots)`; if it cannot be read as one, it is words
+that all must occur in the device's id, labels, state or release, for example `hall-2 trial`.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
+from edgefleet.errors import InputError
 from fleet_server.page.states import LEGEND, WORST_FIRST, device_shape, device_word
 from fleet_server.read_models import DeviceRow, Progress
+from fleet_server.selection import Group, Selection, expanded, leaves, matches, read_selection, written
 
 PAGE_ROWS: Final = 100
-MAX_QUESTION: Final = 200
+MAX_QUESTION: Final = 1_000
+Groups = Mapping[tuple[str, str], str]
+_SYNTAX: Final = frozenset("=()")
 
 
 @dataclass(frozen=True)
-class Selection:
+class Chosen:
     """What a question selects.
 
     Attributes:
@@ -24,6 +31,8 @@ class Selection:
         total: Devices of the fleet.
         counts: By state, over the devices that match the words (before the state is chosen).
         page: Number of this page, from 1; `pages` is the last.
+        read_as: The selection that the question was read as, empty: words.
+        trouble: Why it was not read as the selection that it seems to be, or selects nobody; empty: nothing to say.
     """
 
     rows: list[DeviceRow]
@@ -34,20 +43,29 @@ class Selection:
     state: str
     page: int
     pages: int
+    read_as: str
+    trouble: str
 
 
-def select(devices: list[DeviceRow], question: str, state: str, page: int) -> Selection:
-    """Devices that match all words and the state, worst first."""
+def select(devices: Sequence[DeviceRow], question: str, state: str, page: int, groups: Groups) -> Chosen:
+    """Devices that the question means, in this state, worst first.
+
+    Args:
+        devices: Of the fleet.
+        question: As it was typed; cut at MAX_QUESTION characters.
+        state: A word of the legend; anything else: all states.
+        page: From 1.
+        groups: Text of the selection by (project, name).
+    """
     question = question[:MAX_QUESTION].strip()
-    words = question.casefold().split()
-    matching = [device for device in devices if all(word in _haystack(device) for word in words)]
+    matching, read_as, trouble = _meant(devices, question, groups)
     counts = Counter(device_shape(device) for device in matching)
     if state in LEGEND:
         matching = [device for device in matching if device_shape(device) == state]
     matching.sort(key=lambda device: (WORST_FIRST.index(device_shape(device)), not device.drifting, device.device_id))
     pages = max(1, -(-len(matching) // PAGE_ROWS))
     page = min(max(page, 1), pages)
-    return Selection(
+    return Chosen(
         rows=matching[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
         matching=len(matching),
         total=len(devices),
@@ -56,7 +74,39 @@ def select(devices: list[DeviceRow], question: str, state: str, page: int) -> Se
         state=state if state in LEGEND else "",
         page=page,
         pages=pages,
+        read_as=read_as,
+        trouble=trouble,
     )
+
+
+def _meant(devices: Sequence[DeviceRow], question: str, groups: Groups) -> tuple[list[DeviceRow], str, str]:
+    """The devices, what the question was read as, and what is wrong with it."""
+    try:
+        selection = read_selection(question)
+    except InputError as err:
+        words = question.casefold().split()
+        found = [device for device in devices if all(word in _haystack(device) for word in words)]
+        return (
+            found,
+            "",
+            f"Read as words, for as a selection it cannot be read: {str(err).rstrip('.')}." if _SYNTAX.intersection(question) else "",
+        )
+    missing = sorted(leaf.name for leaf, _ in leaves(selection) if isinstance(leaf, Group) and all(name != leaf.name for _, name in groups))
+
+    @cache
+    def within(project: str) -> Selection | None:
+        """The selection in one project; None where it lacks a group: nobody is meant there."""
+        try:
+            return expanded(selection, lambda name: read_selection(groups[project, name]))
+        except KeyError:
+            return None
+
+    found = [device for device in devices if _selects(within(device.project), device)]
+    return found, written(selection), f"There is no group {missing[0]}." if missing else ""
+
+
+def _selects(selection: Selection | None, device: DeviceRow) -> bool:
+    return selection is not None and matches(selection, device.device_id, device.labels)
 
 
 def _haystack(device: DeviceRow) -> str:

@@ -44,16 +44,6 @@ def set_labels(connection: sa.Connection, device_id: str, labels: Mapping[str, s
         connection.execute(sa.insert(DEVICE_LABEL), [{"key": key, "value": value, "device_id": device_id} for key, value in labels.items()])
 
 
-def select_ids(connection: sa.Connection, project: str, selection: Mapping[str, str]) -> list[str]:
-    """Ids of the project's devices that carry all labels of the selection, in order."""
-    here = (DEVICE.c.project == project, DEVICE.c.removed_at.is_(None))
-    query = sa.select(DEVICE.c.device_id).where(*here).order_by(DEVICE.c.device_id)
-    for key, value in selection.items():
-        carries = sa.select(DEVICE_LABEL.c.device_id).where(DEVICE_LABEL.c.key == key, DEVICE_LABEL.c.value == value)
-        query = query.where(DEVICE.c.device_id.in_(carries))
-    return list(connection.scalars(query))
-
-
 def labels_of(connection: sa.Connection, device_ids: Sequence[str] | None = None) -> dict[str, dict[str, str]]:
     """Labels by device; of all devices when none are named."""
     query = sa.select(DEVICE_LABEL).order_by(DEVICE_LABEL.c.key)

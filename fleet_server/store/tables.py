@@ -47,7 +47,16 @@ from fleet_server.store.tables_plan import (
     ROLLOUT_MEMBER,
     SAMPLING_ORDER,
 )
-from fleet_server.store.tables_several import ACTIVATION, DECISION, FLEET_HALT, LATECOMER, RELEASE_FLOOR, ROLLOUT_APPROVAL, ROLLOUT_LINK
+from fleet_server.store.tables_several import (
+    ACTIVATION,
+    DECISION,
+    DEVICE_GROUP,
+    FLEET_HALT,
+    LATECOMER,
+    RELEASE_FLOOR,
+    ROLLOUT_APPROVAL,
+    ROLLOUT_LINK,
+)
 
 __all__ = [
     "ACK_STATE",
@@ -65,6 +74,7 @@ __all__ = [
     "DEVICE",
     "DEVICE_EVENT",
     "DEVICE_FACT",
+    "DEVICE_GROUP",
     "DEVICE_LABEL",
     "DEVICE_LOAD",
     "DEVICE_PEAK",

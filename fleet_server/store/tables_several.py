@@ -1,4 +1,4 @@
-"""Tables of what concerns several rollouts at once: halt, approvals, links, changes of devices, release floor, facts decided on."""
+"""Tables of what concerns several rollouts at once: halt, approvals, links, changes of devices, release floor, groups, facts decided on."""
 
 from typing import Final
 
@@ -91,6 +91,18 @@ RELEASE_FLOOR: Final = sa.Table(
     sa.Column("reason", sa.String(500), nullable=False),
     # Whether there may be devices that have not been told it.
     sa.Column("telling", sa.Boolean, nullable=False, server_default=sa.true()),
+)
+
+# A name for a selection; a rollout keeps what it meant when it was planned.
+DEVICE_GROUP: Final = sa.Table(
+    "device_group",
+    METADATA,
+    sa.Column("project", ID, primary_key=True),
+    sa.Column("name", ID, primary_key=True),
+    sa.Column("selection", sa.Text, nullable=False),
+    sa.Column("changed_at", Micros, nullable=False),
+    sa.Column("changed_by", sa.String(120), nullable=False),
+    sa.Column("reason", sa.String(500), nullable=False),
 )
 
 # What the engine decided on: one row for each action, under the version of the rollout that it found.

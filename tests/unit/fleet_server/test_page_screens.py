@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
@@ -13,11 +14,11 @@ from fleet_server.auth import SESSION_COOKIE
 from fleet_server.read_registry import RegistryNote
 from tests.unit.fleet_server import page_values as values
 
-SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/r-draft",
+SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/new", "/rollouts/r-draft",
            "/rollouts/r-draft/approve",
            "/rollouts/r-2/pause", "/devices", "/devices/camera-06", "/devices/camera-08",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
-EMPTY_SCREENS = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")
+EMPTY_SCREENS = ("/", "/rollouts", "/rollouts/new", "/devices", "/releases", "/drift", "/events")
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 PACKAGE = Path(fleet_server.page.__file__).parent
 
@@ -245,3 +246,35 @@ def test_assets_are_kept_for_ever_under_their_digest_and_nowhere_else(client: Fl
     assert "immutable" in kept.headers["Cache-Control"]
     assert client.get("/assets/0000000000000000/page.css").status_code == 404
     assert client.get(f"/assets/{address.group(1)}/../views.py").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("runtime = onnx and not (site = hall-1)", ["camera-05", "camera-03", "camera-01", "camera-07"]),
+        ("group(pilots)", ["camera-04", "camera-01"]),
+        ("group(hall-1) and not group(pilots)", ["camera-08", "camera-06", "camera-02"]),
+        ("hall-1 camera-06", ["camera-06"]),
+    ],
+)
+def test_the_devices_screen_reads_a_selection_as_rollouts_do_and_anything_else_as_words(
+    client: FlaskClient, question: str, found: list[str]
+) -> None:
+    html = body(client, f"/devices?q={quote(question)}")
+
+    assert re.findall(r'href="/devices/(camera-\d\d)"', html) == found
+    assert ("read as a selection: <code>" in html) is (question != "hall-1 camera-06")
+    assert '<a href="/devices?q=group%28pilots%29">pilots</a>' in html
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("site = hall 1", "Read as words, for as a selection it cannot be read: selection: &#39;1&#39; stands at character 13"),
+        ("group(nobody)", "There is no group nobody."),
+    ],
+)
+def test_a_selection_that_cannot_be_meant_says_what_is_wrong_with_it(client: FlaskClient, question: str, words: str) -> None:
+    html = body(client, f"/devices?q={quote(question)}")
+
+    assert words in html
