@@ -68,12 +68,26 @@ def assign(
     before = current(connection, project, [device_id]).get(device_id, (None, ""))[0]
     after, cause = (None, "") if wish is None else (wish.release_id, wish.rollout_id)
     activations.note(connection, device_id, project, before=before, after=after, rollout_id=cause, forward=forward, at=at)
+    _put(connection, director, device_id, project, wish, counter, at)
+    return counter
+
+
+def withdraw(
+    connection: sa.Connection, director: Director, device_id: str, project: str, wish: Wish | None, at: int, *, rollout_id: str
+) -> int:
+    """Ask a device no longer for what a rollout wanted and it never heard of; as `assign`, and no change of the device."""
+    counter = _next_counter(connection, device_id)
+    activations.forget(connection, device_id, project, rollout_id)
+    _put(connection, director, device_id, project, wish, counter, at)
+    return counter
+
+
+def _put(connection: sa.Connection, director: Director, device_id: str, project: str, wish: Wish | None, counter: int, at: int) -> None:
     if wish is None:
         connection.execute(sa.delete(ASSIGNMENT).where(ASSIGNMENT.c.device_id == device_id, ASSIGNMENT.c.project == project))
     else:
         insert_or_update(connection, ASSIGNMENT, [_assignment(connection, device_id, project, wish, counter, at)])
     _issue(connection, director, device_id, counter, at)
-    return counter
 
 
 def issue_again(connection: sa.Connection, director: Director, device_id: str, at: int) -> int:

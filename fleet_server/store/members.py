@@ -76,7 +76,7 @@ def keep_failure(connection: sa.Connection, rollout_id: str, device_id: str, at:
 
 def note_assigned(connection: sa.Connection, rollout_id: str, device_id: str, previous_release: str | None, counter: int, at: int) -> None:
     """The rollout's release became the device's desired state; a device that runs it already keeps what was known of it before."""
-    values: dict[str, Any] = {"counter": counter, "assigned_at": at}
+    values: dict[str, Any] = {"counter": counter, "assigned_at": at, "parked_at": None}
     if previous_release is not None:
         values["previous_release"] = previous_release
     first = sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id), ROLLOUT_MEMBER.c.counter.is_(None))

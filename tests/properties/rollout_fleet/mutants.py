@@ -283,6 +283,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
         _patch(course, "asks_at", lambda *_a: NOBODY), stories.until_it_is_judged, frozenset({6}), ("posterior-confirmed", 8, 0)
     ),
     "pace does not count": Mutant(_patch(Pace, "allowed", lambda *_a: 99), stories.hours(2), frozenset({16}), ("posterior", 8, 0)),
+    "a place is given away while its document asks": Mutant(
+        _patch(assignments, "withdraw", lambda *_a, **_k: 0), stories.the_asked_fall_asleep, frozenset({16}), ("bounded", 8, 0)
+    ),
     "a bundle that failed there is asked for again": Mutant(
         _patch(stays, "refusing", lambda *_a: set()), stories.asked_again, frozenset({18}), ("posterior", 6, 1)
     ),
