@@ -33,7 +33,7 @@ def asleep(world: World, tmp_path: Path, count: int = 12, **changes: Any) -> tup
     fleet = Fleet(world, bundle)
     fleet.tick()
     world.clock.move(TICK_S)
-    policy = {"waves": ["100%"], "dwell_s": [60.0], "pace": {"first": count, "every_s": 60.0}, "site_budget": 2} | changes
+    policy: dict[str, Any] = {"waves": ["100%"], "dwell_s": [60.0], "pace": {"first": count, "every_s": 60.0}, "site_budget": 2} | changes
     rollout_id = start(world, release_id, **policy)
     fleet.dark = asked(world, bundle)
     return fleet, rollout_id, set(fleet.dark)
@@ -52,6 +52,12 @@ def log(world: World, action: str) -> list[str]:
 def parked(world: World) -> set[str]:
     with world.services.db.read() as connection:
         return set(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(ROLLOUT_MEMBER.c.parked_at.is_not(None))))
+
+
+def ran_before(world: World, rollout_id: str, release_id: str, *device_ids: str) -> None:
+    with world.services.db.write() as connection:
+        mine = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.device_id.in_(device_ids))
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*mine).values(previous_release=release_id))
 
 
 def test_sleeping_devices_hold_their_places_for_the_deadline_and_then_others_begin(world: World, tmp_path: Path) -> None:
@@ -152,6 +158,21 @@ def test_after_an_abort_nobody_who_gave_his_place_back_is_asked(world: World, tm
     assert value(world, rollout_id).state.value == "aborted"
 
 
+def test_a_rollback_waits_for_nobody_who_gave_his_place_back(world: World, tmp_path: Path) -> None:
+    old = make_bundle(tmp_path / "old", "0")
+    old_release = world.push(old, "0")
+    fleet, rollout_id, sleeping = asleep(world, tmp_path, baseline=old_release)
+    world.clock.move(SLEEPS_S)
+    fleet.tick(2)
+    assert parked(world) == sleeping
+    ran_before(world, rollout_id, old_release, *world.devices)
+
+    act(world, rollout_id, "roll-back")
+
+    assert until(fleet, rollout_id, "rolled-back", ticks=20) == "rolled-back"
+    assert asked(world, fleet.bundle) == set()
+
+
 @pytest.mark.parametrize("below_floor", [False, True])
 def test_a_sleeping_device_is_to_run_what_it_ran_before_unless_that_lies_below_the_floor(
     world: World, tmp_path: Path, below_floor: bool
@@ -160,9 +181,7 @@ def test_a_sleeping_device_is_to_run_what_it_ran_before_unless_that_lies_below_t
     old_release = world.push(old, "0")
     fleet, rollout_id, sleeping = asleep(world, tmp_path)
     first, second = sorted(sleeping)
-    with world.services.db.write() as connection:
-        mine = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.device_id == first)
-        connection.execute(sa.update(ROLLOUT_MEMBER).where(*mine).values(previous_release=old_release))
+    ran_before(world, rollout_id, old_release, first)
     if below_floor:
         raise_floor(world.services, PROJECT, release_id=value(world, rollout_id).release_id, reason="a hole", actor=OPERATOR)
 
