@@ -118,7 +118,9 @@ def _view(connection: sa.Connection, group: StoredGroup) -> GroupView:
     devices: int | None = None
     trouble = ""
     try:
-        devices = selecting.count(connection, group.project, resolved(connection, group.project, read_document(group.selection)))
+        devices = selecting.count(
+            connection, group.project, resolved(connection, group.project, read_document(group.selection), f"group {group.name}")
+        )
     except EdgefleetError as err:
         trouble = str(err)
     at = from_micros(group.changed_at)

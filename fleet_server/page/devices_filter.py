@@ -86,7 +86,11 @@ def _meant(devices: Sequence[DeviceRow], question: str, groups: Groups) -> tuple
     except InputError as err:
         words = question.casefold().split()
         found = [device for device in devices if all(word in _haystack(device) for word in words)]
-        return found, "", f"Read as words, for as a selection it cannot be read: {str(err).rstrip('.')}." if _SYNTAX.intersection(question) else ""
+        return (
+            found,
+            "",
+            f"Read as words, for as a selection it cannot be read: {str(err).rstrip('.')}." if _SYNTAX.intersection(question) else "",
+        )
     missing = sorted(leaf.name for leaf, _ in leaves(selection) if isinstance(leaf, Group) and all(name != leaf.name for _, name in groups))
 
     @cache

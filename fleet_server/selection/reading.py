@@ -119,9 +119,7 @@ class _Reader:
         if name.text == "device":
             return devices(check_id(one, "device") for one in names)
         if len(names) != 1:
-            raise InputError(
-                f"selection: {name.text}(…) at character {name.at} takes one name, not {len(names)}; join several by `or`"
-            )
+            raise InputError(f"selection: {name.text}(…) at character {name.at} takes one name, not {len(names)}; join several by `or`")
         return Has(check_id(names[0], "label")) if name.text == "has" else Group(check_id(names[0], "group"))
 
     def _compared(self) -> Selection:

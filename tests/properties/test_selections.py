@@ -110,3 +110,22 @@ def test_a_document_is_an_object_exactly_where_every_label_has_one_value(selecti
     exact = len(keys) == len(parts) == len(set(keys)) and not any(isinstance(part, Devices | Group | Has) for part in parts)
 
     assert isinstance(document_of(selection), dict) is exact
+
+
+def test_a_selection_of_more_parts_than_sqlite_lets_stand_in_a_row_is_one_question(engine: sa.Engine) -> None:
+    many = either([Has("site"), *(Has(f"k{number}") for number in range(1_200))])
+
+    with engine.connect() as connection:
+        row = {"public_key": "d", "enrolled_at": 0, "enrolled_by": "test", "project": "p"}
+        connection.execute(sa.insert(DEVICE), [row | {"device_id": one, "public_key": one} for one in ("d1", "d2")])
+        connection.execute(sa.insert(DEVICE_LABEL), [{"key": "k1199", "value": "x", "device_id": "d2"}])
+        found = [selecting.select_ids(connection, "p", one) for one in (many, negated(many), every([negated(Has("k7")), many]))]
+        connection.rollback()
+
+    assert found == [["d2"], ["d1"], ["d2"]]
+
+
+def test_more_labels_than_a_device_can_have_are_a_text_because_as_labels_they_would_not_be_read() -> None:
+    selections = [every(label(f"k{number}", ["x"]) for number in range(count)) for count in (32, 33)]
+
+    assert [read_document(document_of(one)) for one in selections] == selections

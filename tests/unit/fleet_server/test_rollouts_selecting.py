@@ -136,6 +136,44 @@ def test_a_plan_says_what_a_person_may_not_have_meant(world: World) -> None:
     assert "also takes" not in " ".join(plan(world, "hardware = b and site != s0 and has(site)").cautions)
 
 
+def test_a_plan_remarks_upon_a_value_that_nobody_has_and_once_upon_a_label_that_is_excluded_often(world: World) -> None:
+    with world.services.db.write() as connection:
+        connection.execute(sa.delete(DEVICE_LABEL).where(DEVICE_LABEL.c.device_id == "d00001", DEVICE_LABEL.c.key == "site"))
+
+    unknown = plan(world, "hardware = a or site in (s11)").cautions
+    often = plan(world, "site != s0 and site != s2 and site not in (s3, s2)").cautions
+
+    assert "No device of digits has site = s11 yet (did you mean 's1'?)." in unknown
+    assert len([one for one in often if "also takes 1 device that has no label site" in one]) == 1
+
+
+def test_groups_that_are_too_large_together_are_refused_before_a_rollout_is_lost_that_cannot_be_read_again(world: World) -> None:
+    for number in range(3):
+        group(world, f"g{number}", "hardware = a or hardware in (" + ", ".join(f"x{number}{one:03d}" for one in range(600)) + ")")
+
+    with pytest.raises(ConfigError, match="selection: written out in full it is too large: the selection names more than 1000"):
+        create(world, "group(g0) or group(g1)")
+    with pytest.raises(ConfigError, match=r"its groups have \d+ characters written out, the limit is 16384"):
+        create(world, "group(g0) and site = s0 or group(g1) and site = s1 or group(g2) and site = s2 or group(g2) and site = s3")
+    with pytest.raises(ConfigError, match="group g3: written out in full it is too large: the selection has 1"):
+        group(world, "g3", "hardware = a or hardware in(" + ",".join(f"x{one:015d}" for one in range(950)) + ")")
+    assert queries.rollouts(world.services.db, world.clock()) == []
+    assert [one.name for one in groups_of(world.services.db)] == ["g0", "g1", "g2"]
+
+
+def test_a_refusal_names_the_group_in_which_the_unknown_thing_stands(world: World) -> None:
+    group(world, "pilots", "device(d00003) or site in (s0, s9)")
+    group(world, "others", "site = s1")
+    remove_device(world.services, "d00003", reason="scrapped", actor=OPERATOR)
+
+    with pytest.raises(ConfigError, match="selection: group pilots: not in project digits: device d00003"):
+        plan(world, "group(others) or group(pilots)")
+    group(world, "pilots", "site in (s0, s9)")
+    with pytest.raises(ConfigError, match="selection: group pilots: `site != s9` leaves out nobody"):
+        plan(world, "not group(pilots)")
+    assert chosen(world, "group(pilots)") == {0, 4, 8, 12, 16, 20}
+
+
 def test_a_device_joins_and_leaves_an_open_rollout_by_its_expression(world: World) -> None:
     rollout_id = create(world, "site in (s0, s1) and hardware != b")
     assert members(world, rollout_id) == {0, 4, 8, 12, 16, 20}
@@ -220,7 +258,7 @@ def test_a_group_whose_devices_are_gone_says_so(world: World) -> None:
     (view,) = groups_of(world.services.db)
 
     assert view.devices is None
-    assert "not in project digits: device d00003" in view.trouble
+    assert "group pilots: not in project digits: device d00003" in view.trouble
 
 
 def test_lists_and_orders_about_rows_take_the_same_selections(world: World) -> None:
