@@ -23,7 +23,6 @@ from fleet_server.store.tables import ROLLOUT, ROLLOUT_MEMBER
 LOG = logging.getLogger(__name__)
 
 REGION: Final = "region"
-_NAMED: Final = 10
 _NOT_STARTED: Final = (RolloutState.DRAFT, RolloutState.APPROVED)
 # As long as these last, who comes into the selection is let in.
 _OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
@@ -70,7 +69,7 @@ def selected(
     Raises:
         ConfigError: A label's value cannot be the name of a stratum or site.
     """
-    labels = devices.labels_of(connection, device_ids if len(device_ids) <= _NAMED else None)
+    labels = devices.labels_of(connection, device_ids)
     found = candidates(policy, device_ids, labels)
     told = [replace(one, never_held=True) if one.device_id in never_held else one for one in found]
     return [Selected(one, labels.get(one.device_id, {}).get(REGION, "")) for one in told]

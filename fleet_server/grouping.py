@@ -22,7 +22,6 @@ from fleet_server.services import Services
 from fleet_server.store import Database, changes, groups, selecting
 from fleet_server.store.groups import StoredGroup
 from fleet_server.store.moments import from_micros
-from fleet_server.store.tables import DEVICE
 
 MAX_GROUPS: Final = 500
 
@@ -85,7 +84,8 @@ def set_group(services: Services, project: str, name: str, *, selection: Documen
         raise InputError(f"group {name[:64]!r} names the group {inner[0]!r}; write out what that one selects. Nothing was changed.")
     at = services.now_us()
     with services.db.write() as connection:
-        _refuse_unknown(connection, check_id(project, "project"))
+        if not selecting.has_devices(connection, check_id(project, "project")):
+            raise NotFoundError("project with devices", project)
         known = {group.name: group for group in groups.of_project(connection, project)}
         if check_id(name, "group") not in known and len(known) >= MAX_GROUPS:
             raise ConflictError(f"project {project} has {len(known)} groups, the limit is {MAX_GROUPS}; remove one that is not needed")
@@ -125,11 +125,6 @@ def _view(connection: sa.Connection, group: StoredGroup) -> GroupView:
         trouble = str(err)
     at = from_micros(group.changed_at)
     return GroupView(group.project, group.name, group.selection, devices, trouble, at, group.changed_by, group.reason)
-
-
-def _refuse_unknown(connection: sa.Connection, project: str) -> None:
-    if connection.execute(sa.select(DEVICE.c.project).where(DEVICE.c.project == project).limit(1)).first() is None:
-        raise NotFoundError("project with devices", project)
 
 
 def _note(connection: sa.Connection, at: int, actor: Actor, action: str, project: str, detail: str) -> None:

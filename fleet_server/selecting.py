@@ -11,8 +11,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from edgefleet.errors import ConfigError, InputError
+from edgefleet.identifiers import check_id
 from fleet_server.rollout.limits import did_you_mean
 from fleet_server.selection import (
+    EVERYBODY,
     MAX_CHARACTERS,
     Devices,
     Group,
@@ -45,9 +47,14 @@ def resolved(connection: sa.Connection, project: str, selection: Selection, wher
         where: What it belongs to, for the message.
 
     Raises:
+        InputError: No project is named.
         ConfigError: A group, label, excluded value or device that the project does not have, with what there is; or it is too large with
             its groups written out.
     """
+    if not selecting.has_devices(connection, check_id(project, "project")):
+        if selection == EVERYBODY:
+            return selection
+        raise ConfigError(f"{where}: project {project} has no device that could be selected; enroll one, or name another project")
     known = _groups(connection, project, selection, where)
     found = expanded(selection, known.__getitem__)
     _refuse_too_large(found, where)

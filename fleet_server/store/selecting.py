@@ -42,6 +42,11 @@ def count(connection: sa.Connection, project: str, selection: Selection) -> int:
     return connection.scalar(sa.select(sa.func.count()).select_from(DEVICE).where(_of(project), where(selection))) or 0
 
 
+def has_devices(connection: sa.Connection, project: str) -> bool:
+    """Whether the project has a device."""
+    return connection.execute(sa.select(DEVICE.c.device_id).where(_of(project)).limit(1)).first() is not None
+
+
 def keys(connection: sa.Connection, project: str) -> list[str]:
     """Labels that devices of the project have, in order."""
     return sorted(connection.scalars(sa.select(DEVICE_LABEL.c.key).join(DEVICE).where(_of(project)).distinct()))

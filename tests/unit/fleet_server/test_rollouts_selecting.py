@@ -281,6 +281,10 @@ def test_lists_and_orders_about_rows_take_the_same_selections(world: World) -> N
     assert [order.device_id for order in orders] == [row.device_id for row in listed]
     with pytest.raises(InputError, match="a selection needs the project"):
         queries.devices(world.services.db, world.clock(), selection=asked)
+    with pytest.raises(ConfigError, match="selection: project digit has no device that could be selected"):
+        queries.devices(world.services.db, world.clock(), project="digit", selection=asked)
+    with pytest.raises(InputError, match=r"project 'x\\n' is not an identifier"):
+        queries.devices(world.services.db, world.clock(), project="x\n", selection=asked)
 
 
 def test_the_api_makes_lists_and_forgets_groups_and_plans_with_them(world: World) -> None:
