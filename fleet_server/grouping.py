@@ -17,7 +17,7 @@ from fleet_server.errors import ConflictError
 from fleet_server.queries import NotFoundError
 from fleet_server.reasons import reason_of
 from fleet_server.selecting import resolved
-from fleet_server.selection import Document, Group, leaves, read_document, written
+from fleet_server.selection import Document, Group, leaves, logged, read_document, written
 from fleet_server.services import Services
 from fleet_server.store import Database, changes, groups, selecting
 from fleet_server.store.groups import StoredGroup
@@ -92,8 +92,8 @@ def set_group(services: Services, project: str, name: str, *, selection: Documen
         group = StoredGroup(project, name, written(resolved(connection, project, wanted, f"group {name}")), at, actor.name, words)
         before = known.get(name)
         groups.put(connection, group)
-        was = f"{before.selection} became " if before is not None else ""
-        _note(connection, at, actor, "set-group", project, f"{name}: {was}{group.selection}: {words}")
+        was = f"{logged(before.selection)} became " if before is not None else ""
+        _note(connection, at, actor, "set-group", project, f"{name}: {was}{logged(group.selection)}: {words}")
         return _view(connection, group)
 
 
@@ -111,7 +111,7 @@ def remove_group(services: Services, project: str, name: str, *, reason: str, ac
         if name not in known:
             raise NotFoundError(f"group of project {project[:64]}", name)
         groups.drop(connection, project, name)
-        _note(connection, at, actor, "remove-group", project, f"{name}, that was {known[name].selection}: {words}")
+        _note(connection, at, actor, "remove-group", project, f"{name}, that was {logged(known[name].selection)}: {words}")
 
 
 def _view(connection: sa.Connection, group: StoredGroup) -> GroupView:

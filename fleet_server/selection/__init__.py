@@ -24,9 +24,9 @@ from fleet_server.selection.terms import (
     leaves,
     matches,
 )
-from fleet_server.selection.writing import meant, written
+from fleet_server.selection.writing import logged, meant, written
 
 __all__ = [
     "EVERYBODY", "MAX_CHARACTERS", "Devices", "Document", "Either", "Every", "Group", "Has", "Label", "Leaf", "Not", "Selection",
-    "document_of", "expanded", "leaves", "matches", "meant", "read_document", "read_selection", "written",
+    "document_of", "expanded", "leaves", "logged", "matches", "meant", "read_document", "read_selection", "written",
 ]  # fmt: skip

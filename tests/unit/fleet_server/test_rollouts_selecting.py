@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from edgefleet.digests import sha256_hex
 from edgefleet.errors import ConfigError, InputError
 from fleet_server import planning, queries, relabelling, usecases
 from fleet_server.approving import approvals_of, approve_rollout
@@ -202,6 +203,23 @@ def test_a_rollout_keeps_what_its_group_meant_when_it_was_planned(world: World) 
     assert "24 devices" not in log
     assert "6 devices (group(pilots) and hardware = b, that is hardware = b and site = s1)" in log
     assert "pilots: site = s1 became site = s3: for tests" in log
+
+
+def test_the_log_keeps_the_reason_and_the_policy_behind_a_selection_that_it_has_no_room_for(world: World) -> None:
+    many = [f"d{number:05d}" for number in range(COUNT)]
+    for first in (1, 2):
+        group(world, "pilots", f"device({', '.join(many[first:])}) or hardware in (a, {', '.join(f'x{one:03d}' for one in range(500))})")
+    text = groups_of(world.services.db)[0].selection
+    create(world, "group(pilots)")
+    remove_group(world.services, PROJECT, "pilots", reason="not needed", actor=OPERATOR)
+
+    removed, created, changed = (entry.detail for entry in queries.recent_events(world.services.db)[:3])
+
+    assert removed.endswith(f"… ({len(text)} characters, sha256 {sha256_hex(text.encode())}): not needed")
+    assert "digits 1 to 23 devices (group(pilots), that is device(d00002, " in created
+    assert f"sha256 {sha256_hex(text.encode())})) under policy 'evidence'" in created
+    assert " became device(d00002, " in changed
+    assert changed.endswith(": for tests")
 
 
 def test_who_edits_the_selection_of_an_approved_plan_has_no_approval_any_more(world: World) -> None:
