@@ -121,7 +121,9 @@ def _unknown(devices: Sequence[DeviceRow], selection: Selection, groups: Groups)
         for key, value in device.labels.items():
             values.setdefault(key, set()).add(value)
     for leaf, positive in leaves(selection):
-        yield from _unknown_in(leaf, positive, names, ids, values)
+        # Of devices that were not looked at it is not known what they have.
+        if isinstance(leaf, Group) or len(devices) < MAX_LOOKED_AT:
+            yield from _unknown_in(leaf, positive, names, ids, values)
 
 
 def _unknown_in(leaf: Leaf, positive: bool, groups: set[str], ids: set[str], values: Mapping[str, set[str]]) -> Iterator[str]:
