@@ -185,6 +185,20 @@ def test_a_device_joins_and_leaves_an_open_rollout_by_its_expression(world: Worl
     assert members(world, rollout_id) == {0, 3, 8, 12, 16, 20}
 
 
+def test_a_device_that_is_enrolled_later_joins_where_a_not_means_it_and_nowhere_else(world: World, tmp_path: Path) -> None:
+    rollout_id = create(world, "(site != s0 and hardware = a or not has(hardware)) and not device(d00002)")
+    assert members(world, rollout_id) == {6, 10, 14, 18, 22}
+    remove_device(world.services, "d00002", reason="scrapped", actor=OPERATOR)
+
+    world.enroll("d00090", tmp_path)
+    world.enroll("d00091", tmp_path, hardware="b")
+    world.enroll("d00092", tmp_path, hardware="a")
+    world.enroll("d00093", tmp_path, hardware="a", site="s0")
+    world.enroll("d00002", tmp_path, hardware="a", site="s1")
+
+    assert members(world, rollout_id) == {6, 10, 14, 18, 22, 90, 92}
+
+
 def test_a_rollout_keeps_what_its_group_meant_when_it_was_planned(world: World) -> None:
     group(world, "pilots", "site = s1")
     rollout_id = create(world, "group(pilots) and hardware = b", approvals=1)
