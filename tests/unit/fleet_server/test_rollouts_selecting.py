@@ -106,8 +106,12 @@ def test_one_selection_written_in_two_ways_is_one_plan_and_another_one_is_anothe
         ("hardware = a and not (site in (s1, s9))", ConfigError, "`site != s9` leaves out nobody"),
         ("group(pilot)", ConfigError, "project digits has no group 'pilot' (did you mean 'pilots'?); its groups: pilots"),
         ("device(d00001, d7)", ConfigError, "selection: not in project digits: device d7; enroll it, or take it out"),
-        ("site = s1 and site = s2", ConfigError, "the selection matches no device"),
-        ("site = s9", ConfigError, "the selection matches no device"),
+        (
+            "site = s1 and site = s2",
+            ConfigError,
+            "the selection matches no device of digits, nothing to roll out: `site = s1 and site = s2`. Its parts exclude each other",
+        ),
+        ("site = s11", ConfigError, "nothing to roll out: `site = s11`. No device of digits has site = s11 yet (did you mean 's1'?)."),
         ("site is s1", InputError, "'is' stands at character 6 behind `site`"),
     ],
 )
