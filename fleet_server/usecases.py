@@ -14,7 +14,7 @@ from edgefleet.errors import EdgefleetError, InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
 from fleet_server import audit, auth, enlisting, origins, queries
-from fleet_server.approving import refuse_unapproved
+from fleet_server.approving import refuse_another_plan, refuse_unapproved
 from fleet_server.auth import Actor
 from fleet_server.drafts import draft_of
 from fleet_server.enroll.credentials import give_password
@@ -98,14 +98,30 @@ def push_release(services: Services, *, project: str, version: str, manifest: by
 
 
 def create_rollout(
-    services: Services, *, release_id: str, policy: dict[str, Any], selection: Document, actor: Actor, fixes: str = ""
+    services: Services,
+    *,
+    release_id: str,
+    policy: dict[str, Any],
+    selection: Document,
+    actor: Actor,
+    fixes: str = "",
+    digest: str = "",
 ) -> RolloutView:
     """Plan a rollout: fixed waves over the devices that are selected now; nothing happens until it is started.
+
+    Args:
+        services: The server's parts.
+        release_id: What is rolled out.
+        policy: As in a policy file.
+        selection: Which devices: labels that a device must have, or an expression; empty: all of the project.
+        actor: Who plans it.
+        fixes: A rollout that was aborted or taken back and that this one mends; empty: none.
+        digest: Of the plan that the person looked at, or its first MIN_DIGITS digits or more; empty: whatever it is now.
 
     Raises:
         NotFoundError: No such release.
         ConfigError: The policy is not valid, or the selection matches no device.
-        ConflictError: A device belongs to another rollout that is not over.
+        ConflictError: A device belongs to another rollout that is not over, or the plan is another one than that of `digest`.
     """
     parsed = parse_policy(policy)
     asked = read_document(selection)
@@ -135,6 +151,8 @@ def create_rollout(
         claiming.link(connection, rollout.rollout_id, claimed, at)
         if fixes:
             links.add(connection, rollout.rollout_id, "fixes", (fixes,), at)
+        if digest:
+            refuse_another_plan(connection, rollout.rollout_id, digest)
         whom = f"{len(device_ids)} devices ({meant(asked, reached.selection)})"
         detail = f"{release.project} {release.version} to {whom} under policy {parsed.name!r}"
         detail += f", without {left_out} on which the bundle failed before" if left_out else ""

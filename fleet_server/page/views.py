@@ -15,6 +15,7 @@ from fleet_server.page.assets import Assets
 from fleet_server.page.device_views import add_device_views
 from fleet_server.page.devices_filter import select
 from fleet_server.page.live import Feed, TooManyViewersError
+from fleet_server.page.plan_views import add_plan_views
 from fleet_server.page.security import MAX_FORM_BYTES, check_form, for_roles, local_path, protect
 from fleet_server.page.source import ActionName, Source
 from fleet_server.selection import Group, written
@@ -77,6 +78,8 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     @for_roles("viewer")
     def rollouts() -> str:
         return render_template("rollouts.html", rows=source.rollouts(g.page_now))
+
+    add_plan_views(page, source)
 
     @page.get("/rollouts/<rollout_id>")
     @for_roles("viewer")

@@ -14,11 +14,11 @@ from fleet_server.auth import SESSION_COOKIE
 from fleet_server.read_registry import RegistryNote
 from tests.unit.fleet_server import page_values as values
 
-SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/r-draft",
+SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/new", "/rollouts/r-draft",
            "/rollouts/r-draft/approve",
            "/rollouts/r-2/pause", "/devices", "/devices/camera-06", "/devices/camera-08",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
-EMPTY_SCREENS = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")
+EMPTY_SCREENS = ("/", "/rollouts", "/rollouts/new", "/devices", "/releases", "/drift", "/events")
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 PACKAGE = Path(fleet_server.page.__file__).parent
 
