@@ -30,7 +30,7 @@ from fleet_server.selection import (
     read_selection,
     written,
 )
-from fleet_server.selection.terms import every, negated
+from fleet_server.selection.terms import every, negated, requiring
 from fleet_server.store import groups, selecting
 
 _NAMED: Final = 10
@@ -91,7 +91,7 @@ def _nobody_has(connection: sa.Connection, project: str, leaf: Label) -> str:
 
 
 def _without(connection: sa.Connection, project: str, selection: Selection, leaf: Label) -> str:
-    devices = selecting.count(connection, project, every([selection, negated(Has(leaf.key))]))
+    devices = selecting.count(connection, project, every([selection, negated(requiring(selection, leaf.key))]))
     if not devices:
         return ""
     counted = "1 device that has" if devices == 1 else f"{devices} devices that have"

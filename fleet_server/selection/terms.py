@@ -160,6 +160,21 @@ def expanded(selection: Selection, group: Callable[[str], Selection]) -> Selecti
             return selection
 
 
+def requiring(selection: Selection, key: str, *, positive: bool = True) -> Selection:
+    """The selection if each exclusion of a value of the label asked for the label too: whoever lacks it is then taken by none of them."""
+    match selection:
+        case Label(excluded, _) if excluded == key and not positive:
+            return either([selection, negated(Has(key))])
+        case Not(part):
+            return negated(requiring(part, key, positive=not positive))
+        case Every(parts):
+            return every(requiring(part, key, positive=positive) for part in parts)
+        case Either(parts):
+            return either(requiring(part, key, positive=positive) for part in parts)
+        case _:
+            return selection
+
+
 def leaves(selection: Selection, *, positive: bool = True) -> Iterator[tuple[Leaf, bool]]:
     """Each leaf, and whether being selected by it speaks for the device (else against it), in the order of the normal form."""
     match selection:

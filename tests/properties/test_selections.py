@@ -21,7 +21,7 @@ from fleet_server.selection import (
     read_selection,
     written,
 )
-from fleet_server.selection.terms import Every, devices, either, every, label, negated
+from fleet_server.selection.terms import Every, devices, either, every, label, negated, requiring
 from fleet_server.store import selecting
 from fleet_server.store.metadata import METADATA
 from fleet_server.store.tables import DEVICE, DEVICE_LABEL
@@ -100,6 +100,18 @@ def test_not_and_or_obey_the_laws_of_logic(selection: Selection, fleet: dict[str
         assert matches(every([resolved, other]), one, labels) is (here and there)
         assert matches(either([resolved, other]), one, labels) is (here or there)
         assert matches(negated(every([negated(resolved), negated(other)])), one, labels) is (here or there)
+
+
+@given(SELECTIONS, FLEETS)
+def test_who_has_the_label_is_selected_alike_where_each_exclusion_asks_for_it(
+    selection: Selection, fleet: dict[str, dict[str, str]]
+) -> None:
+    resolved = expanded(selection, GROUPS.__getitem__)
+    asking = requiring(resolved, "site")
+
+    for one, labels in fleet.items():
+        here, there = matches(resolved, one, labels), matches(asking, one, labels)
+        assert here is there if "site" in labels else here or not there
 
 
 @given(SELECTIONS)

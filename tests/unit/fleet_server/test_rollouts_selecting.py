@@ -152,6 +152,18 @@ def test_a_plan_remarks_upon_a_value_that_nobody_has_and_once_upon_a_label_that_
     assert len([one for one in often if "also takes 1 device that has no label site" in one]) == 1
 
 
+def test_a_device_without_a_label_that_is_taken_for_another_reason_is_not_remarked_upon(world: World) -> None:
+    with world.services.db.write() as connection:
+        unlabelled = DEVICE_LABEL.c.device_id.in_(["d00001", "d00002"])
+        connection.execute(sa.delete(DEVICE_LABEL).where(unlabelled, DEVICE_LABEL.c.key == "site"))
+
+    either = plan(world, "hardware = a or site != s0").cautions
+    never = plan(world, "hardware = a or site != s0 and has(site)").cautions
+
+    assert "`site != s0` also takes 1 device that has no label site; add `has(site)` to leave such out." in either
+    assert "also takes" not in " ".join(never)
+
+
 def test_groups_that_are_too_large_together_are_refused_before_a_rollout_is_lost_that_cannot_be_read_again(world: World) -> None:
     for number in range(3):
         group(world, f"g{number}", "hardware = a or hardware in (" + ", ".join(f"x{number}{one:03d}" for one in range(600)) + ")")
@@ -221,6 +233,18 @@ def test_a_rollout_keeps_what_its_group_meant_when_it_was_planned(world: World) 
     assert "24 devices" not in log
     assert "6 devices (group(pilots) and hardware = b, that is hardware = b and site = s1)" in log
     assert "pilots: site = s1 became site = s3: for tests" in log
+
+
+def test_a_plan_whose_group_means_others_by_now_is_another_plan_and_is_not_created(world: World) -> None:
+    group(world, "pilots", "site = s1")
+    seen = plan(world, "group(pilots)").digest
+    group(world, "pilots", "site in (s1, s2)")
+
+    with pytest.raises(ConflictError, match="you looked at plan"):
+        usecases.create_rollout(
+            world.services, release_id=release_of(world), policy=POLICY, selection="group(pilots)", actor=OPERATOR, digest=seen
+        )
+    assert queries.rollouts(world.services.db, world.clock()) == []
 
 
 def test_the_log_keeps_the_reason_and_the_policy_behind_a_selection_that_it_has_no_room_for(world: World) -> None:
