@@ -96,6 +96,16 @@ def test_a_group_is_made_listed_used_and_forgotten(run: Run) -> None:
     assert json.loads(run("group", "list", "--json").output) == []
 
 
+def test_a_group_that_means_nothing_any_more_is_listed_with_its_selection_and_why(run: Run) -> None:
+    run("group", "set", "pilots", "--project", "digits", "--select", "device(d0)", "--reason", "first")
+    run("remove", "d0", "--reason", "scrapped", "--yes")
+
+    listed = run("group", "list").output
+
+    assert "digits   pilots  ?        device(d0)" in listed
+    assert "group pilots: not in project digits: device d0; enroll it, or take it out" in listed
+
+
 def test_a_selection_without_its_project_and_a_group_without_a_selection_are_wrong_uses(run: Run) -> None:
     alone = run("list", "--select", "site = north")
     empty = run("group", "set", "pilots", "--project", "digits", "--reason", "first")
