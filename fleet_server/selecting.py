@@ -1,7 +1,8 @@
 """A selection in one project: its groups by what they mean now, and nothing in it that is unknown there.
 
 A misspelt word selects nobody, or, behind a `not`, everybody: so a label, device or group that the project does not have is refused, and so
-is a value that is excluded and that no device has. A value that is asked for and that no device has yet is remarked upon.
+is a value that is excluded and that no device has. A value that is asked for and that no device has yet is remarked upon, and so is a
+device that was removed: it selects nobody, and must not stop all plans over a group that names it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -78,7 +79,15 @@ def remarks(connection: sa.Connection, project: str, selection: Selection) -> li
     # Whoever lacks a label is taken by each exclusion of it alike: one sentence for each label, not for each value.
     excluded = {leaf.key: leaf for leaf, positive in reversed(labels) if not positive}
     without = (_without(connection, project, selection, excluded[key]) for key in islice(sorted(excluded), _NAMED))
-    return [sentence for sentence in (*asked, *without) if sentence]
+    return [sentence for sentence in (*asked, _removed(connection, project, selection), *without) if sentence]
+
+
+def _removed(connection: sa.Connection, project: str, selection: Selection) -> str:
+    known = selecting.known_ids(
+        connection, project, [one for leaf, _ in leaves(selection) if isinstance(leaf, Devices) for one in leaf.device_ids]
+    )
+    gone = [device_id for device_id, is_here in sorted(known.items()) if not is_here]
+    return f"Removed from the fleet, so not selected: {_listed(gone)}." if gone else ""
 
 
 def _nobody_has(connection: sa.Connection, project: str, leaf: Label) -> str:

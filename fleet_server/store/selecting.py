@@ -68,13 +68,14 @@ def known_values(connection: sa.Connection, project: str, key: str, among: Itera
     return {value for value in among if _any(connection, project, DEVICE_LABEL.c.key == key, DEVICE_LABEL.c.value == value)}
 
 
-def known_ids(connection: sa.Connection, project: str, device_ids: Iterable[str]) -> set[str]:
-    """Those of the devices that are in the project."""
+def known_ids(connection: sa.Connection, project: str, device_ids: Iterable[str]) -> dict[str, bool]:
+    """Those of the devices that are of the project or were before they were removed -> whether they are."""
     wanted = sorted(set(device_ids))
-    found: set[str] = set()
+    found: dict[str, bool] = {}
     for start in range(0, len(wanted), _BATCH):
-        query = sa.select(DEVICE.c.device_id).where(_of(project), DEVICE.c.device_id.in_(wanted[start : start + _BATCH]))
-        found |= set(connection.scalars(query))
+        query = sa.select(DEVICE.c.device_id, DEVICE.c.removed_at)
+        query = query.where(DEVICE.c.project == project, DEVICE.c.device_id.in_(wanted[start : start + _BATCH]))
+        found |= {row.device_id: row.removed_at is None for row in connection.execute(query)}
     return found
 
 

@@ -97,13 +97,14 @@ def test_a_group_is_made_listed_used_and_forgotten(run: Run) -> None:
 
 
 def test_a_group_that_means_nothing_any_more_is_listed_with_its_selection_and_why(run: Run) -> None:
-    run("group", "set", "pilots", "--project", "digits", "--select", "device(d0)", "--reason", "first")
-    run("remove", "d0", "--reason", "scrapped", "--yes")
+    run("relabel", "d0", "--set", "line=4", "--reason", "new")
+    run("group", "set", "pilots", "--project", "digits", "--select", "has(line)", "--reason", "first")
+    run("relabel", "d0", "--drop", "line", "--reason", "over")
 
     listed = run("group", "list").output
 
-    assert "digits   pilots  ?        device(d0)" in listed
-    assert "group pilots: not in project digits: device d0; enroll it, or take it out" in listed
+    assert "digits   pilots  ?        has(line)" in listed
+    assert "group pilots: no device of digits has a label 'line'" in listed
 
 
 def test_a_selection_without_its_project_and_a_group_without_a_selection_are_wrong_uses(run: Run) -> None:
