@@ -9,6 +9,7 @@ from flask import Request, Response
 
 from fleet_server import approving, auth, grouping, planning, queries, relabelling, removing, unquarantining, usecases
 from fleet_server.auth import Actor
+from fleet_server.page.devices_filter import MAX_LOOKED_AT
 from fleet_server.page.source import ActionName, DeviceChange
 from fleet_server.read_approval import ApprovalView
 from fleet_server.read_drift import DriftView
@@ -25,8 +26,6 @@ from fleet_server.read_models import (
 from fleet_server.read_plan import LastPolicy, PlanView, Vocabulary
 from fleet_server.rollout.plans import default_policy
 from fleet_server.services import Services
-
-MAX_DEVICES = 10_000
 
 
 class DatabaseSource:
@@ -53,7 +52,7 @@ class DatabaseSource:
 
     def devices(self, now: datetime) -> list[DeviceRow]:
         """See `queries.devices`."""
-        return queries.devices(self._services.db, now, limit=MAX_DEVICES)
+        return queries.devices(self._services.db, now, limit=MAX_LOOKED_AT)
 
     def groups(self) -> Mapping[tuple[str, str], str]:
         """See `grouping.texts_of`."""

@@ -560,6 +560,7 @@ class InventedSource:
             release("1", gates=[], overrides=[], note="", registry=RegistryNote("digits", "4", ago(4000), "", None)),
         ]
         self.device_rows = device_rows()
+        self.group_texts = {("digits", "pilots"): "device(camera-01, camera-04)", ("digits", "hall-1"): "site = hall-1"}
         self.drift_view: DriftView | None = drift_view()
         self.log = rollout_view().events
         self.change_rows: list[tuple[int, str]] = [(41, "overview")]
@@ -589,7 +590,7 @@ class InventedSource:
         return self.device_rows
 
     def groups(self) -> dict[tuple[str, str], str]:
-        return {("digits", "pilots"): "device(camera-01, camera-04)", ("digits", "hall-1"): "site = hall-1"}
+        return self.group_texts
 
     def device(self, device_id: str, now: datetime) -> DeviceView:
         for row in self.device_rows:
