@@ -179,9 +179,11 @@ class FleetMachine(AbsentServerMachine):
     def two_schedulers_at_once(self, pick: int) -> None:
         rollout_id = self._rollout(pick)
         if rollout_id is not None:
-            other = self.stage.servers[1].services
-            self.stage.servers[0].db.let_in = lambda: settle(other, rollout_id)
+            self.stage.servers[0].db.let_in = lambda: self._settle(self.stage.servers[1].services, rollout_id)
             self.stage.as_server(lambda server: settle(server.services, rollout_id))
+
+    def _settle(self, services: Any, rollout_id: str) -> None:
+        settle(services, rollout_id)
 
     # Questions.
 

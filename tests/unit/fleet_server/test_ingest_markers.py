@@ -1,5 +1,6 @@
 """Markers over the broker: nothing that a broker held is taken for life of now, and what is sent now is soon taken for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -129,7 +130,7 @@ class Queue:
     def device_sends(self) -> None:
         self.waiting.append(message(str(self.now).encode()))
 
-    def server_marks(self, arrives: bool) -> None:
+    def server_marks(self, *, arrives: bool) -> None:
         marker = None if self.server is None else self.server.due(self.now, self.connection)
         if marker is not None and arrives:
             self.waiting.append(message(marker, TOPIC))
@@ -152,6 +153,21 @@ class Queue:
     def broker_breaks_the_connection(self) -> None:
         self.connection += 1
 
+    def time_passes(self, micros: int) -> None:
+        self.now += micros
+
+    def step(self, name: str, much: int) -> None:
+        acts: dict[str, Callable[[], None]] = {
+            "wait": lambda: self.time_passes(much),
+            "take": lambda: self.server_takes(much),
+            "mark": lambda: self.server_marks(arrives=bool(much)),
+            "send": self.device_sends,
+            "keep": self.server_keeps,
+            "restart": self.server_comes_and_goes,
+            "break": self.broker_breaks_the_connection,
+        }
+        acts[name]()
+
 
 STEPS = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([S // 10, S, 3 * S, 70 * S, 4_000 * S])),
@@ -164,17 +180,8 @@ STEPS = st.one_of(
 @given(st.lists(STEPS, min_size=5, max_size=60))
 def test_no_message_ever_counts_for_a_moment_after_it_was_sent(steps: list[tuple[str, int]]) -> None:
     world = Queue()
-    acts = {
-        "wait": lambda much: setattr(world, "now", world.now + much),
-        "take": world.server_takes,
-        "mark": lambda arrives: world.server_marks(bool(arrives)),
-        "send": lambda _: world.device_sends(),
-        "keep": lambda _: world.server_keeps(),
-        "restart": lambda _: world.server_comes_and_goes(),
-        "break": lambda _: world.broker_breaks_the_connection(),
-    }
     for name, much in steps:
-        acts[name](much)
+        world.step(name, much)
     world.server_takes(100)
 
     assert all(counts_for <= sent_at for counts_for, sent_at in world.found), world.found
