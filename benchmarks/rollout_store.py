@@ -29,6 +29,7 @@ from fleet_server.rollout.membership import Candidate
 from fleet_server.rollout.outline import outline
 from fleet_server.rollout.plans import default_policy
 from fleet_server.scheduler.steering import settle
+from fleet_server.selection import EVERYBODY
 from fleet_server.services import Services
 from fleet_server.store import Database, devices, evidence_members, evidence_sites, evidence_sums, facts, rollouts
 from fleet_server.store.evidence_members import Selected
@@ -142,7 +143,7 @@ def fill(db: Database, count: int, *, ask: Callable[..., None] = ask_all, begin:
     at, later = to_micros(START), to_micros(START + timedelta(days=2))
     with db.write() as connection:
         _enrol(connection, chosen)
-        rollouts.insert(connection, value, {}, 0)
+        rollouts.insert(connection, value, EVERYBODY, 0)
         evidence_members.insert(connection, value, planned.membership, [Selected(one, f"r{i // 50_000}") for i, one in enumerate(chosen)])
         devices.seen(connection, dict.fromkeys(ids, at))
         ask(connection, value, opened, at)

@@ -18,6 +18,9 @@ from edgefleet.signing import SigningKey
 
 __all__ = ["FleetClient", "Json", "ServerRefusedError", "token_from_environment"]
 
+# Labels that a device must have, or an expression (docs/selections.md).
+Selection = dict[str, str] | str
+
 IDENTITY_NAME: Final = "identity.json"
 KEY_NAME: Final = "device.key"
 IDENTITY_VERSION: Final = 1
@@ -91,22 +94,25 @@ class FleetClient:
         return cast(Json, self._api.call("POST", "/releases", body))
 
     def plan_rollout(
-        self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None, *, devices: bool = False
+        self, release_id: str, policy: Json | None = None, selection: Selection | None = None, *, devices: bool = False
     ) -> Json:
         """What a rollout would do; nothing is changed.
 
         Args:
             release_id: What would be rolled out.
             policy: None: the measured defaults for a fleet of that size.
-            selection: Labels that a device must have.
+            selection: Labels that a device must have, or an expression; None: every device of the project.
             devices: Whether the answer names the devices of each wave.
         """
         body = {"release_id": release_id, "policy": policy, "selection": selection or {}, "devices": devices}
         return cast(Json, self._api.call("POST", "/rollouts/plan", body))
 
-    def create_rollout(self, release_id: str, policy: Json | None = None, selection: dict[str, str] | None = None, fixes: str = "") -> Json:
-        """Make a rollout that waits for its start; without a policy under the measured defaults; `fixes`: the rollout that it mends."""
-        body: Json = {"release_id": release_id, "policy": policy, "selection": selection or {}} | ({"fixes": fixes} if fixes else {})
+    def create_rollout(
+        self, release_id: str, policy: Json | None = None, selection: Selection | None = None, fixes: str = "", plan: str = ""
+    ) -> Json:
+        """Make a rollout that waits for its start; `fixes`: the rollout that it mends; `plan`: digest that was looked at, else refused."""
+        asked = {"fixes": fixes, "plan": plan}
+        body: Json = {"release_id": release_id, "policy": policy, "selection": selection or {}} | {k: v for k, v in asked.items() if v}
         return cast(Json, self._api.call("POST", "/rollouts", body))
 
     def explain_rollout(self, rollout_id: str) -> Json:
@@ -158,7 +164,7 @@ class FleetClient:
             Json, self._api.call("POST", f"/projects/{quote(project, safe='')}/floor", {"release_id": release_id, "reason": reason})
         )
 
-    def create_experiment(self, release_id: str, plan: Json, policy: Json | None = None, selection: dict[str, str] | None = None) -> Json:
+    def create_experiment(self, release_id: str, plan: Json, policy: Json | None = None, selection: Selection | None = None) -> Json:
         """Plan an A/B experiment that waits for its start; `release_id` is arm B's."""
         body = {"release_id": release_id, "plan": plan, "policy": policy, "selection": selection or {}}
         return cast(Json, self._api.call("POST", "/experiments", body))
@@ -193,7 +199,7 @@ class FleetClient:
         return cast(Json, self._api.call("GET", f"/rollouts/{quote(rollout_id, safe='')}"))
 
     def devices(self, **filters: str) -> list[Json]:
-        """All devices, page by page; filters are project=... and label="key=value"."""
+        """All devices, page by page; filters are project=..., label="key=value", select="expression" (with project)."""
         found: list[Json] = []
         while True:
             after = {"after": found[-1]["device_id"]} if found else {}
@@ -205,6 +211,18 @@ class FleetClient:
     def device(self, device_id: str, hours: int | None = None) -> Json:
         """One device, with what it observed in the last hours (24 when not given)."""
         return cast(Json, self._api.call("GET", f"/devices/{quote(device_id, safe='')}" + (f"?hours={hours}" if hours is not None else "")))
+
+    def groups(self, project: str | None = None) -> list[Json]:
+        """Groups of devices, of one project or all, with how many devices each selects now."""
+        return cast(list[Json], self._api.call("GET", "/groups" + (f"?{urlencode({'project': project})}" if project else "")))
+
+    def set_group(self, project: str, name: str, selection: Selection, reason: str) -> Json:
+        """Make a group, or change whom it means from now on."""
+        return cast(Json, self._api.call("PUT", _group_path(project, name), {"selection": selection, "reason": reason}))
+
+    def remove_group(self, project: str, name: str, reason: str) -> Json:
+        """Forget a group; rollouts that were planned with it go on as planned."""
+        return cast(Json, self._api.call("POST", f"{_group_path(project, name)}/remove", {"reason": reason}))
 
     def relabel(self, device_id: str, put: dict[str, str], drop: list[str], reason: str) -> dict[str, str]:
         """Set and drop single labels of a device; all that it has then."""
@@ -238,7 +256,7 @@ class FleetClient:
         """Allow devices to send rows.
 
         Args:
-            whom: {"device_ids": [...]} or {"project": ..., "selection": {label: value}}.
+            whom: {"device_ids": [...]} or {"project": ..., "selection": {label: value} or an expression}.
             order: rows_per_hour, until_at (ISO 8601 with a time zone), redact, bytes_per_day.
         """
         return cast(list[Json], self._api.call("POST", "/sampling", {**whom, **order}))
@@ -272,3 +290,7 @@ class FleetClient:
                 return False
             raise
         return True
+
+
+def _group_path(project: str, name: str) -> str:
+    return f"/projects/{quote(project, safe='')}/groups/{quote(name, safe='')}"

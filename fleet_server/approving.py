@@ -11,13 +11,15 @@ from fleet_server.errors import ConflictError, ForbiddenError
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_approval import ApprovalRow, ApprovalView
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, next_state
-from fleet_server.rollout.approval import Approval, Standing, Superseded, plan_parts, refusal, standing, what_changed
+from fleet_server.rollout.approval import Approval, Standing, Superseded, plan_digest, plan_parts, refusal, standing, what_changed
 from fleet_server.scheduler.steering import note_action
+from fleet_server.selection import document_of
 from fleet_server.services import Services
 from fleet_server.store import Database, approvals, links, rollouts
 from fleet_server.store.rollouts import Stored
 
 MAX_NOTE: Final = 500
+MIN_DIGITS: Final = 12
 
 
 def approve_rollout(services: Services, rollout_id: str, *, digest: str, note: str = "", actor: Actor) -> ApprovalView:
@@ -86,13 +88,35 @@ def refuse_unapproved(connection: sa.Connection, stored: Stored) -> None:
         raise ConflictError(f"rollout {rollout_id} cannot start: {state.missing}. Nothing was done.")
 
 
+def refuse_another_plan(connection: sa.Connection, rollout_id: str, digest: str) -> None:
+    """Refuse a rollout whose plan is not the one that a person looked at.
+
+    Args:
+        connection: The transaction that made the rollout; refusing takes it back.
+        rollout_id: Which.
+        digest: Of the plan, or its first MIN_DIGITS digits or more.
+
+    Raises:
+        InputError: It is no such digest.
+        ConflictError: It is that of another plan.
+    """
+    if len(digest) < MIN_DIGITS:
+        raise InputError(f"plan {digest!r} has {len(digest)} digits; give at least {MIN_DIGITS} of the 64")
+    now = plan_digest(parts_of(connection, _load(connection, rollout_id)))
+    if not now.startswith(digest.lower()):
+        raise ConflictError(
+            f"you looked at plan {digest[:MIN_DIGITS]}, it is {now[:MIN_DIGITS]} now: devices, labels, other rollouts or what you "
+            "asked for have changed. Nothing was created; look again."
+        )
+
+
 def parts_of(connection: sa.Connection, stored: Stored) -> dict[str, str]:
     """The parts of a rollout's plan as they are now."""
     rollout = stored.rollout
     found = [rollouts.load(connection, other) for other in links.others(connection, rollout.rollout_id, "supersedes")]
     ends = [Superseded(one.rollout.rollout_id, one.rollout.state.value, one.rollout.wave, one.version) for one in found if one is not None]
     membership = approvals.membership_document(connection, rollout.rollout_id)
-    return plan_parts(rollout, stored.selection, membership=membership, superseded=ends)
+    return plan_parts(rollout, document_of(stored.selection), membership=membership, superseded=ends)
 
 
 def _refuse(rollout: Rollout, state: Standing, actor: Actor) -> None:

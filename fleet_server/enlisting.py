@@ -1,7 +1,7 @@
 """Who is in a rollout: when it is created, and when devices come into its selection or leave it afterwards."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -12,17 +12,17 @@ from edgefleet.errors import ConfigError
 from fleet_server.errors import ConflictError
 from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Policy, Rollout, RolloutState
-from fleet_server.rollout.limits import did_you_mean
 from fleet_server.rollout.outline import candidates
-from fleet_server.store import devices, evidence_members, evidence_sums, removals, rollouts, stays
+from fleet_server.selecting import refuse_unknown_labels, remarks, resolved
+from fleet_server.selection import Selection, logged, matches, written
+from fleet_server.store import devices, evidence_members, evidence_sums, removals, rollouts, selecting, stays
 from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.store.tables import ROLLOUT, ROLLOUT_MEMBER
 
 LOG = logging.getLogger(__name__)
 
 REGION: Final = "region"
-_NAMED: Final = 10
 _NOT_STARTED: Final = (RolloutState.DRAFT, RolloutState.APPROVED)
 # As long as these last, who comes into the selection is let in.
 _OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
@@ -30,47 +30,41 @@ _OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, Rollo
 
 @dataclass(frozen=True)
 class Reached:
-    """Devices of a selection, in order, without `left_out` others on which the bundle failed before."""
+    """Devices of a selection, in order, without `left_out` others on which the bundle failed before.
 
+    Attributes:
+        selection: What the selection means, without groups.
+    """
+
+    selection: Selection
     device_ids: list[str]
     left_out: int
 
 
-def reached(connection: sa.Connection, release: sa.Row[Any], policy: Policy, wanted: Mapping[str, str]) -> Reached:
+def reached(connection: sa.Connection, release: sa.Row[Any], policy: Policy, wanted: Selection) -> Reached:
     """Whom a rollout of a release would reach: the same for its dry run and for its creation.
 
     Raises:
-        ConfigError: A label that no device of the project has.
+        ConfigError: A label, group or device that the project does not have, or nobody is selected.
         ConflictError: The release lies below the release floor, or its bundle failed before on all selected devices.
     """
     refuse_below(connection, release.project, release.release_id, release.counter, "no rollout can be made")
-    refuse_unknown_labels(connection, release.project, wanted, "selection")
+    selection = resolved(connection, release.project, wanted)
     refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
-    chosen = devices.select_ids(connection, release.project, wanted)
+    chosen = selecting.select_ids(connection, release.project, selection)
+    if not chosen:
+        told = " ".join(remarks(connection, release.project, selection)) or "Its parts exclude each other, or no device is enrolled."
+        raise ConfigError(
+            f"the selection matches no device of {release.project}, nothing to roll out: `{logged(written(selection))}`. {told} "
+            f"`edgefleet devices list --project {release.project}` lists what there is."
+        )
     refusing = stays.refusing(connection, release.bundle_digest)
-    found = Reached([device_id for device_id in chosen if device_id not in refusing], len(refusing.intersection(chosen)))
+    found = Reached(selection, [device_id for device_id in chosen if device_id not in refusing], len(refusing.intersection(chosen)))
     if found.left_out and not found.device_ids:
         raise ConflictError(
             f"bundle {release.bundle_digest[:12]} failed before on all {found.left_out} selected devices; push a better one"
         )
     return found
-
-
-def refuse_unknown_labels(connection: sa.Connection, project: str, keys: Iterable[str], where: str) -> None:
-    """Refuse label keys that no device of the project has: most are typing errors, and select nobody or everybody.
-
-    Raises:
-        ConfigError: With the keys that there are.
-    """
-    wanted = sorted(set(keys))
-    if not wanted:
-        return
-    query = sa.select(DEVICE_LABEL.c.key).join(DEVICE, DEVICE.c.device_id == DEVICE_LABEL.c.device_id).where(DEVICE.c.project == project)
-    known = sorted(connection.scalars(query.distinct()))
-    for key in wanted:
-        if key not in known:
-            listed = ", ".join(known[:_NAMED]) or "none: no device of this project has a label"
-            raise ConfigError(f"{where}: no device of {project} has a label {key!r}{did_you_mean(key, known)}; known labels: {listed}")
 
 
 def selected(
@@ -81,7 +75,7 @@ def selected(
     Raises:
         ConfigError: A label's value cannot be the name of a stratum or site.
     """
-    labels = devices.labels_of(connection, device_ids if len(device_ids) <= _NAMED else None)
+    labels = devices.labels_of(connection, device_ids)
     found = candidates(policy, device_ids, labels)
     told = [replace(one, never_held=True) if one.device_id in never_held else one for one in found]
     return [Selected(one, labels.get(one.device_id, {}).get(REGION, "")) for one in told]
@@ -125,8 +119,7 @@ def follow(connection: sa.Connection, project: str, device_id: str, now: datetim
         stored = rollouts.load_readable(connection, rollout_id)
         if stored is None or stored.rollout.course is None:
             continue
-        wanted = all(labels.get(key) == value for key, value in stored.selection.items())
-        if (_join if wanted else _leave)(connection, stored.rollout, device_id, now):
+        if (_join if matches(stored.selection, device_id, labels) else _leave)(connection, stored.rollout, device_id, now):
             _resize(connection, rollout_id, now)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,7 +12,6 @@ from edgefleet.errors import ConfigError
 from fleet_server import queries
 from fleet_server.auth import Actor
 from fleet_server.drafts import draft_of
-from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.read_compared import ExperimentView
 from fleet_server.releases.floor import refuse_below
@@ -24,8 +22,10 @@ from fleet_server.rollout.limits import refuse_unknown
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action
 from fleet_server.scheduler.winner import planned_by_evidence
+from fleet_server.selecting import resolved
+from fleet_server.selection import Document, meant, read_document
 from fleet_server.services import Services
-from fleet_server.store import devices, rollouts, stays
+from fleet_server.store import rollouts, selecting, stays
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import RELEASE, REPORTED
 
@@ -48,7 +48,7 @@ def create_experiment(
     release_id: str,
     plan: dict[str, Any],
     policy: dict[str, Any] | None,
-    selection: Mapping[str, str],
+    selection: Document,
     actor: Actor,
 ) -> ExperimentView:
     """Plan an experiment over the selected devices that run the baseline; nothing happens until it is started.
@@ -58,7 +58,7 @@ def create_experiment(
         release_id: Release of arm B.
         plan: Fields of `Experiment`; `baseline_release` is the release of arm A.
         policy: Of the trial on devices and of the winner's rollout, which goes by its evidence, waves, pace and windows; None: the default.
-        selection: Labels of which a device must carry all.
+        selection: Which devices: labels that a device must have, or an expression; empty: all of the project.
         actor: Who plans it.
 
     Raises:
@@ -68,7 +68,7 @@ def create_experiment(
     """
     parsed = parse_plan(plan)
     rules = parse_policy(dict(DEFAULT_POLICY) if policy is None else policy)
-    wanted = check_labels(selection)
+    asked = read_document(selection)
     now = services.clock()
     with services.db.write() as connection:
         treatment, baseline = (_release(connection, one) for one in (release_id, parsed.baseline_release))
@@ -76,7 +76,8 @@ def create_experiment(
             raise ConfigError(f"{release_id} and {parsed.baseline_release} must be two releases of one project")
         for arm in (treatment, baseline):
             refuse_below(connection, arm.project, arm.release_id, arm.counter, "no experiment can be made")
-        selected = devices.select_ids(connection, treatment.project, wanted)
+        wanted = resolved(connection, treatment.project, asked)
+        selected = selecting.select_ids(connection, treatment.project, wanted)
         # A device on which arm B's bundle failed before would never be given it, and count for arm B all the same.
         refusing = stays.refusing(connection, treatment.bundle_digest)
         willing = [device_id for device_id in selected if device_id not in refusing]
@@ -93,7 +94,7 @@ def create_experiment(
         planned_by_evidence(connection, rollout, wanted, in_arm)  # refused now, not when it has won
         rollouts.insert(connection, rollout, wanted, to_micros(now))
         versus = f"{treatment.version} against {baseline.version}"
-        detail = f"experiment on {parsed.metric}: {versus} on {len(device_ids)} devices ({describe(wanted)})"
+        detail = f"experiment on {parsed.metric}: {versus} on {len(device_ids)} devices ({meant(asked, wanted)})"
         note_action(connection, rollout, "create", actor.name, detail, now)
     return queries.experiment(services.db, rollout.rollout_id, now)
 

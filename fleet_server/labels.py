@@ -1,4 +1,4 @@
-"""Labels of devices and what selects by them: exact values, all of them (AND)."""
+"""Labels of devices; what selects by them is a selection (`fleet_server.selection`)."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -25,6 +25,6 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def describe(selection: Mapping[str, str]) -> str:
-    """A selection in words, for example `site=north, line=2`, or `all devices`."""
-    return ", ".join(f"{key}={value}" for key, value in sorted(selection.items())) or "all devices"
+def described(labels: Mapping[str, str]) -> str:
+    """Labels in words, for example `line=2, site=north`; empty when there are none."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))

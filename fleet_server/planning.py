@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from edgefleet.spans import span
 from fleet_server import enlisting, origins
 from fleet_server.drafts import draft_of
-from fleet_server.labels import check_labels, describe
 from fleet_server.origins import Origins
 from fleet_server.queries.chances import chance_view, need_views
 from fleet_server.queries.errors import NotFoundError
@@ -28,6 +27,8 @@ from fleet_server.rollout.outline import Outline, outline, plan_salt, plan_seed
 from fleet_server.rollout.planner import RUNS
 from fleet_server.rollout.policy import plan_waves
 from fleet_server.rollout.posterior import History
+from fleet_server.selecting import remarks
+from fleet_server.selection import Document, Selection, document_of, read_document, written
 from fleet_server.store import Database, held_back, past_rollouts, rollouts
 from fleet_server.store.awake import awake
 from fleet_server.store.evidence_members import Selected
@@ -41,6 +42,7 @@ class _Read:
     """One snapshot of what a plan depends on."""
 
     release: sa.Row[Any]
+    selection: Selection
     selected: list[Selected]
     came_from: Origins
     superseded: list[Superseded]
@@ -51,7 +53,7 @@ class _Read:
 
 
 def plan(
-    db: Database, now: datetime, *, release_id: str, policy: dict[str, Any], selection: Mapping[str, str], with_devices: bool = False
+    db: Database, now: datetime, *, release_id: str, policy: dict[str, Any], selection: Document, with_devices: bool = False
 ) -> PlanView:
     """The plan of a rollout that nobody has created.
 
@@ -60,7 +62,7 @@ def plan(
         now: When it would be started, aware UTC.
         release_id: What would be rolled out.
         policy: As in a policy file.
-        selection: Labels that a device must have.
+        selection: Which devices: labels that a device must have, or an expression; empty: all of the project.
         with_devices: Whether device ids are named.
 
     Raises:
@@ -68,8 +70,9 @@ def plan(
         ConfigError: The policy is not valid, selects nobody, or no release could complete it.
         ConflictError: The bundle failed before on everybody who is selected.
     """
-    parsed, wanted = parse_policy(policy), check_labels(selection)
-    read = _read(db, now, release_id, parsed, wanted)
+    parsed = parse_policy(policy)
+    read = _read(db, now, release_id, parsed, read_document(selection))
+    wanted = document_of(read.selection)
     candidates = [one.candidate for one in read.selected]
     salt = plan_salt(read.release.bundle_digest, parsed, wanted, read.earlier)
     planned = origins.ordered(outline(parsed, candidates, salt, read.history), read.selected, read.came_from)
@@ -85,7 +88,7 @@ def plan(
         release_id=release_id,
         policy_name=parsed.name,
         policy_digest=policy_digest(parsed),
-        selection=describe(wanted),
+        selection=written(read.selection),
         rule=kind,
         limit=None if planned.course is None else planned.course.rule.limit,
         sentence=_sentence(read, planned, times, kind),
@@ -103,7 +106,7 @@ def plan(
     )
 
 
-def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: Mapping[str, str]) -> _Read:
+def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: Selection) -> _Read:
     with db.read() as connection:
         release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
         if release is None:
@@ -116,6 +119,7 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
         came_from = origins.of(connection, release.project, sorted(ended), "")
         return _Read(
             release=release,
+            selection=reached.selection,
             selected=origins.marked(chosen, came_from),
             came_from=came_from,
             superseded=[
@@ -124,7 +128,11 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
             earlier=rollouts.of_release(connection, release_id),
             history=past_rollouts.history(connection, release.project),
             heard=awake(connection, release.project, device_ids, to_micros(now)),
-            told=[*_left_out(reached.left_out), *(_taken(policy, *one) for one in held.values())],
+            told=[
+                *remarks(connection, release.project, reached.selection),
+                *_left_out(reached.left_out),
+                *(_taken(policy, *one) for one in held.values()),
+            ],
         )
 
 
@@ -153,7 +161,7 @@ def _taken(policy: Policy, stored: Stored, held: int) -> str:
     return f"{held} of these devices belong to rollout {stored.rollout.rollout_id}, which is {stored.rollout.state.value}: {what}."
 
 
-def _digest(read: _Read, policy: Policy, wanted: Mapping[str, str], salt: str, planned: Outline, now: datetime) -> str:
+def _digest(read: _Read, policy: Policy, wanted: Document, salt: str, planned: Outline, now: datetime) -> str:
     """What an approval of the rollout would name, if it were created now."""
     waves = planned.waves if planned.course is None else ()
     rollout = draft_of(read.release, policy, salt, now, "", waves=waves, course=planned.course)

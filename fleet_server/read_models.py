@@ -197,6 +197,7 @@ class DeviceRow:
     """
 
     device_id: str
+    project: str
     labels: dict[str, str]
     connected: bool
     last_seen_at: datetime | None

@@ -12,7 +12,7 @@ from fleet_server import audit, enlisting
 from fleet_server.auth import Actor
 from fleet_server.errors import ConflictError
 from fleet_server.known_devices import hold
-from fleet_server.labels import check_labels, describe
+from fleet_server.labels import check_labels, described
 from fleet_server.reasons import reason_of
 from fleet_server.services import Services
 from fleet_server.store import changes, devices
@@ -100,4 +100,4 @@ def _relabel(
 
 
 def _said(labels: Mapping[str, str]) -> str:
-    return describe(labels) if labels else "no label"
+    return described(labels) or "no label"

@@ -16,7 +16,7 @@ from fleet_server.auth import Actor
 from fleet_server.enroll.credentials import take_password
 from fleet_server.errors import ConflictError
 from fleet_server.known_devices import hold
-from fleet_server.labels import describe
+from fleet_server.labels import described
 from fleet_server.reasons import reason_of
 from fleet_server.rollout import Rollout, progress
 from fleet_server.services import Services
@@ -69,7 +69,7 @@ def remove_device(services: Services, device_id: str, *, reason: str, actor: Act
     at = to_micros(now)
     with services.db.write() as connection:
         hold(connection, device_id)
-        was = describe(devices.labels_of(connection, [device_id]).get(device_id, {}))
+        was = described(devices.labels_of(connection, [device_id]).get(device_id, {}))
         means = {
             rollout_id: _leave(connection, rollout_id, device_id, actor, now) for rollout_id in members.open_rollouts(connection, device_id)
         }

@@ -6,8 +6,8 @@ nothing. Each order is checked, kept, signed, queued and logged in one transacti
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,12 +18,13 @@ from edgefleet.errors import InputError
 from edgefleet.manifest import parse_manifest
 from fleet_server import audit
 from fleet_server.auth import Actor
-from fleet_server.labels import check_labels, describe
 from fleet_server.queries import NotFoundError
 from fleet_server.queries.sampling import to_view
 from fleet_server.read_observed import SamplingView
+from fleet_server.selecting import resolved
+from fleet_server.selection import Document, read_document, written
 from fleet_server.services import Services
-from fleet_server.store import assignments, changes, devices, sampling_orders
+from fleet_server.store import assignments, changes, sampling_orders, selecting
 from fleet_server.store.assignments import Director
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.sampling_orders import StoredOrder
@@ -40,11 +41,11 @@ _RELEASES_LOOKED_AT: Final = 50
 
 @dataclass(frozen=True)
 class Whom:
-    """Devices by id, or those of a project that carry all labels of a selection; never both, never all devices by leaving both out."""
+    """Devices by id, or the selected ones of a project; never both, never all devices by leaving both out."""
 
     device_ids: Sequence[str] = ()
     project: str = ""
-    selection: Mapping[str, str] = field(default_factory=dict)
+    selection: Document = ""
 
 
 def order_sampling(
@@ -128,16 +129,16 @@ def _issue(connection: sa.Connection, services: Services, device_id: str, at: in
 def _devices(connection: sa.Connection, whom: Whom) -> dict[str, str]:
     """Device -> project, in order of the ids."""
     if bool(whom.device_ids) == bool(whom.selection):
-        raise InputError("name devices, or a project with at least one label; rows of a whole fleet are asked for by nobody in passing")
+        raise InputError("name devices, or a project and a selection; rows of a whole fleet are asked for by nobody in passing")
     if whom.selection:
-        selection = check_labels(whom.selection)
-        ids = devices.select_ids(connection, whom.project, selection)
+        selection = resolved(connection, whom.project, read_document(whom.selection))
+        ids = selecting.select_ids(connection, whom.project, selection)
         if not ids:
-            raise InputError(f"no device of project {whom.project[:64]!r} carries {describe(selection)}; nothing was changed")
+            raise InputError(f"no device of project {whom.project[:64]!r} is selected by {written(selection)}; nothing was changed")
     else:
         ids = sorted(set(whom.device_ids))
     if len(ids) > MAX_DEVICES:
-        raise InputError(f"{len(ids)} devices exceed the limit of {MAX_DEVICES} for one order; choose fewer, by a further label")
+        raise InputError(f"{len(ids)} devices exceed the limit of {MAX_DEVICES} for one order; choose fewer, by a narrower selection")
     here = (DEVICE.c.device_id.in_(ids), DEVICE.c.removed_at.is_(None))
     rows = connection.execute(sa.select(DEVICE.c.device_id, DEVICE.c.project).where(*here))
     found = {row.device_id: row.project for row in rows}

@@ -14,13 +14,13 @@ from edgefleet.errors import EdgefleetError, InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
 from fleet_server import audit, auth, enlisting, origins, queries
-from fleet_server.approving import refuse_unapproved
+from fleet_server.approving import refuse_another_plan, refuse_unapproved
 from fleet_server.auth import Actor
 from fleet_server.drafts import draft_of
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
 from fleet_server.halting import refuse_while_halted
-from fleet_server.labels import check_labels, describe
+from fleet_server.labels import check_labels, described
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
 from fleet_server.reasons import MAX_REASON
@@ -32,6 +32,7 @@ from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
+from fleet_server.selection import Document, document_of, meant, read_document
 from fleet_server.services import Services
 from fleet_server.store import changes, evidence_members, facts, held_back, links, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
@@ -81,7 +82,7 @@ def enroll_device(
         enlisting.admit(connection, device_id=device_id, project=project, public_key=key.hex, labels=accepted, at=at, actor=actor.name)
         token = auth.issue_token(connection, at, f"device {device_id}", "device", device_id)
         enlisting.follow(connection, project, device_id, services.clock())
-        audit.record(connection, at, actor=actor.name, action="enroll", subject=("device", device_id), detail=describe(accepted))
+        audit.record(connection, at, actor=actor.name, action="enroll", subject=("device", device_id), detail=described(accepted))
         changes.touch(connection, at, "devices", "overview", f"device:{device_id}")
         # Inside the transaction: a device whose password could not be written is not enrolled.
         user, password = _broker_account(services, device_id)
@@ -97,27 +98,43 @@ def push_release(services: Services, *, project: str, version: str, manifest: by
 
 
 def create_rollout(
-    services: Services, *, release_id: str, policy: dict[str, Any], selection: Mapping[str, str], actor: Actor, fixes: str = ""
+    services: Services,
+    *,
+    release_id: str,
+    policy: dict[str, Any],
+    selection: Document,
+    actor: Actor,
+    fixes: str = "",
+    digest: str = "",
 ) -> RolloutView:
     """Plan a rollout: fixed waves over the devices that are selected now; nothing happens until it is started.
+
+    Args:
+        services: The server's parts.
+        release_id: What is rolled out.
+        policy: As in a policy file.
+        selection: Which devices: labels that a device must have, or an expression; empty: all of the project.
+        actor: Who plans it.
+        fixes: A rollout that was aborted or taken back and that this one mends; empty: none.
+        digest: Of the plan that the person looked at, or its first MIN_DIGITS digits or more; empty: whatever it is now.
 
     Raises:
         NotFoundError: No such release.
         ConfigError: The policy is not valid, or the selection matches no device.
-        ConflictError: A device belongs to another rollout that is not over.
+        ConflictError: A device belongs to another rollout that is not over, or the plan is another one than that of `digest`.
     """
     parsed = parse_policy(policy)
-    wanted = check_labels(selection)
+    asked = read_document(selection)
     now = services.clock()
     at = to_micros(now)
     with services.db.write() as connection:
         release = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == release_id)).first()
         if release is None:
             raise NotFoundError("release", release_id)
-        reached = enlisting.reached(connection, release, parsed, wanted)
+        reached = enlisting.reached(connection, release, parsed, asked)
         device_ids, left_out = reached.device_ids, reached.left_out
         chosen = enlisting.selected(connection, parsed, device_ids, held_back.too_often(connection, release.project))
-        salt = plan_salt(release.bundle_digest, parsed, wanted, rollouts.of_release(connection, release_id))
+        salt = plan_salt(release.bundle_digest, parsed, document_of(reached.selection), rollouts.of_release(connection, release_id))
         claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)
         came_from = origins.of(connection, release.project, claimed.owners if claimed.word == "supersede" else (), fixes)
         chosen = origins.marked(chosen, came_from)
@@ -128,13 +145,16 @@ def create_rollout(
         waves = planned.waves if planned.course is None else ()
         rollout = draft_of(release, parsed, salt, now, actor.name, waves=waves, course=planned.course)
         has = claimed.word == "free"
-        rollouts.insert(connection, rollout, wanted, at, active=has)
+        rollouts.insert(connection, rollout, reached.selection, at, active=has)
         if planned.membership is not None:
             evidence_members.insert(connection, rollout, planned.membership, chosen, active=has)
         claiming.link(connection, rollout.rollout_id, claimed, at)
         if fixes:
             links.add(connection, rollout.rollout_id, "fixes", (fixes,), at)
-        detail = f"{release.project} {release.version} to {len(device_ids)} devices ({describe(wanted)}) under policy {parsed.name!r}"
+        if digest:
+            refuse_another_plan(connection, rollout.rollout_id, digest)
+        whom = f"{len(device_ids)} devices ({meant(asked, reached.selection)})"
+        detail = f"{release.project} {release.version} to {whom} under policy {parsed.name!r}"
         detail += f", without {left_out} on which the bundle failed before" if left_out else ""
         note_action(connection, rollout, "create", actor.name, detail, now)
     return queries.rollout(services.db, rollout.rollout_id, now)

@@ -1,6 +1,6 @@
 """`edgefleet devices list|show|sampling|samples`: the devices of a fleet, one of them, and the rows that may leave them.
 
-What changes one of them (`relabel|remove|unquarantine`) is in `devices_change.py`.
+What changes one of them (`relabel|remove|unquarantine`) is in `devices_change.py`, groups of them (`group`) in `devices_group.py`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,8 +10,9 @@ from typing import Any, Final
 import click
 
 from edgefleet.cli.devices_change import relabel, remove, unquarantine
+from edgefleet.cli.devices_group import group
 from edgefleet.cli.devices_show import print_device
-from edgefleet.cli.fleet import client_of, label_pairs, server_options
+from edgefleet.cli.fleet import client_of, select_option, selection_of, server_options
 from edgefleet.cli.main import print_json
 from edgefleet.client import Json
 from edgefleet.errors import InputError
@@ -34,17 +35,23 @@ def devices() -> None:
     """List the devices (that is what it does without a word), show or change one, or say which rows may leave them."""
 
 
-for _change in (relabel, remove, unquarantine):
+for _change in (relabel, remove, unquarantine, group):
     devices.add_command(_change)
 
 
 @devices.command("list")
 @click.option("--project", default=None, help="Only of this project.")
 @click.option("--label", default=None, metavar="KEY=VALUE", help="Only with this label.")
+@select_option
 @server_options
-def list_devices(project: str | None, label: str | None, server: str, token_file: Path | None, as_json: bool) -> None:
+def list_devices(
+    project: str | None, label: str | None, selects: tuple[str, ...], server: str, token_file: Path | None, as_json: bool
+) -> None:
     """List the devices and what they run."""
-    filters = {key: value for key, value in (("project", project), ("label", label)) if value is not None}
+    if selects and project is None:
+        raise click.UsageError("--select needs --project: labels and groups are those of a project")
+    asked = (("project", project), ("label", label), ("select", selection_of(selects) or None))
+    filters = {key: value for key, value in asked if value is not None}
     rows = client_of(server, token_file).devices(**filters)
     if as_json:
         print_json(rows)
@@ -68,9 +75,7 @@ def show(device_id: str, hours: int, server: str, token_file: Path | None, as_js
 
 @devices.command("sampling")
 @click.argument("device_ids", nargs=-1)
-@click.option(
-    "--select", "labels", multiple=True, metavar="KEY=VALUE", help="Devices with this label instead of ids; all of them must fit."
-)
+@select_option
 @click.option("--project", default=None, help="Beside --select: the project of the devices.")
 @click.option("--rate", type=float, default=None, help="Rows an hour that each device may send at most.")
 @click.option("--redact", multiple=True, metavar="INPUT", help="An input that must not leave; may be repeated.")
@@ -80,7 +85,7 @@ def show(device_id: str, hours: int, server: str, token_file: Path | None, as_js
 @server_options
 def sampling(
     device_ids: tuple[str, ...],
-    labels: tuple[str, ...],
+    selects: tuple[str, ...],
     project: str | None,
     rate: float | None,
     redact: tuple[str, ...],
@@ -96,16 +101,16 @@ def sampling(
     This is one of two keys: a device sends nothing unless it was started with --allow-rows-per-hour as well.
     """
     client = client_of(server, token_file)
-    if not device_ids and not labels:
+    if not device_ids and not selects:
         if rate is not None or off:
-            raise click.UsageError("name devices, or --project and --select KEY=VALUE")
+            raise click.UsageError("name devices, or --project and --select SELECTION")
         _print_orders(client.sampling(), as_json)
         return
     if (rate is None) != off:
         raise click.UsageError("give either --rate or --off")
-    if bool(device_ids) == bool(labels) or bool(labels) != (project is not None):
-        raise click.UsageError("name either devices, or --project and --select KEY=VALUE together")
-    whom: Json = {"device_ids": list(device_ids)} if device_ids else {"project": project, "selection": label_pairs(labels)}
+    if bool(device_ids) == bool(selects) or bool(selects) != (project is not None):
+        raise click.UsageError("name either devices, or --project and --select SELECTION together")
+    whom: Json = {"device_ids": list(device_ids)} if device_ids else {"project": project, "selection": selection_of(selects)}
     if off:
         _print_stopped(client.stop_sampling(whom), as_json)
         return

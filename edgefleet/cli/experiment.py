@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from edgefleet.cli.fleet import client_of, label_pairs, read_policy, server_options
+from edgefleet.cli.fleet import client_of, read_policy, select_option, selection_of, server_options
 from edgefleet.cli.main import print_json
 from edgefleet.client import Json
 from edgefleet.report.table import table
@@ -21,17 +21,17 @@ def experiment() -> None:
 @experiment.command("create")
 @click.option("--release", "release_id", required=True, help="Release of arm B.")
 @click.option("--plan", "plan_file", type=_FILE, required=True, help="Plan of the experiment (TOML): see docs/experiments.md.")
-@click.option("--select", "labels", multiple=True, metavar="KEY=VALUE", help="Only devices with this label; all of them must fit.")
+@select_option
 @click.option("--start", is_flag=True, help="Start it at once.")
 @server_options
 def create(
-    release_id: str, plan_file: Path, labels: tuple[str, ...], start: bool, server: str, token_file: Path | None, as_json: bool
+    release_id: str, plan_file: Path, selects: tuple[str, ...], start: bool, server: str, token_file: Path | None, as_json: bool
 ) -> None:
     """Plan an experiment over the devices that run the baseline; it waits for `rollout start`."""
     client = client_of(server, token_file)
     plan = read_policy(plan_file)
     policy = plan.pop("policy", None)
-    view = client.create_experiment(release_id, plan, policy, label_pairs(labels))
+    view = client.create_experiment(release_id, plan, policy, selection_of(selects))
     if start:
         client.action(view["experiment_id"], "start", view["version"])
         view = client.experiment(view["experiment_id"])

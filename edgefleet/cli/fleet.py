@@ -87,6 +87,23 @@ def _inputs(row: Json) -> str:
     return ", ".join(f"{feature['feature']} {feature['contrast']:+.2f} sd" for feature in row["features"][:3] if feature["contrast"])
 
 
+def select_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--select, the same everywhere."""
+    words = "Only these devices: KEY=VALUE, or an expression like 'site in (a, b) and not group(pilots)'; may be repeated, all must fit."
+    return click.option("--select", "selects", multiple=True, metavar="SELECTION", help=words)(command)
+
+
+def selection_of(texts: tuple[str, ...]) -> str:
+    """The expression that fits when each of them does; empty without any.
+
+    Raises:
+        UsageError: One is empty, as of a shell variable that is not set: it would select everybody.
+    """
+    if not all(text.strip() for text in texts):
+        raise click.UsageError("--select is empty, which would be every device; give a selection, or leave --select away")
+    return texts[0] if len(texts) == 1 else " and ".join(f"({text})" for text in texts)
+
+
 def read_policy(path: Path) -> Json:
     """A policy file's content; what it means is checked by the server.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from edgefleet.cli.fleet import client_of, label_pairs, read_policy, server_options
+from edgefleet.cli.fleet import client_of, read_policy, select_option, selection_of, server_options
 from edgefleet.cli.main import print_json
 from edgefleet.cli.rollout_text import approval_text, decisions_text, explain_text, plan_text, status_text
 from edgefleet.client import FleetClient, Json
@@ -32,7 +32,7 @@ def _what(command: Any) -> Any:
     options = (
         click.option("--release", "release_id", required=True, help="Id that push printed."),
         click.option("--policy", "policy_file", type=_FILE, default=None, help="Policy file (TOML); else the measured defaults."),
-        click.option("--select", "labels", multiple=True, metavar="KEY=VALUE", help="Only devices with this label; all of them must fit."),
+        select_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -46,14 +46,14 @@ def _what(command: Any) -> Any:
 def plan(
     release_id: str,
     policy_file: Path | None,
-    labels: tuple[str, ...],
+    selects: tuple[str, ...],
     with_devices: bool,
     server: str,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
     """Say who would come when, how long it takes and what a bad release would cost; changes nothing."""
-    view = client_of(server, token_file).plan_rollout(release_id, _policy(policy_file), label_pairs(labels), devices=with_devices)
+    view = client_of(server, token_file).plan_rollout(release_id, _policy(policy_file), selection_of(selects), devices=with_devices)
     if as_json:
         print_json(view)
     else:
@@ -63,18 +63,20 @@ def plan(
 @rollout.command("create")
 @_what
 @click.option("--fixes", default="", metavar="ROLLOUT", help="Aborted rollout that this one mends: the devices it harmed come first.")
+@click.option("--plan", "digest", default="", help="Digest of the plan you looked at, or its first 12 digits; another one is refused.")
 @server_options
 def create(
     release_id: str,
     policy_file: Path | None,
-    labels: tuple[str, ...],
+    selects: tuple[str, ...],
     fixes: str,
+    digest: str,
     server: str,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
     """Make a rollout; it waits for `rollout start`."""
-    _show(client_of(server, token_file).create_rollout(release_id, _policy(policy_file), label_pairs(labels), fixes), as_json)
+    _show(client_of(server, token_file).create_rollout(release_id, _policy(policy_file), selection_of(selects), fixes, digest), as_json)
 
 
 @rollout.command("status")

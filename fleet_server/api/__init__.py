@@ -8,7 +8,20 @@ Read `wire.py` next (parsing, replies, errors), then `rollouts.py`.
 
 from flask import Flask
 
-from fleet_server.api import blobs, comparisons, devices, experiments, fleet, health, observations, releases, rollouts, sampling, wire
+from fleet_server.api import (
+    blobs,
+    comparisons,
+    devices,
+    experiments,
+    fleet,
+    groups,
+    health,
+    observations,
+    releases,
+    rollouts,
+    sampling,
+    wire,
+)
 
 PREFIX = "/api/v1"
 
@@ -22,6 +35,7 @@ def register(app: Flask) -> None:
         devices.API,
         experiments.API,
         fleet.API,
+        groups.API,
         health.API,
         observations.API,
         releases.API,

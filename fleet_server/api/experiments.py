@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 from flask import Blueprint, Response
 
 from fleet_server import queries, usecases
@@ -19,7 +18,7 @@ class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     release_id: str
     plan: dict[str, Any]
     policy: dict[str, Any] | None = None
-    selection: dict[str, str] = msgspec.field(default_factory=dict)
+    selection: dict[str, str] | str = ""
 
 
 class Stop(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,17 +16,17 @@ API = Blueprint("api-rollouts", __name__)
 
 
 class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of POST /rollouts.
+    """What would be rolled out to whom.
 
     Attributes:
         policy: The policy file's TOML as a JSON object; None: the measured defaults for a fleet of that size.
-        selection: Empty: every device of the project.
+        selection: Labels that a device must have, or an expression; empty: every device of the project.
         fixes: Rollout that was aborted or taken back and that this one mends: devices harmed by it come first. Empty: none.
     """
 
     release_id: str
     policy: dict[str, Any] | None = None
-    selection: dict[str, str] = msgspec.field(default_factory=dict)
+    selection: dict[str, str] | str = ""
     fixes: str = ""
 
     @property
@@ -34,6 +34,12 @@ class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The policy as a document."""
         document: dict[str, Any] = msgspec.to_builtins(default_policy()) if self.policy is None else self.policy
         return document
+
+
+class Create(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /rollouts; `plan` is the digest of the plan that the person looked at, or its first 12 digits or more."""
+
+    plan: str = ""
 
 
 class DryRun(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,7 +59,7 @@ class Act(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
 @requires("operator")
 def create() -> Response:
     """Plan a rollout; nothing happens before it is started."""
-    body = parse(Plan)
+    body = parse(Create)
     view = usecases.create_rollout(
         services_of_request(),
         release_id=body.release_id,
@@ -61,6 +67,7 @@ def create() -> Response:
         selection=body.selection,
         actor=require_actor(),
         fixes=body.fixes,
+        digest=body.plan,
     )
     return reply(view, 201, etag=str(view.version))
 

@@ -18,7 +18,7 @@ class Devices(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     device_ids: list[str] = msgspec.field(default_factory=list)
     project: str = ""
-    selection: dict[str, str] = msgspec.field(default_factory=dict)
+    selection: dict[str, str] | str = ""
 
 
 class Order(Devices, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from edgefleet.errors import InputError
 from fleet_server.queries.drift import of_device as drift_of_device
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.queries.events import of_device as events_of_device
@@ -17,7 +18,9 @@ from fleet_server.queries.observed import PERIOD_HOURS, load_of, within
 from fleet_server.queries.releases import versions
 from fleet_server.queries.sampling import of_device as sampling_of_device
 from fleet_server.read_models import DeviceRow, DeviceView
-from fleet_server.store import Database, lifts
+from fleet_server.selecting import resolved
+from fleet_server.selection import Document, Label, read_document
+from fleet_server.store import Database, lifts, selecting
 from fleet_server.store import devices as device_rows
 from fleet_server.store.drift_rows import Alarm, open_alarms
 from fleet_server.store.moments import from_micros
@@ -26,13 +29,13 @@ from fleet_server.store.tables import (
     ATTESTATION,
     DEVICE,
     DEVICE_FACT,
-    DEVICE_LABEL,
     DEVICE_SEEN,
     REPORTED,
     TOTALS,
 )
 
 NEVER_REPORTED = "idle"
+_FEW = 500  # devices that are asked by id; the lifted quarantines of a whole fleet are few too
 _EVENTS = 50
 _HERE = DEVICE.c.removed_at.is_(None)
 
@@ -46,7 +49,14 @@ class _Lookups:
 
 
 def devices(
-    db: Database, now: datetime, *, project: str | None = None, label: tuple[str, str] | None = None, limit: int = 500, after: str = ""
+    db: Database,
+    now: datetime,
+    *,
+    project: str | None = None,
+    label: tuple[str, str] | None = None,
+    selection: Document = "",
+    limit: int = 500,
+    after: str = "",
 ) -> list[DeviceRow]:
     """Devices of the fleet by id, without those that were removed.
 
@@ -55,8 +65,13 @@ def devices(
         now: Aware UTC.
         project: Only of this project.
         label: Only with this (key, value).
+        selection: Only these of the project; an expression, empty: all.
         limit: At most so many.
         after: Only ids behind this one: the next page.
+
+    Raises:
+        InputError: A selection that is none, or without a project.
+        ConfigError: A selection that names what the project does not have.
     """
     del now  # ages are the reader's business; a row holds times
     with db.read() as connection:
@@ -64,8 +79,11 @@ def devices(
         if project is not None:
             query = query.where(DEVICE.c.project == project)
         if label is not None:
-            carries = sa.select(DEVICE_LABEL.c.device_id).where(DEVICE_LABEL.c.key == label[0], DEVICE_LABEL.c.value == label[1])
-            query = query.where(DEVICE.c.device_id.in_(carries))
+            query = query.where(selecting.where(Label(label[0], (label[1],))))
+        if selection:
+            if project is None:
+                raise InputError("a selection needs the project whose labels and groups it means; name it too")
+            query = query.where(selecting.where(resolved(connection, project, read_document(selection))))
         return to_rows(connection, query)
 
 
@@ -102,9 +120,12 @@ def all_rows(connection: sa.Connection) -> list[DeviceRow]:
 def to_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[DeviceRow]:
     """Run a query of `_query`'s form."""
     found = connection.execute(query).all()
-    ids = [row.device_id for row in found] if len(found) < 500 else None
+    ids = [row.device_id for row in found]
     lookups = _Lookups(
-        device_rows.labels_of(connection, ids), versions(connection), open_alarms(connection), lifts.by_device(connection, ids)
+        device_rows.labels_of(connection, ids),
+        versions(connection),
+        open_alarms(connection),
+        lifts.by_device(connection, ids if len(ids) <= _FEW else None),
     )
     return [_row(row, lookups) for row in found]
 
@@ -136,6 +157,7 @@ def _query() -> sa.Select[Any]:
 def _row(row: sa.Row[Any], lookups: _Lookups) -> DeviceRow:
     return DeviceRow(
         device_id=row.device_id,
+        project=row.project,
         labels=lookups.labels.get(row.device_id, {}),
         connected=bool(row.connected),
         last_seen_at=None if row.seen_at is None else from_micros(row.seen_at),

@@ -8,7 +8,6 @@ from typing import Final, get_args
 
 import sqlalchemy as sa
 
-from fleet_server.labels import describe
 from fleet_server.queries import by_evidence
 from fleet_server.queries.actions import Scale, actions
 from fleet_server.queries.by_evidence import Counted
@@ -22,6 +21,7 @@ from fleet_server.read_evidence import EvidenceView
 from fleet_server.read_explain import ExplainView
 from fleet_server.read_models import EventView, GateView, Progress, RolloutRow, RolloutView, Verdict, WaveView
 from fleet_server.rollout import Facts, gates, view
+from fleet_server.selection import written
 from fleet_server.store import Database, facts, members
 from fleet_server.store import rollouts as rows
 from fleet_server.store.rollouts import Stored
@@ -83,7 +83,7 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
             policy_name=value.policy.name,
             policy_notes=list(value.policy.notes),
             policy_digest=read.stored.policy_digest,
-            selection=describe(read.stored.selection),
+            selection=written(read.stored.selection),
             created_at=value.created_at,
             evidence=_evidence(connection, read, now),
         )

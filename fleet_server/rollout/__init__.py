@@ -6,7 +6,7 @@ wave is promoted on the absence of bad news. Rates of failure are not estimated 
 Read `transitions.py` next (the states as data), then `engine.py` (`decide`), then `gates.py`.
 """
 
-from fleet_server.rollout.cohorts import assign_waves, matches
+from fleet_server.rollout.cohorts import assign_waves
 from fleet_server.rollout.engine import apply, apply_person, decide, gates
 from fleet_server.rollout.evidence import DeviceFacts, progress
 from fleet_server.rollout.gates import GateResult
@@ -31,7 +31,6 @@ __all__ = [
     "assign_waves",
     "decide",
     "gates",
-    "matches",
     "next_due",
     "next_state",
     "parse_policy",

@@ -14,6 +14,7 @@ import msgspec
 from edgefleet.digests import canonical_json, sha256_hex
 from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.policy import policy_digest
+from fleet_server.selection import Document
 
 MAY_APPROVE: Final = frozenset({"operator", "admin"})
 _WORDS: Final[Mapping[str, str]] = {
@@ -76,13 +77,13 @@ class Standing:
 
 
 def plan_parts(
-    rollout: Rollout, selection: Mapping[str, str], *, membership: object = None, superseded: Sequence[Superseded] = ()
+    rollout: Rollout, selection: Document, *, membership: object = None, superseded: Sequence[Superseded] = ()
 ) -> dict[str, str]:
     """The parts of a plan, each as a digest or as words; equal plans have equal parts.
 
     Args:
         rollout: As planned.
-        selection: Labels.
+        selection: Its document.
         membership: Salted thresholds of a rollout by evidence, as builtins; None: the waves name every device.
         superseded: What the start would end.
     """
@@ -91,7 +92,7 @@ def plan_parts(
     experiment = {} if rollout.experiment is None else {"experiment": sha256_hex(canonical_json(msgspec.to_builtins(rollout.experiment)))}
     return experiment | {
         "policy": policy_digest(rollout.policy),
-        "selection": sha256_hex(canonical_json(dict(selection))),
+        "selection": sha256_hex(canonical_json([selection] if isinstance(selection, str) else selection)),
         "release": sha256_hex(canonical_json([rollout.project, rollout.release_id, rollout.bundle_digest, rollout.release_counter])),
         "membership": sha256_hex(canonical_json([rollout.salt, named, membership])),
         "supersedes": "; ".join(one.said() for one in sorted(superseded, key=lambda one: one.rollout_id)) or "nothing",

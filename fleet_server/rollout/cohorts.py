@@ -7,11 +7,6 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout.policy import Policy, plan_waves
 
 
-def matches(selection: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Whether a device has every label of the selection; an empty selection is everybody."""
-    return all(labels.get(key) == value for key, value in selection.items())
-
-
 def rank(salt: str, device_id: str) -> bytes:
     """Place of a device in the order of one rollout: sha256 of "salt|device", so that nobody is always first."""
     return hashlib.sha256(f"{salt}|{device_id}".encode()).digest()

@@ -17,6 +17,7 @@ from fleet_server.rollout.membership import HOLD_BACK, PLACES, Candidate, Member
 from fleet_server.rollout.plans import course_of, fitted, per_stratum
 from fleet_server.rollout.policy import Policy, policy_digest
 from fleet_server.rollout.posterior import History
+from fleet_server.selection import Document
 
 SITE: Final = "site"
 DEFAULT_STRATA: Final = ("hardware", "region")
@@ -39,16 +40,16 @@ class Outline:
     held_back: tuple[str, ...]
 
 
-def plan_salt(bundle_digest: str, policy: Policy, selection: Mapping[str, str], earlier: int) -> str:
+def plan_salt(bundle_digest: str, policy: Policy, selection: Document, earlier: int) -> str:
     """The salt of a plan's order: 16 hex digits.
 
     Args:
         bundle_digest: Of the release.
         policy: Of the plan.
-        selection: Labels.
+        selection: Its document.
         earlier: Rollouts of this release so far, so that a second try begins with other devices.
     """
-    document = {"release": bundle_digest, "policy": policy_digest(policy), "selection": dict(selection), "earlier": earlier}
+    document = {"release": bundle_digest, "policy": policy_digest(policy), "selection": selection, "earlier": earlier}
     return sha256_hex(canonical_json(document))[:16]
 
 

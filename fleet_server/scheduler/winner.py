@@ -4,7 +4,7 @@ It goes by the evidence that the experiment's policy names; the experiment itsel
 """
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,6 +19,7 @@ from fleet_server.rollout.cautions import refuse_hopeless
 from fleet_server.rollout.conflicts import stratum_from
 from fleet_server.rollout.outline import Outline, all_first, outline, plan_salt
 from fleet_server.rollout.policy import plan_waves
+from fleet_server.selection import EVERYBODY, Selection, document_of
 from fleet_server.store import evidence_members, experiment_rows, members, past_rollouts, rollouts, stays
 from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
@@ -40,7 +41,7 @@ def draft(connection: sa.Connection, experiment: Rollout, now: datetime) -> Roll
         raise ConfigError(f"{experiment.rollout_id} is no experiment that arm B has won; only a winner becomes a rollout")
     stored = rollouts.load(connection, experiment.rollout_id)
     experiment = _of_the_fleet(experiment, members.removed(connection, experiment.rollout_id))
-    selection = {} if stored is None else stored.selection
+    selection = EVERYBODY if stored is None else stored.selection
     policy = msgspec.structs.replace(experiment.policy, baseline=experiment.policy.baseline or plan.baseline_release)
     in_arm = [device_id for device_id in experiment.members if plan.arm(experiment.salt, device_id) == 1]
     planned = planned_by_evidence(connection, experiment, selection, in_arm)
@@ -82,15 +83,13 @@ class Planned:
     salt: str
 
 
-def planned_by_evidence(
-    connection: sa.Connection, experiment: Rollout, selection: Mapping[str, str], in_arm: Sequence[str]
-) -> Planned | None:
+def planned_by_evidence(connection: sa.Connection, experiment: Rollout, selection: Selection, in_arm: Sequence[str]) -> Planned | None:
     """Waves and limits over the experiment's devices, those of arm B in wave 1 and never held back; None under `unanimous`.
 
     Args:
         connection: A transaction.
         experiment: Won, or not even begun: a plan that no release could complete is refused before it costs anything.
-        selection: Labels.
+        selection: Without groups.
         in_arm: Devices of arm B, which run the release already.
 
     Raises:
@@ -104,7 +103,7 @@ def planned_by_evidence(
     came = set(in_arm) - set(refusing)
     chosen = [_from_arm(one, experiment) if one.candidate.device_id in came else one for one in selected(connection, policy, device_ids)]
     candidates = [one.candidate for one in chosen]
-    salt = plan_salt(experiment.bundle_digest, policy, selection, rollouts.of_release(connection, experiment.release_id))
+    salt = plan_salt(experiment.bundle_digest, policy, document_of(selection), rollouts.of_release(connection, experiment.release_id))
     planned = outline(policy, candidates, salt, past_rollouts.history(connection, experiment.project))
     planned = all_first(planned, candidates, sorted({one.stratum for one in candidates if one.device_id in came}))
     if planned.course is not None:

@@ -44,24 +44,17 @@ def set_labels(connection: sa.Connection, device_id: str, labels: Mapping[str, s
         connection.execute(sa.insert(DEVICE_LABEL), [{"key": key, "value": value, "device_id": device_id} for key, value in labels.items()])
 
 
-def select_ids(connection: sa.Connection, project: str, selection: Mapping[str, str]) -> list[str]:
-    """Ids of the project's devices that carry all labels of the selection, in order."""
-    here = (DEVICE.c.project == project, DEVICE.c.removed_at.is_(None))
-    query = sa.select(DEVICE.c.device_id).where(*here).order_by(DEVICE.c.device_id)
-    for key, value in selection.items():
-        carries = sa.select(DEVICE_LABEL.c.device_id).where(DEVICE_LABEL.c.key == key, DEVICE_LABEL.c.value == value)
-        query = query.where(DEVICE.c.device_id.in_(carries))
-    return list(connection.scalars(query))
-
-
 def labels_of(connection: sa.Connection, device_ids: Sequence[str] | None = None) -> dict[str, dict[str, str]]:
     """Labels by device; of all devices when none are named."""
     query = sa.select(DEVICE_LABEL).order_by(DEVICE_LABEL.c.key)
+    queries = [query]
     if device_ids is not None:
-        query = query.where(DEVICE_LABEL.c.device_id.in_(device_ids))
+        pieces = [device_ids[start : start + _BATCH] for start in range(0, len(device_ids), _BATCH)]
+        queries = [query.where(DEVICE_LABEL.c.device_id.in_(piece)) for piece in pieces]
     found: dict[str, dict[str, str]] = {}
-    for row in connection.execute(query):
-        found.setdefault(row.device_id, {})[row.key] = row.value
+    for one in queries:
+        for row in connection.execute(one):
+            found.setdefault(row.device_id, {})[row.key] = row.value
     return found
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from edgefleet.errors import EdgefleetError
 from fleet_server.rollout import Policy, Rollout, policy_digest
 from fleet_server.rollout.outline import SITE
 from fleet_server.rollout.transitions import FINAL, RolloutState
+from fleet_server.selection import Selection, document_of, read_document
 from fleet_server.store import comparison_rows, devices
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import ROLLOUT, ROLLOUT_LINK, ROLLOUT_MEMBER
@@ -30,18 +32,19 @@ class Stored:
     Attributes:
         rollout: The engine's value.
         version: Rises with each change of that value; actions name the one they saw.
+        selection: What it meant when the rollout was planned, without groups.
     """
 
     rollout: Rollout
     version: int
-    selection: dict[str, str]
+    selection: Selection
     policy_digest: str
 
 
 def insert(
     connection: sa.Connection,
     rollout: Rollout,
-    selection: dict[str, str],
+    selection: Selection,
     at: int,
     *,
     active: bool = True,
@@ -51,7 +54,7 @@ def insert(
     Args:
         connection: The transaction.
         rollout: To keep.
-        selection: Labels.
+        selection: Without groups.
         at: Microseconds UTC.
         active: False: its devices stay with their owners until it starts.
 
@@ -67,7 +70,7 @@ def insert(
             engine=_encode(rollout),
             policy=_policy_text(rollout.policy),
             policy_digest=policy_digest(rollout.policy),
-            selection=msgspec.json.encode(selection).decode(),
+            selection=msgspec.json.encode(document_of(selection)).decode(),
             created_at=at,
             created_by=rollout.created_by,
             version=1,
@@ -251,7 +254,12 @@ def _readable(row: sa.Row[Any]) -> Stored | None:
 def _stored(row: sa.Row[Any]) -> Stored:
     values = row._mapping
     rollout = msgspec.json.decode(values["engine"], type=Rollout)
-    return Stored(rollout, values["version"], msgspec.json.decode(values["selection"], type=dict[str, str]), values["policy_digest"])
+    return Stored(rollout, values["version"], _selection(values["selection"]), values["policy_digest"])
+
+
+@lru_cache(maxsize=256)
+def _selection(text: str) -> Selection:
+    return read_document(msgspec.json.decode(text, type=dict[str, str] | str))
 
 
 def _encode(rollout: Rollout) -> str:

@@ -48,7 +48,7 @@ from fleet_server.store.tables_plan import (
     ROLLOUT_MEMBER,
     SAMPLING_ORDER,
 )
-from fleet_server.store.tables_several import ACTIVATION, DECISION, FLEET_HALT, RELEASE_FLOOR, ROLLOUT_APPROVAL, ROLLOUT_LINK
+from fleet_server.store.tables_several import ACTIVATION, DECISION, DEVICE_GROUP, FLEET_HALT, RELEASE_FLOOR, ROLLOUT_APPROVAL, ROLLOUT_LINK
 
 __all__ = [
     "ACK_STATE",
@@ -66,6 +66,7 @@ __all__ = [
     "DEVICE",
     "DEVICE_EVENT",
     "DEVICE_FACT",
+    "DEVICE_GROUP",
     "DEVICE_LABEL",
     "DEVICE_LOAD",
     "DEVICE_PEAK",

@@ -1,4 +1,4 @@
-"""Tables of what concerns several rollouts at once: halt, approvals, links, changes of devices, release floor, facts decided on."""
+"""Tables of what concerns several rollouts at once: halt, approvals, links, changes of devices, release floor, groups, facts decided on."""
 
 from typing import Final
 
@@ -76,6 +76,18 @@ RELEASE_FLOOR: Final = sa.Table(
     sa.Column("release_id", ID, sa.ForeignKey("release.release_id"), nullable=False),
     sa.Column("raised_at", Micros, nullable=False),
     sa.Column("raised_by", sa.String(120), nullable=False),
+    sa.Column("reason", sa.String(500), nullable=False),
+)
+
+# A name for a selection; a rollout keeps what it meant when it was planned.
+DEVICE_GROUP: Final = sa.Table(
+    "device_group",
+    METADATA,
+    sa.Column("project", ID, primary_key=True),
+    sa.Column("name", ID, primary_key=True),
+    sa.Column("selection", sa.Text, nullable=False),
+    sa.Column("changed_at", Micros, nullable=False),
+    sa.Column("changed_by", sa.String(120), nullable=False),
     sa.Column("reason", sa.String(500), nullable=False),
 )
 

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 
 from fleet_server import audit, queries, usecases
 from fleet_server.errors import ConflictError
+from fleet_server.grouping import groups_of, set_group
 from fleet_server.relabelling import set_labels
 from fleet_server.removing import remove_device
 from fleet_server.store import Database, evidence_tally, stays
 from fleet_server.unquarantining import lift_quarantine
 from tests.unit.fleet_server.evidence_world import Fleet, open_fleet, start, value
-from tests.unit.fleet_server.server_world import OPERATOR, World, make_bundle
+from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 from tests.unit.trainer.test_trainer_search_workers import postgres
 
 __all__ = ["postgres"]
@@ -68,6 +69,23 @@ def test_a_rollout_over_postgresql_is_decided_as_over_sqlite(worlds: list[World]
 
     assert told[0] == told[1]
     assert len(told[0][2]) >= 1
+
+
+@pytest.mark.conversions
+def test_a_selection_over_postgresql_means_whom_it_means_over_sqlite(worlds: list[World]) -> None:
+    asked = "not (site in (s0, s1) and hardware = a) and (has(region) or device(d00001)) and not group(pilots)"
+    many = " or ".join(f"(device(d{number:05d}) and site = s{place})" for number in range(40) for place in range(4))
+    found = []
+    for world in worlds:
+        open_fleet(world, 40)
+        set_group(world.services, PROJECT, "pilots", selection="device(d00002) or site = s3", reason="for tests", actor=OPERATOR)
+        rows = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=asked)
+        long = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=many)
+        found.append(([row.device_id for row in rows], [(group.name, group.devices) for group in groups_of(world.services.db)], len(long)))
+
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 19  # of forty without s0 (all are a), s3 and d00002
+    assert found[0][2] == 40
 
 
 @pytest.mark.conversions

@@ -7,10 +7,13 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.rollout import RolloutState
+from fleet_server.selection import Document
 from tests.properties.rollout_fleet import care, probes
 from tests.properties.rollout_fleet.stage import PEOPLE, RELEASES, SITES, Stage
 
 PICK: Final = st.integers(0, 17)
+_SITES: Final = [{"site": site} for site in SITES]
+SELECTIONS: Final[list[Document]] = ["", "", *_SITES, f"site != {SITES[0]}", f"not (site = {SITES[0]} and has(site))"]
 
 
 class PeopleMachine(RuleBasedStateMachine):
@@ -20,9 +23,9 @@ class PeopleMachine(RuleBasedStateMachine):
     policy: dict[str, Any]
     people = PEOPLE
 
-    @rule(release=st.integers(0, RELEASES - 1), site=st.sampled_from(["", "", *SITES]), who=st.integers(0, 2))
-    def a_person_plans(self, release: int, site: str, who: int) -> None:
-        self.stage.plan(release, self.policy, {"site": site} if site else {}, PEOPLE[who])
+    @rule(release=st.integers(0, RELEASES - 1), selection=st.sampled_from(SELECTIONS), who=st.integers(0, 2))
+    def a_person_plans(self, release: int, selection: Document, who: int) -> None:
+        self.stage.plan(release, self.policy, selection, PEOPLE[who])
 
     @rule(pick=PICK, who=st.integers(0, 3), other=st.booleans())
     def a_person_approves(self, pick: int, who: int, other: bool) -> None:

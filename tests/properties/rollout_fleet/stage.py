@@ -27,6 +27,7 @@ from fleet_server.read_models import RolloutView
 from fleet_server.rollout.transitions import FINAL
 from fleet_server.scheduler.loop import Scheduler
 from fleet_server.scheduler.relay import Relay
+from fleet_server.selection import Document
 from fleet_server.services import Services
 from fleet_server.store import Database
 from fleet_server.store.database import FILE_NAME
@@ -207,7 +208,7 @@ class Stage:
         if content is not None:
             self.devices[device_id].hear(content)
 
-    def plan(self, release: int, policy: dict[str, Any], selection: dict[str, str], person: Actor) -> RolloutView | None:
+    def plan(self, release: int, policy: dict[str, Any], selection: Document, person: Actor) -> RolloutView | None:
         """A person plans a rollout; None when it is refused."""
         view: RolloutView | None = self.person(
             lambda services: usecases.create_rollout(

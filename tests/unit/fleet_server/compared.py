@@ -14,6 +14,7 @@ from fleet_server.rollout import Rollout, RolloutState
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.policy import Policy, parse_policy
 from fleet_server.rollout.rules import Rule
+from fleet_server.selection import EVERYBODY
 from fleet_server.store import comparison_rows, members, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import ROLLOUT_MEMBER
@@ -50,7 +51,7 @@ def put_rollout(world: World, release_id: str, bundle: MadeBundle, waves: tuple[
         course=course,
     )
     with world.services.db.write() as connection:
-        rollouts.insert(connection, rollout, {}, to_micros(world.clock()))
+        rollouts.insert(connection, rollout, EVERYBODY, to_micros(world.clock()))
     return rollout
 
 

@@ -1,4 +1,4 @@
-"""`edgefleet devices relabel|remove|unquarantine` over HTTP to a real server: what is printed, what is refused."""
+"""`edgefleet devices relabel|remove|unquarantine|group|list` over HTTP to a real server: what is printed, what is refused."""
 
 import json
 import threading
@@ -80,3 +80,41 @@ def test_a_quarantine_is_lifted_by_the_beginning_of_the_digest(run: Run, world: 
 
 def test_the_client_is_still_found_where_it_was(world: World) -> None:
     assert FleetClient("http://127.0.0.1:9/").url == "http://127.0.0.1:9"
+
+
+def test_a_group_is_made_listed_used_and_forgotten(run: Run) -> None:
+    assert run("group", "list").output == "There is no group; `edgefleet devices group set` makes one.\n"
+    made = run(
+        "group", "set", "pilots", "--project", "digits", "--select", "site in (north)", "--select", "not device(d1)", "--reason", "first"
+    )
+    assert made.output == "group pilots of digits: not device(d1) and site = north; 1 device now.\n"
+    assert "digits   pilots        1  not device(d1) and site = north" in run("group", "list").output
+    listed = run("list", "--project", "digits", "--select", "group(pilots)", "--json")
+    assert [row["device_id"] for row in json.loads(listed.output)] == ["d0"]
+    gone = run("group", "remove", "pilots", "--project", "digits", "--reason", "over", "--json")
+    assert json.loads(gone.output) == {"project": "digits", "name": "pilots"}
+    assert json.loads(run("group", "list", "--json").output) == []
+
+
+def test_a_group_that_means_nothing_any_more_is_listed_with_its_selection_and_why(run: Run) -> None:
+    run("relabel", "d0", "--set", "line=4", "--reason", "new")
+    run("group", "set", "pilots", "--project", "digits", "--select", "has(line)", "--reason", "first")
+    run("relabel", "d0", "--drop", "line", "--reason", "over")
+
+    listed = run("group", "list").output
+
+    assert "digits   pilots  ?        has(line)" in listed
+    assert "group pilots: no device of digits has a label 'line'" in listed
+
+
+def test_a_selection_without_its_project_and_a_group_without_a_selection_are_wrong_uses(run: Run) -> None:
+    alone = run("list", "--select", "site = north")
+    empty = run("group", "set", "pilots", "--project", "digits", "--reason", "first")
+    unset = [run("list", "--project", "digits", *given) for given in (("--select", ""), ("--select", "site = north", "--select", " "))]
+    refused = run("list", "--project", "digits", "--select", "site = north hall").exception
+
+    assert (alone.exit_code, empty.exit_code, *(one.exit_code for one in unset)) == (2, 2, 2, 2)
+    assert all("--select is empty, which would be every device" in one.output for one in unset)
+    assert "--select needs --project" in alone.output
+    assert isinstance(refused, InputError)
+    assert "'hall' stands at character 14 behind `site = north`" in str(refused)

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from edgefleet.errors import ConfigError
-from fleet_server.rollout import assign_waves, matches
+from fleet_server.rollout import assign_waves
 from tests.unit.fleet_server.rollout_world import policy
 
 FLEET = {f"d{i}": {"site": "hall"} for i in range(8)}
@@ -33,17 +33,3 @@ def test_another_salt_gives_another_first_device() -> None:
 def test_a_selection_of_nobody_is_refused() -> None:
     with pytest.raises(ConfigError, match="matches no device"):
         assign_waves("salt", {}, policy())
-
-
-@pytest.mark.parametrize(
-    ("selection", "labels", "expected"),
-    [
-        ({}, {"site": "hall"}, True),
-        ({"site": "hall"}, {"site": "hall", "line": "b"}, True),
-        ({"site": "hall"}, {"site": "yard"}, False),
-        ({"site": "hall", "line": "b"}, {"site": "hall"}, False),
-        ({"site": ""}, {}, False),
-    ],
-)
-def test_a_device_matches_when_it_has_every_label(selection: dict[str, str], labels: dict[str, str], expected: bool) -> None:
-    assert matches(selection, labels) is expected

@@ -181,7 +181,7 @@ def test_a_misspelt_input_is_refused_because_the_right_one_would_leave(world: Wo
     [Whom(), Whom(project="digits"), Whom(["d0"], "digits", {"site": "north"}), Whom(project="digits", selection={"site": "west"})],
 )
 def test_nobody_is_ordered_in_passing(world: World, whom: Whom) -> None:
-    with pytest.raises(InputError, match=r"name devices, or a project with at least one label|no device of project 'digits'"):
+    with pytest.raises(InputError, match=r"name devices, or a project and a selection|no device of project 'digits'"):
         order(world, whom)
 
 
