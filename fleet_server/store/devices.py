@@ -91,7 +91,7 @@ def seen(connection: sa.Connection, moments: Mapping[str, int]) -> None:
 def presence(connection: sa.Connection, device_id: str, connected: bool, at: int) -> None:
     """What the broker says about the connection; being lost is no sign of life."""
     if connected:
-        insert_or_update(connection, DEVICE_SEEN, [{"device_id": device_id, "seen_at": at, "connected": True}])
+        insert_or_update(connection, DEVICE_SEEN, [{"device_id": device_id, "seen_at": at, "connected": True}], growing="seen_at")
     else:
         connection.execute(sa.update(DEVICE_SEEN).where(DEVICE_SEEN.c.device_id == device_id).values(connected=False))
 

@@ -93,6 +93,17 @@ ACK_STATE: Final = sa.Table(
     sa.Column("updated_at", Micros, nullable=False),
 )
 
+# One row: what the last marker that came back over the broker proves; nothing that was written every second.
+HEARING: Final = sa.Table(
+    "hearing",
+    METADATA,
+    sa.Column("name", ID, primary_key=True),
+    # What arrives was sent after it.
+    sa.Column("since", Micros, nullable=False),
+    # When the last absence was over; 0: there was none.
+    sa.Column("back_at", Micros, nullable=False),
+)
+
 DEAD_LETTER: Final = sa.Table(
     "dead_letter",
     METADATA,

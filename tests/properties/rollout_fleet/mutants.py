@@ -11,7 +11,7 @@ from unittest import mock
 import sqlalchemy as sa
 
 from fleet_server import approving
-from fleet_server.ingest import telemetry
+from fleet_server.ingest import batch, telemetry
 from fleet_server.rollout import Action, ActionKind, Rollout, RolloutState, approval, cohorts, course, engine, evidence, pacing, silence
 from fleet_server.rollout.conflicts import Resolution
 from fleet_server.rollout.findings import NOBODY
@@ -237,6 +237,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
         _patch(Rollout, "all_promoted", property(lambda self: bool(self.promoted_at))), stories.hours(5), frozenset({28})
     ),
     "a device without rows is proven": Mutant(_rows_need_no_counting, stories.rows_are_lost, frozenset({10}), ("unanimous", 6, 3)),
+    "what a broker held is life of now": Mutant(
+        _patch(batch, "_moment", lambda _message, at: at), stories.held_mail, frozenset({10}), ("posterior", 6, 2)
+    ),
     "a deadline does not wait for the controls": Mutant(
         _patch(silence, "deadline_after", lambda earliest, _back_at: earliest), stories.shared_outage, frozenset({26})
     ),

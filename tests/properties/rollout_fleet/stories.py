@@ -41,6 +41,10 @@ def the_asked_fall_asleep(machine: FleetMachine) -> None:
     hours(4)(machine)
 
 
+def held_mail(machine: FleetMachine) -> None:
+    machine.the_broker_holds_mail_for_a_server_that_is_away(0, 5_000.0)
+
+
 def one_asleep(machine: FleetMachine) -> None:
     open_now = [d for (_, d), row in machine.stage.seen.members.items() if row.counter is not None]
     machine.stage.devices[open_now[-1]].online = False
