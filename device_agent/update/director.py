@@ -42,6 +42,7 @@ class Director:
         self.ignored: list[str] = []
         self.problem = ""
         self._content = b""
+        self._only_keeper = b""  # the stored desired state, if `floor` does not tell the floor that it tells
         self._restore()
 
     @property
@@ -86,10 +87,11 @@ class Director:
         stored = (*self.position, self._content) if self.payload is not None else None
         acceptance = judge_counter(payload, desired.payload, stored)
         if acceptance is Acceptance.NEW:
-            if (told := self._floor_in(payload)) > self.floor:
+            told = self._floor_in(payload)
+            if keeper := message if told > self.floor else self._only_keeper:
                 # First: after a power cut between the two the floor holds, and the document comes again.
-                self._disk.replace(self._floor_path, message, mode=0o600)
-                self.floor = told
+                self._disk.replace(self._floor_path, keeper, mode=0o600)
+                self.floor, self._only_keeper = max(self.floor, told), b""
             self._disk.replace(self._path, message, mode=0o600)
             self.payload, self._content = payload, desired.payload
             self.ignored = unknown_fields(desired.payload, DesiredPayload)
@@ -101,15 +103,18 @@ class Director:
                 continue
             try:
                 with path.open("rb") as stream:
-                    desired = decode(Desired, stream.read(MAX_MESSAGE_BYTES + 1))
+                    message = stream.read(MAX_MESSAGE_BYTES + 1)
+                desired = decode(Desired, message)
                 payload = open_desired(desired, self._identity.director_key, self._identity.fleet, self._identity.device_id)
             except (OSError, EdgefleetError) as err:
                 # Re-enrolled under another director, or a damaged disk: the next signed document replaces it.
                 self.problem = "; ".join(filter(None, (self.problem, f"the stored {what} cannot be used: {err}")))
                 continue
-            self.floor = max(self.floor, self._floor_in(payload))
+            told = self._floor_in(payload)
             if path == self._path:
                 self.payload, self._content = payload, desired.payload
+                self._only_keeper = message if told > self.floor else b""
+            self.floor = max(self.floor, told)
 
     def _floor_in(self, payload: DesiredPayload) -> int:
         return payload.floors.get(self._identity.project, 0)

@@ -89,3 +89,15 @@ def test_the_floor_of_another_director_is_none(bench: Bench, two: tuple[Bundle, 
     problem = next(detail for name, detail in device.told if name == "desired-unusable")
     assert "the stored release floor cannot be used" in problem
     assert "the stored desired state cannot be used" in problem
+
+
+def test_a_floor_whose_file_is_damaged_outlives_the_desired_state_that_tells_it_too(bench: Bench, two: tuple[Bundle, Bundle]) -> None:
+    a, b = two
+    device = want(bench, bench.device_running(a), a, 2, floor=2)
+    (bench.enrolled.folder / "floor").write_bytes(b"torn")
+
+    device = want(bench, device.again(), a, 2)  # a server that forgot the floor replaces the only document that tells it
+    device = want(bench, device.again(), b, 1)
+
+    assert device.updater.director.floors() == {PROJECT: 2}
+    assert device.state == ("refused", b.digest, a.digest)
