@@ -4,6 +4,7 @@ import secrets
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -21,6 +22,8 @@ from fleet_server.store import assignments, late_failures, links, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import LATECOMER, RELEASE, ROLLOUT_MEMBER
+
+_NOT_BEGUN: Final = frozenset({RolloutState.DRAFT, RolloutState.APPROVED})
 
 
 def look(services: Services, rollout_id: str) -> None:
@@ -54,6 +57,12 @@ def nobody_follows(connection: sa.Connection, rollout: Rollout) -> bool:
     if any(rollouts.state_of(connection, one) != RolloutState.DISCARDED for one in made):
         return True
     return _finding(connection, rollout, rollout.changed_at).evidence >= START_AT
+
+
+def may_be_discarded(connection: sa.Connection, rollout_id: str) -> bool:
+    """Whether a rollback after late failures has not begun, so that a person may still discard it."""
+    made = links.linked_to(connection, rollout_id, "late-rollback")
+    return any(rollouts.state_of(connection, one) in _NOT_BEGUN for one in made)
 
 
 def _finding(connection: sa.Connection, rollout: Rollout, completed_at: datetime) -> LateFinding:

@@ -11,7 +11,7 @@ from fleet_server.rollout.following import FOLLOW_AFTER, following
 from fleet_server.rollout.pacing import Wait
 from fleet_server.scheduler.assigning import assign_new
 from fleet_server.scheduler.by_evidence import busy_devices, let_begin
-from fleet_server.scheduler.late import nobody_follows
+from fleet_server.scheduler.late import may_be_discarded, nobody_follows
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
 from fleet_server.store import assignments, halts, parked, rollouts
@@ -37,17 +37,17 @@ def follow(services: Services, rollout_id: str) -> int:
         if not waiting and not asleep:
             return 0
         if nobody_follows(connection, value):
-            # A person may discard the rollback, and nothing wakes this rollout then.
+            if not may_be_discarded(connection, rollout_id):
+                return 0
+            # Nothing wakes this rollout when a person does it.
             since = now if asleep else max(now, completed_at + FOLLOW_AFTER)
             rollouts.look_at(connection, rollout_id, to_micros(since + timedelta(seconds=LOOK_AGAIN_S)))
             return 0
-        if asleep and _ask_sleepers(connection, services, value, asleep, now):
-            rollouts.look_at(connection, rollout_id, to_micros(now + timedelta(seconds=LOOK_AGAIN_S)))
-            return 0
+        asked, looks = _ask_sleepers(connection, services, value, asleep, now) if asleep else (0, [])
         exposed, followed = _counts(connection, rollout_id)
         room = following(completed_at, now, value.policy.pace, exposed) - followed
         free = _free(connection, value, waiting)
-        chosen, waits = _chosen(connection, value, free, max(min(room, AT_ONCE), 0), now)
+        chosen, waits = _chosen(connection, value, free, max(min(room, AT_ONCE - asked), 0), now)
         for device_id in chosen:
             assign_new(connection, services, value, device_id, now)
         if chosen:
@@ -57,19 +57,25 @@ def follow(services: Services, rollout_id: str) -> int:
         again_s = LOOK_AGAIN_S if waits.keys() - {"pace"} else value.policy.pace.every_s
         again = due if now < due else now + timedelta(seconds=again_s)
         if len(waiting) > len(chosen) and (now < due or free):
-            rollouts.look_at(connection, rollout_id, to_micros(again))
+            looks = [*looks, again]
+        if looks:
+            rollouts.look_at(connection, rollout_id, to_micros(min(looks)))
     return len(chosen)
 
 
-def _ask_sleepers(connection: sa.Connection, services: Services, rollout: Rollout, asleep: list[Unasked], now: datetime) -> bool:
-    """Ask those that gave the place of their site back, as all others that slept were asked; whether some are left for a later look."""
+def _ask_sleepers(
+    connection: sa.Connection, services: Services, rollout: Rollout, asleep: list[Unasked], now: datetime
+) -> tuple[int, list[datetime]]:
+    """Ask those that gave the place of their site back, as all others that slept were asked; (how many, when to look for the rest)."""
     free = {one.device_id for one in _free(connection, rollout, asleep)}
     busy = busy_devices(connection, rollout, sorted(free), now)
     parked.park(connection, rollout.rollout_id, [one.device_id for one in asleep if one.device_id not in free], None)
-    for one in asleep:
-        if one.device_id in free - busy:
-            assign_new(connection, services, rollout, one.device_id, now)
-    return bool(busy) or len(asleep) == AT_ONCE
+    chosen = [one.device_id for one in asleep if one.device_id in free - busy]
+    for device_id in chosen:
+        assign_new(connection, services, rollout, device_id, now)
+    # One that stays busy, because the bundle failed there before, keeps the release from nobody else.
+    left = busy or len(asleep) == AT_ONCE
+    return len(chosen), [now + timedelta(seconds=LOOK_AGAIN_S)] if left else []
 
 
 def _chosen(

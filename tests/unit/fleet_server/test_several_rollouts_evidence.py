@@ -19,7 +19,7 @@ from fleet_server.scheduler.loop import Scheduler
 from fleet_server.store import activations, devices, evidence_members, exposure, held_back, late_failures, latecomers, links, rollouts
 from fleet_server.store.facts import read
 from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER, ROLLOUT_SUM
+from fleet_server.store.tables import DEVICE, DEVICE_FACT, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER, ROLLOUT_SUM
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, now_us, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 from tests.unit.fleet_server.test_evidence_rollouts import fleet_of, until, wave_of
@@ -155,6 +155,45 @@ def test_decision_12_one_failure_keeps_the_others_waiting_until_a_person_discard
     with world.services.db.read() as connection:
         told = {device_id: committed_at for device_id, committed_at, _ in latecomers.of_rollout(connection, rollout_id)}
     assert {device_id for device_id in held if told[device_id] is not None} == held - set(late.failed_latecomers)
+
+
+def test_a_completed_rollout_is_looked_at_for_a_discard_only_as_long_as_its_rollback_can_be_discarded(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trickle, "AT_ONCE", 3)
+    fleet, rollout_id, held = follows(world, tmp_path, bad=1)
+
+    def due_at() -> int | None:
+        with world.services.db.read() as connection:
+            found: int | None = connection.scalar(sa.select(ROLLOUT.c.due_at).where(ROLLOUT.c.rollout_id == rollout_id))
+            return found
+
+    assert due_at() is not None
+    with world.services.db.read() as connection:
+        (draft,) = links.linked_to(connection, rollout_id, "late-rollback")
+    act(world, draft, "start")
+    fleet.tick(10)
+
+    assert due_at() is None
+    assert len(asked(world, fleet.bundle) & held) < len(held)
+
+
+def test_a_device_that_stays_busy_keeps_the_release_from_nobody_of_the_hold_back(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, hold_back={"fraction": 0.2})
+    assert until(fleet, rollout_id, "completed") == "completed"
+    waves = wave_of(world, rollout_id)
+    held = {device_id for device_id, wave in waves.items() if wave == 0}
+    sleeper = min(waves.keys() - held)
+    with world.services.db.write() as connection:  # as if it had slept through the rollout, and refused the bundle elsewhere
+        mine = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.device_id == sleeper)
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(*mine).values(parked_at=1))
+        failed = sa.update(DEVICE_FACT).where(DEVICE_FACT.c.device_id == sleeper)
+        connection.execute(failed.values(quarantined=msgspec.json.encode([fleet.bundle.digest]).decode()))
+
+    world.clock.move(WEEK_S)
+    fleet.tick(8)
+
+    assert asked(world, fleet.bundle) >= held
 
 
 def test_decision_11_a_late_failure_is_in_the_sums_as_in_the_rows(world: World, tmp_path: Path) -> None:
