@@ -16,7 +16,7 @@ from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outlook import next_due
 from fleet_server.rollout.pacing import Ready, Wait, begin, local_time
 from fleet_server.scheduler import parking, sharing
-from fleet_server.scheduler.assigning import assign_new, assign_previous
+from fleet_server.scheduler.assigning import assign_new, assign_previous, targets_for
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
 from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members, parked, ways_back
@@ -38,11 +38,14 @@ def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, kn
     waits: Counter[str] = Counter()
     more = slowly = False
     if rollout.state in _OPENING and rollout.wave:
+        again, back = False, Counter[str]()
+        if rollout.policy.site_budget is not None:
+            # First: they come before those that were never asked, and the gates have waited for them all the while.
+            again, back = _ask_again(connection, services, rollout, now)
         more, waits = _begin(connection, services, rollout, known, now)
+        more, waits = again or more, waits + back
         if rollout.policy.site_budget is not None:
             more = parking.set_aside(connection, services, rollout, now) > 0 or more
-            again, back = _ask_again(connection, services, rollout, now)
-            more, waits = again or more, waits + back
         evidence_members.note_waits(connection, rollout.rollout_id, waits)
     elif rollout.state in _BACK:
         more = take_back(connection, services, rollout, now) == AT_ONCE
@@ -79,7 +82,8 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
     going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=limit)
     if budget is not None:
         may = set(ways_back.within_budget(connection, rollout.rollout_id, [device_id for device_id, _ in going], budget))
-        going = [one for one in going if one[0] in may][:AT_ONCE]
+        going = [one for one in going if one[0] in may]
+    going = (going + _woken_to_nothing(connection, rollout))[:AT_ONCE]
     if going and turned and bounded_back(rollout):
         going = going[: _left_back(connection, rollout, now)]
     for device_id, previous in going:
@@ -87,6 +91,18 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
     if going:
         changes.touch(connection, to_micros(now), "devices", "overview", f"rollout:{rollout.rollout_id}")
     return len(going)
+
+
+def _woken_to_nothing(connection: sa.Connection, rollout: Rollout) -> list[tuple[str, str | None]]:
+    """Of those that gave their place back and whose document names no release, the ones that have somewhere to go back to.
+
+    Had they begun unheard, they would keep the release.
+    """
+    if rollout.policy.baseline is None and rollout.experiment is None:
+        return []
+    found = parked.asked_nothing(connection, rollout.rollout_id, SCANNED)
+    targets = targets_for(connection, rollout, dict(found))
+    return [one for one in found if targets[one[0]].release_id is not None]
 
 
 def bounded_back(rollout: Rollout) -> bool:

@@ -83,6 +83,8 @@ def note_assigned(connection: sa.Connection, rollout_id: str, device_id: str, pr
     if connection.execute(first.values(**values)).rowcount == 1:
         evidence_sums.assigned(connection, rollout_id, device_id)
     else:
+        # Who gave his place back and is asked anew was counted by pace and rate when he was asked first.
+        values["assigned_at"] = sa.case((ROLLOUT_MEMBER.c.parked_at.is_not(None), ROLLOUT_MEMBER.c.assigned_at), else_=at)
         connection.execute(sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id)).values(**values))
 
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from fleet_server.store.evidence_members import Unasked
-from fleet_server.store.tables import DEVICE_SEEN, ROLLOUT_MEMBER
+from fleet_server.store.tables import ASSIGNMENT, DEVICE_SEEN, ROLLOUT_MEMBER
 
 _M = ROLLOUT_MEMBER.c
 _SEEN = DEVICE_SEEN.c
+_ASSIGNED = ASSIGNMENT.c
 _SELECTED = (_M.left_at.is_(None), _M.removed_at.is_(None))
 
 
@@ -20,13 +21,18 @@ def sleepers(connection: sa.Connection, rollout_id: str, asked_before: int, limi
 
     Only where others wait to begin at their site: a place that nobody wants is not given back.
     """
-    unheard = ~sa.exists().where(_SEEN.device_id == _M.device_id, _SEEN.seen_at >= _M.assigned_at)
+    # The assignment knows when it was asked last, the member when it was asked first.
+    assigned = sa.and_(_ASSIGNED.device_id == _M.device_id, _ASSIGNED.project == _M.project, _ASSIGNED.rollout_id == rollout_id)
+    unheard = ~sa.exists().where(_SEEN.device_id == _M.device_id, _SEEN.seen_at >= _ASSIGNED.assigned_at)
     silent = (_M.began_at.is_(None), _M.committed_at.is_(None), _M.failed_at.is_(None), _M.parked_at.is_(None), unheard)
-    asked = (_M.rollout_id == rollout_id, _M.active == sa.true(), _M.counter.is_not(None), _M.assigned_at < asked_before)
-    query = sa.select(_M.device_id, _M.previous_release, _M.site).where(*asked, *silent, *_SELECTED).order_by(_M.wave, _M.place)
-    found = connection.execute(query.limit(limit)).all()
-    waited_for = _waited_for(connection, {row.site for row in found})
-    return [(row.device_id, row.previous_release) for row in found if row.site in waited_for]
+    asked = (_M.rollout_id == rollout_id, _M.active == sa.true(), _M.counter.is_not(None), _ASSIGNED.assigned_at < asked_before)
+    query = sa.select(_M.device_id, _M.previous_release).select_from(ROLLOUT_MEMBER.join(ASSIGNMENT, assigned))
+    query = query.where(*asked, *silent, *_SELECTED)
+    if connection.execute(query.limit(1)).first() is None:
+        return []
+    # Before the limit: sleepers of sites where nobody waits must not hide those of the others.
+    wanted = query.where(_M.site.in_(_waited_for())).order_by(_M.wave, _M.place).limit(limit)
+    return [(row.device_id, row.previous_release) for row in connection.execute(wanted)]
 
 
 def park(connection: sa.Connection, rollout_id: str, device_ids: Sequence[str], at: int | None) -> None:
@@ -44,6 +50,15 @@ def heard_again(connection: sa.Connection, rollout_id: str, limit: int) -> list[
     return [Unasked(row.device_id, row.site) for row in connection.execute(query.limit(limit))]
 
 
+def asked_nothing(connection: sa.Connection, rollout_id: str, limit: int) -> list[tuple[str, str | None]]:
+    """(device, what it ran before) of those whose document names no release: what they run by now is what they had begun unheard."""
+    assigned = sa.and_(_ASSIGNED.device_id == _M.device_id, _ASSIGNED.project == _M.project)
+    mine = (_M.rollout_id == rollout_id, _M.active == sa.true(), _M.parked_at.is_not(None), _ASSIGNED.release_id.is_(None))
+    query = sa.select(_M.device_id, _M.previous_release).select_from(ROLLOUT_MEMBER.outerjoin(ASSIGNMENT, assigned))
+    query = query.where(*mine, _M.removed_at.is_(None)).order_by(_M.wave, _M.place).limit(limit)
+    return [(row.device_id, row.previous_release) for row in connection.execute(query)]
+
+
 def all_of(connection: sa.Connection, rollout_id: str, limit: int) -> list[Unasked]:
     """All of a rollout that is over."""
     mine = (_M.rollout_id == rollout_id, _M.parked_at.is_not(None))
@@ -51,9 +66,9 @@ def all_of(connection: sa.Connection, rollout_id: str, limit: int) -> list[Unask
     return [Unasked(row.device_id, row.site) for row in connection.execute(query.limit(limit))]
 
 
-def _waited_for(connection: sa.Connection, sites: set[str]) -> set[str]:
-    """Of these sites, those at which some rollout has devices that it will ask."""
-    if not sites:
-        return set()
-    waiting = (_M.active == sa.true(), _M.counter.is_(None), _M.wave > 0, _M.site.in_(sorted(sites)))
-    return set(connection.scalars(sa.select(_M.site).where(*waiting).distinct()))
+def _waited_for() -> sa.Select[tuple[str]]:
+    """Sites at which some rollout has devices that it will ask: first, or anew because they were heard again."""
+    waiting = ROLLOUT_MEMBER.alias("waiting").c
+    heard = sa.exists().where(_SEEN.device_id == waiting.device_id, _SEEN.seen_at > waiting.parked_at)
+    wants = sa.or_(sa.and_(waiting.counter.is_(None), waiting.wave > 0), sa.and_(waiting.parked_at.is_not(None), heard))
+    return sa.select(waiting.site).where(waiting.active == sa.true(), waiting.left_at.is_(None), waiting.removed_at.is_(None), wants)

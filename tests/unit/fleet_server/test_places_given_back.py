@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from fleet_server.flooring import raise_floor
+from fleet_server.scheduler import parking
 from fleet_server.scheduler.loop import Scheduler
 from fleet_server.store import evidence_members
 from fleet_server.store.tables import ACTIVATION, EVENT, ROLLOUT_MEMBER
@@ -52,6 +53,14 @@ def log(world: World, action: str) -> list[str]:
 def parked(world: World) -> set[str]:
     with world.services.db.read() as connection:
         return set(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(ROLLOUT_MEMBER.c.parked_at.is_not(None))))
+
+
+def asked_first(world: World) -> dict[str, int]:
+    """Device -> when pace and rate counted it."""
+    with world.services.db.read() as connection:
+        member = ROLLOUT_MEMBER.c
+        query = sa.select(member.device_id, member.assigned_at).where(member.assigned_at.is_not(None)).order_by(member.wave, member.place)
+        return {row.device_id: row.assigned_at for row in connection.execute(query)}
 
 
 def ran_before(world: World, rollout_id: str, release_id: str, *device_ids: str) -> None:
@@ -192,3 +201,74 @@ def test_a_sleeping_device_is_to_run_what_it_ran_before_unless_that_lies_below_t
     wanted = world.desired(first)
     assert (None if wanted is None else wanted.bundle_digest) == (None if below_floor else old.digest)
     assert world.desired(second) is None
+
+
+def test_sleepers_of_a_site_where_nobody_waits_do_not_hide_those_of_another(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "AT_ONCE", 1)
+    fleet, _, sleeping = asleep(world, tmp_path)
+    first, second = asked_first(world)
+    with world.services.db.write() as connection:
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.device_id == first).values(site="lonely"))
+
+    world.clock.move(SLEEPS_S)
+    fleet.tick()
+
+    assert {first, second} == sleeping
+    assert parked(world) == {second}
+
+
+def test_a_device_that_woke_and_waits_gets_the_place_of_one_that_fell_asleep_after_it(world: World, tmp_path: Path) -> None:
+    fleet, _, sleeping = asleep(world, tmp_path, count=2, site_budget=1)
+    (first,) = sleeping
+    (second,) = set(world.devices) - sleeping
+    fleet.dark = {first, second}
+    world.clock.move(SLEEPS_S)
+    fleet.tick(2)
+    assert (parked(world), asked(world, fleet.bundle)) == ({first}, {second})
+
+    fleet.dark = {second}
+    fleet.tick(2)
+    assert asked(world, fleet.bundle) == {second}  # for the deadline, as ever
+    world.clock.move(SLEEPS_S)
+    fleet.tick(2)
+
+    assert parked(world) == {second}
+    assert world.devices[first].running == fleet.bundle.digest
+
+
+def test_who_is_asked_anew_uses_up_neither_pace_nor_rate_and_may_give_his_place_back_again(world: World, tmp_path: Path) -> None:
+    fleet, _, sleeping = asleep(world, tmp_path)
+    before = asked_first(world)
+    world.clock.move(SLEEPS_S)
+    fleet.tick()
+    world.clock.move(1.0)
+    fleet.receive(world.devices[device_id].heartbeat() for device_id in sorted(sleeping))  # heard, and asleep again
+    fleet.tick(4)
+    assert parked(world) == set()
+    assert asked(world, fleet.bundle) >= sleeping
+    assert {device_id: at for device_id, at in asked_first(world).items() if device_id in sleeping} == before
+
+    world.clock.move(SLEEPS_S)
+    with world.services.db.write() as connection:  # somebody waits again
+        connection.execute(sa.update(ROLLOUT_MEMBER).where(ROLLOUT_MEMBER.c.device_id == max(world.devices)).values(counter=None))
+    fleet.tick()
+
+    assert parked(world) == sleeping
+
+
+def test_a_rollback_gives_the_baseline_to_who_may_have_begun_unheard_and_had_nothing_before(world: World, tmp_path: Path) -> None:
+    old = make_bundle(tmp_path / "old", "0")
+    fleet, rollout_id, sleeping = asleep(world, tmp_path, baseline=world.push(old, "0"))
+    world.clock.move(SLEEPS_S)
+    fleet.tick(2)
+    assert [world.desired(device_id) for device_id in sorted(sleeping)] == [None, None]
+
+    act(world, rollout_id, "roll-back")
+    fleet.tick(2)
+
+    wanted = [world.desired(device_id) for device_id in sorted(sleeping)]
+    assert [None if one is None else one.bundle_digest for one in wanted] == [old.digest, old.digest]
+    fleet.dark = set()
+    assert until(fleet, rollout_id, "rolled-back", ticks=20) == "rolled-back"
