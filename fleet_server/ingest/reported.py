@@ -60,8 +60,9 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
     if state is not None:
         _check(device_id, state)
         _store_state(connection, device_id, project, report, state, at)
-        if not _note_outcome(connection, device_id, project, report, state, quarantined, at):
-            latecomers.note(connection, device_id, project, report.counter, state, at)
+        _note_outcome(connection, device_id, project, report, state, quarantined, at)
+        # Also of a device that a later rollout owns, as its failures are kept: else they alone would be counted.
+        latecomers.note(connection, device_id, project, report.counter, state, at)
         late_failures.note(connection, device_id, project, report.counter, state, quarantined, at)
     effects.dirty.add((device_id, project))
     effects.topics |= {"devices", "overview", f"device:{device_id}"}
@@ -96,10 +97,9 @@ def _store_state(connection: sa.Connection, device_id: str, project: str, report
 
 def _note_outcome(
     connection: sa.Connection, device_id: str, project: str, report: Reported, state: ProjectState, quarantined: list[str], at: int
-) -> bool:
-    """Note what it means for the rollout that owns the device; whether there is one."""
-    owners = members.of_device(connection, device_id, project)
-    for member in owners:
+) -> None:
+    """Note what it means for the rollout that owns the device."""
+    for member in members.of_device(connection, device_id, project):
         digest = member.bundle_digest
         if member.counter is None or report.counter < member.counter:
             continue
@@ -112,7 +112,6 @@ def _note_outcome(
             word = state.state if failed else "quarantined"
             reason = state.reason if state.subject_digest == digest else ""
             members.note_failed(connection, member, at, f"{word}: {reason or 'no reason given'}")
-    return bool(owners)
 
 
 def _json(values: list[str]) -> str:

@@ -19,7 +19,7 @@ _MEMBER = ROLLOUT_MEMBER.c
 
 
 def note(connection: sa.Connection, device_id: str, project: str, counter: int, state: ProjectState, at: int) -> None:
-    """A device that no rollout owns reports; that it began with a release of one that is over, or committed it, is kept, each once.
+    """A device reports; that it began with a release of a rollout that is over, or committed it, is kept, each once.
 
     Args:
         connection: The transaction of the report.

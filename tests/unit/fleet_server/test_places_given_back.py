@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fleet_server.flooring import raise_floor
 from fleet_server.scheduler import parking
 from fleet_server.scheduler.loop import Scheduler
-from fleet_server.store import evidence_members
+from fleet_server.store import evidence_members, latecomers
 from fleet_server.store.tables import ACTIVATION, EVENT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.evidence_world import POLICY, TICK_S, Fleet, act, asked, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
@@ -152,6 +152,28 @@ def test_who_sleeps_through_the_whole_rollout_is_asked_after_it(world: World, tm
 
     assert asked(world, fleet.bundle) >= sleeping
     assert parked(world) == set()
+
+
+def test_who_takes_a_release_on_after_the_completion_is_a_latecomer_also_when_a_later_rollout_owns_him(
+    world: World, tmp_path: Path
+) -> None:
+    fleet, rollout_id, sleeping = asleep(world, tmp_path, count=40, dwell_s=[200.0])
+    assert until(fleet, rollout_id, "completed", "paused", ticks=200) == "completed"
+    fleet.tick()
+    newer = world.push(make_bundle(tmp_path / "newer", "two"), "2")
+    start(world, newer, waves=[1, "100%"], dwell_s=[2_000.0, 0.0])
+    with world.services.db.read() as connection:
+        mine = sa.and_(ROLLOUT_MEMBER.c.active, ROLLOUT_MEMBER.c.counter.is_(None), ROLLOUT_MEMBER.c.device_id.in_(sleeping))
+        waiting = set(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).where(mine)))
+    assert waiting
+
+    fleet.dark = set(world.devices) - waiting
+    fleet.tick()
+
+    assert {world.devices[device_id].running for device_id in waiting} == {fleet.bundle.digest}
+    with world.services.db.read() as connection:
+        told = {device_id: committed_at for device_id, committed_at, _ in latecomers.of_rollout(connection, rollout_id)}
+    assert waiting <= {device_id for device_id, committed_at in told.items() if committed_at is not None}
 
 
 def test_after_an_abort_nobody_who_gave_his_place_back_is_asked(world: World, tmp_path: Path) -> None:
