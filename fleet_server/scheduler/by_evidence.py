@@ -41,7 +41,7 @@ def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, kn
         again, back = False, Counter[str]()
         if rollout.policy.site_budget is not None:
             # First: they come before those that were never asked, and the gates have waited for them all the while.
-            again, back = _ask_again(connection, services, rollout, now)
+            again, back = _ask_again(connection, services, rollout, known, now)
         more, waits = _begin(connection, services, rollout, known, now)
         more, waits = again or more, waits + back
         if rollout.policy.site_budget is not None:
@@ -140,9 +140,7 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()
-    tally = known.tally
-    accepted = course.accepted.sites_out if course is not None else 0
-    if tally is not None and tally.sites_out > accepted and tally.sites_exposed < OWN_SITES:
+    if _site_is_out(rollout, known):
         return False, Counter({"site out": waiting})
     picky = bool(policy.windows and not policy.emergency) or policy.site_budget is not None
     few = max(0, min(AT_ONCE + 1, *left.values()))
@@ -160,15 +158,23 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
 
 
-def _ask_again(connection: sa.Connection, services: Services, rollout: Rollout, now: datetime) -> tuple[bool, Counter[str]]:
+def _site_is_out(rollout: Rollout, known: Facts) -> bool:
+    """Whether nobody is asked because a site fell silent, where there are too few sites to judge that by statistics."""
+    tally, accepted = known.tally, rollout.course.accepted.sites_out if rollout.course is not None else 0
+    return tally is not None and tally.sites_out > accepted and tally.sites_exposed < OWN_SITES
+
+
+def _ask_again(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> tuple[bool, Counter[str]]:
     """Ask devices again that gave their place back and were heard since; (whether some were asked, for what the others wait)."""
-    queue = parked.heard_again(connection, rollout.rollout_id, AT_ONCE)
+    queue = parked.heard_again(connection, rollout.rollout_id, SCANNED)
     if not queue:
         return False, Counter()
+    if _site_is_out(rollout, known):
+        return False, Counter({"site out": len(queue)})
     busy = busy_devices(connection, rollout, [one.device_id for one in queue], now)
     # Pace and rate have counted them when they were asked first.
     chosen, waits = let_begin(connection, rollout, queue, busy, {}, now)
-    for device_id in chosen:
+    for device_id in chosen[:AT_ONCE]:
         assign_new(connection, services, rollout, device_id, now)
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
 

@@ -1,6 +1,7 @@
 """A device that sleeps gives the place of its site back: others begin, and it is asked anew when it is heard."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from fleet_server.flooring import raise_floor
-from fleet_server.scheduler import parking
+from fleet_server.scheduler import by_evidence, parking
 from fleet_server.scheduler.loop import Scheduler
 from fleet_server.store import evidence_members, latecomers
+from fleet_server.store.facts import read
 from fleet_server.store.tables import ACTIVATION, EVENT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.evidence_world import POLICY, TICK_S, Fleet, act, asked, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
@@ -151,6 +153,29 @@ def test_who_sleeps_through_the_whole_rollout_is_asked_after_it(world: World, tm
     fleet.tick(2)
 
     assert asked(world, fleet.bundle) >= sleeping
+    assert parked(world) == set()
+
+
+def test_who_was_heard_again_waits_like_all_others_while_a_site_of_few_is_out(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id, sleeping = asleep(world, tmp_path)
+    world.clock.move(SLEEPS_S)
+    fleet.tick()
+    world.clock.move(1.0)
+    fleet.receive(world.devices[device_id].heartbeat() for device_id in sorted(sleeping))
+    for device_id in sorted(asked(world, fleet.bundle) - sleeping):  # so that there are places
+        world.desired(device_id)
+        fleet.receive(world.devices[device_id].install(fleet.bundle))
+    assert in_activation(world) == 0
+    with world.services.db.write() as connection:
+        rollout, now = value(world, rollout_id), world.clock()
+        known = read(connection, rollout, now)
+        assert known.tally is not None
+        out = replace(known, tally=replace(known.tally, sites_exposed=1, sites_out=1))
+        by_evidence.carry_on(connection, world.services, rollout, out, now)
+    assert parked(world) == sleeping
+
+    fleet.tick()
+
     assert parked(world) == set()
 
 
