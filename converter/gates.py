@@ -217,15 +217,17 @@ def _cost(declared: list[Budget]) -> Gate:
 def _explanation(cost: Cost) -> list[Gate]:
     if cost.explain_gap is None:
         return [Gate("X1", "skipped", "the variant has no explainer")]
-    return [_judged(found) for found in judge_fidelity(cost.explain_gap, cost.fidelity, cost.explain_difference)]
+    step = (cost.fidelity or {}).get("answer_step", 0.0)
+    return [_judged(found, step) for found in judge_fidelity(cost.explain_gap, cost.fidelity, cost.explain_difference)]
 
 
-def _judged(found: Judged) -> Gate:
+def _judged(found: Judged, answer_step: float) -> Gate:
     verdict: Verdict = "pass" if found.ok else "fail"
     if found.gate == "X1":
+        but = f", but for the steps of {answer_step:.2g} to which the variant rounds it" if answer_step else ""
         # A gap within the limit is a last bit, which differs from one processor to another.
-        good = f"contributions add up to the margin within {found.limit:g} of it"
-        bad = f"contributions miss the margin by {found.value:.2g} of it, limit {found.limit:g}"
+        good = f"contributions add up to the margin within {found.limit:g} of it{but}"
+        bad = f"contributions miss the margin by {found.value:.2g} of it{but}, limit {found.limit:g}"
         return Gate("X1", verdict, good if found.ok else bad, limit=found.limit)
     if found.gate == "X3":
         good = f"as a graph or in C it is the exact explanation within {found.limit:g} of a row's largest contribution"

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.cores import Core, Trees
+from converter.explain.agreement import agreement, of_segments
 from converter.explain.amortised import LABEL_EVALUATIONS, LEAST_TRAINING_ROWS, Amortised, amortise
 from converter.explain.asking import Asked, margins_of_graph
-from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, agreement, measured_rows, of_segments
-from converter.explain.halved import halved
+from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, measured_rows
 from converter.explain.linear import compile_linear, is_linear
+from converter.explain.own import own_explainers
+from converter.explain.package_rows import background_rows, steps_in_front, training_rows
 from converter.explain.player_groups import players_for
 from converter.explain.shapley import Margins, Matrix, channel_sums, evaluations
 from converter.explain.treeshap import MAX_SLOTS, NOTED_SLOTS, compile_leaves, treeshap_bytes
@@ -30,7 +32,6 @@ from edgefleet.steps import Steps
 
 Method = Literal["auto", "linear", "treeshap", "amortised", "sampled"]
 
-BACKGROUND_ROWS: Final = 16
 # Multiplications that the labels of a student may cost: seconds of a processor.
 STUDENT_PRODUCTS: Final = 3e10
 # Time segments of a window that is not explained exactly: each one more costs evaluations, and is told apart less surely.
@@ -80,7 +81,7 @@ def explainer_for(
         return _sampled(package)
     if method == "amortised":
         return _amortised(package, margins, products)[0]
-    steps = _steps(core, package)
+    steps = steps_in_front(core, package)
     if method == "linear" or (method == "auto" and core is not None and is_linear(core)):
         return _linear(core, package, steps)
     if method == "treeshap":
@@ -99,7 +100,8 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         job: `package` (folder), `method`, `graph` (path of a float graph or ""), `runtime` of it, `folder` (for the results),
-            `halved` (half precision targets that were made; none when left out).
+            `halved` (half precision targets that were made; none when left out), `integers` {integer target that was made: path of its
+            graph}.
 
     Returns:
         `file`, `method`, `notes`, `graphs` {runtime: path}, `reasons` {runtime: why none}, `figures`, and `own` {target: path} of exact
@@ -121,26 +123,18 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     for runtime, content in done.graphs.items():
         graphs[runtime] = str(folder / f"explain-{runtime}")
         (folder / f"explain-{runtime}").write_bytes(content)
-    own = {}
-    for target in job.get("halved", ()):
-        rounded = None if core is None else explainer_of_halved(core, package, done.method, target)
-        if rounded is not None:
+    own: dict[str, str] = {}
+    notes = list(done.notes)
+    if core is not None:
+        contents, said = own_explainers(core, package, done.method, job.get("halved", ()), job.get("integers", {}))
+        notes += said
+        for target, content in contents.items():
             own[target] = str(folder / f"explain-{target}.npz")
-            Path(own[target]).write_bytes(rounded)
+            Path(own[target]).write_bytes(content)
     return {
-        "file": str(file), "method": done.method, "notes": list(done.notes), "graphs": graphs, "reasons": done.reasons,
+        "file": str(file), "method": done.method, "notes": notes, "graphs": graphs, "reasons": done.reasons,
         "figures": done.figures, "own": own,
     }  # fmt: skip
-
-
-def explainer_of_halved(core: Core, package: ModelPackage, method: ExplainMethod, target: str) -> bytes | None:
-    """The exact explainer file of a half-precision variant; None where the float model's says the same, or where no method is exact."""
-    if method not in ("linear", "treeshap") or (rounded := halved(core, target)) is None:
-        return None
-    steps = _steps(core, package)
-    if isinstance(rounded.head, Trees):
-        return treeshap_bytes(compile_leaves(rounded.head.ensemble, MAX_SLOTS), *steps)
-    return compile_linear(rounded, _training_rows(package), *steps)
 
 
 def _core(package: ModelPackage) -> Core | None:
@@ -161,15 +155,10 @@ def _margins_of_core(core: Core, package: ModelPackage) -> Margins:
     return lambda rows: margins_of(core, steps.run(rows).reshape(len(rows), -1))
 
 
-def _steps(core: Core | None, package: ModelPackage) -> tuple[Steps, ...]:
-    """Lists of steps in front of the core's head."""
-    return (package.steps(), *((core.front,) if core is not None and core.front is not None else ()))
-
-
 def _linear(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) -> Explained:
     if core is None:
         raise VerdictError("the closed form explains linear models, and this model has no form as plain arrays; use 'auto'")
-    return Explained(compile_linear(core, _training_rows(package), *steps), "linear")
+    return Explained(compile_linear(core, training_rows(package), *steps), "linear")
 
 
 def _treeshap(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) -> Explained:
@@ -214,7 +203,7 @@ def _noted(explained: Explained, notes: tuple[str, ...]) -> Explained:
 def _amortised(package: ModelPackage, margins: Margins | None, products: float) -> tuple[Explained, dict[str, float]]:
     if margins is None:
         raise VerdictError("a student needs a float graph of the model to learn from, and there is none; use 'sampled'")
-    background, rows, held_out = _background(package), _training_rows(package), measured_rows(package.rows("parity").x)
+    background, rows, held_out = background_rows(package), training_rows(package), measured_rows(package.rows("parity").x)
     if len(rows) < 20 or len(held_out) < 10:
         raise VerdictError(f"a student needs 20 calibration and 20 parity rows, the package has {len(rows)} and {2 * len(held_out)}")
     asked = int(min(LABEL_EVALUATIONS, STUDENT_PRODUCTS / products))
@@ -256,7 +245,7 @@ def _figures(made: Amortised, players: NDArray[np.intp], classes: int, margins: 
 
 
 def _sampled(package: ModelPackage) -> Explained:
-    background, players = _background(package), _players(package, APPROXIMATE_SEGMENTS)
+    background, players = background_rows(package), _players(package, APPROXIMATE_SEGMENTS)
     count = int(players.max()) + 1
     if evaluations(count, 1) > SAMPLED_EVALUATIONS:
         raise VerdictError(f"sampling {count} inputs asks the model more than {SAMPLED_EVALUATIONS} times; declare fewer inputs")
@@ -282,15 +271,3 @@ def _players_in_reach(package: ModelPackage, segments: int, products: float) -> 
         if segments <= 1:
             raise VerdictError(f"a student would cost {cost:.1g} multiplications, the limit is {most:.1g}")
         segments //= 2
-
-
-def _background(package: ModelPackage) -> Matrix:
-    background = package.rows("background").x[:BACKGROUND_ROWS]
-    if len(background) == 0:
-        raise VerdictError("the package has no background rows, and without them nothing is explained by comparison; train again")
-    return np.ascontiguousarray(background, np.float32)
-
-
-def _training_rows(package: ModelPackage) -> Matrix:
-    rows = package.rows("calibration").x
-    return rows if len(rows) else package.rows("background").x

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from converter.cores.reading import core_of_estimator
+from converter.explain.agreement import agreement
 from converter.explain.amortised import amortise
 from converter.explain.building import explainer_for
-from converter.explain.fidelity import agreement
 from converter.explain.linear import compile_linear
 from converter.explain.player_groups import MAX_PATCHES, players_for
 from converter.explain.shapley import Margins, channel_sums, shapley_values
