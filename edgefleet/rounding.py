@@ -59,8 +59,8 @@ class Rounding:
 
         >>> Rounding("fixed", 0.5, -1.0, 1.0).run(np.array([0.3, 0.7, 9.0], np.float32)).tolist()
         [0.5, 0.5, 1.0]
-        >>> Rounding("span").run(np.array([[255.0, 0.4], [-510.0, 3.4]], np.float32)).tolist()
-        [[255.0, 0.0], [-510.0, 4.0]]
+        >>> Rounding("span").run(np.array([[255.0, 0.4], [510.0, 3.4]], np.float32)).tolist()
+        [[255.0, 0.0], [510.0, 4.0]]
         """
         if self.kind == "none":
             return values.astype(np.float64)

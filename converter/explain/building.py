@@ -16,7 +16,7 @@ from converter.cores import Core, Trees
 from converter.explain.agreement import agreement, of_segments
 from converter.explain.amortised import LABEL_EVALUATIONS, LEAST_TRAINING_ROWS, Amortised, amortise
 from converter.explain.asking import Asked, margins_of_graph
-from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, measured_rows
+from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, PROVING_PAIRS, measured_rows, segments_point
 from converter.explain.linear import compile_linear, is_linear
 from converter.explain.own import own_explainers
 from converter.explain.package_rows import background_rows, steps_in_front, training_rows
@@ -27,7 +27,7 @@ from converter.explain.treeshap_onnx import treeshap_to_onnx
 from edgefleet.errors import VerdictError
 from edgefleet.manifest import ExplainMethod, Runtime
 from edgefleet.package import ModelPackage, npz_bytes
-from edgefleet.players import segments_for
+from edgefleet.players import by_segment, segments_for
 from edgefleet.steps import Steps
 
 Method = Literal["auto", "linear", "treeshap", "amortised", "sampled"]
@@ -78,7 +78,7 @@ def explainer_for(
         VerdictError: The named method cannot explain this model, or nothing can; the reason is the message.
     """
     if method == "sampled":
-        return _sampled(package)
+        return _sampled(package, products)
     if method == "amortised":
         return _amortised(package, margins, products)[0]
     steps = steps_in_front(core, package)
@@ -182,17 +182,17 @@ def _treeshap(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) 
 def _without_exact(package: ModelPackage, margins: Margins | None, products: float, refused: str) -> Explained:
     notes = (refused,) if refused else ()
     if margins is None:
-        return _noted(_sampled(package), (*notes, "Explained by sampling: there is no float graph for a student to learn from."))
+        return _noted(_sampled(package, products), (*notes, "Explained by sampling: there is no float graph for a student to learn from."))
     try:
         student, figures = _amortised(package, margins, products)
     except VerdictError as err:
-        return _noted(_sampled(package), (*notes, f"Explained by sampling: {err}"))
+        return _noted(_sampled(package, products), (*notes, f"Explained by sampling: {err}"))
     if not _points_well(figures):
         said = (
             f"Explained by sampling: a student's cosine to the Shapley values is at least {figures['cosine_low']:.3f} "
             f"(limit {LEAST_COSINE:g}), its top 3 overlap {figures['top3_low']:.2f} (limit {LEAST_TOP3:g})."
         )
-        return _noted(_sampled(package), (*notes, said))
+        return _noted(_sampled(package, products), (*notes, said))
     return _noted(student, (*notes, *student.notes))
 
 
@@ -215,8 +215,8 @@ def _amortised(package: ModelPackage, margins: Margins | None, products: float) 
         made = amortise(margins, rows, held_out, background, package.inputs(), players, evaluations_at_most=asked)
         figures = _figures(made, players, len(package.index.classes), margins, held_out)
         segments = (int(players.max()) + 1) // len(package.inputs())
-        # The angle alone: where most segments did nothing, any of them may stand among the three strongest.
-        if players.ndim == 1 or (_points_well(figures) and figures["segment_cosine_low"] >= LEAST_COSINE):
+        # Angles alone: where most segments did nothing, any of them may stand among the three strongest.
+        if players.ndim == 1 or (_points_well(figures) and segments_point(figures)):
             break
         segments //= 2  # whole channels in the end
     note = (
@@ -224,7 +224,8 @@ def _amortised(package: ModelPackage, margins: Margins | None, products: float) 
         f"{figures['r2']:.3f} on {figures['rows']:.0f} held-out rows of the float model."
     )
     if players.ndim == 2:
-        note = f"{note[:-1]}; of its {segments} time segments, cosine {figures['segment_cosine']:.3f}."
+        note = f"{note[:-1]}; of its {segments} time segments, cosine {figures['segment_cosine']:.3f}, beyond an even "
+        note += f"division {figures['segment_within']:.3f}."
     return Explained(made.content, "amortised", notes=(note,), figures=figures), figures
 
 
@@ -240,12 +241,16 @@ def _figures(made: Amortised, players: NDArray[np.intp], classes: int, margins: 
         best = np.asarray(margins(held_out[: len(values)]), np.float64).argmax(axis=1)
     figures = agreement(channel_sums(values, players)[rows, :, best], reference.shown.values[rows, :, best])
     if players.ndim == 2:
-        figures |= of_segments(agreement(values[rows, :, best], reference.values[rows, :, best]))
+        found, wanted = (by_segment(one[rows, :, best], players.shape[1]) for one in (values, reference.values))
+        figures |= of_segments(found, wanted)
     return figures
 
 
-def _sampled(package: ModelPackage) -> Explained:
+def _sampled(package: ModelPackage, products: float) -> Explained:
+    """With time segments where they can be proven (gate X4) within the multiplications that a student may cost."""
     background, players = background_rows(package), _players(package, APPROXIMATE_SEGMENTS)
+    if players.ndim == 2 and evaluations(int(players.max()) + 1, len(background)) * PROVING_PAIRS * products > STUDENT_PRODUCTS:
+        players = _players(package, 1)
     count = int(players.max()) + 1
     if evaluations(count, 1) > SAMPLED_EVALUATIONS:
         raise VerdictError(f"sampling {count} inputs asks the model more than {SAMPLED_EVALUATIONS} times; declare fewer inputs")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from converter import Wishes, convert_with_report
 from converter.conversion import Conversion
-from converter.cores import Core
+from converter.cores import Core, Layers
 from converter.cores.reading import core_of
 from converter.explain.fidelity import LEAST_COSINE, MAX_GAP, additivity_gap, answer_rounding, fidelity, judge_fidelity, reference_of
 from converter.explain.own import explainer_of_integers
@@ -70,7 +70,9 @@ def test_contributions_add_up_to_the_margin_of_the_integers_where_those_of_the_f
     assert said == ""
     assert content is not None
     arrays = read_npz(content, (), "explainer")
-    floats = {name: arrays[name] for name in ("method", "weight", "mean", "base", "steps_0") if name in arrays}
+    floats = {name: array for name, array in arrays.items() if name not in ("rounding", "grid", "shift", "error")}
+    assert isinstance(core.head, Layers)
+    floats |= {"weight": core.head.layers[0].weight, "base": arrays["mean"] @ core.head.layers[0].weight + core.head.layers[0].bias}
     names = tuple(column.name for column in package.inputs())
     own, plain = (open_explainer(file, "linear", names, 3) for file in (content, npz_bytes(floats)))
     gaps: dict[str, list[float]] = {"own": [], "plain": []}
