@@ -44,6 +44,7 @@ class Attester:
             bundle_digest=running.bundle.digest,
             model_digest=running.digest,
             nonce=wanted.nonce,
+            floors=self._director.floors(),
         )
         return msgspec.structs.replace(bare, signature=self._identity.key.sign(attestation_payload(bare)))
 

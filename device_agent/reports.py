@@ -146,6 +146,7 @@ class Reports:
             quarantined=[digest for digest, _ in progress.quarantined][-MAX_QUARANTINED:],
             runtimes=[name for name in available_runtimes() if allowed is None or name in allowed],
             agent_version=__version__,
+            floors=updater.director.floors(),
             **updater.halt.facts(),
         )
 

@@ -107,9 +107,12 @@ class FleetClient:
         body = {"release_id": release_id, "policy": policy, "selection": selection or {}, "devices": devices}
         return cast(Json, self._api.call("POST", "/rollouts/plan", body))
 
-    def create_rollout(self, release_id: str, policy: Json | None = None, selection: Selection | None = None, fixes: str = "") -> Json:
-        """Make a rollout that waits for its start; without a policy under the measured defaults; `fixes`: the rollout that it mends."""
-        body: Json = {"release_id": release_id, "policy": policy, "selection": selection or {}} | ({"fixes": fixes} if fixes else {})
+    def create_rollout(
+        self, release_id: str, policy: Json | None = None, selection: Selection | None = None, fixes: str = "", plan: str = ""
+    ) -> Json:
+        """Make a rollout that waits for its start; `fixes`: the rollout that it mends; `plan`: digest that was looked at, else refused."""
+        asked = {"fixes": fixes, "plan": plan}
+        body: Json = {"release_id": release_id, "policy": policy, "selection": selection or {}} | {k: v for k, v in asked.items() if v}
         return cast(Json, self._api.call("POST", "/rollouts", body))
 
     def explain_rollout(self, rollout_id: str) -> Json:

@@ -81,12 +81,15 @@ class PayloadOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     until: int = 0
 
 
-# Without its defaults the document is what agents read that know no sampling: they refuse documents with fields that they do not know.
+# Agents refuse fields that they do not know and may not ignore (unknown_fields.py), so a new field is left out where it says nothing: here
+# by `omit_defaults`, in the parts by the default `msgspec.UNSET`, because an agent of another version may have other defaults.
 class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The signed document. `issued_at` is int64 microseconds UTC; `sampling` allows devices to send rows, None is the normal case.
 
     `lifted` names bundles that the device may try again though they failed there, each with the counter of the document that said so
     first: a device obeys each of them once. Naming a bundle there asks for nothing; what to run stands in `models` alone.
+    `floors` is the least release counter that may be asked for, by project: a device keeps the highest that it was ever told. `may_ignore`
+    names fields that an agent which does not know them may ignore; all others must be understood.
     """
 
     format_version: int
@@ -98,6 +101,8 @@ class DesiredPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     models: dict[str, DesiredModel]
     sampling: PayloadOrder | None = None
     lifted: dict[str, int] = {}
+    floors: dict[str, int] = {}
+    may_ignore: list[str] = []
 
     def sampling_at(self, at: int) -> PayloadOrder | None:
         """The order about rows that holds at `at`, microseconds UTC; None: nothing may leave."""
@@ -115,7 +120,8 @@ def open_desired(message: Desired, key: PublicKey, fleet: str, device: str) -> D
     """Verify the signature, then parse.
 
     Raises:
-        ArtifactError: Not signed by the director key, too large, malformed, of another version, or for somebody else.
+        ArtifactError: Not signed by the director key, too large, malformed, of another version, with a field that this agent does not know
+            and may not ignore, or for somebody else.
     """
     payload = open_signed(message, key, DesiredPayload, _WHAT, MAX_PAYLOAD_BYTES)
     if payload.format_version != 1:

@@ -69,7 +69,8 @@ class Reported(_Message, array_like=True, frozen=True, kw_only=True):
     """Topic `reported` (retained): what runs here, echoing the (epoch, counter) of the desired state it answers.
 
     `halted` says that the device begins nothing because of a fleet halt, `halt_counter` which document about it is the newest that it
-    accepted (0: none), `halts_refused` how many it refused since its start.
+    accepted (0: none), `halts_refused` how many it refused since its start. `floors` are the release counters below which it takes nothing,
+    by project.
     """
 
     epoch: int
@@ -122,7 +123,7 @@ class Heartbeat(_Message, array_like=True, frozen=True, kw_only=True):
 class AttestationBody(_Message, array_like=True, frozen=True, kw_only=True):
     """Body of a `attestation` record: a device signs what it runs, so that PROMOTE rests on more than a claim on a topic.
 
-    `signature` is Ed25519 by the device key over `attestation_payload` of the same values.
+    `signature` is Ed25519 by the device key over `attestation_payload` of the same values. `floors` as in `Reported`.
     """
 
     device: str
@@ -132,6 +133,7 @@ class AttestationBody(_Message, array_like=True, frozen=True, kw_only=True):
     model_digest: str
     nonce: str
     signature: bytes = b""
+    floors: dict[str, int] = {}
 
 
 class AttributionSums(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -265,7 +267,7 @@ def decode(kind: type[M], payload: bytes) -> M:
 
 
 def attestation_payload(body: AttestationBody) -> bytes:
-    """The bytes that a device signs: all fields but the signature."""
-    return msgspec.msgpack.encode(
-        ["edgefleet-attestation", body.version, body.device, body.epoch, body.counter, body.bundle_digest, body.model_digest, body.nonce]
-    )
+    """The bytes that a device signs: all fields but the signature; without floors those that devices sign which know none."""
+    running = [body.device, body.epoch, body.counter, body.bundle_digest, body.model_digest, body.nonce]
+    floors = [sorted(body.floors.items())] if body.floors else []
+    return msgspec.msgpack.encode(["edgefleet-attestation", body.version, *running, *floors])

@@ -7,6 +7,7 @@ import msgspec
 
 from edgefleet.errors import ArtifactError
 from edgefleet.signing import PublicKey
+from edgefleet.unknown_fields import decode_signed
 
 MAX_SIGNATURES: Final = 8
 
@@ -44,16 +45,13 @@ def open_signed(message: Envelope, key: PublicKey, kind: type[T], what: str, lim
         limit_bytes: Longest document that is looked at.
 
     Raises:
-        ArtifactError: Too large, not signed by this key, or malformed.
+        ArtifactError: Too large, not signed by this key, malformed, or with a field that is not known here and must be.
     """
     if len(message.payload) > limit_bytes:
         raise ArtifactError(f"{what}: {len(message.payload)} bytes exceed the limit of {limit_bytes}")
     if not any(keyid == key.keyid and key.verifies(signature, message.payload) for keyid, signature in message.signatures[:MAX_SIGNATURES]):
         raise ArtifactError(f"{what}: not signed by the director key {key.keyid[:12]}; nothing was changed")
-    try:
-        return msgspec.json.decode(message.payload, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise ArtifactError(f"{what}: malformed: {str(err)[:200]}") from err
+    return decode_signed(message.payload, kind, what)
 
 
 def judge_position(position: tuple[int, int], content: bytes, stored: tuple[int, int, bytes] | None, what: str) -> Acceptance:

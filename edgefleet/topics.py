@@ -33,6 +33,11 @@ def all_devices(leaf: str) -> str:
     return f"{PREFIX}/d/+/{leaf}"
 
 
+def marker_topic(fleet: str) -> str:
+    """Topic on which a fleet's server hears itself: what comes behind a marker was sent after it. No device may write there."""
+    return f"{PREFIX}/server/{check_id(fleet, 'fleet')}/marker"
+
+
 def parse_device_topic(topic: str) -> tuple[str, str]:
     """Return (device id, leaf) of a device topic.
 

@@ -11,7 +11,7 @@ from fleet_server.errors import ConflictError, ForbiddenError
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_approval import ApprovalRow, ApprovalView
 from fleet_server.rollout import Event, Rollout, RolloutState, apply_person, next_state
-from fleet_server.rollout.approval import Approval, Standing, Superseded, plan_parts, refusal, standing, what_changed
+from fleet_server.rollout.approval import Approval, Standing, Superseded, plan_digest, plan_parts, refusal, standing, what_changed
 from fleet_server.scheduler.steering import note_action
 from fleet_server.selection import document_of
 from fleet_server.services import Services
@@ -19,6 +19,7 @@ from fleet_server.store import Database, approvals, links, rollouts
 from fleet_server.store.rollouts import Stored
 
 MAX_NOTE: Final = 500
+MIN_DIGITS: Final = 12
 
 
 def approve_rollout(services: Services, rollout_id: str, *, digest: str, note: str = "", actor: Actor) -> ApprovalView:
@@ -85,6 +86,28 @@ def refuse_unapproved(connection: sa.Connection, stored: Stored) -> None:
     state = standing(stored.rollout, parts_of(connection, stored), approvals.of_rollout(connection, rollout_id))
     if state.missing:
         raise ConflictError(f"rollout {rollout_id} cannot start: {state.missing}. Nothing was done.")
+
+
+def refuse_another_plan(connection: sa.Connection, rollout_id: str, digest: str) -> None:
+    """Refuse a rollout whose plan is not the one that a person looked at.
+
+    Args:
+        connection: The transaction that made the rollout; refusing takes it back.
+        rollout_id: Which.
+        digest: Of the plan, or its first MIN_DIGITS digits or more.
+
+    Raises:
+        InputError: It is no such digest.
+        ConflictError: It is that of another plan.
+    """
+    if len(digest) < MIN_DIGITS:
+        raise InputError(f"plan {digest!r} has {len(digest)} digits; give at least {MIN_DIGITS} of the 64")
+    now = plan_digest(parts_of(connection, _load(connection, rollout_id)))
+    if not now.startswith(digest.lower()):
+        raise ConflictError(
+            f"you looked at plan {digest[:MIN_DIGITS]}, it is {now[:MIN_DIGITS]} now: devices, labels, other rollouts or what you "
+            "asked for have changed. Nothing was created; look again."
+        )
 
 
 def parts_of(connection: sa.Connection, stored: Stored) -> dict[str, str]:

@@ -13,8 +13,8 @@ from fleet_server.errors import ConflictError
 from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Policy, Rollout, RolloutState
 from fleet_server.rollout.outline import candidates
-from fleet_server.selecting import refuse_unknown_labels, resolved
-from fleet_server.selection import Selection, matches
+from fleet_server.selecting import refuse_unknown_labels, remarks, resolved
+from fleet_server.selection import Selection, logged, matches, written
 from fleet_server.store import devices, evidence_members, evidence_sums, removals, rollouts, selecting, stays
 from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
@@ -23,7 +23,6 @@ from fleet_server.store.tables import ROLLOUT, ROLLOUT_MEMBER
 LOG = logging.getLogger(__name__)
 
 REGION: Final = "region"
-_NAMED: Final = 10
 _NOT_STARTED: Final = (RolloutState.DRAFT, RolloutState.APPROVED)
 # As long as these last, who comes into the selection is let in.
 _OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
@@ -46,13 +45,19 @@ def reached(connection: sa.Connection, release: sa.Row[Any], policy: Policy, wan
     """Whom a rollout of a release would reach: the same for its dry run and for its creation.
 
     Raises:
-        ConfigError: A label, group or device that the project does not have.
+        ConfigError: A label, group or device that the project does not have, or nobody is selected.
         ConflictError: The release lies below the release floor, or its bundle failed before on all selected devices.
     """
     refuse_below(connection, release.project, release.release_id, release.counter, "no rollout can be made")
     selection = resolved(connection, release.project, wanted)
     refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
     chosen = selecting.select_ids(connection, release.project, selection)
+    if not chosen:
+        told = " ".join(remarks(connection, release.project, selection)) or "Its parts exclude each other, or no device is enrolled."
+        raise ConfigError(
+            f"the selection matches no device of {release.project}, nothing to roll out: `{logged(written(selection))}`. {told} "
+            f"`edgefleet devices list --project {release.project}` lists what there is."
+        )
     refusing = stays.refusing(connection, release.bundle_digest)
     found = Reached(selection, [device_id for device_id in chosen if device_id not in refusing], len(refusing.intersection(chosen)))
     if found.left_out and not found.device_ids:
@@ -70,7 +75,7 @@ def selected(
     Raises:
         ConfigError: A label's value cannot be the name of a stratum or site.
     """
-    labels = devices.labels_of(connection, device_ids if len(device_ids) <= _NAMED else None)
+    labels = devices.labels_of(connection, device_ids)
     found = candidates(policy, device_ids, labels)
     told = [replace(one, never_held=True) if one.device_id in never_held else one for one in found]
     return [Selected(one, labels.get(one.device_id, {}).get(REGION, "")) for one in told]

@@ -34,6 +34,8 @@ class FloorView:
         counter: Of the oldest release that may be given; 0: nobody raised it.
         release_id: The release that it was raised to.
         devices_below: Devices that are to run a release below it.
+        devices: Devices of the project.
+        devices_keeping: Those that keep it by their own word: they take nothing below it, whoever asks.
         paused: Rollouts that the raise has just paused.
     """
 
@@ -45,6 +47,8 @@ class FloorView:
     reason: str
     devices_below: int
     sentence: str
+    devices: int = 0
+    devices_keeping: int = 0
     paused: tuple[str, ...] = ()
 
 
@@ -127,7 +131,22 @@ def _view(connection: sa.Connection, project: str) -> FloorView:
     below = _devices_below(connection, project, floor.counter)
     devices = "1 device is" if below == 1 else f"{below} devices are"
     sentence = f"No release of {project} below {floor.counter} ({floor.release_id}) is given to a device; {devices} to run one."
-    return FloorView(project, floor.counter, floor.release_id, from_micros(floor.raised_at), floor.raised_by, floor.reason, below, sentence)
+    total, keeping = floors.keepers(connection, project, floor.counter)
+    without = total - keeping
+    if without:
+        sentence += f" {without} of {total} {'does' if without == 1 else 'do'} not keep it yet."
+    return FloorView(
+        project,
+        floor.counter,
+        floor.release_id,
+        from_micros(floor.raised_at),
+        floor.raised_by,
+        floor.reason,
+        below,
+        sentence,
+        devices=total,
+        devices_keeping=keeping,
+    )
 
 
 def _devices_below(connection: sa.Connection, project: str, counter: int) -> int:

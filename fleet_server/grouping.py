@@ -17,12 +17,11 @@ from fleet_server.errors import ConflictError
 from fleet_server.queries import NotFoundError
 from fleet_server.reasons import reason_of
 from fleet_server.selecting import resolved
-from fleet_server.selection import Document, Group, leaves, read_document, written
+from fleet_server.selection import Document, Group, leaves, logged, read_document, written
 from fleet_server.services import Services
 from fleet_server.store import Database, changes, groups, selecting
 from fleet_server.store.groups import StoredGroup
 from fleet_server.store.moments import from_micros
-from fleet_server.store.tables import DEVICE
 
 MAX_GROUPS: Final = 500
 
@@ -85,15 +84,16 @@ def set_group(services: Services, project: str, name: str, *, selection: Documen
         raise InputError(f"group {name[:64]!r} names the group {inner[0]!r}; write out what that one selects. Nothing was changed.")
     at = services.now_us()
     with services.db.write() as connection:
-        _refuse_unknown(connection, check_id(project, "project"))
+        if not selecting.has_devices(connection, check_id(project, "project")):
+            raise NotFoundError("project with devices", project)
         known = {group.name: group for group in groups.of_project(connection, project)}
         if check_id(name, "group") not in known and len(known) >= MAX_GROUPS:
             raise ConflictError(f"project {project} has {len(known)} groups, the limit is {MAX_GROUPS}; remove one that is not needed")
         group = StoredGroup(project, name, written(resolved(connection, project, wanted, f"group {name}")), at, actor.name, words)
         before = known.get(name)
         groups.put(connection, group)
-        was = f"{before.selection} became " if before is not None else ""
-        _note(connection, at, actor, "set-group", project, f"{name}: {was}{group.selection}: {words}")
+        was = f"{logged(before.selection)} became " if before is not None else ""
+        _note(connection, at, actor, "set-group", project, f"{name}: {was}{logged(group.selection)}: {words}")
         return _view(connection, group)
 
 
@@ -111,23 +111,20 @@ def remove_group(services: Services, project: str, name: str, *, reason: str, ac
         if name not in known:
             raise NotFoundError(f"group of project {project[:64]}", name)
         groups.drop(connection, project, name)
-        _note(connection, at, actor, "remove-group", project, f"{name}, that was {known[name].selection}: {words}")
+        _note(connection, at, actor, "remove-group", project, f"{name}, that was {logged(known[name].selection)}: {words}")
 
 
 def _view(connection: sa.Connection, group: StoredGroup) -> GroupView:
     devices: int | None = None
     trouble = ""
     try:
-        devices = selecting.count(connection, group.project, resolved(connection, group.project, read_document(group.selection)))
+        devices = selecting.count(
+            connection, group.project, resolved(connection, group.project, read_document(group.selection), f"group {group.name}")
+        )
     except EdgefleetError as err:
         trouble = str(err)
     at = from_micros(group.changed_at)
     return GroupView(group.project, group.name, group.selection, devices, trouble, at, group.changed_by, group.reason)
-
-
-def _refuse_unknown(connection: sa.Connection, project: str) -> None:
-    if connection.execute(sa.select(DEVICE.c.project).where(DEVICE.c.project == project).limit(1)).first() is None:
-        raise NotFoundError("project with devices", project)
 
 
 def _note(connection: sa.Connection, at: int, actor: Actor, action: str, project: str, detail: str) -> None:

@@ -194,6 +194,9 @@ class DeviceRow:
         why: One sentence: well, or why not.
         lifting: Bundles that it may try again though they failed there, which it has not answered yet.
         removed_at: When it was taken out of the fleet; its log and its rows stay.
+        floor: Least release counter that it takes by its own word, 0 for any.
+        floor_attested: The same as it signed it last.
+        floor_in_force: What it should be.
     """
 
     device_id: str
@@ -215,6 +218,9 @@ class DeviceRow:
     why: str
     lifting: list[str] = field(default_factory=list)
     removed_at: datetime | None = None
+    floor: int = 0
+    floor_attested: int = 0
+    floor_in_force: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a dry run of a rollout shows: frozen values for the API."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fleet_server.read_evidence import ChanceView, NeedView
 
@@ -80,3 +81,35 @@ class PlanView:
     needs: list[NeedView]
     cautions: list[str]
     held_back_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LabelWords:
+    """A label of a project's devices.
+
+    Attributes:
+        values: Some of its values.
+        more: Whether there are others.
+    """
+
+    key: str
+    values: list[str]
+    more: bool
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a selection of a project may name."""
+
+    labels: list[LabelWords]
+    groups: list[str]
+
+
+@dataclass(frozen=True)
+class LastPolicy:
+    """The policy that a rollout was planned under; `document` is what a policy file says."""
+
+    name: str
+    digest: str
+    rollout_id: str
+    document: dict[str, Any]

@@ -14,13 +14,14 @@ from edgefleet.errors import EdgefleetError, InputError
 from edgefleet.identifiers import check_id
 from edgefleet.signing import PublicKey
 from fleet_server import audit, auth, enlisting, origins, queries
-from fleet_server.approving import refuse_unapproved
+from fleet_server.approving import refuse_another_plan, refuse_unapproved
 from fleet_server.auth import Actor
 from fleet_server.drafts import draft_of
 from fleet_server.enroll.credentials import give_password
 from fleet_server.errors import ConflictError
 from fleet_server.halting import refuse_while_halted
 from fleet_server.labels import check_labels, described
+from fleet_server.ownership import why_nothing_is_left
 from fleet_server.queries import NotFoundError
 from fleet_server.read_models import ReleaseRow, RolloutView
 from fleet_server.reasons import MAX_REASON
@@ -34,7 +35,7 @@ from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.selection import Document, document_of, meant, read_document
 from fleet_server.services import Services
-from fleet_server.store import changes, evidence_members, facts, held_back, links, members, past_rollouts, rollouts
+from fleet_server.store import assignments, changes, evidence_members, facts, floors, held_back, links, members, past_rollouts, rollouts
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import EVENT, RELEASE
@@ -82,6 +83,8 @@ def enroll_device(
         enlisting.admit(connection, device_id=device_id, project=project, public_key=key.hex, labels=accepted, at=at, actor=actor.name)
         token = auth.issue_token(connection, at, f"device {device_id}", "device", device_id)
         enlisting.follow(connection, project, device_id, services.clock())
+        if floors.counter_of(connection, project):
+            assignments.issue_again(connection, assignments.Director(services.director, services.config.fleet), device_id, at)
         audit.record(connection, at, actor=actor.name, action="enroll", subject=("device", device_id), detail=described(accepted))
         changes.touch(connection, at, "devices", "overview", f"device:{device_id}")
         # Inside the transaction: a device whose password could not be written is not enrolled.
@@ -98,14 +101,30 @@ def push_release(services: Services, *, project: str, version: str, manifest: by
 
 
 def create_rollout(
-    services: Services, *, release_id: str, policy: dict[str, Any], selection: Document, actor: Actor, fixes: str = ""
+    services: Services,
+    *,
+    release_id: str,
+    policy: dict[str, Any],
+    selection: Document,
+    actor: Actor,
+    fixes: str = "",
+    digest: str = "",
 ) -> RolloutView:
     """Plan a rollout: fixed waves over the devices that are selected now; nothing happens until it is started.
+
+    Args:
+        services: The server's parts.
+        release_id: What is rolled out.
+        policy: As in a policy file.
+        selection: Which devices: labels that a device must have, or an expression; empty: all of the project.
+        actor: Who plans it.
+        fixes: A rollout that was aborted or taken back and that this one mends; empty: none.
+        digest: Of the plan that the person looked at, or its first MIN_DIGITS digits or more; empty: whatever it is now.
 
     Raises:
         NotFoundError: No such release.
         ConfigError: The policy is not valid, or the selection matches no device.
-        ConflictError: A device belongs to another rollout that is not over.
+        ConflictError: A device belongs to another rollout that is not over, or the plan is another one than that of `digest`.
     """
     parsed = parse_policy(policy)
     asked = read_document(selection)
@@ -135,6 +154,8 @@ def create_rollout(
         claiming.link(connection, rollout.rollout_id, claimed, at)
         if fixes:
             links.add(connection, rollout.rollout_id, "fixes", (fixes,), at)
+        if digest:
+            refuse_another_plan(connection, rollout.rollout_id, digest)
         whom = f"{len(device_ids)} devices ({meant(asked, reached.selection)})"
         detail = f"{release.project} {release.version} to {whom} under policy {parsed.name!r}"
         detail += f", without {left_out} on which the bundle failed before" if left_out else ""
@@ -189,8 +210,8 @@ def _refuse_action(connection: sa.Connection, services: Services, stored: Stored
     rollout_id = stored.rollout.rollout_id
     if stored.version != version:
         raise ConflictError(_what_happened(connection, stored.rollout, version, stored.version))
-    if stored.rollout.state is RolloutState.ABORTED and not rollouts.owns_any(connection, rollout_id):
-        raise ConflictError(f"the devices of rollout {rollout_id} belong to a later rollout now; act on that one")
+    if gone := why_nothing_is_left(connection, stored.rollout):
+        raise ConflictError(f"the devices of rollout {rollout_id} {gone}; there is nothing left to act on here. Nothing was done.")
     stuck = [] if action != "roll-back" or stored.rollout.policy.baseline else members.without_previous(connection, rollout_id)
     if stuck:
         names = ", ".join(stuck[:3])

@@ -23,6 +23,7 @@ class Event(Enum):
     DESIRED_SAME = "the bundle that is being worked on is still wanted"
     DESIRED_RUNNING = "the running bundle is wanted"
     DESIRED_QUARANTINED = "a bundle is wanted that failed here"
+    DESIRED_BELOW_FLOOR = "a bundle is wanted whose release is below the floor"
     WITHDRAWN = "nothing is wanted"
     FETCHED = "all files are here and their hashes are right"
     REFUSED = "the bundle is not for this device, or cannot be had"
@@ -45,6 +46,7 @@ _ANY: Final[dict[Event, DeviceState]] = {
     Event.DESIRED_NEW: "downloading",
     Event.DESIRED_RUNNING: "idle",
     Event.DESIRED_QUARANTINED: "quarantined",
+    Event.DESIRED_BELOW_FLOOR: "refused",
     Event.WITHDRAWN: "idle",
 }
 TRANSITIONS: Final[dict[DeviceState, dict[Event, DeviceState]]] = {
@@ -102,7 +104,7 @@ TRANSITIONS: Final[dict[DeviceState, dict[Event, DeviceState]]] = {
 WORKING: Final[frozenset[DeviceState]] = frozenset({"downloading", "verified", "self-test", "trial"})
 _TESTING: Final[frozenset[DeviceState]] = frozenset({"self-test", "trial"})
 _CONVICTING: Final = frozenset({Event.WRONG_BYTES, Event.SELFTEST_FAILED, Event.TRIAL_REJECTED, Event.EXHAUSTED})
-_STARTING: Final = frozenset({Event.DESIRED_NEW, Event.DESIRED_QUARANTINED})
+_STARTING: Final = frozenset({Event.DESIRED_NEW, Event.DESIRED_QUARANTINED, Event.DESIRED_BELOW_FLOOR})
 
 
 class PlanError(EdgefleetError):
@@ -143,13 +145,14 @@ class Progress:
         return dict(self.quarantined).get(digest)
 
 
-def judge_desired(progress: Progress, wanted: str | None, running: str) -> Event:
+def judge_desired(progress: Progress, wanted: str | None, running: str, *, below_floor: bool = False) -> Event:
     """The event that a desired state is.
 
     Args:
         progress: Where the update stands.
         wanted: Bundle digest the director wants, None when it names none for this project.
         running: Digest of the committed bundle, "" when there is none.
+        below_floor: Whether the release of the wanted bundle is older than this device may take; what runs already is not asked.
     """
     if wanted is None:
         return Event.WITHDRAWN
@@ -157,6 +160,8 @@ def judge_desired(progress: Progress, wanted: str | None, running: str) -> Event
         return Event.DESIRED_RUNNING
     if progress.conviction(wanted) is not None:
         return Event.DESIRED_QUARANTINED
+    if below_floor:
+        return Event.DESIRED_BELOW_FLOOR
     if wanted == progress.subject and progress.state in WORKING:
         return Event.DESIRED_SAME
     return Event.DESIRED_NEW
@@ -168,7 +173,7 @@ def step(progress: Progress, event: Event, *, subject: str = "", reason: str = "
     Args:
         progress: Where the update stands.
         event: What happened.
-        subject: Digest that is wanted, for the events DESIRED_NEW and DESIRED_QUARANTINED.
+        subject: Digest that is wanted, for the events DESIRED_NEW, DESIRED_QUARANTINED and DESIRED_BELOW_FLOOR.
         reason: Why, for people.
         attempts: Tries that the policy allows per digest.
 

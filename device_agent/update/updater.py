@@ -138,6 +138,8 @@ class Updater:
         if acceptance is Acceptance.NEW:
             self._unjudged = self._asked_anew = True
             self._arrival.forget_failures()
+            if ignored := ", ".join(self.director.ignored):
+                self._outside.tell("desired-fields-ignored", f"this agent does not know {ignored}, and may ignore it; update it", "")
         self._judge_unjudged()
         if acceptance is Acceptance.STALE:
             self._outside.tell("desired-stale", f"an older desired state came again; counter {self.director.position[1]} stays", "")
@@ -157,12 +159,12 @@ class Updater:
             return
         if self._switch_is_due():
             self._commit()  # a decision that is in the journal is finished before the next
-        wanted = self.director.wanted()
-        digest = wanted.bundle_digest if wanted is not None else None
-        event = judge_desired(self.progress, digest, self._models.running_digest())
+        digest = None if (wanted := self.director.wanted()) is None else wanted.bundle_digest
+        too_old = self.director.below_floor()
+        event = judge_desired(self.progress, digest, self._models.running_digest(), below_floor=bool(too_old))
         if event is Event.DESIRED_NEW and self._restart_is_pointless(digest):
             return
-        self._step(event, subject=digest or "")
+        self._step(event, subject=digest or "", reason=too_old if event is Event.DESIRED_BELOW_FLOOR else "")
 
     def _restart_is_pointless(self, digest: str | None) -> bool:
         # After a mere restart a refusal stays: only a new desired state asks again.
@@ -183,18 +185,15 @@ class Updater:
     def _fetch(self) -> float:
         outcome = self._arrival.attempt(self.progress.subject)
         if outcome.reason != self.waiting_for and outcome.event is None:
-            self._wait_for(outcome.reason)
+            self.waiting_for = outcome.reason
+            if outcome.reason:
+                LOG.warning("download waits: %s", outcome.reason)
+            self._outside.changed()
         if outcome.event is None:
             return outcome.wait_s
         self.waiting_for = ""
         self._step(outcome.event, reason=outcome.reason)
         return 0.0
-
-    def _wait_for(self, reason: str) -> None:
-        self.waiting_for = reason
-        if reason:
-            LOG.warning("download waits: %s", reason)
-        self._outside.changed()
 
     def _start_selftest(self) -> float:
         try:

@@ -25,8 +25,11 @@ def list_groups(project: str | None, server: str, token_file: Path | None, as_js
     elif not rows:
         print("There is no group; `edgefleet devices group set` makes one.")
     else:
-        lines = [(r["project"], r["name"], "?" if r["devices"] is None else r["devices"], r["trouble"] or r["selection"]) for r in rows]
+        lines = [(r["project"], r["name"], "?" if r["devices"] is None else r["devices"], r["selection"]) for r in rows]
         print(table(("project", "group", "devices", "selection"), lines))
+        for row in rows:
+            if row["trouble"]:
+                print(row["trouble"])
 
 
 @group.command("set")

@@ -20,6 +20,8 @@ def print_device(view: Json, now: datetime) -> None:
     speed = _unit(device["latency_p50_ms"], "ms")
     print(f"heard {age(device['last_seen_at'], now)}, {device['rows_total']:,} rows scored, latency p50 {speed}")
     print(_load(view["load"], now))
+    if device["floor"] or device["floor_in_force"]:
+        print(_floor(device))
     for pair in seen["shadow"]:
         print(f"\n{_compared(pair)} (heard {age(pair['heard_at'], now)})")
     if seen["shares"]:
@@ -46,6 +48,18 @@ def age(text: str | None, now: datetime) -> str:
     if seconds < 120:
         return f"{seconds} s ago"
     return f"{seconds // 60} min ago" if seconds < 7200 else f"{seconds // 3600} h ago"
+
+
+def _floor(device: Json) -> str:
+    """Which releases it takes.
+
+    >>> _floor({"floor": 0, "floor_attested": 0, "floor_in_force": 2})
+    'release floor: it keeps none; it does not yet keep 2, the floor in force'
+    """
+    kept, signed = device["floor"], device["floor_attested"]
+    said = f"it takes no release below {kept} ({'signed' if signed == kept else 'by its word'})" if kept else "it keeps none"
+    behind = kept < device["floor_in_force"]
+    return f"release floor: {said}" + (f"; it does not yet keep {device['floor_in_force']}, the floor in force" if behind else "")
 
 
 def _load(load: Json | None, now: datetime) -> str:

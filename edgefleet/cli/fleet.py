@@ -94,7 +94,13 @@ def select_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def selection_of(texts: tuple[str, ...]) -> str:
-    """The expression that fits when each of them does; empty without any."""
+    """The expression that fits when each of them does; empty without any.
+
+    Raises:
+        UsageError: One is empty, as of a shell variable that is not set: it would select everybody.
+    """
+    if not all(text.strip() for text in texts):
+        raise click.UsageError("--select is empty, which would be every device; give a selection, or leave --select away")
     return texts[0] if len(texts) == 1 else " and ".join(f"({text})" for text in texts)
 
 

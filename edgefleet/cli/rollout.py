@@ -63,18 +63,20 @@ def plan(
 @rollout.command("create")
 @_what
 @click.option("--fixes", default="", metavar="ROLLOUT", help="Aborted rollout that this one mends: the devices it harmed come first.")
+@click.option("--plan", "digest", default="", help="Digest of the plan you looked at, or its first 12 digits; another one is refused.")
 @server_options
 def create(
     release_id: str,
     policy_file: Path | None,
     selects: tuple[str, ...],
     fixes: str,
+    digest: str,
     server: str,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
     """Make a rollout; it waits for `rollout start`."""
-    _show(client_of(server, token_file).create_rollout(release_id, _policy(policy_file), selection_of(selects), fixes), as_json)
+    _show(client_of(server, token_file).create_rollout(release_id, _policy(policy_file), selection_of(selects), fixes, digest), as_json)
 
 
 @rollout.command("status")

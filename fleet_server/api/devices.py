@@ -5,7 +5,7 @@ from flask import Blueprint, Response, request
 
 from edgefleet.errors import InputError
 from fleet_server import queries, relabelling, usecases
-from fleet_server.api.wire import MAX_HOURS, MAX_LIMIT, Body, number, parse, reply
+from fleet_server.api.wire import MAX_HOURS, MAX_LIMIT, Body, Why, number, parse, reply
 from fleet_server.auth import require_actor, requires, services_of_request
 from fleet_server.queries.observed import PERIOD_HOURS
 from fleet_server.removing import remove_device
@@ -79,12 +79,6 @@ class LabelChange(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: str
     put: dict[str, str] = msgspec.field(default_factory=dict, name="set")
     drop: list[str] = msgspec.field(default_factory=list)
-
-
-class Why(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of a removal."""
-
-    reason: str
 
 
 class Lift(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):

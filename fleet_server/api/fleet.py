@@ -3,17 +3,11 @@
 from flask import Blueprint, Response
 
 from fleet_server import queries
-from fleet_server.api.wire import Body, parse, reply
+from fleet_server.api.wire import Why, parse, reply
 from fleet_server.auth import require_actor, requires, services_of_request
 from fleet_server.halting import halt_fleet, lift_halt
 
 API = Blueprint("api-fleet", __name__)
-
-
-class Why(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of a halt and of a lift."""
-
-    reason: str
 
 
 @API.get("/fleet/halt")

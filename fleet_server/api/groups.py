@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, request
 
-from fleet_server.api.wire import Body, parse, reply
+from fleet_server.api.wire import Body, Why, parse, reply
 from fleet_server.auth import require_actor, requires, services_of_request
 from fleet_server.grouping import groups_of, remove_group, set_group
 
@@ -13,12 +13,6 @@ class GroupBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of PUT /projects/<project>/groups/<name>."""
 
     selection: dict[str, str] | str
-    reason: str
-
-
-class Why(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of a removal."""
-
     reason: str
 
 

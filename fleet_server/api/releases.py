@@ -59,7 +59,7 @@ class Raise(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
 @API.get("/projects/<project>/floor")
 @requires("viewer")
 def get_floor(project: str) -> Response:
-    """The release floor of a project, and how many devices are to run something below it."""
+    """The release floor of a project, how many devices are to run something below it, and how many keep it."""
     return reply(floor_of(services_of_request(), project))
 
 

@@ -16,7 +16,7 @@ API = Blueprint("api-rollouts", __name__)
 
 
 class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of POST /rollouts.
+    """What would be rolled out to whom.
 
     Attributes:
         policy: The policy file's TOML as a JSON object; None: the measured defaults for a fleet of that size.
@@ -36,6 +36,12 @@ class Plan(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return document
 
 
+class Create(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /rollouts; `plan` is the digest of the plan that the person looked at, or its first 12 digits or more."""
+
+    plan: str = ""
+
+
 class DryRun(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of POST /rollouts/plan; `devices` names the device ids of each wave too."""
 
@@ -53,7 +59,7 @@ class Act(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
 @requires("operator")
 def create() -> Response:
     """Plan a rollout; nothing happens before it is started."""
-    body = parse(Plan)
+    body = parse(Create)
     view = usecases.create_rollout(
         services_of_request(),
         release_id=body.release_id,
@@ -61,6 +67,7 @@ def create() -> Response:
         selection=body.selection,
         actor=require_actor(),
         fixes=body.fixes,
+        digest=body.plan,
     )
     return reply(view, 201, etag=str(view.version))
 

@@ -25,6 +25,12 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Base of request bodies: unknown fields are errors, because a misspelt field is never what was meant."""
 
 
+class Why(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of what asks for a person's reason and for nothing else."""
+
+    reason: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 9457: what went wrong, for programs (status, title) and people (detail)."""
 

@@ -39,6 +39,7 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, body: At
         "model_digest": body.model_digest,
         "epoch": body.epoch,
         "counter": min(body.counter, (1 << 62)),
+        "floor": min(max(body.floors.get(project, 0), 0), 1 << 62),
         "attested_at": at,
     }
     insert_or_update(connection, ATTESTATION, [row])

@@ -12,7 +12,8 @@ from edgefleet.topics import parse_device_topic
 from fleet_server.ingest import reported, telemetry
 from fleet_server.ingest.fleet_facts import FleetFacts
 from fleet_server.ingest.inbox import Effects, Incoming
-from fleet_server.store import acks, aside, changes, comparison_rows, devices, evidence_sums, heartbeats, peaks, rollouts
+from fleet_server.rollout.hearing import Hearing
+from fleet_server.store import acks, aside, changes, comparison_rows, devices, evidence_sums, hearing, heartbeats, peaks, rollouts
 from fleet_server.store.database import Database
 
 LOG = logging.getLogger(__name__)
@@ -21,10 +22,17 @@ MAX_SEQ: Final = 1 << 62
 SIGN_OF_LIFE_DELAY_US: Final = 500_000
 
 
-def store_batch(db: Database, messages: Sequence[Incoming], at: int) -> dict[str, Acked]:
+def store_batch(db: Database, messages: Sequence[Incoming], at: int, heard: Hearing | None = None) -> dict[str, Acked]:
     """Store a batch and return what `acked` should now say, by device.
 
-    Safe to run twice on the same messages: records are known by (device, boot, seq), states are compared before they are written.
+    Safe to run twice on the same messages: records are known by (device, boot, seq), states are compared before they are written. What a
+    message says is noted at `at`, when it was stored; that its sender lived, at the earliest moment at which it may have been sent.
+
+    Args:
+        db: The truth.
+        messages: In the order of their arrival.
+        at: Now, microseconds UTC.
+        heard: Kept in the same transaction, for the next process.
 
     Raises:
         sqlalchemy.exc.DatabaseError: Nothing was stored; the caller keeps the messages and tries again.
@@ -39,8 +47,14 @@ def store_batch(db: Database, messages: Sequence[Incoming], at: int) -> dict[str
                 _put_aside(connection, message, str(err), at, effects)
         oldest = telemetry.store(connection, facts, records, at, effects)
         acks.advance(connection, oldest, at)
-        evidence_sums.heard(connection, sorted(device_id for device_id in {*effects.seen, *effects.online} if facts.knows(device_id)), at)
+        alive = {
+            one: max(effects.seen.get(one, 0), effects.online.get(one, 0)) for one in {*effects.seen, *effects.online} if facts.knows(one)
+        }
+        for moment in sorted(set(alive.values())):
+            evidence_sums.heard(connection, sorted(device_id for device_id, its in alive.items() if its == moment), moment)
         devices.seen(connection, {device_id: moment for device_id, moment in effects.seen.items() if facts.knows(device_id)})
+        if heard is not None:
+            hearing.keep(connection, heard)
         rollouts.mark_due(connection, effects.dirty, at)
         comparison_rows.look_again(connection, (device_id for device_id, _ in effects.dirty), at)
         # A mere sign of life may end a soak, but a large fleet sends many: one look a second is enough for them.
@@ -63,8 +77,12 @@ def _sort(
         effects.acked.add(device_id)
     elif (handle := _HANDLERS.get(leaf)) is not None:
         handle(connection, facts, device_id, message, at, effects)
-    if not message.retained and leaf != "presence":
-        effects.seen[device_id] = at
+    if message.is_sign_of_life and leaf != "presence":
+        effects.seen[device_id] = _moment(message, at)
+
+
+def _moment(message: Incoming, at: int) -> int:
+    return at if message.sent_after is None else message.sent_after
 
 
 def _record(device_id: str, message: Incoming) -> telemetry.Record:
@@ -82,19 +100,20 @@ def _on_reported(connection: sa.Connection, facts: FleetFacts, device_id: str, m
 
 def _on_presence(connection: sa.Connection, _facts: FleetFacts, device_id: str, message: Incoming, at: int, effects: Effects) -> None:
     state = decode(Presence, message.payload).state
-    if message.retained:
-        devices.connected(connection, device_id, state == "online")
-    else:
-        devices.presence(connection, device_id, state == "online", at)
+    if message.is_sign_of_life:
+        devices.presence(connection, device_id, state == "online", _moment(message, at))
         if state == "online":
-            effects.online.add(device_id)
+            effects.online[device_id] = _moment(message, at)
+    else:
+        devices.connected(connection, device_id, state == "online")
     effects.topics |= {"devices", "overview", f"device:{device_id}"}
 
 
 def _on_heartbeat(connection: sa.Connection, _facts: FleetFacts, device_id: str, message: Incoming, at: int, effects: Effects) -> None:
     if not message.retained:
         beat = decode(Heartbeat, message.payload)
-        heartbeats.store(connection, device_id, beat, at)
+        if message.is_sign_of_life:
+            heartbeats.store(connection, device_id, beat, at, alive_at=_moment(message, at))
         if beat.load is not None:
             peaks.note(connection, device_id, beat.load.rss_bytes, at)
         effects.topics |= {"devices", f"device:{device_id}"}

@@ -20,7 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edgefleet.messages import MAX_MESSAGE_BYTES
-from edgefleet.topics import all_devices
+from edgefleet.topics import all_devices, marker_topic
 from fleet_server.broker_probe import spoken_version
 from fleet_server.config import ServerConfig, parse_broker_url
 from fleet_server.ingest.inbox import Incoming
@@ -46,7 +46,7 @@ class Link:
 
     def __init__(self, config: ServerConfig, broker_url: str) -> None:
         self._host, self._port = parse_broker_url(broker_url)
-        self._config = config
+        self._config, self._marker = config, marker_topic(config.fleet)
         self.on_connected: Callable[[], None] = lambda: None
         self._inbox: queue.Queue[Incoming] = queue.Queue(QUEUE_LIMIT)
         self._session = 0
@@ -62,6 +62,11 @@ class Link:
     def connected(self) -> bool:
         """Whether the broker accepted us and our subscriptions were sent."""
         return self._connected.is_set()
+
+    @property
+    def connection(self) -> int | None:
+        """Number of the connection that is there, None while there is none."""
+        return self._session if self.connected else None
 
     def start(self) -> None:
         """Connect in the background and go on trying; never raises because the broker is away."""
@@ -100,6 +105,11 @@ class Link:
         """Publish retained at QoS 1 without waiting; lost if the broker is away, for what is repeated anyway."""
         if self._client is not None and self.connected:
             self._client.publish(topic, payload, qos=1, retain=True)
+
+    def mark(self, payload: bytes) -> None:
+        """Publish a marker to ourselves at QoS 1, not retained; one that is lost is followed by another."""
+        if self._client is not None and self.connected:
+            self._client.publish(self._marker, payload, qos=1)
 
     def publish_all(self, messages: list[tuple[str, bytes]], timeout_s: float) -> list[bool]:
         """Publish retained at QoS 1; for each message whether the broker confirmed it in time."""
@@ -168,6 +178,8 @@ class Link:
             self._confirmed.clear()
         options: Any = SubscribeOptions(qos=1) if client.protocol == mqtt.MQTTv5 else 1
         client.subscribe([(all_devices(leaf), options) for leaf in LEAVES])
+        # By itself: a broker that refuses it must not refuse the devices with it.
+        client.subscribe([(self._marker, options)])
         self._connected.set()
         self.on_connected()
 
@@ -195,7 +207,7 @@ class Link:
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         # What is too large for any message of ours is not held in full: ingest puts it aside by its size.
         payload = bytes(message.payload[: MAX_MESSAGE_BYTES + 1])
-        incoming = Incoming(message.topic, payload, message.retain, message.qos, message.mid, self._session)
+        incoming = Incoming(message.topic, payload, message.retain, message.qos, message.mid, self._session, message.dup)
         while not self._stopping.is_set():
             try:
                 self._inbox.put(incoming, timeout=_PUT_TIMEOUT_S)

@@ -14,7 +14,7 @@ from edgefleet.identifiers import check_digest
 from edgefleet.messages import MAX_QUARANTINED, ProjectState, Reported
 from fleet_server.ingest.fleet_facts import FleetFacts
 from fleet_server.ingest.inbox import Effects
-from fleet_server.store import late_failures, lifts, members
+from fleet_server.store import late_failures, latecomers, lifts, members
 from fleet_server.store.tables import DEVICE_FACT, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -31,7 +31,10 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
     Raises:
         InputError: A digest that is none, or a counter outside of what a database holds.
     """
+    project = facts.project(device_id)
+    floor = report.floors.get(project, 0)
     counts = {"epoch": report.epoch, "counter": report.counter, "halt_counter": report.halt_counter, "halts_refused": report.halts_refused}
+    counts["floor"] = floor
     wrong = [f"{name} {value}" for name, value in counts.items() if not 0 <= value < _COUNTER_LIMIT]
     if wrong:
         raise InputError(f"reported state of {device_id}: {', '.join(wrong)} outside 0 to 2^62")
@@ -48,16 +51,17 @@ def store(connection: sa.Connection, facts: FleetFacts, device_id: str, report: 
                 "halted": report.halted,
                 "halt_counter": report.halt_counter,
                 "halts_refused": report.halts_refused,
+                "floor": floor,
             }
         ],
     )
     lifts.answer(connection, device_id, report.counter)
-    project = facts.project(device_id)
     state = report.projects.get(project)
     if state is not None:
         _check(device_id, state)
         _store_state(connection, device_id, project, report, state, at)
-        _note_outcome(connection, device_id, project, report, state, quarantined, at)
+        if not _note_outcome(connection, device_id, project, report, state, quarantined, at):
+            latecomers.note(connection, device_id, project, report.counter, state, at)
         late_failures.note(connection, device_id, project, report.counter, state, quarantined, at)
     effects.dirty.add((device_id, project))
     effects.topics |= {"devices", "overview", f"device:{device_id}"}
@@ -92,8 +96,10 @@ def _store_state(connection: sa.Connection, device_id: str, project: str, report
 
 def _note_outcome(
     connection: sa.Connection, device_id: str, project: str, report: Reported, state: ProjectState, quarantined: list[str], at: int
-) -> None:
-    for member in members.of_device(connection, device_id, project):
+) -> bool:
+    """Note what it means for the rollout that owns the device; whether there is one."""
+    owners = members.of_device(connection, device_id, project)
+    for member in owners:
         digest = member.bundle_digest
         if member.counter is None or report.counter < member.counter:
             continue
@@ -106,6 +112,7 @@ def _note_outcome(
             word = state.state if failed else "quarantined"
             reason = state.reason if state.subject_digest == digest else ""
             members.note_failed(connection, member, at, f"{word}: {reason or 'no reason given'}")
+    return bool(owners)
 
 
 def _json(values: list[str]) -> str:

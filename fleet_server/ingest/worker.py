@@ -2,21 +2,28 @@
 
 import logging
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from edgefleet.messages import Acked, encode
-from edgefleet.topics import device_topic
+from edgefleet.topics import device_topic, marker_topic
 from fleet_server.ingest.batch import store_batch
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.ingest.link import Link
+from fleet_server.ingest.markers import Markers
+from fleet_server.rollout.hearing import Hearing
 from fleet_server.services import Services
+from fleet_server.store import hearing
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BATCH: Final = 1_000
 LINGER_S: Final = 0.05
 WAIT_S: Final = 0.5
 RETRY_S: Final = 1.0
+# A process that dies forgets so much at most of how long it listened: what it heard then counts a little earlier.
+KEEP_US: Final = 20_000_000
 
 
 class IngestWorker:
@@ -25,6 +32,7 @@ class IngestWorker:
     def __init__(self, services: Services, link: Link) -> None:
         self._services, self._link = services, link
         self._stopping = threading.Event()
+        self._kept_us = 0
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     def start(self) -> None:
@@ -37,23 +45,45 @@ class IngestWorker:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        markers = self._trying("what was heard last could not be read", self._last_heard)
+        while markers is not None and not self._stopping.is_set():
+            connection = self._link.connection
+            marker = markers.due(self._services.now_us(), connection)
+            if marker is not None:
+                self._link.mark(marker)
             messages = self._link.receive(BATCH, LINGER_S, WAIT_S)
-            if messages:
-                self._store(messages)
+            at = self._services.now_us()
+            stamped = markers.listen(messages, at, connection, drained=len(messages) < BATCH)
+            if stamped or at - self._kept_us >= KEEP_US:
+                self._store(messages, stamped, markers.hearing)
+            else:
+                self._link.acknowledge(messages)
 
-    def _store(self, messages: list[Incoming]) -> None:
+    def _store(self, messages: list[Incoming], stamped: list[Incoming], heard: Hearing) -> None:
+        said = f"a batch of {len(messages)} messages could not be stored"
+        acked = self._trying(said, lambda: store_batch(self._services.db, stamped, self._services.now_us(), heard))
+        if acked is None:
+            return  # not acknowledged: the broker sends them again
+        self._kept_us = self._services.now_us()
+        self._link.acknowledge(messages)
+        if stamped:
+            self._answer(acked)
+            self._services.wake.set()
+
+    def _last_heard(self) -> Markers:
+        with self._services.db.read() as connection:
+            known = hearing.last(connection, self._services.now_us())
+        return Markers(marker_topic(self._services.config.fleet), known)
+
+    def _trying(self, failure: str, act: Callable[[], T]) -> T | None:
+        """What `act` gives, however long it takes; None when the worker is stopped before."""
         while True:
             try:
-                acked = store_batch(self._services.db, messages, self._services.now_us())
-                break
+                return act()
             except Exception:  # a full disk or a locked database must not end the ingest of the whole fleet
-                LOG.exception("ingest: a batch of %d messages could not be stored, trying again in %.0f s", len(messages), RETRY_S)
+                LOG.exception("ingest: %s, trying again in %.0f s", failure, RETRY_S)
                 if self._stopping.wait(RETRY_S):
-                    return  # not acknowledged: the broker sends them again
-        self._link.acknowledge(messages)
-        self._answer(acked)
-        self._services.wake.set()
+                    return None
 
     def _answer(self, acked: dict[str, Acked]) -> None:
         for device_id, message in acked.items():

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from flask import Flask
 from jinja2 import StrictUndefined
 
+from edgefleet.spans import span
 from fleet_server.page import figures, states
 from fleet_server.page.assets import Assets
 from fleet_server.page.charts.cells import member_table, mini_waves, wave_cells
@@ -73,6 +74,7 @@ def create_page(app: Flask, source: Source, *, max_viewers: int = 32, clock: Cal
         clock_words,
         percent,
         share_bar,
+        span,
     ):
         app.jinja_env.globals[function.__name__] = function
     app.jinja_env.globals.update(

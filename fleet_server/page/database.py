@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
+import msgspec
 from flask import Request, Response
 
-from fleet_server import approving, auth, grouping, queries, relabelling, removing, unquarantining, usecases
+from fleet_server import approving, auth, grouping, planning, queries, relabelling, removing, unquarantining, usecases
 from fleet_server.auth import Actor
+from fleet_server.page.devices_filter import MAX_LOOKED_AT
 from fleet_server.page.source import ActionName, DeviceChange
 from fleet_server.read_approval import ApprovalView
 from fleet_server.read_drift import DriftView
@@ -20,9 +23,9 @@ from fleet_server.read_models import (
     RolloutRow,
     RolloutView,
 )
+from fleet_server.read_plan import LastPolicy, PlanView, Vocabulary
+from fleet_server.rollout.plans import default_policy
 from fleet_server.services import Services
-
-MAX_DEVICES = 10_000
 
 
 class DatabaseSource:
@@ -49,7 +52,7 @@ class DatabaseSource:
 
     def devices(self, now: datetime) -> list[DeviceRow]:
         """See `queries.devices`."""
-        return queries.devices(self._services.db, now, limit=MAX_DEVICES)
+        return queries.devices(self._services.db, now, limit=MAX_LOOKED_AT)
 
     def groups(self) -> Mapping[tuple[str, str], str]:
         """See `grouping.texts_of`."""
@@ -82,6 +85,30 @@ class DatabaseSource:
     def approve(self, rollout_id: str, *, digest: str, note: str, actor: Actor) -> None:
         """See `approving.approve_rollout`."""
         approving.approve_rollout(self._services, rollout_id, digest=digest, note=note, actor=actor)
+
+    def vocabulary(self, project: str) -> Vocabulary:
+        """See `queries.vocabulary`."""
+        return queries.vocabulary(self._services.db, project)
+
+    def measured_policy(self) -> dict[str, Any]:
+        """See `rollout.plans.default_policy`."""
+        document: dict[str, Any] = msgspec.to_builtins(default_policy())
+        return document
+
+    def last_policy(self, release_id: str) -> LastPolicy | None:
+        """See `queries.last_policy`."""
+        return queries.last_policy(self._services.db, release_id)
+
+    def plan(self, release_id: str, policy: dict[str, Any], selection: str, now: datetime) -> PlanView:
+        """See `planning.plan`."""
+        return planning.plan(self._services.db, now, release_id=release_id, policy=policy, selection=selection)
+
+    def create_rollout(self, release_id: str, policy: dict[str, Any], selection: str, *, digest: str, actor: Actor) -> str:
+        """See `usecases.create_rollout`."""
+        made = usecases.create_rollout(
+            self._services, release_id=release_id, policy=policy, selection=selection, digest=digest, actor=actor
+        )
+        return made.rollout_id
 
     def halt(self) -> HaltView:
         """See `queries.halt`."""

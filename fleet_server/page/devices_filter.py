@@ -5,7 +5,7 @@ that all must occur in the device's id, labels, state or release, for example `h
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -13,9 +13,11 @@ from typing import Final
 from edgefleet.errors import InputError
 from fleet_server.page.states import LEGEND, WORST_FIRST, device_shape, device_word
 from fleet_server.read_models import DeviceRow, Progress
-from fleet_server.selection import Group, Selection, expanded, leaves, matches, read_selection, written
+from fleet_server.rollout.limits import did_you_mean
+from fleet_server.selection import Devices, Group, Has, Label, Leaf, Not, Selection, expanded, leaves, matches, read_selection, written
 
 PAGE_ROWS: Final = 100
+MAX_LOOKED_AT: Final = 10_000  # devices, by id; of a larger fleet the command line looks at all
 MAX_QUESTION: Final = 1_000
 Groups = Mapping[tuple[str, str], str]
 _SYNTAX: Final = frozenset("=()")
@@ -32,7 +34,8 @@ class Chosen:
         counts: By state, over the devices that match the words (before the state is chosen).
         page: Number of this page, from 1; `pages` is the last.
         read_as: The selection that the question was read as, empty: words.
-        trouble: Why it was not read as the selection that it seems to be, or selects nobody; empty: nothing to say.
+        trouble: Why it was not read as the selection that it seems to be, or what in it does not exist; empty: nothing to say.
+        cut: Whether the fleet may have more devices than were looked at.
     """
 
     rows: list[DeviceRow]
@@ -45,6 +48,7 @@ class Chosen:
     pages: int
     read_as: str
     trouble: str
+    cut: bool
 
 
 def select(devices: Sequence[DeviceRow], question: str, state: str, page: int, groups: Groups) -> Chosen:
@@ -52,12 +56,12 @@ def select(devices: Sequence[DeviceRow], question: str, state: str, page: int, g
 
     Args:
         devices: Of the fleet.
-        question: As it was typed; cut at MAX_QUESTION characters.
+        question: As it was typed; one of more than MAX_QUESTION characters selects nobody, for cut off it would mean something else.
         state: A word of the legend; anything else: all states.
         page: From 1.
         groups: Text of the selection by (project, name).
     """
-    question = question[:MAX_QUESTION].strip()
+    question = question.strip()
     matching, read_as, trouble = _meant(devices, question, groups)
     counts = Counter(device_shape(device) for device in matching)
     if state in LEGEND:
@@ -70,24 +74,31 @@ def select(devices: Sequence[DeviceRow], question: str, state: str, page: int, g
         matching=len(matching),
         total=len(devices),
         counts={shape: counts[shape] for shape in LEGEND},
-        question=question,
+        question=question[:MAX_QUESTION],
         state=state if state in LEGEND else "",
         page=page,
         pages=pages,
         read_as=read_as,
         trouble=trouble,
+        cut=len(devices) >= MAX_LOOKED_AT,
     )
 
 
 def _meant(devices: Sequence[DeviceRow], question: str, groups: Groups) -> tuple[list[DeviceRow], str, str]:
     """The devices, what the question was read as, and what is wrong with it."""
+    if len(question) > MAX_QUESTION:
+        return (
+            [],
+            "",
+            f"The question has {len(question)} characters, the limit here is {MAX_QUESTION}; give the devices a label or a group.",
+        )
     try:
         selection = read_selection(question)
     except InputError as err:
         words = question.casefold().split()
         found = [device for device in devices if all(word in _haystack(device) for word in words)]
-        return found, "", f"Read as words, for as a selection it cannot be read: {str(err).rstrip('.')}." if _SYNTAX.intersection(question) else ""
-    missing = sorted(leaf.name for leaf, _ in leaves(selection) if isinstance(leaf, Group) and all(name != leaf.name for _, name in groups))
+        said = f"Read as words, for as a selection it cannot be read: {str(err).rstrip('.')}."
+        return found, "", said if _SYNTAX.intersection(question) else ""
 
     @cache
     def within(project: str) -> Selection | None:
@@ -98,7 +109,33 @@ def _meant(devices: Sequence[DeviceRow], question: str, groups: Groups) -> tuple
             return None
 
     found = [device for device in devices if _selects(within(device.project), device)]
-    return found, written(selection), f"There is no group {missing[0]}." if missing else ""
+    return found, written(selection), " ".join(dict.fromkeys(_unknown(devices, selection, groups)))
+
+
+def _unknown(devices: Sequence[DeviceRow], selection: Selection, groups: Groups) -> Iterator[str]:
+    """What a rollout would refuse, because it selects nobody or, behind a `not`, everybody."""
+    names = {name for _, name in groups}
+    ids = {device.device_id for device in devices}
+    values: dict[str, set[str]] = {}
+    for device in devices:
+        for key, value in device.labels.items():
+            values.setdefault(key, set()).add(value)
+    for leaf, positive in leaves(selection):
+        # Of devices that were not looked at it is not known what they have.
+        if isinstance(leaf, Group) or len(devices) < MAX_LOOKED_AT:
+            yield from _unknown_in(leaf, positive, names, ids, values)
+
+
+def _unknown_in(leaf: Leaf, positive: bool, groups: set[str], ids: set[str], values: Mapping[str, set[str]]) -> Iterator[str]:
+    match leaf:
+        case Group(name) if name not in groups:
+            yield f"There is no group {name}{did_you_mean(name, groups)}."
+        case Devices(device_ids) if missing := [one for one in device_ids if one not in ids]:
+            yield f"There is no device {missing[0]}."
+        case Label(key) | Has(key) if key not in values:
+            yield f"No device has a label {key}{did_you_mean(key, values)}."
+        case Label(key, some) if not positive and (missing := [value for value in some if value not in values[key]]):
+            yield f"{written(Not(Label(key, (missing[0],))))} leaves out nobody{did_you_mean(missing[0], values[key])}."
 
 
 def _selects(selection: Selection | None, device: DeviceRow) -> bool:

@@ -6,7 +6,7 @@ In production `fleet_server.page.database` answers; tests of the screens answer 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from flask import Request, Response
 
@@ -23,6 +23,7 @@ from fleet_server.read_models import (
     RolloutRow,
     RolloutView,
 )
+from fleet_server.read_plan import LastPolicy, PlanView, Vocabulary
 
 ActionName = Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
 
@@ -85,6 +86,21 @@ class Source(Protocol):
 
     def approve(self, rollout_id: str, *, digest: str, note: str, actor: Actor) -> None:
         """Approve the plan of this digest, else raise and change nothing."""
+
+    def vocabulary(self, project: str) -> Vocabulary:
+        """Labels and groups that a selection of the project may name."""
+
+    def measured_policy(self) -> dict[str, Any]:
+        """The measured defaults, as a policy file says them."""
+
+    def last_policy(self, release_id: str) -> LastPolicy | None:
+        """The policy of the newest rollout of the release's project; None when there was none."""
+
+    def plan(self, release_id: str, policy: dict[str, Any], selection: str, now: datetime) -> PlanView:
+        """What a rollout would do; nothing is changed."""
+
+    def create_rollout(self, release_id: str, policy: dict[str, Any], selection: str, *, digest: str, actor: Actor) -> str:
+        """Make the rollout of the plan of this digest, else raise and change nothing. Its id."""
 
     def halt(self) -> HaltView:
         """Whether the fleet is halted."""

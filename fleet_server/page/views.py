@@ -15,8 +15,10 @@ from fleet_server.page.assets import Assets
 from fleet_server.page.device_views import add_device_views
 from fleet_server.page.devices_filter import select
 from fleet_server.page.live import Feed, TooManyViewersError
+from fleet_server.page.plan_views import add_plan_views
 from fleet_server.page.security import MAX_FORM_BYTES, check_form, for_roles, local_path, protect
 from fleet_server.page.source import ActionName, Source
+from fleet_server.selection import Group, written
 
 OPEN: Final = frozenset({"page.login", "page.sign_in", "page.asset"})
 STREAMS: Final = frozenset({"page.live", "page.asset"})
@@ -77,6 +79,8 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     def rollouts() -> str:
         return render_template("rollouts.html", rows=source.rollouts(g.page_now))
 
+    add_plan_views(page, source)
+
     @page.get("/rollouts/<rollout_id>")
     @for_roles("viewer")
     def rollout(rollout_id: str) -> str:
@@ -119,8 +123,9 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     def devices() -> str:
         question, state = request.args.get("q", ""), request.args.get("state", "")
         groups = source.groups()
+        names = sorted({name for _, name in groups})[:MAX_GROUPS]
         chosen = select(source.devices(g.page_now), question, state, request.args.get("page", 1, type=int), groups)
-        return render_template("devices.html", chosen=chosen, groups=sorted({name for _, name in groups})[:MAX_GROUPS])
+        return render_template("devices.html", chosen=chosen, groups=[(name, written(Group(name))) for name in names])
 
     @page.get("/devices/<device_id>")
     @for_roles("viewer")

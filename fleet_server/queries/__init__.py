@@ -18,6 +18,7 @@ from fleet_server.queries.explanations import explanations
 from fleet_server.queries.halt import halt
 from fleet_server.queries.observed import observed
 from fleet_server.queries.overview import overview
+from fleet_server.queries.planned import last_policy, vocabulary
 from fleet_server.queries.projects import projects
 from fleet_server.queries.releases import release, releases
 from fleet_server.queries.rollouts import explain, rollout, rollouts
@@ -39,6 +40,7 @@ __all__ = [
     "explain",
     "explanations",
     "halt",
+    "last_policy",
     "newest_change",
     "observed",
     "overview",
@@ -50,4 +52,5 @@ __all__ = [
     "rollouts",
     "sampled_rows",
     "sampling",
+    "vocabulary",
 ]

@@ -34,17 +34,17 @@ class Scale:
     later: int
 
 
-def actions(rollout: Rollout, scale: Scale, *, owned: bool, first_timers: int) -> list[ActionView]:
+def actions(rollout: Rollout, scale: Scale, *, gone: str, first_timers: int) -> list[ActionView]:
     """All actions, those that are refused with the reason; to confirm only where the policy asks a person to.
 
     Args:
         rollout: The rollout.
         scale: Its devices.
-        owned: Whether any device is still its own.
+        gone: What became of its devices if none is left to act on, as `ownership.why_nothing_is_left` says it.
         first_timers: Devices that ran no release before this one.
     """
     effects = _effects(rollout, scale)
-    refused = {event: _refused(rollout, event, owned=owned) for event in effects}
+    refused = {event: _refused(rollout, event, gone) for event in effects}
     if first_timers and not refused[Event.ROLL_BACK]:
         refused[Event.ROLL_BACK] = f"{_devices(first_timers)} ran no release before: there is nothing to go back to."
     return [
@@ -57,7 +57,7 @@ def _names(rollout: Rollout) -> list[tuple[ActionName, str]]:
     return [(name, label) for name, label in _NAMES if asks or name != "confirm"]
 
 
-def _refused(rollout: Rollout, event: Event, *, owned: bool) -> str:
+def _refused(rollout: Rollout, event: Event, gone: str) -> str:
     state = rollout.state
     if event is Event.START and state is RolloutState.DRAFT:
         return ""
@@ -69,7 +69,7 @@ def _refused(rollout: Rollout, event: Event, *, owned: bool) -> str:
         return "Nothing waits for a confirmation; this pause is of another kind."
     if following is state:
         return f"It is {state.value} already."
-    return "" if owned else "Its devices belong to a later rollout."
+    return f"Its devices {gone}." if gone else ""
 
 
 def _effects(rollout: Rollout, scale: Scale) -> dict[Event, str]:

@@ -19,7 +19,7 @@ from fleet_server.queries.releases import versions
 from fleet_server.queries.sampling import of_device as sampling_of_device
 from fleet_server.read_models import DeviceRow, DeviceView
 from fleet_server.selecting import resolved
-from fleet_server.selection import Document, read_document
+from fleet_server.selection import Document, Label, read_document
 from fleet_server.store import Database, lifts, selecting
 from fleet_server.store import devices as device_rows
 from fleet_server.store.drift_rows import Alarm, open_alarms
@@ -29,13 +29,14 @@ from fleet_server.store.tables import (
     ATTESTATION,
     DEVICE,
     DEVICE_FACT,
-    DEVICE_LABEL,
     DEVICE_SEEN,
+    RELEASE_FLOOR,
     REPORTED,
     TOTALS,
 )
 
 NEVER_REPORTED = "idle"
+_FEW = 500  # devices that are asked by id; the lifted quarantines of a whole fleet are few too
 _EVENTS = 50
 _HERE = DEVICE.c.removed_at.is_(None)
 
@@ -79,8 +80,7 @@ def devices(
         if project is not None:
             query = query.where(DEVICE.c.project == project)
         if label is not None:
-            carries = sa.select(DEVICE_LABEL.c.device_id).where(DEVICE_LABEL.c.key == label[0], DEVICE_LABEL.c.value == label[1])
-            query = query.where(DEVICE.c.device_id.in_(carries))
+            query = query.where(selecting.where(Label(label[0], (label[1],))))
         if selection:
             if project is None:
                 raise InputError("a selection needs the project whose labels and groups it means; name it too")
@@ -121,9 +121,12 @@ def all_rows(connection: sa.Connection) -> list[DeviceRow]:
 def to_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[DeviceRow]:
     """Run a query of `_query`'s form."""
     found = connection.execute(query).all()
-    ids = [row.device_id for row in found] if len(found) < 500 else None
+    ids = [row.device_id for row in found]
     lookups = _Lookups(
-        device_rows.labels_of(connection, ids), versions(connection), open_alarms(connection), lifts.by_device(connection, ids)
+        device_rows.labels_of(connection, ids),
+        versions(connection),
+        open_alarms(connection),
+        lifts.by_device(connection, ids if len(ids) <= _FEW else None),
     )
     return [_row(row, lookups) for row in found]
 
@@ -131,6 +134,7 @@ def to_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[DeviceRow]
 def _query() -> sa.Select[Any]:
     joined: Any = DEVICE.outerjoin(DEVICE_SEEN, DEVICE_SEEN.c.device_id == DEVICE.c.device_id)
     joined = joined.outerjoin(DEVICE_FACT, DEVICE_FACT.c.device_id == DEVICE.c.device_id)
+    joined = joined.outerjoin(RELEASE_FLOOR, RELEASE_FLOOR.c.project == DEVICE.c.project)
     for table in (ASSIGNMENT, REPORTED, ATTESTATION, TOTALS):
         joined = joined.outerjoin(table, sa.and_(table.c.device_id == DEVICE.c.device_id, table.c.project == DEVICE.c.project))
     return sa.select(
@@ -141,6 +145,9 @@ def _query() -> sa.Select[Any]:
         DEVICE_SEEN.c.connected,
         DEVICE_FACT.c.quarantined,
         DEVICE_FACT.c.runtimes,
+        DEVICE_FACT.c.floor,
+        ATTESTATION.c.floor.label("floor_attested"),
+        RELEASE_FLOOR.c.counter.label("floor_in_force"),
         ASSIGNMENT.c.bundle_digest.label("desired"),
         REPORTED.c.bundle_digest.label("running"),
         REPORTED.c.state,
@@ -173,6 +180,9 @@ def _row(row: sa.Row[Any], lookups: _Lookups) -> DeviceRow:
         why=_why(row, lookups),
         lifting=sorted(lookups.lifting.get(row.device_id, ())),
         removed_at=None if row.removed_at is None else from_micros(row.removed_at),
+        floor=row.floor or 0,
+        floor_attested=row.floor_attested or 0,
+        floor_in_force=row.floor_in_force or 0,
     )
 
 

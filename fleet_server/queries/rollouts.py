@@ -8,6 +8,7 @@ from typing import Final, get_args
 
 import sqlalchemy as sa
 
+from fleet_server.ownership import why_nothing_is_left
 from fleet_server.queries import by_evidence
 from fleet_server.queries.actions import Scale, actions
 from fleet_server.queries.by_evidence import Counted
@@ -79,7 +80,7 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
             waves=_waves(connection, read, log, now),
             gates=_gates(read, now),
             events=log,
-            actions=actions(value, _scale(read), owned=read.owned, first_timers=_first_timers(connection, read)),
+            actions=actions(value, _scale(read), gone=why_nothing_is_left(connection, value), first_timers=_first_timers(connection, read)),
             policy_name=value.policy.name,
             policy_notes=list(value.policy.notes),
             policy_digest=read.stored.policy_digest,

@@ -31,6 +31,7 @@ class DeviceFacts:
         quarantined: The rollout's bundle is on the device's own list of refused digests.
         failed_at: When an explicit failure was first stored; an outcome seen once stays seen.
         failure: The device's words for it.
+        deaf_until: Until then the server could hear nobody, whoever was to blame: silence counts from there on. None: it never was so.
         removed: It was taken out of the fleet; all that is known of it is what this rollout had seen by then.
     """
 
@@ -50,6 +51,7 @@ class DeviceFacts:
     failed_at: datetime | None = None
     failure: str = ""
     removed: bool = False
+    deaf_until: datetime | None = None
 
 
 def progress(facts: DeviceFacts, rollout_digest: str, policy: Policy, now: datetime) -> tuple[Progress, str]:
@@ -80,9 +82,15 @@ def progress(facts: DeviceFacts, rollout_digest: str, policy: Policy, now: datet
 
 
 def silence_s(facts: DeviceFacts, now: datetime) -> float:
-    """Seconds since the last sign of life, or since it began when nothing was heard afterwards."""
+    """Seconds since the last sign of life, or since it began when nothing was heard afterwards; the server's own absence is none of it."""
+    quiet_from = silent_from(facts)
+    return 0.0 if quiet_from is None else (now - quiet_from).total_seconds()
+
+
+def silent_from(facts: DeviceFacts) -> datetime | None:
+    """Since when it could have been heard and was not, None of a device that never was."""
     heard = [moment for moment in (facts.began_at, facts.committed_at, facts.last_heard_at) if moment is not None]
-    return (now - max(heard)).total_seconds() if heard else 0.0
+    return max([*heard, *([] if facts.deaf_until is None else [facts.deaf_until])]) if heard else None
 
 
 def is_back(facts: DeviceFacts, rollout_digest: str) -> bool:

@@ -2,7 +2,8 @@
 
 Devices of a group and their controls are asked the same question over the same time: heard between `counts_from` and the deadline? The
 controls are known by their last sign of life alone: of those that were live when the group began, the ones whose last sign is not after
-`counts_from` have not been heard since.
+`counts_from` have not been heard since. While the server itself could hear nobody nothing is settled, and afterwards everybody has as
+long as a cell to be heard: several heartbeats.
 """
 
 from dataclasses import dataclass, replace
@@ -89,7 +90,9 @@ class Group:
         return self.ends_at(timing) + timedelta(seconds=timing.deadline_s)
 
 
-def look(group: Group, unheard: int, own: Controls, region: Controls | None, timing: Timing, now: datetime) -> Group:
+def look(
+    group: Group, unheard: int, own: Controls, region: Controls | None, timing: Timing, now: datetime, deaf_until: datetime | None = None
+) -> Group:
     """The group after a look at its controls.
 
     Args:
@@ -99,7 +102,11 @@ def look(group: Group, unheard: int, own: Controls, region: Controls | None, tim
         region: Controls of its region, where the site has too few of its own.
         timing: Of the rollout.
         now: Aware UTC.
+        deaf_until: Until then the server could hear nobody; `now` while it cannot, None when it never was so.
     """
+    cell = timedelta(seconds=timing.cell_s)
+    if group.live is None and deaf_until is not None and group.begins_at - cell < deaf_until and now < deaf_until + cell:
+        return replace(group, look_at=deaf_until + cell)  # who is live cannot be seen before he had time to say so
     if group.live is None:
         return replace(group, live=own.seen, look_at=max(group.counts_from(timing), now))
     live = group.live
@@ -109,6 +116,8 @@ def look(group: Group, unheard: int, own: Controls, region: Controls | None, tim
         return replace(group, controls_missing=missing, look_at=now + timedelta(seconds=rest) if missing else None)
     group = replace(group, back_at=_back_at(group, missing, region, timing, now))
     earliest = group.earliest(timing)
+    if deaf_until is not None and deaf_until > group.counts_from(timing):
+        earliest = max(earliest, deaf_until + cell)
     if now >= earliest and not group.out:
         group = replace(group, out=site_out(live, missing))
     due_at = None if group.back_at is None else deadline_after(earliest, group.back_at)

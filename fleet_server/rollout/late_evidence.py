@@ -16,7 +16,7 @@ class LateFinding:
 
     Attributes:
         word: `nothing`, `draft` (a person decides) or `start` (the policy lets it begin by itself, and the evidence is there).
-        evidence: e-value of the late stream alone: what was known at the completion has been judged then.
+        evidence: The larger e-value of the late streams alone: what was known at the completion has been judged then.
     """
 
     word: Literal["nothing", "draft", "start"]
@@ -24,22 +24,33 @@ class LateFinding:
     sentence: str
 
 
-def judge_late(failed: int, devices: int, *, limit: float, on_late: OnLateEvidence) -> LateFinding:
+def judge_late(
+    failed: int, devices: int, *, limit: float, on_late: OnLateEvidence, failed_latecomers: int = 0, latecomers: int = 0
+) -> LateFinding:
     """Judge the failures that came after the completion.
+
+    Two streams, never summed: a hold-back of which every device fails would vanish among twenty times as many that run well. Each is wrong
+    by itself in at most one of `START_AT` good releases.
 
     Args:
         failed: Devices that failed after it.
         devices: Devices that were running the release when it was completed.
         limit: Share of failures that was good enough.
         on_late: Of the policy.
+        failed_latecomers: Of the latecomers, those that failed.
+        latecomers: Devices that began with the release after it.
 
     Raises:
         ConfigError: Counts that cannot be.
     """
-    evidence = e_value(failed, devices, limit)
+    of_waves, of_latecomers = e_value(failed, devices, limit), e_value(failed_latecomers, latecomers, limit)
+    evidence = max(of_waves, of_latecomers)
     share = failed / devices if devices else 0.0
-    sentence = f"{failed} of {devices} devices ({share:.1%}) failed after the completion; evidence against {limit:.0%}: {evidence:.3g}"
-    if failed == 0 or on_late == "ignore":
+    sentence = f"{failed} of {devices} devices ({share:.1%}) failed after the completion; evidence against {limit:.0%}: {of_waves:.3g}"
+    if latecomers:
+        share = failed_latecomers / latecomers
+        sentence += f"; of those that took it on afterwards {failed_latecomers} of {latecomers} ({share:.1%}): {of_latecomers:.3g}"
+    if failed + failed_latecomers == 0 or on_late == "ignore":
         return LateFinding("nothing", evidence, sentence)
     if on_late == "start" and evidence >= START_AT:
         return LateFinding("start", evidence, f"{sentence}, at least {START_AT:g}: the rollback starts by itself, as the policy says.")

@@ -7,7 +7,7 @@ from fleet_server.read_models import Progress, Verdict
 from fleet_server.rollout.by_experiment import next_moment
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
-from fleet_server.rollout.evidence import is_back, progress, soaked_at
+from fleet_server.rollout.evidence import is_back, progress, silent_from, soaked_at
 from fleet_server.rollout.gates import combine
 from fleet_server.rollout.model import ActionKind, Facts, Rollout
 from fleet_server.rollout.outlook_evidence import view_by_evidence
@@ -123,8 +123,8 @@ def _device_moments(rollout: Rollout, facts: Facts, device_id: str, now: datetim
     device = facts.devices.get(device_id)
     if device is None or device.removed or progress(device, rollout.bundle_digest, rollout.policy, now)[0] != "pending":
         return []
-    heard = [m for m in (device.began_at, device.committed_at, device.last_heard_at) if m is not None]
-    moments = [max(heard) + timedelta(seconds=rollout.policy.deadline_s)]
+    quiet_from = silent_from(device)
+    moments = [] if quiet_from is None else [quiet_from + timedelta(seconds=rollout.policy.deadline_s)]
     soak_end = soaked_at(device, rollout.policy)
     return moments if soak_end is None else [*moments, soak_end]
 

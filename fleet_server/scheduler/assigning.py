@@ -1,5 +1,6 @@
 """Gives one device a release, or what it had before: assignment, signed document, outbox, the member's row."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -7,7 +8,7 @@ import sqlalchemy as sa
 
 from fleet_server import audit
 from fleet_server.rollout import Rollout, trial_for
-from fleet_server.rollout.rollback_targets import Target, target_of
+from fleet_server.rollout.rollback_targets import Stay, Target, target_of
 from fleet_server.scheduler import comparing
 from fleet_server.services import Services
 from fleet_server.store import assignments, devices, drift_rows, floors, members, stays
@@ -36,7 +37,7 @@ def assign_previous(
     """
     if devices.is_removed(connection, device_id):
         return
-    target = target_for(connection, rollout, device_id, previous)
+    target = targets_for(connection, rollout, {device_id: previous})[device_id]
     expected = "completed" if rollout.experiment is None else "baseline"
     if target.word != expected and (previous is not None or rollout.policy.baseline is not None):
         subject, detail = ("device", device_id), f"rollout {rollout.rollout_id}: {target.sentence}"
@@ -47,20 +48,38 @@ def assign_previous(
     assignments.assign(connection, _director(services), device_id, rollout.project, wish, to_micros(now), forward=False)
 
 
-def target_for(connection: sa.Connection, rollout: Rollout, device_id: str, previous: str | None) -> Target:
-    """Where a device goes back to from a rollout's release; `previous` is the release that it ran before."""
-    floor = floors.counter_of(connection, rollout.project)
-    bad, base = stays.quarantined(connection, device_id), stays.of_release(connection, rollout.policy.baseline)
-    if rollout.experiment is not None:
-        # Arm B goes to what arm A runs, which is what it ran itself when the arms were drawn.
-        arm = stays.of_release(connection, rollout.experiment.baseline_release)
-        return target_of([], leaving=rollout.release_id, floor=floor, quarantined=bad, baseline=arm)
-    known = stays.of_device(connection, device_id, rollout.project)
-    brought = stays.of_release(connection, previous)
-    if brought is not None and previous not in {one.release_id for one in known}:
-        # It came with it: no rollout that could have failed brought it here.
-        known = [replace(brought, completed=True), *known]
-    return target_of(known, leaving=rollout.release_id, floor=floor, quarantined=bad, baseline=base)
+def targets_for(connection: sa.Connection, rollout: Rollout, previous: Mapping[str, str | None]) -> dict[str, Target]:
+    """Where devices go back to from a rollout's release, by a few queries for all of them.
+
+    Args:
+        connection: The transaction.
+        rollout: What they go back from.
+        previous: Device -> the release that it ran before.
+    """
+    device_ids = list(previous)
+    floor, bad = floors.counter_of(connection, rollout.project), stays.quarantined_by_device(connection, device_ids)
+    # Arm B goes to what arm A runs, which is what it ran itself when the arms were drawn.
+    by_arm = rollout.experiment is not None
+    baseline = rollout.policy.baseline if rollout.experiment is None else rollout.experiment.baseline_release
+    known = {} if by_arm else stays.of_devices(connection, device_ids, rollout.project)
+    releases = stays.of_releases(connection, {baseline, *previous.values()})
+    return {
+        device_id: target_of(
+            [] if by_arm else _with_brought(known.get(device_id, []), releases.get(before)),
+            leaving=rollout.release_id,
+            floor=floor,
+            quarantined=bad.get(device_id, []),
+            baseline=releases.get(baseline),
+        )
+        for device_id, before in previous.items()
+    }
+
+
+def _with_brought(known: list[Stay], brought: Stay | None) -> list[Stay]:
+    """Its stays, with the release that it came with: no rollout that could have failed brought that here."""
+    if brought is None or brought.release_id in {one.release_id for one in known}:
+        return known
+    return [replace(brought, completed=True), *known]
 
 
 def _director(services: Services) -> assignments.Director:

@@ -15,11 +15,11 @@ from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutStat
 from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outlook import next_due
 from fleet_server.rollout.pacing import Ready, Wait, begin, local_time
-from fleet_server.scheduler import sharing
+from fleet_server.scheduler import parking, sharing
 from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
-from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members, ways_back
+from fleet_server.store import changes, devices, evidence_members, evidence_sites, evidence_tally, members, parked, ways_back
 from fleet_server.store.evidence_members import Unasked
 from fleet_server.store.moments import to_micros
 
@@ -39,6 +39,10 @@ def carry_on(connection: sa.Connection, services: Services, rollout: Rollout, kn
     more = slowly = False
     if rollout.state in _OPENING and rollout.wave:
         more, waits = _begin(connection, services, rollout, known, now)
+        if rollout.policy.site_budget is not None:
+            more = parking.set_aside(connection, services, rollout, now) > 0 or more
+            again, back = _ask_again(connection, services, rollout, now)
+            more, waits = again or more, waits + back
         evidence_members.note_waits(connection, rollout.rollout_id, waits)
     elif rollout.state in _BACK:
         more = take_back(connection, services, rollout, now) == AT_ONCE
@@ -137,6 +141,19 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     if unseen and left:
         waits[min(left, key=lambda name: left[name])] += unseen
     # Who was just asked may have been the last one that the gates waited for.
+    return bool(chosen), Counter({str(name): count for name, count in waits.items()})
+
+
+def _ask_again(connection: sa.Connection, services: Services, rollout: Rollout, now: datetime) -> tuple[bool, Counter[str]]:
+    """Ask devices again that gave their place back and were heard since; (whether some were asked, for what the others wait)."""
+    queue = parked.heard_again(connection, rollout.rollout_id, AT_ONCE)
+    if not queue:
+        return False, Counter()
+    busy = busy_devices(connection, rollout, [one.device_id for one in queue], now)
+    # Pace and rate have counted them when they were asked first.
+    chosen, waits = let_begin(connection, rollout, queue, busy, {}, now)
+    for device_id in chosen:
+        assign_new(connection, services, rollout, device_id, now)
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
 
 

@@ -12,15 +12,15 @@ from fleet_server.errors import ConflictError
 from fleet_server.halting import refuse_while_halted
 from fleet_server.rollout import Event, Policy, Rollout, RolloutState, apply_person
 from fleet_server.rollout.cohorts import assign_waves
-from fleet_server.rollout.late_evidence import LateFinding, judge_late
-from fleet_server.scheduler.assigning import target_for
+from fleet_server.rollout.late_evidence import START_AT, LateFinding, judge_late
+from fleet_server.scheduler.assigning import targets_for
 from fleet_server.scheduler.claiming import at_start
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
 from fleet_server.store import assignments, late_failures, links, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.rollouts import Stored
-from fleet_server.store.tables import RELEASE, ROLLOUT_MEMBER
+from fleet_server.store.tables import LATECOMER, RELEASE, ROLLOUT_MEMBER
 
 
 def look(services: Services, rollout_id: str) -> None:
@@ -31,9 +31,7 @@ def look(services: Services, rollout_id: str) -> None:
         if stored is None or stored.rollout.state is not RolloutState.COMPLETED or stored.rollout.changed_at is None:
             return
         rollouts.forget_due(connection, rollout_id)
-        late = late_failures.of_rollout(connection, rollout_id, to_micros(stored.rollout.changed_at))
-        policy = stored.rollout.policy
-        finding = judge_late(len(late.failed), late.devices, limit=policy.rule.limit, on_late=policy.on_late_evidence)
+        finding = _finding(connection, stored.rollout, stored.rollout.changed_at)
         if finding.word == "nothing":
             return
         draft = _draft_of(connection, services, stored, finding, now)
@@ -43,6 +41,31 @@ def look(services: Services, rollout_id: str) -> None:
             started = apply_person(draft.rollout, Event.START.value, finding.sentence, now)
             rollouts.save(connection, draft, started, now)
             note_action(connection, started, "start", ENGINE, finding.sentence, now)
+
+
+def nobody_follows(connection: sa.Connection, rollout: Rollout) -> bool:
+    """Whether late failures keep the release from those that were held back.
+
+    As long as a rollback stands that no person has discarded, and from evidence of `START_AT` on whatever she did with it.
+    """
+    if rollout.policy.on_late_evidence == "ignore" or rollout.changed_at is None:
+        return False
+    made = links.linked_to(connection, rollout.rollout_id, "late-rollback")
+    if any(rollouts.state_of(connection, one) != RolloutState.DISCARDED for one in made):
+        return True
+    return _finding(connection, rollout, rollout.changed_at).evidence >= START_AT
+
+
+def _finding(connection: sa.Connection, rollout: Rollout, completed_at: datetime) -> LateFinding:
+    late = late_failures.of_rollout(connection, rollout.rollout_id, to_micros(completed_at))
+    return judge_late(
+        len(late.failed),
+        late.devices,
+        limit=rollout.policy.rule.limit,
+        on_late=rollout.policy.on_late_evidence,
+        failed_latecomers=len(late.failed_latecomers),
+        latecomers=late.latecomers,
+    )
 
 
 def _may_start(connection: sa.Connection, services: Services, draft: Stored, now: datetime) -> bool:
@@ -95,13 +118,14 @@ def _make(connection: sa.Connection, stored: Stored, finding: LateFinding, now: 
 
 def _targets(connection: sa.Connection, rollout: Rollout) -> dict[str, str]:
     """Device -> release that it would go back to, for those that still are to run the release and have one."""
-    where = (ROLLOUT_MEMBER.c.rollout_id == rollout.rollout_id, ROLLOUT_MEMBER.c.committed_at.is_not(None))
-    of_fleet = ROLLOUT_MEMBER.c.removed_at.is_(None)
-    query = sa.select(ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.previous_release).where(*where, of_fleet)
-    rows = connection.execute(query).all()
+    member = ROLLOUT_MEMBER.c
+    later = sa.select(LATECOMER.c.device_id).where(LATECOMER.c.rollout_id == rollout.rollout_id, LATECOMER.c.committed_at.is_not(None))
+    committed = sa.or_(member.committed_at.is_not(None), member.device_id.in_(later))
+    query = sa.select(member.device_id, member.previous_release).where(member.rollout_id == rollout.rollout_id, committed)
+    rows = connection.execute(query.where(member.removed_at.is_(None))).all()
     has = assignments.current(connection, rollout.project, [row.device_id for row in rows])
     still = [row for row in rows if has.get(row.device_id, ("", ""))[0] == rollout.release_id]
-    targets = {row.device_id: target_for(connection, rollout, row.device_id, row.previous_release) for row in still}
+    targets = targets_for(connection, rollout, {row.device_id: row.previous_release for row in still})
     return {device_id: target.release_id for device_id, target in targets.items() if target.release_id is not None}
 
 

@@ -16,6 +16,7 @@ from fleet_server.scheduler import late, trickle
 from fleet_server.scheduler.claiming import start_queued
 from fleet_server.scheduler.relay import REFRESH_PIECE, Relay
 from fleet_server.scheduler.steering import LEASE_US, settle
+from fleet_server.scheduler.telling import tell_floors
 from fleet_server.scheduler.to_and_fro import pause_flipflop
 from fleet_server.services import Services
 from fleet_server.store import activations, changes, halts, peaks, rollouts
@@ -82,6 +83,10 @@ class Scheduler:
         """Take back the orders about rows whose time is over."""
         end_orders(self._services)
 
+    def tell_floors(self) -> None:
+        """Tell devices a release floor that was raised."""
+        tell_floors(self._services)
+
     def tidy(self) -> None:
         """Forget telemetry that is older than the operator wants it kept, and changes that no page follows any more."""
         horizon = self._services.now_us() - int(self._services.config.telemetry_days * DAY_US)
@@ -99,7 +104,7 @@ class Scheduler:
         rounds = _Every(self._services.config.drift_round_s, lambda: run_rounds(self._services))
         tidying = _Every(TIDY_S, self.tidy)
         while not self._stopping.is_set():
-            for task in (self.decide_due, self.end_sampling, rounds.run_if_due, tidying.run_if_due):
+            for task in (self.decide_due, self.end_sampling, self.tell_floors, rounds.run_if_due, tidying.run_if_due):
                 self._survive(task)
             self._services.wake.wait(min(poll_s, rounds.left_s()))
             self._services.wake.clear()

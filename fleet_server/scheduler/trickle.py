@@ -11,9 +11,10 @@ from fleet_server.rollout.following import FOLLOW_AFTER, following
 from fleet_server.rollout.pacing import Wait
 from fleet_server.scheduler.assigning import assign_new
 from fleet_server.scheduler.by_evidence import busy_devices, let_begin
+from fleet_server.scheduler.late import nobody_follows
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
-from fleet_server.store import assignments, halts, rollouts
+from fleet_server.store import assignments, halts, parked, rollouts
 from fleet_server.store.evidence_members import Unasked
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import ASSIGNMENT, RELEASE, REPORTED, ROLLOUT_MEMBER
@@ -30,8 +31,18 @@ def follow(services: Services, rollout_id: str) -> int:
         if stored is None or stored.rollout.course is None or stored.rollout.state is not RolloutState.COMPLETED:
             return 0
         value, completed_at = stored.rollout, stored.rollout.changed_at
-        waiting = _waiting(connection, value)
-        if completed_at is None or not waiting or halts.is_halted(connection, services.config.fleet):
+        if completed_at is None or halts.is_halted(connection, services.config.fleet):
+            return 0
+        waiting, asleep = _waiting(connection, value), parked.all_of(connection, rollout_id, AT_ONCE)
+        if not waiting and not asleep:
+            return 0
+        if nobody_follows(connection, value):
+            # A person may discard the rollback, and nothing wakes this rollout then.
+            since = now if asleep else max(now, completed_at + FOLLOW_AFTER)
+            rollouts.look_at(connection, rollout_id, to_micros(since + timedelta(seconds=LOOK_AGAIN_S)))
+            return 0
+        if asleep and _ask_sleepers(connection, services, value, asleep, now):
+            rollouts.look_at(connection, rollout_id, to_micros(now + timedelta(seconds=LOOK_AGAIN_S)))
             return 0
         exposed, followed = _counts(connection, rollout_id)
         room = following(completed_at, now, value.policy.pace, exposed) - followed
@@ -48,6 +59,17 @@ def follow(services: Services, rollout_id: str) -> int:
         if len(waiting) > len(chosen) and (now < due or free):
             rollouts.look_at(connection, rollout_id, to_micros(again))
     return len(chosen)
+
+
+def _ask_sleepers(connection: sa.Connection, services: Services, rollout: Rollout, asleep: list[Unasked], now: datetime) -> bool:
+    """Ask those that gave the place of their site back, as all others that slept were asked; whether some are left for a later look."""
+    free = {one.device_id for one in _free(connection, rollout, asleep)}
+    busy = busy_devices(connection, rollout, sorted(free), now)
+    parked.park(connection, rollout.rollout_id, [one.device_id for one in asleep if one.device_id not in free], None)
+    for one in asleep:
+        if one.device_id in free - busy:
+            assign_new(connection, services, rollout, one.device_id, now)
+    return bool(busy) or len(asleep) == AT_ONCE
 
 
 def _chosen(

@@ -8,11 +8,25 @@ writes the one normal text of it, `documents.py` is its form in JSON. Which labe
 """
 
 from fleet_server.selection.documents import Document, document_of, read_document
-from fleet_server.selection.reading import read_selection
-from fleet_server.selection.terms import EVERYBODY, Devices, Either, Every, Group, Has, Label, Not, Selection, expanded, leaves, matches
-from fleet_server.selection.writing import meant, written
+from fleet_server.selection.reading import MAX_CHARACTERS, read_selection
+from fleet_server.selection.terms import (
+    EVERYBODY,
+    Devices,
+    Either,
+    Every,
+    Group,
+    Has,
+    Label,
+    Leaf,
+    Not,
+    Selection,
+    expanded,
+    leaves,
+    matches,
+)
+from fleet_server.selection.writing import logged, meant, written
 
 __all__ = [
-    "EVERYBODY", "Devices", "Document", "Either", "Every", "Group", "Has", "Label", "Not", "Selection", "document_of", "expanded", "leaves",
-    "matches", "meant", "read_document", "read_selection", "written",
+    "EVERYBODY", "MAX_CHARACTERS", "Devices", "Document", "Either", "Every", "Group", "Has", "Label", "Leaf", "Not", "Selection",
+    "document_of", "expanded", "leaves", "logged", "matches", "meant", "read_document", "read_selection", "written",
 ]  # fmt: skip

@@ -91,24 +91,27 @@ class _Reader:
         return self._joined("and", every, self._part, depth)
 
     def _joined(self, word: str, join: Callable[[list[Selection]], Selection], inner: Callable[[int], Selection], depth: int) -> Selection:
-        if depth > MAX_DEPTH:
-            raise InputError(f"selection: more than {MAX_DEPTH} brackets and `not` lie within each other; write it flatter, or with groups")
         parts = [inner(depth)]
         while self._is("word", word):
             self._take()
             parts.append(inner(depth))
         return join(parts)
 
+    def _within(self, inner: Callable[[int], Selection], depth: int) -> Selection:
+        if depth > MAX_DEPTH:
+            raise InputError(f"selection: more than {MAX_DEPTH} brackets and `not` lie within each other; write it flatter")
+        return inner(depth)
+
     def _part(self, depth: int) -> Selection:
         if self._is("word", "not"):
             self._take()
-            return negated(self._joined("", every, self._part, depth + 1))
+            return negated(self._within(self._part, depth + 1))
         if self._is("sign", "("):
             self._take()
-            found = self.either(depth + 1)
+            found = self._within(self.either, depth + 1)
             self.expect("sign", "`and`, `or` or `)`", ")")
             return found
-        if self._tokens[self._next + 1 : self._next + 2] and self._tokens[self._next + 1].text == "(" and self._is("word"):
+        if self._is("word") and self._tokens[self._next + 1] == _Token("(", "sign", self._tokens[self._next + 1].at):
             return self._called(self._take())
         return self._compared()
 
@@ -119,12 +122,13 @@ class _Reader:
         if name.text == "device":
             return devices(check_id(one, "device") for one in names)
         if len(names) != 1:
-            raise InputError(
-                f"selection: {name.text}(…) at character {name.at} takes one name, not {len(names)}; join several by `or`"
-            )
+            raise InputError(f"selection: {name.text}(…) at character {name.at} takes one name, not {len(names)}; join several by `or`")
         return Has(check_id(names[0], "label")) if name.text == "has" else Group(check_id(names[0], "group"))
 
     def _compared(self) -> Selection:
+        first = self._tokens[self._next]
+        if first.kind == "word" and first.text not in WORDS and first.text.lower() in WORDS:
+            self._refuse(first, f"`{first.text.lower()}`, in small letters")
         key = check_id(self._name("a label, `not`, `has(…)`, `group(…)`, `device(…)` or `(`"), "label")
         operator = self._take()
         if operator.kind == "sign" and operator.text in ("=", "==", "!="):
@@ -175,7 +179,9 @@ class _Reader:
 
     def _refuse(self, token: _Token, wanted: str) -> NoReturn:
         found = "it ends" if token.kind == "end" else f"{token.text[:_SHOWN]!r} stands"
-        before = self._text[max(0, token.at - 1 - _SHOWN) : token.at - 1].strip()
+        # Into logs and terminals too: what does not print there is a space here.
+        shown = "".join(one if one.isprintable() else " " for one in self._text[max(0, token.at - 1 - _SHOWN) : token.at - 1])
+        before = " ".join(shown.split())
         raise InputError(
             f"selection: {found} at character {token.at}{f' behind `{before}`' if before else ''}, expected {wanted}"
             + (". A value with spaces or signs stands in quotes." if token.kind == "word" else "")

@@ -1,7 +1,7 @@
 """The parts of a selection and what they mean for one device.
 
-The functions below make them in normal form (no `and` within `and`, no part twice, no double `not`, values in order), so that two texts
-that differ only in order, repetition and brackets are the same selection.
+The functions below make them in normal form (no `and` within `and`, no part twice, no double `not`, values in order, `a = 1 or a = 2` as
+`a in (1, 2)`), so that texts that differ only so are the same selection. Which selections mean the same beyond that is not looked into.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -83,12 +83,14 @@ def negated(part: Selection) -> Selection:
 def every(parts: Iterable[Selection]) -> Selection:
     """All of them."""
     found = _merged(parts, lambda part: part.parts if isinstance(part, Every) else (part,))
+    excluded = _united(part.part for part in found if isinstance(part, Not))
+    found = _merged([*(part for part in found if not isinstance(part, Not)), *map(negated, excluded)])
     return found[0] if len(found) == 1 else Every(found)
 
 
 def either(parts: Iterable[Selection]) -> Selection:
     """At least one of at least one."""
-    found = _merged(parts, lambda part: part.parts if isinstance(part, Either) else (part,))
+    found = _merged(_united(_merged(parts, lambda part: part.parts if isinstance(part, Either) else (part,))))
     if not found:
         raise ValueError("a choice between nothing selects nobody; give at least one part")
     if EVERYBODY in found:
@@ -96,8 +98,26 @@ def either(parts: Iterable[Selection]) -> Selection:
     return found[0] if len(found) == 1 else Either(found)
 
 
-def _merged(parts: Iterable[Selection], opened: Callable[[Selection], tuple[Selection, ...]]) -> tuple[Selection, ...]:
+def _merged(
+    parts: Iterable[Selection], opened: Callable[[Selection], tuple[Selection, ...]] = lambda part: (part,)
+) -> tuple[Selection, ...]:
     return tuple(sorted({inner for part in parts for inner in opened(part)}, key=repr))
+
+
+def _united(parts: Iterable[Selection]) -> list[Selection]:
+    """What selects the same as all of them by `or`: one label with the values of all, one list of devices."""
+    values: dict[str, list[str]] = {}
+    device_ids: list[str] = []
+    others: list[Selection] = []
+    for part in parts:
+        match part:
+            case Label(key, some):
+                values.setdefault(key, []).extend(some)
+            case Devices(some):
+                device_ids += some
+            case _:
+                others.append(part)
+    return [*(label(key, some) for key, some in values.items()), *([devices(device_ids)] if device_ids else []), *others]
 
 
 def matches(selection: Selection, device_id: str, labels: Mapping[str, str]) -> bool:
@@ -136,6 +156,21 @@ def expanded(selection: Selection, group: Callable[[str], Selection]) -> Selecti
             return every(expanded(part, group) for part in parts)
         case Either(parts):
             return either(expanded(part, group) for part in parts)
+        case _:
+            return selection
+
+
+def requiring(selection: Selection, key: str, *, positive: bool = True) -> Selection:
+    """The selection if each exclusion of a value of the label asked for the label too: whoever lacks it is then taken by none of them."""
+    match selection:
+        case Label(excluded, _) if excluded == key and not positive:
+            return either([selection, negated(Has(key))])
+        case Not(part):
+            return negated(requiring(part, key, positive=not positive))
+        case Every(parts):
+            return every(requiring(part, key, positive=positive) for part in parts)
+        case Either(parts):
+            return either(requiring(part, key, positive=positive) for part in parts)
         case _:
             return selection
 

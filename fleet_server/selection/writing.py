@@ -3,9 +3,11 @@
 import re
 from typing import Final
 
+from edgefleet.digests import sha256_hex
 from fleet_server.selection.terms import Devices, Either, Every, Group, Has, Label, Not, Selection
 
 ALL_DEVICES: Final = "all devices"
+MAX_LOGGED: Final = 400
 WORDS: Final = frozenset({"and", "or", "not", "in"})
 # What stands without quotes: nothing that is syntax.
 _PLAIN = re.compile(r"""[^\s()'",=!<>&|\\]+""")
@@ -63,4 +65,11 @@ def quoted(word: str) -> str:
 
 def meant(asked: Selection, resolved: Selection) -> str:
     """What a person wrote, and what it means where that is something else, for the log."""
-    return written(asked) if asked == resolved else f"{written(asked)}, that is {written(resolved)}"
+    return logged(written(asked)) if asked == resolved else f"{logged(written(asked))}, that is {logged(written(resolved))}"
+
+
+def logged(text: str) -> str:
+    """A selection as an entry of the log has room for it, and for what follows: a long one by its beginning and its digest."""
+    if len(text) <= MAX_LOGGED:
+        return text
+    return f"{text[:MAX_LOGGED]}… ({len(text)} characters, sha256 {sha256_hex(text.encode())})"

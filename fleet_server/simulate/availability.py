@@ -1,4 +1,4 @@
-"""Who is heard in which quarter of an hour: churn, working days, batteries, outages of sites and of our own broker, bad links.
+"""Who is heard in which quarter of an hour: churn, working days, batteries, outages of sites, of our own broker and server, bad links.
 
 Churn is a two-state chain per device: 77 % steady (on 72 h, off 2.2 h on average), 20 % intermittent (6 h, 11 h), 3 % dormant (2 h, 30
 days). The fleet is drawn tick by tick, so that a million devices need one number each and not their whole history.
@@ -63,6 +63,7 @@ class Availability:
             self._on_battery = np.flatnonzero(rng.random(devices) < scene.battery_fraction)
             self._batteries = Batteries(rng, self.site[self._on_battery], self.sites)
             self.willing = np.ones(devices, bool)
+        self._away_phase = rng.uniform(0, scene.away_every_hours) if scene.away_hours else 0.0
 
     def tick(self, number: int) -> Mask:
         """[N] which devices are heard."""
@@ -88,6 +89,10 @@ class Availability:
     def broker_off(self, number: int) -> bool:
         """Whether our own broker is down."""
         return any(start <= number < end for start, end in self._broker_off)
+
+    def server_away(self, number: int) -> bool:
+        """Whether our own server is away; devices and broker know nothing of it."""
+        return (number / PER_HOUR + self._away_phase) % self._scene.away_every_hours < self._scene.away_hours
 
     def local_time(self, number: int, zone: int) -> datetime:
         """The time by the clocks of a time zone, at the end of a tick."""

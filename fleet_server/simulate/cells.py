@@ -40,7 +40,7 @@ class Cells:
         """Count one tick.
 
         Args:
-            number: Of the tick, rising by one.
+            number: Of the tick, rising; of one tick more may be counted that were not heard in it yet.
             heard: [W].
         """
         here = np.flatnonzero(heard)
@@ -57,10 +57,11 @@ class Cells:
         self._history[here] = ((history << gap) | 1) & self._bits
         self._last[here] = number
         counts = self._by_site(site)
-        self.live[number] = counts
+        self.live[number] += counts
         self.unheard[number] += counts
-        self.zone_live[number] = self._by_zone(counts)
-        self.zone_unheard[number] += self.zone_live[number]
+        zones = self._by_zone(counts)
+        self.zone_live[number] += zones
+        self.zone_unheard[number] += zones
 
     def _settle(self, devices: Ints, newest: int) -> None:
         """The cells of the last signs of life of devices that were away, up to the newest one that counts."""

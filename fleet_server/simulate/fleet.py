@@ -46,17 +46,19 @@ class VirtualFleet:
             return int(self._dark_sites[self._availability.site].sum())
         return int(self._devices.bad[self._exposed].sum())
 
-    def advance(self, number: int, given: Ints, *, last_wave: bool) -> None:
+    def advance(self, number: int, given: Ints, *, last_wave: bool, server_away: bool = False) -> None:
         """One tick: who is up, who fails, who begins, and what of it the server hears.
 
         Args:
             number: Of the tick, rising by one.
             given: Devices that were given the release by now.
             last_wave: Whether the last wave is open: its members are controls no longer.
+            server_away: Whether the server hears nothing of it now.
         """
         up = self._availability.tick(number)
         if self._behaviour.kind == "dark":
-            up = up & ~(self._devices.bad & (self._began >= 0))
+            lasts = int(self._behaviour.delay_h * PER_HOUR)
+            up = up & ~(self._devices.bad & (self._began >= 0) & (number - self._began > lasts))
         if self._dark_sites.any():
             up = up & ~self._dark_sites[self._availability.site]
         if last_wave:
@@ -64,7 +66,7 @@ class VirtualFleet:
         failing, begins = self._failing(number, up), self._beginning(up, given)
         self._said[failing], self._began[begins] = True, number
         self._exposed = np.concatenate([self._exposed, begins])
-        self._tell(number, up, failing, begins)
+        self._tell(number, up, failing, begins, server_away=server_away)
         if self._behaviour.kind == "site":
             # A device that the release fails on takes the gateway of its site down; from the next tick on nobody there is heard.
             self._dark_sites[self._availability.site[begins[self._devices.bad[begins]]]] = True
@@ -82,19 +84,26 @@ class VirtualFleet:
         willing = self._availability.willing
         return begins if willing is None else begins[willing[begins]]
 
-    def _tell(self, number: int, up: Mask, failing: Ints, begins: Ints) -> None:
+    def _tell(self, number: int, up: Mask, failing: Ints, begins: Ints, *, server_away: bool) -> None:
         """Messages of the tick are sent, and those that arrive are counted: signs of life first, then failures, then beginnings."""
+        broker_up = not self._availability.broker_off(number)
         heard = up
         told = [(Word.FAILED, failing), (Word.BEGAN, begins)]
         if not self._wire.plain:
             for word, devices in (*reversed(told), (Word.ALIVE, np.flatnonzero(up))):
                 self._wire.send(number, word, devices)
-            arrived = list(self._wire.arrive(number, broker_up=not self._availability.broker_off(number)))
+            if server_away:
+                self._wire.hold(number, broker_up=broker_up)
+                return
+            held = self._wire.held()
+            for word, devices in held:
+                self.ledger.held(word, devices)
+            arrived = list(self._wire.arrive(number, broker_up=broker_up))
             heard = np.zeros(len(up), bool)
             for _, devices in arrived:
                 heard[devices] = True
-            told = [(word, devices) for word, devices in arrived if word is not Word.ALIVE]
-        self.ledger.alive(number, heard)
+            told = [(word, devices) for word, devices in (*held, *arrived) if word is not Word.ALIVE]
+        self.ledger.alive(number, heard, deaf=not broker_up)
         for word, devices in told:
             self.ledger.told(number, word, devices)
         self.ledger.close(number)

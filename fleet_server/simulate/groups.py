@@ -14,6 +14,12 @@ NEVER: Final = np.iinfo(np.int64).max // 2
 _WITHOUT_HISTORY: Final = 0.03
 
 
+def earliest_deadline(began: Ints, soak: int, deadline: int, deaf_until: int | None) -> Ints:
+    """Tick until which devices that began then must be heard: later where the server could hear nobody after their soak."""
+    earliest = began + deadline
+    return earliest if deaf_until is None else np.where(deaf_until > began + soak, np.maximum(earliest, deaf_until), earliest)
+
+
 @dataclass
 class _Rows:
     """Growing arrays, one place per (site, tick)."""
@@ -68,8 +74,13 @@ class Groups:
         """Devices that began then are heard for the first time after their soak."""
         np.subtract.at(self._unheard, (began, site), 1)
 
-    def come_due(self, number: int) -> None:
-        """Groups whose controls were heard again, or which have waited long enough with controls that never were away."""
+    def come_due(self, number: int, deaf_until: int | None) -> None:
+        """Groups whose controls were heard again, or which have waited long enough with controls that never were away.
+
+        Args:
+            number: Of the tick.
+            deaf_until: First tick in which devices could be heard again, None when they always could.
+        """
         rows = self._rows
         open_ = np.flatnonzero(~rows.due)
         if not len(open_):
@@ -78,7 +89,7 @@ class Groups:
         live, unheard, own = self._controls.of(site, tick)
         back = (number > tick + self._soak) & (10 * (live - unheard) >= 7 * live)
         rows.heard_at[open_[back & (rows.heard_at[open_] == NEVER)]] = number
-        earliest, at = tick + self._deadline, rows.heard_at[open_]
+        earliest, at = earliest_deadline(tick, self._soak, self._deadline, deaf_until), rows.heard_at[open_]
         over = number >= np.where(at <= earliest, earliest, at + PER_HOUR)
         due = open_[over]
         if not len(due):

@@ -1,11 +1,13 @@
 """What the server knows of a virtual fleet, from the messages that reached it: sums that are kept up by increments.
 
 The rule is that of the real ingest: an outcome that was seen once stays seen, whoever fails has begun, and a message that comes again, or
-behind a younger one, changes nothing. So each device counts once, whatever the wire does.
+behind a younger one, changes nothing. So each device counts once, whatever the wire does. What the broker held for a server that was away
+is a sign of life of the last tick at which the server was there.
 """
 
 import numpy as np
 
+from fleet_server.rollout.hearing import Hearing
 from fleet_server.rollout.tally import Stratum, Tally
 from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.cells import Ints, Mask
@@ -47,20 +49,34 @@ class Ledger:
         self._last_heard: Ints = np.full(n, -1, np.int64)
         self._controls = Controls(availability, order.devices, order.held, order.before_last, ticks, soak)
         self._groups = Groups(availability.sites, ticks, self._controls, soak, deadline)
-        self._outages = SiteOutages(availability.sites, self._controls)
+        self._outages = SiteOutages(availability.sites, self._controls, soak)
+        self._hearing = Hearing(-1)
 
     def last_wave(self, number: int) -> None:
         """The last wave opened: its members are controls no longer."""
         self._controls.last_wave(number)
 
-    def alive(self, number: int, heard: Mask) -> None:
-        """[N] signs of life of a tick: soaked devices are no longer missing."""
+    def alive(self, number: int, heard: Mask, *, deaf: bool = False) -> None:
+        """[N] signs of life of a tick: soaked devices are no longer missing; `deaf`: nobody can be heard in it."""
+        if not deaf:
+            self._hearing = self._hearing.passed(number, number, absent=1)
+        self.answered[self.devices[heard[self.devices]]] += 1
+        self._lived(number, heard)
+
+    def held(self, word: Word, devices: Ints) -> None:
+        """A message each that the broker held while the server was away: they lived when it was last there, or later."""
+        if word is Word.ALIVE:
+            self.answered[devices[self.began[devices] >= 0]] += 1
+        lived: Mask = np.zeros(len(self.began), bool)
+        lived[devices] = self._last_heard[devices] < self._hearing.since
+        self._lived(self._hearing.since, lived)
+
+    def _lived(self, number: int, heard: Mask) -> None:
         self._last_heard[heard] = number
         self._controls.tick(number, heard)
         here = self.devices[heard[self.devices]]
         age = number - self.began[here]
         self._committed[here[age > 0]] = True
-        self.answered[here] += 1
         soaked = here[(age > self._soak) & ~self._heard_after_soak[here]]
         self._heard_after_soak[soaked] = True
         self._groups.heard(self._site[soaked], self.began[soaked])
@@ -83,8 +99,10 @@ class Ledger:
             self._groups.begin(number, site)
             self._outages.begin(number, site)
             self._fresh = []
-        self._groups.come_due(number)
-        self._outages.tick(number)
+        # A tick is as long as devices get to be heard again.
+        deaf_until = self._hearing.back_at or None if self._hearing.since == number else number + 1
+        self._groups.come_due(number, deaf_until)
+        self._outages.tick(number, deaf_until)
 
     def in_activation(self, asked: Ints) -> Ints:
         """[S] devices per site that were given the release and have neither committed nor failed."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fleet_server.rollout.silence import OWN_CONTROLS
 from fleet_server.simulate.cells import Ints, Mask
 from fleet_server.simulate.controls import Controls
-from fleet_server.simulate.groups import NEVER
+from fleet_server.simulate.groups import NEVER, earliest_deadline
 from fleet_server.simulate.scene import PER_HOUR
 
 FEW_SITES: Final = 5
@@ -23,8 +23,9 @@ _HISTORIC_SHARE: Final = 0.002  # of sites go dark in any two hours: one outage 
 class SiteOutages:
     """Sites exposed, and those of them that went dark within two hours."""
 
-    def __init__(self, sites: int, controls: Controls) -> None:
-        self._controls, self._every = controls, np.arange(sites)
+    def __init__(self, sites: int, controls: Controls, soak: int) -> None:
+        self._controls, self._every, self._soak = controls, np.arange(sites), soak
+        self._judged: Mask = np.zeros(sites, bool)
         self._first: Ints = np.full(sites, NEVER)
         self._out: Mask = np.zeros(sites, bool)
         self._others: NDArray[np.float64] = np.zeros(sites)
@@ -33,18 +34,19 @@ class SiteOutages:
         """Devices of these sites begin."""
         self._first[site] = np.minimum(self._first[site], number)
 
-    def tick(self, number: int) -> None:
-        """Judge the sites whose two hours are over."""
-        then = number - _SOON
-        if then < 0:
+    def tick(self, number: int, deaf_until: int | None) -> None:
+        """Judge the sites whose two hours are over, and those of whom the server could hear nobody then."""
+        open_ = ~self._judged & (self._first <= number - _SOON)
+        if not open_.any():
             return
-        judged = self._first == then
-        if not judged.any():
-            return
-        dark, live = self._dark(then)
-        others = live & (np.abs(np.where(self._first == NEVER, -NEVER, self._first) - then) > _SOON)
-        self._out |= judged & dark
-        self._others[judged] = dark[others].mean() if others.any() else 0.0
+        over = open_ & (earliest_deadline(self._first, self._soak, _SOON, deaf_until) <= number)
+        for then in np.unique(self._first[over]):
+            judged = over & (self._first == then)
+            dark, live = self._dark(int(then))
+            others = live & (np.abs(np.where(self._first == NEVER, -NEVER, self._first) - then) > _SOON)
+            self._out |= judged & dark
+            self._others[judged] = dark[others].mean() if others.any() else 0.0
+        self._judged |= over
 
     def counts(self, number: int) -> tuple[int, int, float]:
         """(sites exposed, of them gone dark, share that goes dark by itself); of few sites only those that still are dark count."""

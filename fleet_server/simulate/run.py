@@ -115,6 +115,9 @@ def simulate(
     steered = Steered(started(policy, course, START), order, ledger, watch, asking, answer_s)
     for number in range(ticks):
         now = START + timedelta(seconds=TICK_S * (number + 1))
+        if availability.server_away(number):
+            fleet.advance(number, steered.given, last_wave=steered.in_last_wave, server_away=True)
+            continue
         given = steered.give(number, now)
         fleet.advance(number, given, last_wave=steered.in_last_wave)
         rollout = steered.decide(number, now)

@@ -9,6 +9,7 @@ TICK_S: Final = 900
 PER_HOUR: Final = 3600 // TICK_S
 PER_DAY: Final = 24 * PER_HOUR
 MOST_LATE_H: Final = 48
+MOST_AWAY_H: Final = 240
 # Shares of the hardware models of a virtual fleet.
 MODELS: Final = (0.10, 0.01, 0.19, 0.20, 0.25, 0.25)
 
@@ -29,6 +30,8 @@ class Scene:
         late_h: At most.
         drift_fraction: Share of sites whose inputs shift at some hour of the first three days, for the release and for all others.
         joiner_fraction: Share of devices that are enrolled only after the start, in the first four days.
+        away_hours: Of every `away_every_hours` our own server is away so long, and the broker holds what devices send; 0: never.
+        away_every_hours: From the beginning of one absence to that of the next.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Scene:
     late_h: float = 0.0
     drift_fraction: float = 0.0
     joiner_fraction: float = 0.0
+    away_hours: float = 0.0
+    away_every_hours: float = 6.0
 
     def __post_init__(self) -> None:
         for name in ("day", "slow", "battery", "duplicate", "late", "drift", "joiner"):
@@ -52,6 +57,11 @@ class Scene:
                 raise ConfigError(f"scene {self.name!r}: {name}_fraction = {share} is no share from 0 to 1")
         if not 0 <= self.late_h <= MOST_LATE_H:
             raise ConfigError(f"scene {self.name!r}: late_h = {self.late_h} is outside 0 to {MOST_LATE_H} hours")
+        if not 0 <= self.away_hours < self.away_every_hours <= MOST_AWAY_H:
+            raise ConfigError(
+                f"scene {self.name!r}: a server that is away {self.away_hours} of every {self.away_every_hours} hours cannot be simulated; "
+                f"choose 0 to less than all of at most {MOST_AWAY_H} hours"
+            )
         if self.joiner_fraction > 0.9:
             raise ConfigError(
                 f"scene {self.name!r}: joiner_fraction = {self.joiner_fraction} leaves hardly a fleet to begin with; at most 0.9"
@@ -72,6 +82,7 @@ SCENES: Final = {
         Scene("reordering", late_fraction=0.2, late_h=1),
         Scene("drift", drift_fraction=0.5),
         Scene("late joiners", joiner_fraction=0.2),
+        Scene("server away", away_hours=5.5),
         Scene(
             "everything",
             day_fraction=0.3,
@@ -95,9 +106,10 @@ class Behaviour:
 
     Attributes:
         failing: Share of devices on which it fails, of those it can fail on.
-        kind: `prompt` = the device says so at its next sign of life; `late` = after `delay_h`; `dark` = it is never heard of again;
+        kind: `prompt` = the device says so at its next sign of life; `late` = after `delay_h`; `dark` = after `delay_h` nobody hears of
+            it any more;
             `site` = its site's gateway dies, and nobody there is heard of again; `failing` is then a share of sites.
-        delay_h: Hours until a late failure.
+        delay_h: Hours until a late failure, or until it goes dark.
         model: Hardware model (by number) that alone can fail; None: any.
     """
 

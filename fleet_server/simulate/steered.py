@@ -41,24 +41,24 @@ class Steered:
         """Devices that have been given the release by a tick."""
         wave = self.rollout.wave
         if self._asking is None and self.asks:  # nobody further gets it while a person is asked
-            return self._given
+            return self.given
         if self._asking is None:
             self._reached = max(self._reached, self._course.reach(wave, now))
-            return self._given
+            return self.given
         self.rollout = replace(self.rollout, course=self._asking.course(self._course, number))
         if not self.asks:
             self._asking.ask(number, now, self._course, wave, self._ledger)
-        return self._given
+        return self.given
 
     def decide(self, number: int, now: datetime) -> Rollout:
         """Let the engine act until it has nothing to do."""
         if self._watch is not None:
             opened = self._course.sizes[self.rollout.wave - 1] if self.rollout.wave else 0
             controls = self._course.sizes[-1] + len(self._order.held) - opened
-            self._watch.tick(number, self._ledger, self._given, block_size(opened, controls))
+            self._watch.tick(number, self._ledger, self.given, block_size(opened, controls))
         while True:
             course, wave = self._course, max(self.rollout.wave, 1)
-            tally = self._ledger.tally(number, course.sizes[wave - 1], int(course.dwell_s[wave - 1] / TICK_S), len(self._given))
+            tally = self._ledger.tally(number, course.sizes[wave - 1], int(course.dwell_s[wave - 1] / TICK_S), len(self.given))
             facts = Facts(devices={}, tally=tally if self._watch is None else replace(tally, wealth=self._watch.wealth))
             action = decide(self.rollout, facts, now)
             if action is None and self._answered(now):
@@ -80,7 +80,8 @@ class Steered:
         return self.asks and asked_at is not None and (now - asked_at).total_seconds() >= self._answer_s
 
     @property
-    def _given(self) -> Ints:
+    def given(self) -> Ints:
+        """Devices that have been given the release."""
         return self._order.devices[: self._reached] if self._asking is None else self._asking.asked
 
     @property

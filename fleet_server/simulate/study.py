@@ -137,13 +137,15 @@ def behaviour_named(text: str) -> Behaviour:
 
     >>> behaviour_named("0.1:late:12").delay_h
     12.0
+    >>> behaviour_named("0.1:dark:0.5").delay_h
+    0.5
     """
     if text in BEHAVIOURS:
         return BEHAVIOURS[text]
     share, _, rest = text.partition(":")
     kind, _, hours = rest.partition(":")
     expected = f"expected SHARE[:KIND[:HOURS]] like 0.1:late:12, with KIND of {', '.join(_KINDS)}, or one of: {', '.join(BEHAVIOURS)}"
-    if kind not in ("", *_KINDS) or (hours and kind != "late"):
+    if kind not in ("", *_KINDS) or (hours and kind not in ("late", "dark")):
         raise ConfigError(f"release {text[:40]!r}: {expected}")
     try:
         failing, delay_h = float(share), float(hours or (12 if kind == "late" else 0))

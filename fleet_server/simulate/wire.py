@@ -1,7 +1,8 @@
 """Messages on their way to the server: some come twice, some come late and behind younger ones.
 
-They wait on the server's side of our broker, as messages for a server that was away do; while the broker is down nothing arrives. As in the
-real ingest a message is a sign of life of the moment at which it comes, whoever sent it when.
+They wait on the server's side of our broker; while the broker is down nothing arrives. While the server is away the broker holds all of
+them. As in the real ingest a message is a sign of life of the last tick before which nothing was held: a held one of the tick in which the
+server was last there, any other one of the tick at which it comes.
 """
 
 from collections import defaultdict
@@ -33,16 +34,18 @@ class Wire:
     def __init__(self, rng: np.random.Generator, scene: Scene) -> None:
         self._rng, self._twice, self._late = rng, scene.duplicate_fraction, scene.late_fraction
         self._most = int(scene.late_h * PER_HOUR)
+        self._holds = scene.away_hours > 0
         self._due: dict[int, list[tuple[Word, Ints]]] = defaultdict(list)
+        self._held: list[tuple[Word, Ints]] = []
 
     @property
     def plain(self) -> bool:
         """Whether each message arrives once, at once."""
-        return not (self._twice or self._late)
+        return not (self._twice or self._late or self._holds)
 
     def send(self, number: int, word: Word, devices: Ints) -> None:
         """Devices send a message each at a tick."""
-        if self.plain:
+        if not (self._twice or self._late):
             self._due[number].append((word, devices))
             return
         late = self._rng.random(len(devices)) < self._late
@@ -57,6 +60,15 @@ class Wire:
             yield from reversed(arriving)
         else:
             self._due[number + 1] += arriving
+
+    def hold(self, number: int, *, broker_up: bool) -> None:
+        """A tick while the server is away: the broker keeps what arrives there."""
+        self._held += self.arrive(number, broker_up=broker_up)
+
+    def held(self) -> list[tuple[Word, Ints]]:
+        """What the broker kept, once the server is there, in the order in which it came."""
+        held, self._held = self._held, []
+        return held
 
     def _later(self, number: int, word: Word, devices: Ints, *, least: int) -> None:
         delay = self._rng.integers(least, self._most + 1, len(devices))

@@ -31,6 +31,12 @@ def note(
         connection.execute(sa.insert(ACTIVATION).values(from_release=before or "", to_release=after or "", **row))
 
 
+def forget(connection: sa.Connection, device_id: str, project: str, rollout_id: str) -> None:
+    """A device was never heard after a rollout asked it, and is asked no longer: nothing was changed there."""
+    mine = (ACTIVATION.c.device_id == device_id, ACTIVATION.c.project == project, ACTIVATION.c.rollout_id == rollout_id)
+    connection.execute(sa.delete(ACTIVATION).where(*mine, ACTIVATION.c.forward))
+
+
 def of_devices(connection: sa.Connection, project: str, device_ids: Sequence[str], since: int) -> dict[str, list[Change]]:
     """Changes of the devices since a moment (microseconds UTC), oldest first; devices without one are left out."""
     found: dict[str, list[Change]] = {}

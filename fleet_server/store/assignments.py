@@ -12,7 +12,7 @@ from edgefleet.desired import DesiredModel, DesiredPayload, TrialPolicy, sign_de
 from edgefleet.messages import encode
 from edgefleet.signing import SigningKey
 from edgefleet.topics import device_topic
-from fleet_server.store import activations, lifts, outbox, sampling_orders
+from fleet_server.store import activations, floors, lifts, outbox, sampling_orders
 from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DESIRED, DEVICE, RELEASE, REPORTED
 from fleet_server.store.upsert import insert_or_update
 
@@ -68,12 +68,26 @@ def assign(
     before = current(connection, project, [device_id]).get(device_id, (None, ""))[0]
     after, cause = (None, "") if wish is None else (wish.release_id, wish.rollout_id)
     activations.note(connection, device_id, project, before=before, after=after, rollout_id=cause, forward=forward, at=at)
+    _put(connection, director, device_id, project, wish, counter, at)
+    return counter
+
+
+def withdraw(
+    connection: sa.Connection, director: Director, device_id: str, project: str, wish: Wish | None, at: int, *, rollout_id: str
+) -> int:
+    """Ask a device no longer for what a rollout wanted and it never heard of; as `assign`, and no change of the device."""
+    counter = _next_counter(connection, device_id)
+    activations.forget(connection, device_id, project, rollout_id)
+    _put(connection, director, device_id, project, wish, counter, at)
+    return counter
+
+
+def _put(connection: sa.Connection, director: Director, device_id: str, project: str, wish: Wish | None, counter: int, at: int) -> None:
     if wish is None:
         connection.execute(sa.delete(ASSIGNMENT).where(ASSIGNMENT.c.device_id == device_id, ASSIGNMENT.c.project == project))
     else:
         insert_or_update(connection, ASSIGNMENT, [_assignment(connection, device_id, project, wish, counter, at)])
     _issue(connection, director, device_id, counter, at)
-    return counter
 
 
 def issue_again(connection: sa.Connection, director: Director, device_id: str, at: int) -> int:
@@ -148,6 +162,8 @@ def _issue(connection: sa.Connection, director: Director, device_id: str, counte
         )
         for row in connection.execute(query)
     }
+    own = connection.scalar(sa.select(DEVICE.c.project).where(DEVICE.c.device_id == device_id)) or ""
+    kept = floors.of_projects(connection, {own, *models})
     order = sampling_orders.in_force(connection, at, [device_id]).get(device_id)
     payload = DesiredPayload(
         format_version=1,
@@ -159,8 +175,9 @@ def _issue(connection: sa.Connection, director: Director, device_id: str, counte
         models=models,
         sampling=None if order is None else order.order,
         lifted=lifts.waiting(connection, device_id),
+        floors=kept,
     )
     message = encode(sign_desired(payload, director.key))
-    row = {"device_id": device_id, "epoch": EPOCH, "counter": counter, "message": message, "issued_at": at}
+    row = {"device_id": device_id, "epoch": EPOCH, "counter": counter, "message": message, "issued_at": at, "floor": kept.get(own, 0)}
     insert_or_update(connection, DESIRED, [row])
     outbox.put(connection, device_topic(device_id, "desired"), message, at)

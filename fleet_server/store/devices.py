@@ -47,11 +47,14 @@ def set_labels(connection: sa.Connection, device_id: str, labels: Mapping[str, s
 def labels_of(connection: sa.Connection, device_ids: Sequence[str] | None = None) -> dict[str, dict[str, str]]:
     """Labels by device; of all devices when none are named."""
     query = sa.select(DEVICE_LABEL).order_by(DEVICE_LABEL.c.key)
+    queries = [query]
     if device_ids is not None:
-        query = query.where(DEVICE_LABEL.c.device_id.in_(device_ids))
+        pieces = [device_ids[start : start + _BATCH] for start in range(0, len(device_ids), _BATCH)]
+        queries = [query.where(DEVICE_LABEL.c.device_id.in_(piece)) for piece in pieces]
     found: dict[str, dict[str, str]] = {}
-    for row in connection.execute(query):
-        found.setdefault(row.device_id, {})[row.key] = row.value
+    for one in queries:
+        for row in connection.execute(one):
+            found.setdefault(row.device_id, {})[row.key] = row.value
     return found
 
 
@@ -88,7 +91,7 @@ def seen(connection: sa.Connection, moments: Mapping[str, int]) -> None:
 def presence(connection: sa.Connection, device_id: str, connected: bool, at: int) -> None:
     """What the broker says about the connection; being lost is no sign of life."""
     if connected:
-        insert_or_update(connection, DEVICE_SEEN, [{"device_id": device_id, "seen_at": at, "connected": True}])
+        insert_or_update(connection, DEVICE_SEEN, [{"device_id": device_id, "seen_at": at, "connected": True}], growing="seen_at")
     else:
         connection.execute(sa.update(DEVICE_SEEN).where(DEVICE_SEEN.c.device_id == device_id).values(connected=False))
 

@@ -181,8 +181,8 @@ def rebuild_sums(connection: sa.Connection, rollout_id: str) -> None:
 
 
 def in_activation(connection: sa.Connection, sites: Sequence[str]) -> Mapping[str, int]:
-    """Site -> devices that some rollout has asked and that have neither committed nor failed."""
-    busy = (_M.active == sa.true(), _M.counter.is_not(None), _M.committed_at.is_(None), _M.failed_at.is_(None))
+    """Site -> devices that some rollout asks and that have neither committed nor failed."""
+    busy = (_M.active == sa.true(), _M.counter.is_not(None), _M.parked_at.is_(None), _M.committed_at.is_(None), _M.failed_at.is_(None))
     query = sa.select(_M.site, sa.func.count()).where(*busy, _M.site.in_(sites)).group_by(_M.site)
     return {site: int(count) for site, count in connection.execute(query)}
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from fleet_server.rollout.groups import Controls, Group, Timing, look, too_few
 from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.silence import OWN_CONTROLS, SHRINK, site_out
-from fleet_server.store import exposure
+from fleet_server.store import exposure, hearing
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import DEVICE_SEEN, ROLLOUT_GROUP, ROLLOUT_MEMBER, ROLLOUT_REGION, ROLLOUT_SITE
 
@@ -24,6 +24,7 @@ def come_due(connection: sa.Connection, rollout: Rollout, now: datetime, limit: 
     timing, looks = Timing.of(rollout.policy), _Looks(connection, rollout)
     query = sa.select(ROLLOUT_GROUP).where(_G.rollout_id == rollout.rollout_id, _G.look_at <= to_micros(now))
     rows = connection.execute(query.order_by(_G.look_at, _G.site, _G.cell).limit(limit).with_for_update()).all()
+    deaf_until = hearing.deaf_until(connection, now)
     sites = set()
     for row in rows:
         before = _group(row, timing)
@@ -31,7 +32,7 @@ def come_due(connection: sa.Connection, rollout: Rollout, now: datetime, limit: 
         own = looks.controls(before, timing, last_wave, site=row.site)
         few = before.live is not None and not before.due and too_few(before.live)
         region = looks.controls(before, timing, last_wave, region=row.region) if few else None
-        after = look(before, row.unheard, own, region, timing, now)
+        after = look(before, row.unheard, own, region, timing, now, deaf_until)
         _store(connection, row, after, last_wave)
         if row.first and after.out and not before.out:
             _store_others(connection, row, looks.others_out(after, timing, last_wave))

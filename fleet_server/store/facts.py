@@ -11,7 +11,7 @@ from edgefleet.errors import StorageError
 from fleet_server.rollout import DeviceFacts, Facts, Rollout, RolloutState
 from fleet_server.rollout.evidence import FAILED_STATES, TRYING_STATES
 from fleet_server.rollout.experiment_sums import Sums
-from fleet_server.store import evidence_tally, experiment_rows, lifts
+from fleet_server.store import evidence_tally, experiment_rows, hearing, lifts
 from fleet_server.store.moments import from_micros
 from fleet_server.store.tables import ASSIGNMENT, ATTESTATION, DEVICE_FACT, DEVICE_LABEL, DEVICE_SEEN, REPORTED, ROLLOUT_MEMBER
 
@@ -28,11 +28,11 @@ def read(connection: sa.Connection, rollout: Rollout, now: datetime) -> Facts:
         away, stuck = (_away(connection, rollout), _stuck(connection, rollout)) if backwards else (None, ())
         return Facts(devices={}, tally=evidence_tally.read(connection, rollout, now), away=away, stuck=stuck)
     devices: dict[str, DeviceFacts] = {}
-    lifted = lifts.by_device(connection)
+    lifted, deaf_until = lifts.by_device(connection), hearing.deaf_until(connection, now)
     unreadable: list[str] = []
     for row in connection.execute(_query(rollout.rollout_id, rollout.project)):
         try:
-            devices[row.device_id] = _facts(row, rollout.bundle_digest, lifted.get(row.device_id, ()))
+            devices[row.device_id] = _facts(row, rollout.bundle_digest, lifted.get(row.device_id, ()), deaf_until)
         except (msgspec.DecodeError, ValueError, TypeError):
             unreadable.append(row.device_id)
     return Facts(devices=devices, unreadable=tuple(sorted(unreadable)), arms=_arms(connection, rollout))
@@ -106,7 +106,7 @@ def _query(rollout_id: str, project: str) -> sa.Select[Any]:
     return sa.select(*columns).select_from(joined).where(member.c.rollout_id == rollout_id)
 
 
-def _facts(row: sa.Row[Any], digest: str, lifted: Collection[str]) -> DeviceFacts:
+def _facts(row: sa.Row[Any], digest: str, lifted: Collection[str], deaf_until: datetime | None) -> DeviceFacts:
     if row.removed_at is not None:
         return _of_removed(row)
     quarantined = msgspec.json.decode(row.quarantined, type=list[str]) if row.quarantined is not None else []
@@ -130,6 +130,7 @@ def _facts(row: sa.Row[Any], digest: str, lifted: Collection[str]) -> DeviceFact
         quarantined=digest in quarantined and digest not in lifted,
         failed_at=_moment(row.failed_at),
         failure=row.failure or "",
+        deaf_until=deaf_until,
     )
 
 

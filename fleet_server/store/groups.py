@@ -35,6 +35,17 @@ def of_project(connection: sa.Connection, project: str | None = None) -> list[St
     return [StoredGroup(**row._mapping) for row in connection.execute(query)]
 
 
+def get(connection: sa.Connection, project: str, name: str) -> StoredGroup | None:
+    """One group, None when there is none of that name."""
+    row = connection.execute(sa.select(DEVICE_GROUP).where(DEVICE_GROUP.c.project == project, DEVICE_GROUP.c.name == name)).first()
+    return None if row is None else StoredGroup(**row._mapping)
+
+
+def names(connection: sa.Connection, project: str) -> list[str]:
+    """Names of the groups of a project, in order."""
+    return list(connection.scalars(sa.select(DEVICE_GROUP.c.name).where(DEVICE_GROUP.c.project == project).order_by(DEVICE_GROUP.c.name)))
+
+
 def put(connection: sa.Connection, group: StoredGroup) -> None:
     """Keep a group in the place of the one of that name."""
     insert_or_update(connection, DEVICE_GROUP, [asdict(group)])

@@ -14,12 +14,12 @@ MAX_PROJECTS: Final = 16
 _LARGEST: Final = (1 << 63) - 1
 
 
-def store(connection: sa.Connection, device_id: str, beat: Heartbeat, at: int) -> None:
-    """Keep the newest heartbeat; its counters are bounded because a database's integers are."""
+def store(connection: sa.Connection, device_id: str, beat: Heartbeat, at: int, *, alive_at: int) -> None:
+    """Keep the newest heartbeat, stored at `at`, as a sign of life of `alive_at`; its counters are bounded as a database's integers are."""
     running = dict(list(beat.running.items())[:MAX_PROJECTS])
     row = {
         "device_id": device_id,
-        "seen_at": at,
+        "seen_at": alive_at,
         "connected": True,
         "rows": _bounded(beat.rows),
         "spooled": _bounded(beat.spooled),
@@ -27,7 +27,7 @@ def store(connection: sa.Connection, device_id: str, beat: Heartbeat, at: int) -
         "rejected": _bounded(beat.rejected),
         "running": msgspec.json.encode({key[:64]: value[:64] for key, value in running.items()}).decode(),
     }
-    insert_or_update(connection, DEVICE_SEEN, [row])
+    insert_or_update(connection, DEVICE_SEEN, [row], growing="seen_at")
     if beat.load is not None:
         insert_or_update(connection, DEVICE_LOAD, [{"device_id": device_id, "heard_at": at, **_load(beat.load)}])
 

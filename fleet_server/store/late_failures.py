@@ -7,6 +7,8 @@ import sqlalchemy as sa
 
 from edgefleet.messages import ProjectState
 from fleet_server.rollout.transitions import RolloutState
+from fleet_server.store import latecomers, members
+from fleet_server.store.members import Member
 from fleet_server.store.tables import RELEASE, ROLLOUT, ROLLOUT_MEMBER
 
 FAILED = frozenset({"refused", "rolled-back", "quarantined"})
@@ -14,16 +16,25 @@ FAILED = frozenset({"refused", "rolled-back", "quarantined"})
 
 @dataclass(frozen=True)
 class Late:
-    """The late stream of a completed rollout: devices that ran the release at the completion, and those of them that failed since."""
+    """The late streams of a completed rollout.
+
+    Attributes:
+        devices: Those that ran the release at the completion.
+        failed: Of these, the ones that failed since.
+        latecomers: Those that took it on afterwards: hold-back that followed, and who slept until then.
+        failed_latecomers: Of these, the ones that failed.
+    """
 
     devices: int
     failed: tuple[str, ...]
+    latecomers: int = 0
+    failed_latecomers: tuple[str, ...] = ()
 
 
 def note(
     connection: sa.Connection, device_id: str, project: str, counter: int, state: ProjectState, quarantined: Sequence[str], at: int
 ) -> None:
-    """A device reports; if that is a failure of a release whose rollout it went through, that rollout is looked at again.
+    """A device reports; if that is a failure of a release whose rollout it went through, or follows, that rollout is looked at again.
 
     A failure that the server's own taking back explains is none, nor is one that was known before.
     """
@@ -37,25 +48,37 @@ def note(
     where = (
         member.device_id == device_id,
         member.project == project,
-        member.committed_at.is_not(None),
+        sa.or_(member.committed_at.is_not(None), latecomers.given()),
         member.failed_at.is_(None),
         member.removed_at.is_(None),
         member.counter <= counter,
         ROLLOUT.c.state == RolloutState.COMPLETED.value,
         RELEASE.c.bundle_digest.in_(digests),
     )
-    for row in connection.execute(sa.select(member.rollout_id, RELEASE.c.bundle_digest).select_from(joined).where(*where)).all():
-        words = f"{state.state}: {state.reason or 'no reason given'}" if row.bundle_digest in failed else "quarantined"
-        key = (member.rollout_id == row.rollout_id, member.device_id == device_id)
-        connection.execute(sa.update(ROLLOUT_MEMBER).where(*key).values(failed_at=at, failure=words[:200]))
-        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == row.rollout_id).values(due_at=at))
+    columns = (member.rollout_id, member.device_id, RELEASE.c.bundle_digest, member.counter, ROLLOUT.c.cell_us.is_not(None))
+    query = sa.select(*columns, member.began_at).select_from(joined).where(*where)
+    for *values, began_at in connection.execute(query).all():
+        one = Member(*values)
+        words = f"{state.state}: {state.reason or 'no reason given'}" if one.bundle_digest in failed else "quarantined"
+        if began_at is not None:
+            members.note_failed(connection, one, at, words)
+        elif not latecomers.note_failed(connection, one.rollout_id, device_id, at, words):
+            continue
+        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == one.rollout_id).values(due_at=at))
 
 
 def of_rollout(connection: sa.Connection, rollout_id: str, completed_at: int) -> Late:
-    """The late stream since the completion, microseconds UTC."""
+    """The late streams since the completion, microseconds UTC."""
     member = ROLLOUT_MEMBER.c
     ran = (member.rollout_id == rollout_id, member.committed_at.is_not(None), member.committed_at <= completed_at)
     was_well = sa.or_(member.failed_at.is_(None), member.failed_at > completed_at)
     query = sa.select(member.device_id, member.failed_at).where(*ran, was_well).order_by(member.device_id)
     rows = connection.execute(query).all()
-    return Late(len(rows), tuple(row.device_id for row in rows if row.failed_at is not None))
+    joined = ROLLOUT_MEMBER.join(ROLLOUT, ROLLOUT.c.rollout_id == member.rollout_id)
+    on_its_way = sa.or_(member.committed_at.is_(None), member.committed_at > completed_at)
+    afterwards = (member.rollout_id == rollout_id, latecomers.given(), member.began_at.is_not(None), on_its_way, was_well)
+    query = sa.select(member.device_id, member.failed_at).select_from(joined).where(*afterwards)
+    late = [(row.device_id, row.failed_at) for row in connection.execute(query)]
+    late += [(device_id, failed_at) for device_id, _, failed_at in latecomers.of_rollout(connection, rollout_id)]
+    failed_late = sorted(device_id for device_id, failed_at in late if failed_at is not None)
+    return Late(len(rows), tuple(row.device_id for row in rows if row.failed_at is not None), len(late), tuple(failed_late))

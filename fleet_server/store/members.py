@@ -76,7 +76,7 @@ def keep_failure(connection: sa.Connection, rollout_id: str, device_id: str, at:
 
 def note_assigned(connection: sa.Connection, rollout_id: str, device_id: str, previous_release: str | None, counter: int, at: int) -> None:
     """The rollout's release became the device's desired state; a device that runs it already keeps what was known of it before."""
-    values: dict[str, Any] = {"counter": counter, "assigned_at": at}
+    values: dict[str, Any] = {"counter": counter, "assigned_at": at, "parked_at": None}
     if previous_release is not None:
         values["previous_release"] = previous_release
     first = sa.update(ROLLOUT_MEMBER).where(*_key(rollout_id, device_id), ROLLOUT_MEMBER.c.counter.is_(None))
@@ -184,3 +184,10 @@ def without_previous(connection: sa.Connection, rollout_id: str) -> list[str]:
     """Members that were given the rollout's release and had none before: there is nothing that they could go back to."""
     query = sa.select(ROLLOUT_MEMBER.c.device_id).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, *_FIRST_EVER)
     return sorted(connection.scalars(query))
+
+
+def how_many(connection: sa.Connection, rollout_id: str) -> tuple[int, int]:
+    """(members, those of them that were taken out of the fleet since)."""
+    query = sa.select(sa.func.count(), sa.func.count(ROLLOUT_MEMBER.c.removed_at)).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id)
+    members, gone = connection.execute(query).one()
+    return int(members), int(gone)

@@ -24,6 +24,7 @@ from fleet_server.store.tables_field import (
     DEVICE_LOAD,
     DRIFT_ALARM,
     DRIFT_STATE,
+    HEARING,
     QUARANTINE_LIFT,
     REPORTED,
     STATISTICS,
@@ -47,7 +48,16 @@ from fleet_server.store.tables_plan import (
     ROLLOUT_MEMBER,
     SAMPLING_ORDER,
 )
-from fleet_server.store.tables_several import ACTIVATION, DECISION, DEVICE_GROUP, FLEET_HALT, RELEASE_FLOOR, ROLLOUT_APPROVAL, ROLLOUT_LINK
+from fleet_server.store.tables_several import (
+    ACTIVATION,
+    DECISION,
+    DEVICE_GROUP,
+    FLEET_HALT,
+    LATECOMER,
+    RELEASE_FLOOR,
+    ROLLOUT_APPROVAL,
+    ROLLOUT_LINK,
+)
 
 __all__ = [
     "ACK_STATE",
@@ -77,7 +87,9 @@ __all__ = [
     "EXPERIMENT_VALUE",
     "EXPLANATION",
     "FLEET_HALT",
+    "HEARING",
     "LABELLED",
+    "LATECOMER",
     "LEASE",
     "METADATA",
     "OUTBOX",

@@ -35,6 +35,8 @@ DEVICE_FACT: Final = sa.Table(
     sa.Column("halted", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("halt_counter", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("halts_refused", sa.BigInteger, nullable=False, server_default="0"),
+    # The release floor that it keeps by its word, 0 for none; an attestation signs the same.
+    sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # A person's word that a bundle may be tried again on a device where it failed; it travels in the signed desired state from `counter` on.
@@ -91,6 +93,17 @@ ACK_STATE: Final = sa.Table(
     sa.Column("updated_at", Micros, nullable=False),
 )
 
+# One row: what the last marker that came back over the broker proves; nothing that was written every second.
+HEARING: Final = sa.Table(
+    "hearing",
+    METADATA,
+    sa.Column("name", ID, primary_key=True),
+    # What arrives was sent after it.
+    sa.Column("since", Micros, nullable=False),
+    # When the last absence was over; 0: there was none.
+    sa.Column("back_at", Micros, nullable=False),
+)
+
 DEAD_LETTER: Final = sa.Table(
     "dead_letter",
     METADATA,
@@ -120,6 +133,7 @@ ATTESTATION: Final = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("counter", sa.BigInteger, nullable=False),
     sa.Column("attested_at", Micros, nullable=False),
+    sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # Running totals per device and project, so that no page sums windows.

@@ -131,6 +131,8 @@ ROLLOUT_MEMBER: Final = sa.Table(
     sa.Column("left_at", Micros),
     # The device was taken out of the fleet: it is asked nothing more, and what a device of the same id says later is not about this row.
     sa.Column("removed_at", Micros),
+    # It was asked, not heard since, and gave the place of its site back: its document asks nothing until it is heard.
+    sa.Column("parked_at", Micros),
 )
 sa.Index("ix_rollout_member_device", ROLLOUT_MEMBER.c.device_id, ROLLOUT_MEMBER.c.project)
 sa.Index("ix_rollout_member_site", ROLLOUT_MEMBER.c.rollout_id, ROLLOUT_MEMBER.c.site)
@@ -169,6 +171,8 @@ DESIRED: Final = sa.Table(
     sa.Column("counter", sa.BigInteger, nullable=False),
     sa.Column("message", sa.LargeBinary, nullable=False),
     sa.Column("issued_at", Micros, nullable=False),
+    # The release floor that it tells for the device's own project, 0 for none.
+    sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # The operator's word that a device may send rows as they came in; the device's own configuration must allow it as well.

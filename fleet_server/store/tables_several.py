@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from fleet_server.store.metadata import DIGEST, ID, METADATA
+from fleet_server.store.metadata import DIGEST, ID, METADATA, device_key
 from fleet_server.store.moments import Micros
 
 # The newest document about a halt of each fleet, as it was signed; older ones are in the log.
@@ -49,6 +49,18 @@ ROLLOUT_LINK: Final = sa.Table(
 )
 sa.Index("ix_rollout_link_other", ROLLOUT_LINK.c.other_id, ROLLOUT_LINK.c.kind)
 
+# What devices tell that had not begun when their rollout was completed: its own evidence stays what it was decided on.
+LATECOMER: Final = sa.Table(
+    "latecomer",
+    METADATA,
+    sa.Column("rollout_id", ID, sa.ForeignKey("rollout.rollout_id"), primary_key=True),
+    device_key(),
+    sa.Column("began_at", Micros, nullable=False),
+    sa.Column("committed_at", Micros),
+    sa.Column("failed_at", Micros),
+    sa.Column("failure", sa.String(200), nullable=False),
+)
+
 # One row for each change of what a device should run; kept for some weeks.
 ACTIVATION: Final = sa.Table(
     "activation",
@@ -77,6 +89,8 @@ RELEASE_FLOOR: Final = sa.Table(
     sa.Column("raised_at", Micros, nullable=False),
     sa.Column("raised_by", sa.String(120), nullable=False),
     sa.Column("reason", sa.String(500), nullable=False),
+    # Whether there may be devices that have not been told it.
+    sa.Column("telling", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
 # A name for a selection; a rollout keeps what it meant when it was planned.

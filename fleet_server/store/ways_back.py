@@ -44,7 +44,9 @@ def told(connection: sa.Connection, rollout_id: str, release_id: str) -> int:
     assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == member.project)
     other = sa.or_(ASSIGNMENT.c.release_id.is_(None), ASSIGNMENT.c.release_id != release_id)
     query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER.outerjoin(ASSIGNMENT, assigned))
-    return connection.scalar(query.where(member.rollout_id == rollout_id, member.counter.is_not(None), other)) or 0
+    # Who gave his place back was not sent back by that.
+    mine = (member.rollout_id == rollout_id, member.counter.is_not(None), member.parked_at.is_(None))
+    return connection.scalar(query.where(*mine, other)) or 0
 
 
 def began_at(connection: sa.Connection, rollout_id: str) -> int | None:
@@ -68,8 +70,9 @@ def _under_way(connection: sa.Connection, sites: Sequence[str]) -> Counter[str]:
 
 
 def _in_activation(connection: sa.Connection, rollout_id: str) -> Counter[str]:
-    """Site -> devices that another rollout has asked and that have no outcome there."""
+    """Site -> devices that another rollout asks and that have no outcome there."""
     member = ROLLOUT_MEMBER.c
-    busy = (member.active == sa.true(), member.counter.is_not(None), member.committed_at.is_(None), member.failed_at.is_(None))
-    query = sa.select(member.site, sa.func.count()).where(*busy, member.rollout_id != rollout_id).group_by(member.site)
+    asked = (member.active == sa.true(), member.counter.is_not(None), member.parked_at.is_(None))
+    no_outcome = (member.committed_at.is_(None), member.failed_at.is_(None))
+    query = sa.select(member.site, sa.func.count()).where(*asked, *no_outcome, member.rollout_id != rollout_id).group_by(member.site)
     return Counter({site: int(count) for site, count in connection.execute(query)})

@@ -44,7 +44,7 @@ def seeds(bundle: Bundle, folder: Path, tflite: bytes) -> dict[str, list[bytes]]
     csv = b'f0,f1,f2,f3,f4\n1,2,3,4,5\n"1",2,,4,5\n'
     found = {
         "messages": [bytes([MESSAGES.index(type(one))]) + encode(one) for one in EXAMPLES],
-        "desired": [_desired(folder)],
+        "desired": [plain := _desired(folder), plain[:-1] + b',"mood":{"a":[1]},"may_ignore":["mood"]}'],
         "halt": [_halt(True), _halt(False)],
         "manifest": [bundle.locate("manifest.json").read_bytes()],
         "http_infer": [b"\0\0\0" + infer, binary, b"\x08\0\0" + infer],

@@ -19,6 +19,7 @@ from fleet_server.store import Database, evidence_tally, stays
 from fleet_server.unquarantining import lift_quarantine
 from tests.unit.fleet_server.evidence_world import Fleet, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
+from tests.unit.fleet_server.test_ways_back_counted import check
 from tests.unit.trainer.test_trainer_search_workers import postgres
 
 __all__ = ["postgres"]
@@ -74,15 +75,18 @@ def test_a_rollout_over_postgresql_is_decided_as_over_sqlite(worlds: list[World]
 @pytest.mark.conversions
 def test_a_selection_over_postgresql_means_whom_it_means_over_sqlite(worlds: list[World]) -> None:
     asked = "not (site in (s0, s1) and hardware = a) and (has(region) or device(d00001)) and not group(pilots)"
+    many = " or ".join(f"(device(d{number:05d}) and site = s{place})" for number in range(40) for place in range(4))
     found = []
     for world in worlds:
         open_fleet(world, 40)
         set_group(world.services, PROJECT, "pilots", selection="device(d00002) or site = s3", reason="for tests", actor=OPERATOR)
         rows = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=asked)
-        found.append(([row.device_id for row in rows], [(group.name, group.devices) for group in groups_of(world.services.db)]))
+        long = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=many)
+        found.append(([row.device_id for row in rows], [(group.name, group.devices) for group in groups_of(world.services.db)], len(long)))
 
     assert found[0] == found[1]
     assert len(found[0][0]) == 19  # of forty without s0 (all are a), s3 and d00002
+    assert found[0][2] == 40
 
 
 @pytest.mark.conversions
@@ -150,3 +154,17 @@ def test_devices_are_relabelled_removed_and_enrolled_again_over_postgresql_as_ov
         told.append((rollout.state, rollout.promoted_at, rollout.last_reason, counts, tally.strata, str(tally.quiet), held))
 
     assert told[0] == told[1]
+
+
+@pytest.mark.conversions
+def test_where_devices_go_back_to_is_asked_and_answered_over_postgresql_as_over_sqlite(
+    worlds: list[World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, world in enumerate(worlds):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for one in range(5):
+            device = world.enroll(f"d{one}", folder, site="hall")
+            world.receive(device.presence(), device.heartbeat())
+        check(world, folder, monkeypatch)
+        monkeypatch.undo()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,6 +65,11 @@ class NetworkDevice:
             if message.topic.endswith("/t"):
                 self.spool[self.rules.seq] = message
             self._client.publish(message.topic, message.payload, qos=1, retain=message.topic.endswith(("/reported", "/presence")))
+
+    def send_surely(self, *messages: Incoming) -> None:
+        """Send, and wait for the broker's word that it has them."""
+        for message in messages:
+            self._client.publish(message.topic, message.payload, qos=1).wait_for_publish(10.0)
 
     def resend(self) -> None:
         for message in list(self.spool.values()):
@@ -257,6 +263,44 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(tmp_pat
         assert client.devices()[0]["rows_total"] == 300
     finally:
         device.close()
+
+
+@pytest.mark.broker
+def test_what_a_device_sent_before_it_died_is_no_life_after_the_absence_of_the_server(tmp_path: Path, server: ServerProcess) -> None:
+    client = server.start()
+    bundle = make_bundle(tmp_path / "bundle")
+    client.push(bundle.folder, "1")
+    dies, lives = (enroll(client, tmp_path / name, name) for name in ("dies", "lives"))
+
+    def seen(device_id: str) -> datetime:
+        return datetime.fromisoformat(client.device(device_id)["device"]["last_seen_at"])
+
+    def heard_again() -> datetime:
+        lives.send(lives.rules.heartbeat())
+        return seen("lives")
+
+    def scored(device_id: str) -> int:
+        return int(client.device(device_id)["device"]["rows_total"])
+
+    try:
+        wait_for("both connections", lambda: sum(device["connected"] for device in client.devices()) == 2)
+        dies.send(dies.rules.window(bundle, rows=1))
+        wait_for("its first rows", lambda: scored("dies") == 1)
+        assert server.end(signal.SIGTERM) == 0
+        away_since = datetime.now(UTC)
+        # The broker has confirmed them: it holds them for the server.
+        dies.send_surely(dies.rules.window(bundle, rows=1), dies.rules.presence(), dies.rules.heartbeat())
+        dies.close()
+
+        client = server.start()
+        returned_at = datetime.now(UTC)
+        wait_for("what the broker held", lambda: scored("dies") == 2)
+
+        wait_for("the other one's sign of life", lambda: heard_again() >= returned_at or None)
+        assert seen("dies") <= away_since
+    finally:
+        dies.close()
+        lives.close()
 
 
 @pytest.mark.broker

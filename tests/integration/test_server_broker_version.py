@@ -1,9 +1,13 @@
 """The server's link speaks whatever the broker speaks: MQTT 5 with Mosquitto, 3.1.1 with the broker in the iotcore wheel."""
 
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edgefleet.messages import Heartbeat, encode
 from edgefleet.ports import free_port
@@ -11,9 +15,11 @@ from edgefleet.topics import device_topic
 from fleet_server.broker import SERVER_USER, open_broker
 from fleet_server.broker_probe import spoken_version
 from fleet_server.config import ServerConfig
+from fleet_server.ingest.inbox import Incoming
 from fleet_server.ingest.link import Link
 
 DEADLINE_S = 20.0
+HELD = 1_500
 
 
 def test_a_port_where_nobody_listens_speaks_no_version() -> None:
@@ -42,3 +48,56 @@ def test_the_link_connects_receives_and_publishes(tmp_path: Path, kind: str, ver
             link.acknowledge(received)
         finally:
             link.stop()
+
+
+@pytest.mark.broker
+def test_a_marker_comes_back_behind_everything_that_the_broker_held(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    with open_broker("mosquitto", tmp_path / "broker", "secret") as broker:
+        config = ServerConfig(
+            data_dir=tmp_path, broker_url=broker.url, broker_username=SERVER_USER, broker_password_file=tmp_path / "password"
+        )
+        first = Link(config, broker.url)
+        first.start()
+        until(lambda: first.connected)
+        first.mark(b"the subscription is there")
+        assert first.receive(limit=1, linger_s=0.0, wait_s=DEADLINE_S)
+        first.stop()
+        held(broker.url)
+
+        second = Link(config, broker.url)
+        second.start()
+        try:
+            until(lambda: second.connected)
+            second.mark(b"marker")
+            received: list[Incoming] = []
+            while not received or received[-1].payload != b"marker":
+                batch = second.receive(limit=100, linger_s=0.05, wait_s=DEADLINE_S)
+                assert batch, f"no marker behind {len(received)} messages"
+                received += batch
+                second.acknowledge(batch)
+            numbers = [int(message.payload) for message in received if message.topic == device_topic("d-1", "hb")]
+            assert numbers == list(range(HELD))
+        finally:
+            second.stop()
+
+
+def until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not there():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+
+
+def held(url: str) -> None:
+    """More messages than may be on their way at once, for a server that is away."""
+    host, _, port = url.removeprefix("mqtt://").partition(":")
+    sender = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="d-1", protocol=mqtt.MQTTv5)
+    sender.username_pw_set(SERVER_USER, "secret")
+    sender.connect(host, int(port))
+    sender.loop_start()
+    for number in range(HELD):
+        last = sender.publish(device_topic("d-1", "hb"), b"%d" % number, qos=1)
+    last.wait_for_publish(DEADLINE_S)
+    sender.disconnect()
+    sender.loop_stop()

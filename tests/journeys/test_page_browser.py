@@ -19,7 +19,7 @@ from tests.unit.fleet_server import page_values as values
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
-SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/r-draft",
+SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/new", "/rollouts/r-draft",
            "/rollouts/r-draft/approve", "/rollouts/r-2/abort",
            "/devices", "/devices/camera-06",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
@@ -369,3 +369,27 @@ def test_the_banner_of_a_halted_fleet_fits_every_screen(browser: Browser, site: 
 
     context.close()
     assert wrong == []
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with-javascript", "without"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_rollout_is_planned_and_created_in_four_steps(browser: Browser, site: Site, width: int, script: bool) -> None:
+    context = visitor(browser, site, width=width, script=script)
+    page = context.new_page()
+    noise = noise_of(page)
+
+    page.goto("/rollouts")
+    page.get_by_role("link", name="New rollout").click()
+    page.get_by_label("Devices: empty is every device").fill("site in (hall-1, hall-2) and not group(pilots)")
+    page.keyboard.press("Enter")  # the first button of the form only shows the plan
+    expect(page.get_by_role("heading", name="What would happen")).to_be_visible()
+    assert site.source.created == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_role("button", name="Create this rollout").click()
+
+    expect(page.get_by_role("heading", name="What you can do now")).to_be_visible()
+    assert site.source.created == [
+        (site.source.release_rows[0].release_id, "measured", "site in (hall-1, hall-2) and not group(pilots)", "operator-2")
+    ]
+    assert noise == []
+    context.close()

@@ -21,7 +21,7 @@ from fleet_server.selection import (
     read_selection,
     written,
 )
-from fleet_server.selection.terms import Every, devices, either, every, label, negated
+from fleet_server.selection.terms import Every, devices, either, every, label, negated, requiring
 from fleet_server.store import selecting
 from fleet_server.store.metadata import METADATA
 from fleet_server.store.tables import DEVICE, DEVICE_LABEL
@@ -102,6 +102,18 @@ def test_not_and_or_obey_the_laws_of_logic(selection: Selection, fleet: dict[str
         assert matches(negated(every([negated(resolved), negated(other)])), one, labels) is (here or there)
 
 
+@given(SELECTIONS, FLEETS)
+def test_who_has_the_label_is_selected_alike_where_each_exclusion_asks_for_it(
+    selection: Selection, fleet: dict[str, dict[str, str]]
+) -> None:
+    resolved = expanded(selection, GROUPS.__getitem__)
+    asking = requiring(resolved, "site")
+
+    for one, labels in fleet.items():
+        here, there = matches(resolved, one, labels), matches(asking, one, labels)
+        assert here is there if "site" in labels else here or not there
+
+
 @given(SELECTIONS)
 def test_a_document_is_an_object_exactly_where_every_label_has_one_value(selection: Selection) -> None:
     parts = selection.parts if isinstance(selection, Every) else (selection,)
@@ -110,3 +122,22 @@ def test_a_document_is_an_object_exactly_where_every_label_has_one_value(selecti
     exact = len(keys) == len(parts) == len(set(keys)) and not any(isinstance(part, Devices | Group | Has) for part in parts)
 
     assert isinstance(document_of(selection), dict) is exact
+
+
+def test_a_selection_of_more_parts_than_sqlite_lets_stand_in_a_row_is_one_question(engine: sa.Engine) -> None:
+    many = either([Has("site"), *(Has(f"k{number}") for number in range(1_200))])
+
+    with engine.connect() as connection:
+        row = {"public_key": "d", "enrolled_at": 0, "enrolled_by": "test", "project": "p"}
+        connection.execute(sa.insert(DEVICE), [row | {"device_id": one, "public_key": one} for one in ("d1", "d2")])
+        connection.execute(sa.insert(DEVICE_LABEL), [{"key": "k1199", "value": "x", "device_id": "d2"}])
+        found = [selecting.select_ids(connection, "p", one) for one in (many, negated(many), every([negated(Has("k7")), many]))]
+        connection.rollback()
+
+    assert found == [["d2"], ["d1"], ["d2"]]
+
+
+def test_more_labels_than_a_device_can_have_are_a_text_because_as_labels_they_would_not_be_read() -> None:
+    selections = [every(label(f"k{number}", ["x"]) for number in range(count)) for count in (32, 33)]
+
+    assert [read_document(document_of(one)) for one in selections] == selections

@@ -58,6 +58,7 @@ class FieldDevice:
     progress: Progress = field(default_factory=Progress)
     stored: tuple[int, int, bytes] | None = None
     wanted: DesiredModel | None = None
+    floor: int = 0
     attested_nonce: str = ""
     spool: dict[tuple[int, int], Telemetry] = field(default_factory=dict)
     ever_ran: set[str] = field(default_factory=set)
@@ -76,8 +77,10 @@ class FieldDevice:
         # What was lifted has not failed here any more: if it fails again, that is new.
         self.ever_failed -= {known for known, _ in {*lifted.lifted} - {*self.progress.lifted}}
         self.progress = lifted
-        event = judge_desired(self.progress, digest, self.running)
-        self._step(event, subject=digest or "")
+        self.floor = max(self.floor, payload.floors.get(PROJECT, 0))
+        too_old = self.wanted is not None and self.wanted.release_counter < self.floor
+        event = judge_desired(self.progress, digest, self.running, below_floor=too_old)
+        self._step(event, subject=digest or "", reason="below the floor" if event is Event.DESIRED_BELOW_FLOOR else "")
         self._attest()
 
     def work(self, *, good: bool) -> None:

@@ -27,9 +27,12 @@ def controls_get_nothing_while_it_is_open(stage: Stage, before: Seen, now: Seen)
         require(2, not held, f"{device_id} is held back and was asked while the rollout is {rollout.state.value}")
 
 
-@keeps(16, "commit", "fleet_server.rollout.pacing:begin", "fleet_server.rollout.course:Course.left")
+@keeps(
+    16, "commit", "fleet_server.rollout.pacing:begin", "fleet_server.rollout.course:Course.left", "fleet_server.scheduler.parking:set_aside"
+)
 def no_faster_than_pace_rate_and_budget(stage: Stage, before: Seen, now: Seen) -> None:
-    """The number of devices in activation at any time <= disruption budget, and started per window <= rate."""
+    """The number of devices in activation at any time <= disruption budget, and started per window <= rate. Who was asked, was not heard
+    since, and whose document asks no longer holds no place of his site."""
     asked = forward(before, now)
     for rollout in {one.rollout_id: rollout for one, rollout in asked.values()}.values():
         if rollout.course is None:
@@ -40,7 +43,7 @@ def no_faster_than_pace_rate_and_budget(stage: Stage, before: Seen, now: Seen) -
         require(16, count <= allowed, f"{rollout.rollout_id}: {count} devices were asked, {allowed} may")
         budget = rollout.policy.site_budget
         for site in {now.members[rollout.rollout_id, d].site for d, (_, r) in asked.items() if r.rollout_id == rollout.rollout_id}:
-            busy = sum(_in_activation(row) and row.site == site for row in now.members.values())
+            busy = sum(row.site == site and _in_activation(now, key, row) for key, row in now.members.items())
             require(16, budget is None or busy <= budget, f"{busy} devices of {site} are in activation, {budget} may")
 
 
@@ -184,8 +187,14 @@ def _allowed(rollout: Rollout, course: Course, at: datetime) -> int:
     return allowed
 
 
-def _in_activation(row: MemberRow) -> bool:
-    return row.active and row.counter is not None and row.committed_at is None and row.failed_at is None
+def _in_activation(now: Seen, key: tuple[str, str], row: MemberRow) -> bool:
+    if not row.active or row.counter is None or row.committed_at is not None or row.failed_at is not None:
+        return False
+    rollout_id, device_id = key
+    has, rollout = now.assigned.get(device_id), now.rollouts.get(rollout_id)
+    # A rollout that cannot be read asks for what it asked for.
+    asks = has is not None and (rollout is None or has.release_id == rollout.release_id)
+    return row.parked_at is None or asks
 
 
 COMMIT_CHECKS.extend([the_sums_are_those_of_the_rows, membership_is_the_plan, a_promotion_has_its_numbers, an_abort_has_its_numbers])

@@ -12,11 +12,12 @@ from edgefleet.topics import parse_device_topic
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.scheduler.steering import settle
 from tests.properties.rollout_fleet import invariants_back, invariants_evidence, probes
+from tests.properties.rollout_fleet.absence import AbsentServerMachine
 from tests.properties.rollout_fleet.device import FieldDevice
 from tests.properties.rollout_fleet.figures import figures
 from tests.properties.rollout_fleet.harm import damage, lie
 from tests.properties.rollout_fleet.invariants import judge_commit, saved_before_it_is_published
-from tests.properties.rollout_fleet.people import PICK, PeopleMachine
+from tests.properties.rollout_fleet.people import PICK
 from tests.properties.rollout_fleet.policies import POLICIES
 from tests.properties.rollout_fleet.stage import FLEETS, RELEASES, SITES, Stage, Templates
 
@@ -29,7 +30,7 @@ def templates() -> Templates:
     return Templates()
 
 
-class FleetMachine(PeopleMachine):
+class FleetMachine(AbsentServerMachine):
     """One fleet, up to two servers, some rollouts one after the other."""
 
     @initialize(devices=st.sampled_from(FLEETS), policy=st.sampled_from(sorted(POLICIES)), hours=st.sampled_from([4, 3, 7, 1, 2, 10, 0, 5]))
@@ -178,8 +179,7 @@ class FleetMachine(PeopleMachine):
     def two_schedulers_at_once(self, pick: int) -> None:
         rollout_id = self._rollout(pick)
         if rollout_id is not None:
-            other = self.stage.servers[1].services
-            self.stage.servers[0].db.let_in = lambda: self._settle(other, rollout_id)
+            self.stage.servers[0].db.let_in = lambda: self._settle(self.stage.servers[1].services, rollout_id)
             self.stage.as_server(lambda server: settle(server.services, rollout_id))
 
     def _settle(self, services: Any, rollout_id: str) -> None:

@@ -11,7 +11,7 @@ from unittest import mock
 import sqlalchemy as sa
 
 from fleet_server import approving
-from fleet_server.ingest import telemetry
+from fleet_server.ingest import batch, telemetry
 from fleet_server.rollout import Action, ActionKind, Rollout, RolloutState, approval, cohorts, course, engine, evidence, pacing, silence
 from fleet_server.rollout.conflicts import Resolution
 from fleet_server.rollout.findings import NOBODY
@@ -237,6 +237,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
         _patch(Rollout, "all_promoted", property(lambda self: bool(self.promoted_at))), stories.hours(5), frozenset({28})
     ),
     "a device without rows is proven": Mutant(_rows_need_no_counting, stories.rows_are_lost, frozenset({10}), ("unanimous", 6, 3)),
+    "what a broker held is life of now": Mutant(
+        _patch(batch, "_moment", lambda _message, at: at), stories.held_mail, frozenset({10}), ("posterior", 6, 2)
+    ),
     "a deadline does not wait for the controls": Mutant(
         _patch(silence, "deadline_after", lambda earliest, _back_at: earliest), stories.shared_outage, frozenset({26})
     ),
@@ -283,6 +286,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
         _patch(course, "asks_at", lambda *_a: NOBODY), stories.until_it_is_judged, frozenset({6}), ("posterior-confirmed", 8, 0)
     ),
     "pace does not count": Mutant(_patch(Pace, "allowed", lambda *_a: 99), stories.hours(2), frozenset({16}), ("posterior", 8, 0)),
+    "a place is given away while its document asks": Mutant(
+        _patch(assignments, "withdraw", lambda *_a, **_k: 0), stories.the_asked_fall_asleep, frozenset({16}), ("bounded", 8, 0)
+    ),
     "a bundle that failed there is asked for again": Mutant(
         _patch(stays, "refusing", lambda *_a: set()), stories.asked_again, frozenset({18}), ("posterior", 6, 1)
     ),

@@ -4,6 +4,7 @@ What is tried is written in a transaction that is never committed.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -108,7 +109,9 @@ def a_failure_is_never_good_news(stage: Stage, rollout_id: str, device_id: str) 
     _never_better(9, stage, rollout_id, lambda db: _store(stage, db, [report]))
 
 
-@keeps(10, "probe", "fleet_server.rollout.evidence:progress", "fleet_server.rollout.silence:Silence")
+@keeps(
+    10, "probe", "fleet_server.rollout.evidence:progress", "fleet_server.rollout.silence:Silence", "fleet_server.rollout.hearing:Hearing"
+)
 def silence_is_never_good_news(stage: Stage, rollout_id: str, device_id: str, what: str) -> None:
     """Removing or delaying reports never turns anything into PROMOTE (silence is never good news)."""
     member = (ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.device_id == device_id)
@@ -193,6 +196,24 @@ def a_shared_outage_is_no_silence(heard_s: int, controls_s: Sequence[int], outag
     if shares and outage is not None:
         heard = began + timedelta(seconds=shifted(heard_s))
         require(26, heard <= outage, f"heard at {heard} with all its controls, due at {outage}: silent")
+
+
+def held_mail_is_no_life_of_now(stage: Stage, held: Sequence[Incoming], left_at: int) -> None:
+    """Mail that the broker held while no server was there proves life of the moment before the absence, and ends no soak after it."""
+    before = _lives(stage)
+    stage.receive([replace(message, sent_after=left_at) for message in held])
+    for who, moment in _lives(stage).items():
+        latest = max(before.get(who) or 0, left_at)
+        require(10, moment is None or moment <= latest, f"{who} lived at {moment}, the server had left at {left_at}")
+
+
+def _lives(stage: Stage) -> dict[str, int | None]:
+    """When devices were last alive, and were first heard after their soak."""
+    member = ROLLOUT_MEMBER.c
+    with stage.shared.read() as connection:
+        found = {row.device_id: row.seen_at for row in connection.execute(sa.select(DEVICE_SEEN.c.device_id, DEVICE_SEEN.c.seen_at))}
+        soaked = connection.execute(sa.select(member.device_id, member.rollout_id, member.heard_at))
+        return found | {f"{row.device_id} in {row.rollout_id}": row.heard_at for row in soaked}
 
 
 def _never_better(number: int, stage: Stage, rollout_id: str, change: Callable[[WhatIf], None]) -> None:

@@ -31,6 +31,7 @@ class MemberRow(NamedTuple):
     site: str
     left_at: int | None
     removed_at: int | None
+    parked_at: int | None
 
 
 class Assigned(NamedTuple):
@@ -106,7 +107,7 @@ NOTHING: Final = Seen({}, {}, {}, {}, {}, {}, (), {}, {}, {}, {}, frozenset(), {
 _SQL: Final = {
     "rollouts": "SELECT rollout_id, version, engine FROM rollout",
     "members": "SELECT rollout_id, device_id, wave, active, previous_release, counter, began_at, committed_at, attested_at, failed_at, "
-    "rows, assigned_at, place, stratum, site, left_at, removed_at FROM rollout_member",
+    "rows, assigned_at, place, stratum, site, left_at, removed_at, parked_at FROM rollout_member",
     "sums": "SELECT rollout_id, wave, sum(members), sum(assigned), sum(begun), sum(failed) FROM rollout_sum GROUP BY rollout_id, wave",
     "silence": "SELECT rollout_id, sum(silent), sum(exposed) FROM rollout_site GROUP BY rollout_id",
     "zones": "SELECT device_id, value FROM device_label WHERE key = 'time-zone'",

@@ -183,8 +183,13 @@ class Stage:
             server.db.left = server.db.let_in = None
 
     def tick(self, *, number: int = 0, dies_after: int | None = None) -> None:
-        """A scheduler decides what is due."""
-        self.as_server(lambda server: server.scheduler.decide_due(), number=number, dies_after=dies_after)
+        """A scheduler decides what is due, and tells a floor that was raised."""
+
+        def work(server: Server) -> None:
+            server.scheduler.decide_due()
+            server.scheduler.tell_floors()
+
+        self.as_server(work, number=number, dies_after=dies_after)
 
     def publish(self, *, number: int = 0, dies_after: int | None = None) -> None:
         """A relay publishes what waits."""

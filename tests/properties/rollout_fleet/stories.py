@@ -30,6 +30,21 @@ def asleep(machine: FleetMachine) -> None:
     hours(3)(machine)
 
 
+def the_asked_fall_asleep(machine: FleetMachine) -> None:
+    """Others of their site could begin, by their own clocks as well; and then all are heard again."""
+    machine.stage.damage("UPDATE device_label SET value = 'Europe/Berlin' WHERE key = 'time-zone'")
+    for device in machine.stage.devices.values():
+        device.online = False
+    hours(8)(machine)
+    for device in machine.stage.devices.values():
+        device.online = True
+    hours(4)(machine)
+
+
+def held_mail(machine: FleetMachine) -> None:
+    machine.the_broker_holds_mail_for_a_server_that_is_away(0, 5_000.0)
+
+
 def one_asleep(machine: FleetMachine) -> None:
     open_now = [d for (_, d), row in machine.stage.seen.members.items() if row.counter is not None]
     machine.stage.devices[open_now[-1]].online = False

@@ -109,6 +109,22 @@ def test_what_a_desired_state_means_while_a_runs(progress: Progress, wanted: str
     assert judge_desired(progress, wanted, A) is event
 
 
+@pytest.mark.parametrize(
+    ("progress", "wanted", "event"),
+    [
+        (Progress(), B, Event.DESIRED_BELOW_FLOOR),
+        (Progress(state="trial", subject=B), B, Event.DESIRED_BELOW_FLOOR),
+        (Progress(), A, Event.DESIRED_RUNNING),
+        (Progress(), None, Event.WITHDRAWN),
+        (Progress(quarantined=((B, "x"),)), B, Event.DESIRED_QUARANTINED),
+    ],
+)
+def test_what_is_wanted_from_below_the_floor_is_not_begun_and_what_runs_is_not_asked(
+    progress: Progress, wanted: str | None, event: Event
+) -> None:
+    assert judge_desired(progress, wanted, A, below_floor=True) is event
+
+
 def test_a_commit_that_is_decided_but_does_not_run_yet_is_not_told_as_success() -> None:
     decided = Progress(state="committed", subject=B)
 

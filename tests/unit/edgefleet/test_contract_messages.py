@@ -141,3 +141,11 @@ def test_an_attestation_signs_everything_but_its_signature() -> None:
     assert payload == attestation_payload(msgspec.structs.replace(body, signature=b"other"))
     for field, value in {"device": "d-2", "epoch": 9, "counter": 9, "bundle_digest": "x", "model_digest": "x", "nonce": "x"}.items():
         assert payload != attestation_payload(msgspec.structs.replace(body, **{field: value}))
+
+
+def test_an_attestation_signs_its_floors_and_without_them_what_devices_sign_that_know_none() -> None:
+    body = msgspec.structs.replace(EXAMPLES[IDS.index("AttestationBody")], floors={})
+    known = ["edgefleet-attestation", 1, body.device, body.epoch, body.counter, body.bundle_digest, body.model_digest, body.nonce]
+    assert attestation_payload(body) == msgspec.msgpack.encode(known)
+    kept = [attestation_payload(msgspec.structs.replace(body, floors=floors)) for floors in ({}, {"p": 1}, {"p": 2}, {"q": 1})]
+    assert len(set(kept)) == 4

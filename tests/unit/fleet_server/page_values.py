@@ -35,7 +35,9 @@ from fleet_server.read_models import (
     WaveView,
 )
 from fleet_server.read_observed import AttributionView, InputAttribution, LoadView, Observed, SamplingView, ShadowView, ShareView
+from fleet_server.read_plan import LabelWords, LastPolicy, PlannedWaveView, PlanView, Vocabulary
 from fleet_server.read_registry import RegistryNote
+from fleet_server.selection import read_selection
 
 NOW = datetime(2026, 11, 23, 14, 32, 6, tzinfo=UTC)
 OPERATOR_TOKEN = "eft_invented-operator"
@@ -520,6 +522,26 @@ def overview_view(**changes: Any) -> OverviewView:
     return replace(view, **changes)
 
 
+PLAN_DIGEST = "4f1c8e02ab97" + "0" * 52
+
+
+def plan_view(**changes: Any) -> PlanView:
+    waves = [
+        PlannedWaveView(1, 95, 95, [("pi4", 60), ("", 35)], 0.0, 7_200.0, 86_400.0, 0.0, 93_600.0),
+        PlannedWaveView(
+            2, 2_000, 1_905, [(f"model-{number}", 200) for number in range(9)], 93_600.0, 3_600.0, 50_400.0, 20_000.0, 170_000.0
+        ),
+    ]
+    chances = [ChanceView(0.1, 0.93, 1.0, 7, 15, 0.9, 9, 21, 0.9, 1.0, 9.3, 9, 14)]
+    view = PlanView(
+        PLAN_DIGEST, "digits", "2", "digits-2", "measured", "ab" * 32, "all devices", "bound", 0.05,
+        "digits 2 to 2,000 devices in 2 waves; rule bound, limit 5 % failures; done after 2 days at the earliest.", 2_105, 105, 4, waves,
+        170_000.0, None, chances, 10_000, [NeedView("memory", "15 % more memory", 0.05, 36, 1)],
+        ["All devices are at one site (s3): an outage there is no news about the release."],
+    )  # fmt: skip
+    return replace(view, **changes)
+
+
 class InventedSource:
     """Answers with values that tests may exchange; obeys the same rules as the real one: roles, versions, unknown names."""
 
@@ -538,6 +560,7 @@ class InventedSource:
             release("1", gates=[], overrides=[], note="", registry=RegistryNote("digits", "4", ago(4000), "", None)),
         ]
         self.device_rows = device_rows()
+        self.group_texts = {("digits", "pilots"): "device(camera-01, camera-04)", ("digits", "hall-1"): "site = hall-1"}
         self.drift_view: DriftView | None = drift_view()
         self.log = rollout_view().events
         self.change_rows: list[tuple[int, str]] = [(41, "overview")]
@@ -546,6 +569,7 @@ class InventedSource:
         self.anonymous: Actor | None = None
         self.approval = approval()
         self.approved: list[tuple[str, str, str, str]] = []
+        self.created: list[tuple[str, str, str, str]] = []
         self.halt_view = HaltView(halted=False, sentence="The fleet is not halted, and never was.")
 
     def overview(self, now: datetime) -> OverviewView:
@@ -566,7 +590,7 @@ class InventedSource:
         return self.device_rows
 
     def groups(self) -> dict[tuple[str, str], str]:
-        return {("digits", "pilots"): "device(camera-01, camera-04)", ("digits", "hall-1"): "site = hall-1"}
+        return self.group_texts
 
     def device(self, device_id: str, now: datetime) -> DeviceView:
         for row in self.device_rows:
@@ -605,6 +629,25 @@ class InventedSource:
         if digest != self.approval.digest:
             raise ConflictError("the plan has changed since: who is in which wave. Nothing was done; look again.")
         self.approved.append((rollout_id, digest, note, actor.name))
+
+    def vocabulary(self, project: str) -> Vocabulary:
+        return Vocabulary([LabelWords("runtime", ["onnx", "tflite"], False), LabelWords("site", ["hall-1", "hall-2"], True)], ["pilots"])
+
+    def measured_policy(self) -> dict[str, Any]:
+        return {"name": "measured"}
+
+    def last_policy(self, release_id: str) -> LastPolicy | None:
+        return LastPolicy("careful", "cd" * 32, "r-2", {"name": "careful"})
+
+    def plan(self, release_id: str, policy: dict[str, Any], selection: str, now: datetime) -> PlanView:
+        read_selection(selection or "has(site)")
+        return plan_view(policy_name=policy["name"], selection=selection or "all devices")
+
+    def create_rollout(self, release_id: str, policy: dict[str, Any], selection: str, *, digest: str, actor: Actor) -> str:
+        if digest != PLAN_DIGEST:
+            raise ConflictError(f"you looked at plan {digest[:12]}, it is {PLAN_DIGEST[:12]} now. Nothing was created; look again.")
+        self.created.append((release_id, policy["name"], selection, actor.name))
+        return "r-draft"
 
     def halt(self) -> HaltView:
         return self.halt_view

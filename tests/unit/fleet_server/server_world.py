@@ -249,12 +249,12 @@ class SimulatedDevice:
     def heartbeat(self, at: int = 0) -> Incoming:
         return self.message("hb", encode(Heartbeat(boot=self.boot, at=at, running={PROJECT: self.running}, rows=5)))
 
-    def reported(self, state: DeviceState, subject: str = "", reason: str = "", *, retained: bool = False) -> Incoming:
+    def reported(self, state: DeviceState, subject: str = "", reason: str = "", *, retained: bool = False, **changes: Any) -> Incoming:
         said = ProjectState(bundle_digest=self.running, model_digest=self.model, state=state, reason=reason, subject_digest=subject)
         report = Reported(
             epoch=self.epoch, counter=self.counter, projects={PROJECT: said}, quarantined=self.quarantined, runtimes=["onnxruntime"]
         )
-        return self.message("reported", encode(report), retained=retained)
+        return self.message("reported", encode(msgspec.structs.replace(report, **changes)), retained=retained)
 
     def telemetry(
         self, kind: TelemetryKind, body: bytes, *, seq: int | None = None, oldest: int = 1, end_at: int = 2_000_000, project: str = PROJECT
@@ -275,6 +275,9 @@ class SimulatedDevice:
         return self.message("t", encode(record))
 
     def attestation(self, **changes: Any) -> Incoming:
+        return self.telemetry("attestation", encode(self.attested(**changes)))
+
+    def attested(self, **changes: Any) -> AttestationBody:
         assert self.wanted is not None
         values: dict[str, Any] = {
             "device": self.device_id,
@@ -285,8 +288,7 @@ class SimulatedDevice:
             "nonce": self.wanted.nonce,
         } | changes
         body = AttestationBody(**values)
-        signed = msgspec.structs.replace(body, signature=self.key.sign(attestation_payload(body)))
-        return self.telemetry("attestation", encode(signed))
+        return msgspec.structs.replace(body, signature=self.key.sign(attestation_payload(body)))
 
     def window(self, bundle: MadeBundle, rows: int = 30, *, x: NDArray[np.float32] | None = None, **changes: Any) -> Incoming:
         return self.telemetry("window", encode(window_body(bundle, rows, x=x)), **changes)

@@ -96,12 +96,25 @@ def test_a_group_is_made_listed_used_and_forgotten(run: Run) -> None:
     assert json.loads(run("group", "list", "--json").output) == []
 
 
+def test_a_group_that_means_nothing_any_more_is_listed_with_its_selection_and_why(run: Run) -> None:
+    run("relabel", "d0", "--set", "line=4", "--reason", "new")
+    run("group", "set", "pilots", "--project", "digits", "--select", "has(line)", "--reason", "first")
+    run("relabel", "d0", "--drop", "line", "--reason", "over")
+
+    listed = run("group", "list").output
+
+    assert "digits   pilots  ?        has(line)" in listed
+    assert "group pilots: no device of digits has a label 'line'" in listed
+
+
 def test_a_selection_without_its_project_and_a_group_without_a_selection_are_wrong_uses(run: Run) -> None:
     alone = run("list", "--select", "site = north")
     empty = run("group", "set", "pilots", "--project", "digits", "--reason", "first")
+    unset = [run("list", "--project", "digits", *given) for given in (("--select", ""), ("--select", "site = north", "--select", " "))]
     refused = run("list", "--project", "digits", "--select", "site = north hall").exception
 
-    assert (alone.exit_code, empty.exit_code) == (2, 2)
+    assert (alone.exit_code, empty.exit_code, *(one.exit_code for one in unset)) == (2, 2, 2, 2)
+    assert all("--select is empty, which would be every device" in one.output for one in unset)
     assert "--select needs --project" in alone.output
     assert isinstance(refused, InputError)
     assert "'hall' stands at character 14 behind `site = north`" in str(refused)

@@ -38,7 +38,7 @@ def test_the_id_of_a_removed_device_belongs_to_another_device_without_its_past(w
     world.receive(new.presence(), new.heartbeat())
 
     with world.services.db.read() as connection:
-        assert stays.of_device(connection, "d1", PROJECT) == []
+        assert stays.of_devices(connection, ["d1"], PROJECT) == {}
     shown = queries.device(world.services.db, "d1", world.clock()).device
     assert (shown.removed_at, shown.rows_total, shown.running_digest, shown.labels) == (None, 0, "", {"site": "south"})
     # What it reports is no late failure of the rollout that the first one went through.

@@ -262,3 +262,41 @@ def test_a_removed_device_is_in_no_later_selection_and_no_queue(world: World, bu
 
 
 QUEUE: dict[str, Any] = {"soak_s": 1.0, "soak_rows": 0, "deadline_s": 60.0, "hold_s": 60.0, "waves": ["100%"], "on_conflict": "queue"}
+
+
+@pytest.mark.parametrize("evidence", ["unanimous", "posterior"])
+@pytest.mark.parametrize("action", ["abort", "roll-back", "resume"])
+def test_nothing_is_left_to_do_with_an_aborted_rollout_whose_devices_were_all_removed_and_that_is_said(
+    world: World, bundle: MadeBundle, evidence: str, action: str
+) -> None:
+    rollout_id = start(world, world.push(bundle), waves=["100%"], evidence=evidence, dwell_s=10.0)
+    act(world, rollout_id, "abort")
+    for device_id in world.devices:
+        remove(world, device_id)
+
+    with pytest.raises(ConflictError, match=r"devices of rollout .* were all removed from the fleet; there is nothing left to act on here"):
+        act(world, rollout_id, action)
+    refused = {one.name: one.refused for one in view(world, rollout_id).actions}
+    assert refused["roll-back"] == "Its devices were all removed from the fleet."
+
+
+def test_a_running_rollout_whose_devices_were_all_removed_is_aborted_by_a_person(world: World, bundle: MadeBundle) -> None:
+    rollout_id = start(world, world.push(bundle), waves=["100%"])
+    for device_id in world.devices:
+        remove(world, device_id)
+
+    assert {one.name: one.refused for one in view(world, rollout_id).actions}["abort"] == ""
+    act(world, rollout_id, "abort")
+    assert view(world, rollout_id).state == "aborted"
+
+
+def test_of_an_aborted_rollout_both_the_removed_devices_and_those_of_a_later_one_are_named(
+    world: World, bundle: MadeBundle, tmp_path: Path
+) -> None:
+    old = start(world, world.push(bundle), waves=["100%"])
+    act(world, old, "abort")
+    remove(world, "d0")
+    start(world, world.push(make_bundle(tmp_path / "next", "2"), "2"))
+
+    with pytest.raises(ConflictError, match=r"belong to a later rollout, 1 of 5 were removed from the fleet; there is nothing left"):
+        act(world, old, "roll-back")

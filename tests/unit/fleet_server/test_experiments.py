@@ -20,12 +20,14 @@ from edgefleet.errors import ConfigError
 from fleet_server import queries, usecases
 from fleet_server.errors import ConflictError
 from fleet_server.experiments import create_experiment
+from fleet_server.grouping import set_group
 from fleet_server.read_compared import ExperimentView
 from fleet_server.removing import remove_device
 from fleet_server.rollout import Rollout
 from fleet_server.rollout.by_experiment import WARN_AT, WARN_LIMIT
 from fleet_server.rollout.eprocess import e_value
 from fleet_server.scheduler.comparing import bring_up
+from fleet_server.selection import Document, written
 from fleet_server.store import rollouts
 from fleet_server.store.tables import EXPERIMENT, EXPERIMENT_VALUE, ROLLOUT_MEMBER
 from tests.unit.fleet_server.compared import HOUR_S, window
@@ -61,9 +63,9 @@ class Lab:
     second: str
     experiment_id: str = ""
 
-    def plan(self, policy: dict[str, Any] | None = None, **changes: Any) -> ExperimentView:
+    def plan(self, policy: dict[str, Any] | None = None, selection: Document = "", **changes: Any) -> ExperimentView:
         plan = PLAN | {"baseline_release": self.first} | changes
-        view = create_experiment(self.world.services, release_id=self.second, plan=plan, policy=policy, selection={}, actor=OPERATOR)
+        view = create_experiment(self.world.services, release_id=self.second, plan=plan, policy=policy, selection=selection, actor=OPERATOR)
         self.experiment_id = view.experiment_id
         return view
 
@@ -195,6 +197,33 @@ def test_a_winner_is_rolled_out_by_the_evidence_that_the_experiments_policy_name
     assert (after.state, begun > len(arm_b)) in {("running", True), ("soaking", True), ("completed", True)}, after.sentence
     assert len(after.waves) > 1
     assert after.waves[0].state == "promoted"
+
+
+def test_an_experiment_and_the_rollout_of_its_winner_reach_whom_its_expression_meant_at_its_plan(lab: Lab) -> None:
+    services = lab.world.services
+    set_group(services, "digits", "kept", selection="device(d000, d001)", reason="for tests", actor=OPERATOR)
+    view = lab.plan(policy=EVIDENCE, selection="not group(kept) and not device(d002)")
+    set_group(services, "digits", "kept", selection="device(d107, d108, d109)", reason="for tests", actor=OPERATOR)
+    lab.tell((0.5, 0.5))
+    lab.begin()
+    lab.measure((0.5, 0.62))
+    draft_id = lab.view().winner_rollout_id
+    assert draft_id is not None
+
+    outside = {"d000", "d001", "d002"}
+    for rollout_id in (view.experiment_id, draft_id):
+        with services.db.read() as connection:
+            stored = rollouts.load(connection, rollout_id)
+            members = set(connection.scalars(sa.select(ROLLOUT_MEMBER.c.device_id).filter_by(rollout_id=rollout_id)))
+        assert stored is not None
+        assert written(stored.selection) == "not device(d000, d001, d002)"
+        assert members == set(lab.world.devices) - outside
+    assert not wanting(lab.world, lab.new) & outside
+
+
+def test_an_experiment_over_what_the_project_does_not_have_is_refused(lab: Lab) -> None:
+    with pytest.raises(ConfigError, match="selection: project digits has no group 'kept'"):
+        lab.plan(selection="not group(kept)")
 
 
 def test_an_experiment_whose_winner_could_never_be_rolled_out_is_refused(lab: Lab) -> None:

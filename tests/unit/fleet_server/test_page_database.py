@@ -13,7 +13,7 @@ from fleet_server.auth import ADMIN_TOKEN_FILE
 from fleet_server.config import ServerConfig
 
 SAME = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
-SCREENS = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")
+SCREENS = ("/", "/rollouts", "/rollouts/new", "/devices", "/releases", "/drift", "/events")
 
 
 @pytest.fixture

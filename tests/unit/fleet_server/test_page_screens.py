@@ -14,11 +14,11 @@ from fleet_server.auth import SESSION_COOKIE
 from fleet_server.read_registry import RegistryNote
 from tests.unit.fleet_server import page_values as values
 
-SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/r-draft",
+SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/new", "/rollouts/r-draft",
            "/rollouts/r-draft/approve",
            "/rollouts/r-2/pause", "/devices", "/devices/camera-06", "/devices/camera-08",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
-EMPTY_SCREENS = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")
+EMPTY_SCREENS = ("/", "/rollouts", "/rollouts/new", "/devices", "/releases", "/drift", "/events")
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 PACKAGE = Path(fleet_server.page.__file__).parent
 
@@ -272,9 +272,45 @@ def test_the_devices_screen_reads_a_selection_as_rollouts_do_and_anything_else_a
     [
         ("site = hall 1", "Read as words, for as a selection it cannot be read: selection: &#39;1&#39; stands at character 13"),
         ("group(nobody)", "There is no group nobody."),
+        ("not group(pilot)", "There is no group pilot (did you mean &#39;pilots&#39;?)."),
+        ("sit != hall-1", "No device has a label sit (did you mean &#39;site&#39;?)."),
+        ("not has(sit)", "No device has a label sit (did you mean &#39;site&#39;?)."),
+        ("site != hal-1", "site != hal-1 leaves out nobody (did you mean &#39;hall-1&#39;?)."),
+        ("not device(camera-77)", "There is no device camera-77."),
+        ("site != hall-1 and " * 60 + "site != hall-1", "The question has 1154 characters, the limit here is 1000"),
     ],
 )
 def test_a_selection_that_cannot_be_meant_says_what_is_wrong_with_it(client: FlaskClient, question: str, words: str) -> None:
     html = body(client, f"/devices?q={quote(question)}")
 
     assert words in html
+    assert "of a rollout takes the same" not in html
+
+
+def test_a_hostile_value_in_a_selection_is_only_shown(client: FlaskClient) -> None:
+    html = body(client, f"/devices?q={quote(f'site = {chr(34)}<script>alert(1)</script>{chr(34)} or site = hall-1')}")
+
+    assert "read as a selection: <code>site in (&#39;&lt;script&gt;alert(1)&lt;/script&gt;&#39;, hall-1)</code>" in html
+    assert "<script>alert" not in html
+
+
+def test_a_group_that_is_called_like_a_word_of_the_language_is_offered_in_quotes(
+    source: values.InventedSource, client: FlaskClient
+) -> None:
+    source.group_texts = {("digits", "in"): "device(camera-01)"}
+
+    html = body(client, "/devices?q=group(%27in%27)")
+
+    assert f'<a href="/devices?q={quote("group(" + chr(39) + "in" + chr(39) + ")")}">in</a>' in html
+    assert re.findall(r'href="/devices/(camera-\d\d)"', html) == ["camera-01"]
+
+
+def test_a_fleet_of_which_not_all_devices_were_looked_at_says_so(source: values.InventedSource, client: FlaskClient) -> None:
+    assert "looked at: the first" not in body(client, "/devices")
+
+    source.device_rows = [replace(source.device_rows[0], device_id=f"d{number:05d}") for number in range(10_000)]
+
+    html = body(client, "/devices?q=site+!%3D+hall-77+and+not+group(nobody)")
+    assert "looked at: the first 10,000 devices by id" in html
+    assert "leaves out nobody" not in html
+    assert "There is no group nobody." in html

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from edgefleet.digests import sha256_hex
 from edgefleet.errors import ConfigError, InputError
 from fleet_server import planning, queries, relabelling, usecases
 from fleet_server.approving import approvals_of, approve_rollout
@@ -105,8 +106,12 @@ def test_one_selection_written_in_two_ways_is_one_plan_and_another_one_is_anothe
         ("hardware = a and not (site in (s1, s9))", ConfigError, "`site != s9` leaves out nobody"),
         ("group(pilot)", ConfigError, "project digits has no group 'pilot' (did you mean 'pilots'?); its groups: pilots"),
         ("device(d00001, d7)", ConfigError, "selection: not in project digits: device d7; enroll it, or take it out"),
-        ("site = s1 and site = s2", ConfigError, "the selection matches no device"),
-        ("site = s9", ConfigError, "the selection matches no device"),
+        (
+            "site = s1 and site = s2",
+            ConfigError,
+            "the selection matches no device of digits, nothing to roll out: `site = s1 and site = s2`. Its parts exclude each other",
+        ),
+        ("site = s11", ConfigError, "nothing to roll out: `site = s11`. No device of digits has site = s11 yet (did you mean 's1'?)."),
         ("site is s1", InputError, "'is' stands at character 6 behind `site`"),
     ],
 )
@@ -136,6 +141,57 @@ def test_a_plan_says_what_a_person_may_not_have_meant(world: World) -> None:
     assert "also takes" not in " ".join(plan(world, "hardware = b and site != s0 and has(site)").cautions)
 
 
+def test_a_plan_remarks_upon_a_value_that_nobody_has_and_once_upon_a_label_that_is_excluded_often(world: World) -> None:
+    with world.services.db.write() as connection:
+        connection.execute(sa.delete(DEVICE_LABEL).where(DEVICE_LABEL.c.device_id == "d00001", DEVICE_LABEL.c.key == "site"))
+
+    unknown = plan(world, "hardware = a or site in (s11)").cautions
+    often = plan(world, "site != s0 and site != s2 and site not in (s3, s2)").cautions
+
+    assert "No device of digits has site = s11 yet (did you mean 's1'?)." in unknown
+    assert len([one for one in often if "also takes 1 device that has no label site" in one]) == 1
+
+
+def test_a_device_without_a_label_that_is_taken_for_another_reason_is_not_remarked_upon(world: World) -> None:
+    with world.services.db.write() as connection:
+        unlabelled = DEVICE_LABEL.c.device_id.in_(["d00001", "d00002"])
+        connection.execute(sa.delete(DEVICE_LABEL).where(unlabelled, DEVICE_LABEL.c.key == "site"))
+
+    either = plan(world, "hardware = a or site != s0").cautions
+    never = plan(world, "hardware = a or site != s0 and has(site)").cautions
+
+    assert "`site != s0` also takes 1 device that has no label site; add `has(site)` to leave such out." in either
+    assert "also takes" not in " ".join(never)
+
+
+def test_groups_that_are_too_large_together_are_refused_before_a_rollout_is_lost_that_cannot_be_read_again(world: World) -> None:
+    for number in range(3):
+        group(world, f"g{number}", "hardware = a or hardware in (" + ", ".join(f"x{number}{one:03d}" for one in range(600)) + ")")
+
+    with pytest.raises(ConfigError, match="selection: written out in full it is too large: the selection names more than 1000"):
+        create(world, "group(g0) or group(g1)")
+    with pytest.raises(ConfigError, match=r"its groups have \d+ characters written out, the limit is 16384"):
+        create(world, "group(g0) and site = s0 or group(g1) and site = s1 or group(g2) and site = s2 or group(g2) and site = s3")
+    with pytest.raises(ConfigError, match="group g3: written out in full it is too large: the selection has 1"):
+        group(world, "g3", "hardware = a or hardware in(" + ",".join(f"x{one:015d}" for one in range(950)) + ")")
+    assert queries.rollouts(world.services.db, world.clock()) == []
+    assert [one.name for one in groups_of(world.services.db)] == ["g0", "g1", "g2"]
+
+
+def test_a_refusal_names_the_group_in_which_the_unknown_thing_stands(world: World) -> None:
+    relabelling.set_labels(world.services, "d00003", put={"line": "4"}, reason="new", actor=OPERATOR)
+    group(world, "pilots", "has(line) or site in (s0, s9)")
+    group(world, "others", "site = s1")
+    relabelling.set_labels(world.services, "d00003", put={}, drop=["line"], reason="over", actor=OPERATOR)
+
+    with pytest.raises(ConfigError, match="selection: group pilots: no device of digits has a label 'line'"):
+        plan(world, "group(others) or group(pilots)")
+    group(world, "pilots", "site in (s0, s9)")
+    with pytest.raises(ConfigError, match="selection: group pilots: `site != s9` leaves out nobody"):
+        plan(world, "not group(pilots)")
+    assert chosen(world, "group(pilots)") == {0, 4, 8, 12, 16, 20}
+
+
 def test_a_device_joins_and_leaves_an_open_rollout_by_its_expression(world: World) -> None:
     rollout_id = create(world, "site in (s0, s1) and hardware != b")
     assert members(world, rollout_id) == {0, 4, 8, 12, 16, 20}
@@ -144,6 +200,20 @@ def test_a_device_joins_and_leaves_an_open_rollout_by_its_expression(world: Worl
     relabelling.set_labels(world.services, "d00004", put={"site": "s3"}, reason="moved", actor=OPERATOR)
 
     assert members(world, rollout_id) == {0, 3, 8, 12, 16, 20}
+
+
+def test_a_device_that_is_enrolled_later_joins_where_a_not_means_it_and_nowhere_else(world: World, tmp_path: Path) -> None:
+    rollout_id = create(world, "(site != s0 and hardware = a or not has(hardware)) and not device(d00002)")
+    assert members(world, rollout_id) == {6, 10, 14, 18, 22}
+    remove_device(world.services, "d00002", reason="scrapped", actor=OPERATOR)
+
+    world.enroll("d00090", tmp_path)
+    world.enroll("d00091", tmp_path, hardware="b")
+    world.enroll("d00092", tmp_path, hardware="a")
+    world.enroll("d00093", tmp_path, hardware="a", site="s0")
+    world.enroll("d00002", tmp_path, hardware="a", site="s1")
+
+    assert members(world, rollout_id) == {6, 10, 14, 18, 22, 90, 92}
 
 
 def test_a_rollout_keeps_what_its_group_meant_when_it_was_planned(world: World) -> None:
@@ -164,6 +234,35 @@ def test_a_rollout_keeps_what_its_group_meant_when_it_was_planned(world: World) 
     assert "24 devices" not in log
     assert "6 devices (group(pilots) and hardware = b, that is hardware = b and site = s1)" in log
     assert "pilots: site = s1 became site = s3: for tests" in log
+
+
+def test_a_plan_whose_group_means_others_by_now_is_another_plan_and_is_not_created(world: World) -> None:
+    group(world, "pilots", "site = s1")
+    seen = plan(world, "group(pilots)").digest
+    group(world, "pilots", "site in (s1, s2)")
+
+    with pytest.raises(ConflictError, match="you looked at plan"):
+        usecases.create_rollout(
+            world.services, release_id=release_of(world), policy=POLICY, selection="group(pilots)", actor=OPERATOR, digest=seen
+        )
+    assert queries.rollouts(world.services.db, world.clock()) == []
+
+
+def test_the_log_keeps_the_reason_and_the_policy_behind_a_selection_that_it_has_no_room_for(world: World) -> None:
+    many = [f"d{number:05d}" for number in range(COUNT)]
+    for first in (1, 2):
+        group(world, "pilots", f"device({', '.join(many[first:])}) or hardware in (a, {', '.join(f'x{one:03d}' for one in range(500))})")
+    text = groups_of(world.services.db)[0].selection
+    create(world, "group(pilots)")
+    remove_group(world.services, PROJECT, "pilots", reason="not needed", actor=OPERATOR)
+
+    removed, created, changed = (entry.detail for entry in queries.recent_events(world.services.db)[:3])
+
+    assert removed.endswith(f"… ({len(text)} characters, sha256 {sha256_hex(text.encode())}): not needed")
+    assert "digits 1 to 23 devices (group(pilots), that is device(d00002, " in created
+    assert f"sha256 {sha256_hex(text.encode())})) under policy 'evidence'" in created
+    assert " became device(d00002, " in changed
+    assert changed.endswith(": for tests")
 
 
 def test_who_edits_the_selection_of_an_approved_plan_has_no_approval_any_more(world: World) -> None:
@@ -213,14 +312,14 @@ def test_groups_are_of_a_project_and_only_one_that_is_there_can_be_forgotten(wor
     assert groups_of(world.services.db, "elsewhere") == []
 
 
-def test_a_group_whose_devices_are_gone_says_so(world: World) -> None:
+def test_a_group_may_name_a_device_that_was_removed_and_the_plan_says_so(world: World) -> None:
     group(world, "pilots", "device(d00003) or site = s0")
     remove_device(world.services, "d00003", reason="scrapped", actor=OPERATOR)
 
     (view,) = groups_of(world.services.db)
 
-    assert view.devices is None
-    assert "not in project digits: device d00003" in view.trouble
+    assert (view.devices, view.trouble) == (6, "")
+    assert "Removed from the fleet, so not selected: d00003." in plan(world, "group(pilots)").cautions
 
 
 def test_lists_and_orders_about_rows_take_the_same_selections(world: World) -> None:
@@ -243,6 +342,10 @@ def test_lists_and_orders_about_rows_take_the_same_selections(world: World) -> N
     assert [order.device_id for order in orders] == [row.device_id for row in listed]
     with pytest.raises(InputError, match="a selection needs the project"):
         queries.devices(world.services.db, world.clock(), selection=asked)
+    with pytest.raises(ConfigError, match="selection: project digit has no device that could be selected"):
+        queries.devices(world.services.db, world.clock(), project="digit", selection=asked)
+    with pytest.raises(InputError, match=r"project 'x\\n' is not an identifier"):
+        queries.devices(world.services.db, world.clock(), project="x\n", selection=asked)
 
 
 def test_the_api_makes_lists_and_forgets_groups_and_plans_with_them(world: World) -> None:

@@ -218,6 +218,17 @@ def test_decision_11_late_evidence_drafts_a_rollback_and_starts_it_only_by_polic
     assert (found.evidence >= 20) == (failed == 30)
 
 
+def test_decision_11_a_hold_back_that_fails_is_a_stream_of_its_own_and_does_not_vanish_among_the_others() -> None:
+    one_stream = judge_late(12, 9_530, limit=0.05, on_late="start")
+    found = judge_late(2, 9_500, limit=0.05, on_late="start", failed_latecomers=10, latecomers=30)
+
+    assert (one_stream.word, found.word) == ("draft", "start")
+    assert found.sentence.startswith("2 of 9500 devices (0.0%) failed after the completion; evidence against 5%: ")
+    assert "of those that took it on afterwards 10 of 30 (33.3%): " in found.sentence
+    assert judge_late(0, 9_500, limit=0.05, on_late="draft", failed_latecomers=1, latecomers=30).word == "draft"
+    assert judge_late(0, 9_500, limit=0.05, on_late="start", latecomers=30).word == "nothing"
+
+
 def test_decision_12_nobody_is_held_back_three_times_in_a_row() -> None:
     waves = {"once": [0, 2], "twice": [0, 0, 3], "thrice": [0, 0, 0], "before": [1, 0, 0], "new": []}
 

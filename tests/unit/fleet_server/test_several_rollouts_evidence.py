@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from fleet_server import enlisting, usecases
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.rollout.pacing import Window
-from fleet_server.scheduler import sharing
+from fleet_server.scheduler import sharing, trickle
 from fleet_server.scheduler.loop import Scheduler
-from fleet_server.store import activations, devices, evidence_members, exposure, held_back, rollouts
+from fleet_server.store import activations, devices, evidence_members, exposure, held_back, late_failures, latecomers, links, rollouts
 from fleet_server.store.facts import read
-from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.store.moments import to_micros
+from fleet_server.store.tables import DEVICE, DEVICE_LABEL, ROLLOUT, ROLLOUT_MEMBER, ROLLOUT_SUM
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, now_us, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 from tests.unit.fleet_server.test_evidence_rollouts import fleet_of, until, wave_of
@@ -76,6 +77,97 @@ def test_decision_12_the_hold_back_follows_a_week_after_the_completion(world: Wo
     fleet.tick(8)
 
     assert asked(world, fleet.bundle) == set(world.devices)
+    assert value(world, rollout_id).state.value == "completed"
+
+
+def follows(world: World, tmp_path: Path, bad: int) -> tuple[Fleet, str, set[str]]:
+    """A rollout a week after its completion, three followers at once: (fleet, id, who was held back); it fails on `bad` of these."""
+    baseline = world.push(make_bundle(tmp_path / "baseline", "baseline"), "0")
+    fleet, rollout_id = fleet_of(world, tmp_path, 60, hold_back={"fraction": 0.2}, baseline=baseline)
+    assert until(fleet, rollout_id, "completed") == "completed"
+    with world.services.db.read() as connection:
+        query = sa.select(ROLLOUT_MEMBER.c.device_id).where(ROLLOUT_MEMBER.c.rollout_id == rollout_id, ROLLOUT_MEMBER.c.wave == 0)
+        held = list(connection.scalars(query.order_by(ROLLOUT_MEMBER.c.place)))
+    fleet.bad = set(held[:bad]).__contains__
+    world.clock.move(WEEK_S)
+    fleet.tick(10)
+    return fleet, rollout_id, set(held)
+
+
+def late_of(world: World, rollout_id: str) -> late_failures.Late:
+    completed_at = value(world, rollout_id).changed_at
+    assert completed_at is not None
+    with world.services.db.read() as connection:
+        return late_failures.of_rollout(connection, rollout_id, to_micros(completed_at))
+
+
+def discard_the_draft(world: World, rollout_id: str) -> str:
+    """A person has looked; the draft's sentence."""
+    with world.services.db.read() as connection:
+        (draft,) = links.linked_to(connection, rollout_id, "late-rollback")
+    sentence = value(world, draft).last_reason
+    assert act(world, draft, "abort").state == "discarded"
+    return sentence
+
+
+def sums_are_those_of_the_rows(world: World, rollout_id: str) -> None:
+    with world.services.db.read() as connection:
+        member = ROLLOUT_MEMBER.c
+        rows = sa.select(member.wave, sa.func.count(member.counter), sa.func.count(member.began_at), sa.func.count(member.failed_at))
+        found = {row[0]: tuple(row[1:]) for row in connection.execute(rows.where(member.rollout_id == rollout_id).group_by(member.wave))}
+        total = ROLLOUT_SUM.c
+        kept = sa.select(total.wave, sa.func.sum(total.assigned), sa.func.sum(total.begun), sa.func.sum(total.failed))
+        told = {row[0]: tuple(row[1:]) for row in connection.execute(kept.where(total.rollout_id == rollout_id).group_by(total.wave))}
+    assert found == told
+
+
+def test_decision_11_a_hold_back_on_which_the_release_fails_is_late_evidence_and_nobody_else_follows(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trickle, "AT_ONCE", 3)
+    fleet, rollout_id, held = follows(world, tmp_path, bad=12)
+
+    late = late_of(world, rollout_id)
+    assert (late.devices, late.failed, late.latecomers, len(late.failed_latecomers)) == (40, (), 11, 3)
+    assert asked(world, fleet.bundle) & held == set(late.failed_latecomers)
+    sums_are_those_of_the_rows(world, rollout_id)
+    assert "of those that took it on afterwards 3 of 11 (27.3%)" in discard_the_draft(world, rollout_id)
+    fleet.tick(30)
+    # Three more follow and fail: from then on the evidence is there, whatever a person did with the draft.
+    assert asked(world, fleet.bundle) & held == set(late_of(world, rollout_id).failed_latecomers)
+    assert len(late_of(world, rollout_id).failed_latecomers) == 6
+
+
+def test_decision_12_one_failure_keeps_the_others_waiting_until_a_person_discards_the_rollback(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trickle, "AT_ONCE", 3)
+    fleet, rollout_id, held = follows(world, tmp_path, bad=1)
+    assert len(asked(world, fleet.bundle) & held) == 3
+
+    discard_the_draft(world, rollout_id)
+    fleet.tick(30)
+
+    assert asked(world, fleet.bundle) & held == held
+    late = late_of(world, rollout_id)
+    assert (late.devices, late.latecomers, len(late.failed_latecomers)) == (40, 20, 1)
+    sums_are_those_of_the_rows(world, rollout_id)
+    with world.services.db.read() as connection:
+        told = {device_id: committed_at for device_id, committed_at, _ in latecomers.of_rollout(connection, rollout_id)}
+    assert {device_id for device_id in held if told[device_id] is not None} == held - set(late.failed_latecomers)
+
+
+def test_decision_11_a_late_failure_is_in_the_sums_as_in_the_rows(world: World, tmp_path: Path) -> None:
+    fleet, rollout_id = fleet_of(world, tmp_path, 30)
+    assert until(fleet, rollout_id, "completed") == "completed"
+    device = world.devices[sorted(device_id for device_id, wave in wave_of(world, rollout_id).items() if wave == 1)[0]]
+    world.clock.move(43_200.0)
+
+    world.receive(device.reported("rolled-back", fleet.bundle.digest, "crashed 12 h later"))
+    fleet.tick(2)
+
+    assert late_of(world, rollout_id).failed == (device.device_id,)
+    sums_are_those_of_the_rows(world, rollout_id)
     assert value(world, rollout_id).state.value == "completed"
 
 

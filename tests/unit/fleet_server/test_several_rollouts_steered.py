@@ -110,6 +110,17 @@ def test_decision_01_a_queued_rollout_that_nobody_started_waits_for_a_person(wor
     assert state(world, second) == "running"
 
 
+def test_decision_01_a_rollout_that_waits_for_its_devices_can_be_discarded(world: World, bundles: Bundles) -> None:
+    start(world, bundles.release(1))
+    second = plan(world, bundles.release(2), on_conflict="queue")
+
+    offered = queries.rollout(world.services.db, second, world.clock()).actions
+    assert {one.name: one.refused for one in offered}["abort"] == ""
+    act(world, second, "abort")
+
+    assert state(world, second) == "discarded"
+
+
 def test_decision_01_a_queued_rollout_waits_for_whoever_took_its_devices_meanwhile(world: World, bundles: Bundles) -> None:
     first = start(world, bundles.release(1))
     second = plan(world, bundles.release(2), on_conflict="queue")

@@ -132,7 +132,7 @@ def test_an_outage_of_our_own_broker_is_not_held_against_the_sites_that_begin_th
 def test_sites_gone_dark_are_those_of_a_recount() -> None:
     availability, order = Availability(np.random.default_rng(1), 300, SCENES["churn"], 60), np.arange(300)
     controls = Controls(availability, order[60:], order[:60], 0, 60, SOAK)
-    outages = SiteOutages(availability.sites, controls)
+    outages = SiteOutages(availability.sites, controls, SOAK)
     dark = {0, 3, 4}
     for number in range(40):
         heard = availability.tick(number)
@@ -141,7 +141,7 @@ def test_sites_gone_dark_are_those_of_a_recount() -> None:
         controls.tick(number, heard)
         if number == 20:
             outages.begin(number, np.arange(6))
-        outages.tick(number)
+        outages.tick(number, None)
 
     sites, out, share = outages.counts(39)
 

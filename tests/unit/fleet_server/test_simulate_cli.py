@@ -93,7 +93,7 @@ def test_a_document_of_another_system_gives_what_the_known_one_gives(tmp_path: P
         (["--release", "2:prompt"], "failing = 2.0 is no share"),
         (["--release", "nan"], "failing = nan is no share"),
         (["--release", "0.1:odd"], "KIND of prompt, late, dark, site"),
-        (["--release", "0.1:dark:3"], "expected SHARE"),
+        (["--release", "0.1:site:3"], "expected SHARE"),
         (["--release", "0.1:late:nan"], "delay_h = nan is outside"),
         (["--release", "1 %", "--release", "1 %"], "named twice"),
         (["--against", "jenkins"], "known: all, time-phased"),

@@ -1,0 +1,41 @@
+"""Until when the server has heard its broker, for the process that comes next and for whoever judges silence."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from fleet_server.rollout.hearing import Hearing
+from fleet_server.store.moments import from_micros, to_micros
+from fleet_server.store.tables import DEVICE_SEEN, HEARING
+from fleet_server.store.upsert import insert_or_update
+
+_BROKER = "broker"
+
+
+def keep(connection: sa.Connection, heard: Hearing) -> None:
+    """Keep what the last marker proved."""
+    insert_or_update(connection, HEARING, [{"name": _BROKER, "since": heard.since, "back_at": heard.back_at}])
+
+
+def last(connection: sa.Connection, at: int) -> Hearing:
+    """What was kept last.
+
+    A database that never kept anything was listening when it last heard a device, and one that never heard any has missed nothing.
+    """
+    known = _kept(connection)
+    if known is not None:
+        return known
+    newest: int | None = connection.scalar(sa.select(sa.func.max(DEVICE_SEEN.c.seen_at)))
+    return Hearing(at if newest is None else min(newest, at))
+
+
+def deaf_until(connection: sa.Connection, now: datetime) -> datetime | None:
+    """Until when no device could be heard, whoever is to blame: now while it lasts, None when it never was so."""
+    known = _kept(connection)
+    found = None if known is None else known.deaf_until(to_micros(now))
+    return None if found is None else from_micros(found)
+
+
+def _kept(connection: sa.Connection) -> Hearing | None:
+    row = connection.execute(sa.select(HEARING.c.since, HEARING.c.back_at).where(HEARING.c.name == _BROKER)).first()
+    return None if row is None else Hearing(row.since, row.back_at)
