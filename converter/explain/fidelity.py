@@ -31,7 +31,7 @@ MAX_DIFFERENCE: Final = 1e-5
 # On the lower end of a one-sided 95 % interval over rows.
 LEAST_COSINE: Final = 0.95
 LEAST_TOP3: Final = 0.80
-# Of what time segments say beyond the channels. Between students that name the wrong segment of the strongest input in every fifth to
+# Of what time segments say beyond the channels. Between students that name the wrong segment of the strongest input in every eighth to
 # second window (up to 0.79) and those that name the right one in nine of ten (from 0.91): see ADR 14.
 LEAST_WITHIN: Final = 0.85
 JUDGED_ROWS: Final = 100
