@@ -138,13 +138,12 @@ class Reports:
             attempt=progress.attempt,
             subject_digest=progress.subject,
         )
-        allowed = self._config.runtimes
         return Reported(
             epoch=epoch,
             counter=counter,
             projects={self._identity.project: state},
             quarantined=[digest for digest, _ in progress.quarantined][-MAX_QUARANTINED:],
-            runtimes=[name for name in available_runtimes() if allowed is None or name in allowed],
+            runtimes=[name for name in available_runtimes() if self._config.runtimes is None or name in self._config.runtimes],
             agent_version=__version__,
             floors=updater.director.floors(),
             **updater.halt.facts(),

@@ -12,13 +12,17 @@ import sqlalchemy as sa
 
 from fleet_server import audit, queries, usecases
 from fleet_server.errors import ConflictError
+from fleet_server.flooring import floor_of, raise_floor
 from fleet_server.grouping import groups_of, set_group
 from fleet_server.relabelling import set_labels
 from fleet_server.removing import remove_device
+from fleet_server.scheduler.loop import Scheduler
 from fleet_server.store import Database, evidence_tally, stays
 from fleet_server.unquarantining import lift_quarantine
-from tests.unit.fleet_server.evidence_world import Fleet, open_fleet, start, value
+from tests.unit.fleet_server.evidence_world import Fleet, asked, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
+from tests.unit.fleet_server.test_evidence_rollouts import until
+from tests.unit.fleet_server.test_places_given_back import SLEEPS_S, asleep, parked
 from tests.unit.fleet_server.test_ways_back_counted import check
 from tests.unit.trainer.test_trainer_search_workers import postgres
 
@@ -168,3 +172,23 @@ def test_where_devices_go_back_to_is_asked_and_answered_over_postgresql_as_over_
             world.receive(device.presence(), device.heartbeat())
         check(world, folder, monkeypatch)
         monkeypatch.undo()
+
+
+@pytest.mark.conversions
+def test_sleeping_devices_give_their_places_back_and_floors_are_told_over_postgresql_as_over_sqlite(
+    worlds: list[World], tmp_path: Path
+) -> None:
+    told = []
+    for number, world in enumerate(worlds):
+        fleet, rollout_id, sleeping = asleep(world, tmp_path / str(number))
+        raise_floor(world.services, PROJECT, release_id=value(world, rollout_id).release_id, reason="a hole", actor=OPERATOR)
+        Scheduler(world.services, None).tell_floors()
+        world.clock.move(SLEEPS_S)
+        fleet.tick(2)
+        aside, begun = parked(world), asked(world, fleet.bundle)
+        assert (len(aside), len(begun - sleeping)) == (len(sleeping), 4)
+        fleet.dark = set()
+        fleet.tick(12)
+        assert asked(world, fleet.bundle) == set(world.devices)
+        told.append((until(fleet, rollout_id, "completed"), floor_of(world.services, PROJECT).devices))
+    assert told == [("completed", 12), ("completed", 12)]

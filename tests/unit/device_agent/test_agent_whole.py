@@ -109,6 +109,18 @@ def test_a_release_is_fetched_tested_tried_committed_and_attested(world: World) 
     assert (reported.epoch, reported.counter) == (1, 1)
 
 
+def test_the_floor_that_a_device_was_told_is_reported_and_signed(world: World) -> None:
+    bundle = world.bundle(1)
+    world.want(bundle.digest, floors={PROJECT: 1, "another": 7})
+
+    reported = world.wait_for_state("committed", bundle.digest)
+    attested = eventually("attestation", lambda: world.fleet.telemetry("attestation"))
+
+    body = decode(AttestationBody, attested[-1].body)
+    assert (reported.floors, body.floors) == ({PROJECT: 1}, {PROJECT: 1})
+    assert SigningKey.load_or_create(world.enrolled.folder / "device.key").public.verifies(body.signature, attestation_payload(body))
+
+
 def test_a_halt_that_is_too_large_is_refused_and_the_server_hears_of_it(world: World) -> None:
     eventually("the first report", world.reported)
 
