@@ -24,9 +24,9 @@ from benchmarks.figures import Figure, show
 from benchmarks.scorer_graphs import write_bundle
 from converter.cores.reading import core_of_estimator
 from converter.ensembles import ensemble_of
+from converter.explain.agreement import agreement
 from converter.explain.amortised import amortise
 from converter.explain.asking import margins_of_graph
-from converter.explain.fidelity import agreement
 from converter.explain.treeshap import compile_leaves, treeshap_bytes
 from converter.explain.treeshap_onnx import treeshap_to_onnx
 from converter.to_onnx.core import core_to_onnx

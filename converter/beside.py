@@ -76,9 +76,11 @@ def explain(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, lis
         "runtime": RECIPES[source].runtime if source else "",
         "folder": str(folder),
         "halved": [target for target in HALVED if target in graphs],
+        "integers": {target: str(Path(plan.job(target, RECIPES[target].suffix).result)) for target in graphs if _is_integer(target)},
     }
     inputs = {"method": plan.explain, "graph": sha256_hex(graphs[source].content) if source else "", "runtime": job["runtime"]}
     inputs["halved"] = job["halved"]
+    inputs["integers"] = {target: sha256_hex(graphs[target].content) for target in job["integers"]}
     plan.progress("explanation", "started")
     try:
         done, how = plan.child("explanation", "converter.explain.building:make", job, inputs)
@@ -99,6 +101,10 @@ def explain(plan: Plan, graphs: dict[str, Graph]) -> tuple[Explainer | None, lis
     method = msgspec.convert(done["method"], Explained)
     own = {target: Explainer(Path(path).read_bytes(), method) for target, path in done["own"].items()}
     return Explainer(Path(done["file"]).read_bytes(), method, graphs_made, dict(done["reasons"]), own), list(done["notes"]), ""
+
+
+def _is_integer(target: str) -> bool:
+    return RECIPES[target].precision == "int8"
 
 
 def further(plan: Plan, explainer: Explainer | None) -> tuple[Outlier | None, Explainer | None]:

@@ -82,6 +82,11 @@ class VariantReport:
         return not any(gate.gate in ("X1", "X2") and gate.verdict in ("fail", "inconclusive") for gate in self.gates)
 
     @property
+    def tells_when(self) -> bool:
+        """Whether the time segments of its explanation, if it has any, passed."""
+        return not any(gate.gate == "X4" and gate.verdict == "fail" for gate in self.gates)
+
+    @property
     def graph_explains(self) -> bool:
         """Whether its explanation as a graph or in C, if it has one, passed."""
         return not any(gate.gate == "X3" and gate.verdict == "fail" for gate in self.gates)
@@ -190,8 +195,9 @@ def prove(plan: Plan, built: Built, folder: Path, limits: Limits) -> Conversion:
     gates = package_gates(package) + [gate.as_entry() for report in reports for gate in report.gates]
     unexplained = frozenset(report.name for report in reports if not report.explained)
     ungraphed = frozenset(report.name for report in reports if not report.graph_explains)
+    unsegmented = frozenset(report.name for report in reports if not report.tells_when)
     card = card_text(package, reports, built.notes)
-    content = Content(package, kept, built, proof.spread(built.parity), unexplained, ungraphed, gates, card)
+    content = Content(package, kept, built, proof.spread(built.parity), unexplained, ungraphed, unsegmented, gates, card)
     bundle = write_bundle(folder, bundle_files(content), _measured(reports))
     return Conversion(bundle, folder, reports, built.notes)
 

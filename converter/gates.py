@@ -1,4 +1,4 @@
-"""The converter's gates C1 to C6 and X1 to X3: a verdict with value, limit, n, interval and one sentence. Pure.
+"""The converter's gates C1 to C6 and X1 to X4: a verdict with value, limit, n, interval and one sentence. Pure.
 
 Judged are one-sided 95 % bounds where rows are a sample. `inconclusive` means that the rows do not suffice to say yes or no.
 """
@@ -27,6 +27,12 @@ _ERROR_OF: Final = {
     "regression": "a value, in its standard deviations",
     "anomaly": "a score, in its standard deviations",
 }
+_POINTS: Final = {
+    "cosine_low": "cosine to",
+    "top3_low": "share of the three strongest inputs shared with",
+    "segment_cosine_low": "cosine of the time segments to",
+    "segment_within_low": "cosine of what time segments say beyond the channels to",
+}
 _SAME: Final = {"classification": "class", "regression": "value", "anomaly": "score"}
 
 
@@ -47,7 +53,9 @@ class Gate:
 
     def as_entry(self) -> dict[str, Any]:
         """The entry in gates.json; errors are rounded, because their last digits differ from one CPU to another."""
-        value = None if self.host_bound or self.value is None else float(f"{self.value:.2g}") if self.gate in ("C2", "X2") else self.value
+        value = (
+            None if self.host_bound or self.value is None else float(f"{self.value:.2g}") if self.gate in ("C2", "X2", "X4") else self.value
+        )
         sentence = "measured on the converting machine: see measured.json" if self.host_bound else self.sentence
         return {
             "gate": self.gate, "variant": self.variant, "verdict": self.verdict, "value": value, "limit": self.limit, "n": self.n,
@@ -217,23 +225,26 @@ def _cost(declared: list[Budget]) -> Gate:
 def _explanation(cost: Cost) -> list[Gate]:
     if cost.explain_gap is None:
         return [Gate("X1", "skipped", "the variant has no explainer")]
-    return [_judged(found) for found in judge_fidelity(cost.explain_gap, cost.fidelity, cost.explain_difference)]
+    step = (cost.fidelity or {}).get("answer_step", 0.0)
+    return [_judged(found, step) for found in judge_fidelity(cost.explain_gap, cost.fidelity, cost.explain_difference)]
 
 
-def _judged(found: Judged) -> Gate:
+def _judged(found: Judged, answer_step: float) -> Gate:
     verdict: Verdict = "pass" if found.ok else "fail"
     if found.gate == "X1":
+        but = f", but for the steps of {answer_step:.2g} to which the variant rounds it" if answer_step else ""
         # A gap within the limit is a last bit, which differs from one processor to another.
-        good = f"contributions add up to the margin within {found.limit:g} of it"
-        bad = f"contributions miss the margin by {found.value:.2g} of it, limit {found.limit:g}"
+        good = f"contributions add up to the margin within {found.limit:g} of it{but}"
+        bad = f"contributions miss the margin by {found.value:.2g} of it{but}, limit {found.limit:g}"
         return Gate("X1", verdict, good if found.ok else bad, limit=found.limit)
     if found.gate == "X3":
         good = f"as a graph or in C it is the exact explanation within {found.limit:g} of a row's largest contribution"
         bad = f"as a graph or in C it misses the exact one by {found.value:.2g} of a row's largest contribution, limit {found.limit:g}"
         return Gate("X3", verdict, good if found.ok else bad, limit=found.limit)
-    what = {"cosine_low": "cosine to", "top3_low": "share of the three strongest inputs shared with"}[found.name]
-    sentence = f"{what} a long run of Shapley values through this variant: at least {found.value:.3f} (95 %), limit {found.limit:g}"
-    return Gate("X2", verdict, sentence, found.value, found.limit)
+    sentence = (
+        f"{_POINTS[found.name]} a long run of Shapley values through this variant: at least {found.value:.3f} (95 %), limit {found.limit:g}"
+    )
+    return Gate(found.gate, verdict, sentence, found.value, found.limit)
 
 
 def _between(low: float, high: float, limit: float) -> Verdict:

@@ -13,6 +13,7 @@ import msgspec
 
 from converter.beside import Outlier
 from converter.building import Built
+from converter.explain.segments import without_segments
 from converter.mlmodel import mlflow_files
 from converter.recipes import Recipe
 from converter.to_c.source import HEADER_NAME, without_explanation
@@ -42,6 +43,7 @@ class Content:
         spread: Unit of errors of values and scores; 1 for classes.
         unexplained: Targets whose explanation failed its gate, so that it is not shipped.
         ungraphed: Targets whose explanation as a graph says something else, so that the graph is not shipped.
+        unsegmented: Targets whose time segments failed their gate, so that windows are explained by whole channels.
         gates: Entries of gates.json.
         card: The model card's text.
     """
@@ -52,6 +54,7 @@ class Content:
     spread: float = 1.0
     unexplained: frozenset[str] = frozenset()
     ungraphed: frozenset[str] = frozenset()
+    unsegmented: frozenset[str] = frozenset()
     gates: list[dict[str, Any]] = field(default_factory=list)
     card: str = ""
 
@@ -133,7 +136,9 @@ def _explained(recipe: Recipe, graph: Graph, content: Content) -> tuple[_Explain
     if failed:
         return _Explained(reason=_FAILED), {}
     name = f"explain-{recipe.target}.npz"
-    files, suffix = {name: explainer.content}, _GRAPHS[recipe.runtime]
+    unsegmented = recipe.target in content.unsegmented
+    files = {name: without_segments(explainer.content) if unsegmented else explainer.content}
+    suffix = _GRAPHS[recipe.runtime]
     found = explainer.graphs.get(recipe.runtime)
     if found is None or recipe.target in content.ungraphed:
         reason = _FAILED if found is not None else explainer.reasons.get(recipe.runtime, "")

@@ -112,7 +112,7 @@ def amortise(
         "reference_evaluations": np.array(min(evaluations_at_most // 2, GATE_EVALUATIONS), np.int64),
         "own": _own(student.own.reshape(-1, count, columns), encoding.owners(players)),
         # Of what is shown: of channels where the players are segments of them.
-        "error": _covering(np.abs(channel_sums(corrected, players) - reference.shown.values)).T,
+        "error": half_widths(np.abs(channel_sums(corrected, players) - reference.shown.values)).T,
         "rest": rest.T,
     }
     if players.ndim == 2 or count < len(players):
@@ -127,10 +127,11 @@ def reference_values(
     players: NDArray[np.intp],
     seed: int,
     evaluations_at_most: int = REFERENCE_EVALUATIONS,
+    pairs_at_most: int = REFERENCE_PAIRS,
 ) -> ShapleyValues:
-    """A long run: `REFERENCE_PAIRS` pairs, fewer (at least 8) where they would cost too many evaluations."""
+    """A long run: `pairs_at_most` pairs, fewer (at least 8) where they would cost too many evaluations."""
     cost = evaluations(int(players.max()) + 1, len(background)) * max(1, len(rows))
-    pairs = int(np.clip(evaluations_at_most // cost, 8, REFERENCE_PAIRS))
+    pairs = min(pairs_at_most, max(8, evaluations_at_most // cost))
     return shapley_values(margins, rows, background, players, pairs, seed)
 
 
@@ -163,8 +164,8 @@ def _shares(residuals: Floats) -> Floats:
     return shares
 
 
-def _covering(errors: Floats) -> Floats:
-    """[P, K] half-width that covered 95 % of the held-out rows, counted as if one more had the largest error (split conformal)."""
+def half_widths(errors: Floats) -> Floats:
+    """[P, K] of errors [n, P, K]: what covered 95 % of the rows, counted as if one more had the largest error (split conformal)."""
     n = len(errors)
     place = min(n, int(np.ceil((n + 1) * _COVERED))) - 1
     found: Floats = np.sort(errors, axis=0)[place]

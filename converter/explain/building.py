@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.cores import Core, Trees
+from converter.explain.agreement import agreement, of_segments
 from converter.explain.amortised import LABEL_EVALUATIONS, LEAST_TRAINING_ROWS, Amortised, amortise
 from converter.explain.asking import Asked, margins_of_graph
-from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, agreement, measured_rows, of_segments
-from converter.explain.halved import halved
+from converter.explain.fidelity import LEAST_COSINE, LEAST_TOP3, PROVING_PAIRS, measured_rows, segments_point
 from converter.explain.linear import compile_linear, is_linear
+from converter.explain.own import own_explainers
+from converter.explain.package_rows import background_rows, steps_in_front, training_rows
 from converter.explain.player_groups import players_for
 from converter.explain.shapley import Margins, Matrix, channel_sums, evaluations
 from converter.explain.treeshap import MAX_SLOTS, NOTED_SLOTS, compile_leaves, treeshap_bytes
@@ -25,12 +27,11 @@ from converter.explain.treeshap_onnx import treeshap_to_onnx
 from edgefleet.errors import VerdictError
 from edgefleet.manifest import ExplainMethod, Runtime
 from edgefleet.package import ModelPackage, npz_bytes
-from edgefleet.players import segments_for
+from edgefleet.players import by_segment, segments_for
 from edgefleet.steps import Steps
 
 Method = Literal["auto", "linear", "treeshap", "amortised", "sampled"]
 
-BACKGROUND_ROWS: Final = 16
 # Multiplications that the labels of a student may cost: seconds of a processor.
 STUDENT_PRODUCTS: Final = 3e10
 # Time segments of a window that is not explained exactly: each one more costs evaluations, and is told apart less surely.
@@ -77,10 +78,10 @@ def explainer_for(
         VerdictError: The named method cannot explain this model, or nothing can; the reason is the message.
     """
     if method == "sampled":
-        return _sampled(package)
+        return _sampled(package, products)
     if method == "amortised":
         return _amortised(package, margins, products)[0]
-    steps = _steps(core, package)
+    steps = steps_in_front(core, package)
     if method == "linear" or (method == "auto" and core is not None and is_linear(core)):
         return _linear(core, package, steps)
     if method == "treeshap":
@@ -99,7 +100,8 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         job: `package` (folder), `method`, `graph` (path of a float graph or ""), `runtime` of it, `folder` (for the results),
-            `halved` (half precision targets that were made; none when left out).
+            `halved` (half precision targets that were made; none when left out), `integers` {integer target that was made: path of its
+            graph}.
 
     Returns:
         `file`, `method`, `notes`, `graphs` {runtime: path}, `reasons` {runtime: why none}, `figures`, and `own` {target: path} of exact
@@ -121,26 +123,18 @@ def make(job: dict[str, Any]) -> dict[str, Any]:
     for runtime, content in done.graphs.items():
         graphs[runtime] = str(folder / f"explain-{runtime}")
         (folder / f"explain-{runtime}").write_bytes(content)
-    own = {}
-    for target in job.get("halved", ()):
-        rounded = None if core is None else explainer_of_halved(core, package, done.method, target)
-        if rounded is not None:
+    own: dict[str, str] = {}
+    notes = list(done.notes)
+    if core is not None:
+        contents, said = own_explainers(core, package, done.method, job.get("halved", ()), job.get("integers", {}))
+        notes += said
+        for target, content in contents.items():
             own[target] = str(folder / f"explain-{target}.npz")
-            Path(own[target]).write_bytes(rounded)
+            Path(own[target]).write_bytes(content)
     return {
-        "file": str(file), "method": done.method, "notes": list(done.notes), "graphs": graphs, "reasons": done.reasons,
+        "file": str(file), "method": done.method, "notes": notes, "graphs": graphs, "reasons": done.reasons,
         "figures": done.figures, "own": own,
     }  # fmt: skip
-
-
-def explainer_of_halved(core: Core, package: ModelPackage, method: ExplainMethod, target: str) -> bytes | None:
-    """The exact explainer file of a half-precision variant; None where the float model's says the same, or where no method is exact."""
-    if method not in ("linear", "treeshap") or (rounded := halved(core, target)) is None:
-        return None
-    steps = _steps(core, package)
-    if isinstance(rounded.head, Trees):
-        return treeshap_bytes(compile_leaves(rounded.head.ensemble, MAX_SLOTS), *steps)
-    return compile_linear(rounded, _training_rows(package), *steps)
 
 
 def _core(package: ModelPackage) -> Core | None:
@@ -161,15 +155,10 @@ def _margins_of_core(core: Core, package: ModelPackage) -> Margins:
     return lambda rows: margins_of(core, steps.run(rows).reshape(len(rows), -1))
 
 
-def _steps(core: Core | None, package: ModelPackage) -> tuple[Steps, ...]:
-    """Lists of steps in front of the core's head."""
-    return (package.steps(), *((core.front,) if core is not None and core.front is not None else ()))
-
-
 def _linear(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) -> Explained:
     if core is None:
         raise VerdictError("the closed form explains linear models, and this model has no form as plain arrays; use 'auto'")
-    return Explained(compile_linear(core, _training_rows(package), *steps), "linear")
+    return Explained(compile_linear(core, training_rows(package), *steps), "linear")
 
 
 def _treeshap(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) -> Explained:
@@ -193,17 +182,17 @@ def _treeshap(core: Core | None, package: ModelPackage, steps: Sequence[Steps]) 
 def _without_exact(package: ModelPackage, margins: Margins | None, products: float, refused: str) -> Explained:
     notes = (refused,) if refused else ()
     if margins is None:
-        return _noted(_sampled(package), (*notes, "Explained by sampling: there is no float graph for a student to learn from."))
+        return _noted(_sampled(package, products), (*notes, "Explained by sampling: there is no float graph for a student to learn from."))
     try:
         student, figures = _amortised(package, margins, products)
     except VerdictError as err:
-        return _noted(_sampled(package), (*notes, f"Explained by sampling: {err}"))
+        return _noted(_sampled(package, products), (*notes, f"Explained by sampling: {err}"))
     if not _points_well(figures):
         said = (
             f"Explained by sampling: a student's cosine to the Shapley values is at least {figures['cosine_low']:.3f} "
             f"(limit {LEAST_COSINE:g}), its top 3 overlap {figures['top3_low']:.2f} (limit {LEAST_TOP3:g})."
         )
-        return _noted(_sampled(package), (*notes, said))
+        return _noted(_sampled(package, products), (*notes, said))
     return _noted(student, (*notes, *student.notes))
 
 
@@ -214,7 +203,7 @@ def _noted(explained: Explained, notes: tuple[str, ...]) -> Explained:
 def _amortised(package: ModelPackage, margins: Margins | None, products: float) -> tuple[Explained, dict[str, float]]:
     if margins is None:
         raise VerdictError("a student needs a float graph of the model to learn from, and there is none; use 'sampled'")
-    background, rows, held_out = _background(package), _training_rows(package), measured_rows(package.rows("parity").x)
+    background, rows, held_out = background_rows(package), training_rows(package), measured_rows(package.rows("parity").x)
     if len(rows) < 20 or len(held_out) < 10:
         raise VerdictError(f"a student needs 20 calibration and 20 parity rows, the package has {len(rows)} and {2 * len(held_out)}")
     asked = int(min(LABEL_EVALUATIONS, STUDENT_PRODUCTS / products))
@@ -226,8 +215,8 @@ def _amortised(package: ModelPackage, margins: Margins | None, products: float) 
         made = amortise(margins, rows, held_out, background, package.inputs(), players, evaluations_at_most=asked)
         figures = _figures(made, players, len(package.index.classes), margins, held_out)
         segments = (int(players.max()) + 1) // len(package.inputs())
-        # The angle alone: where most segments did nothing, any of them may stand among the three strongest.
-        if players.ndim == 1 or (_points_well(figures) and figures["segment_cosine_low"] >= LEAST_COSINE):
+        # Angles alone: where most segments did nothing, any of them may stand among the three strongest.
+        if players.ndim == 1 or (_points_well(figures) and segments_point(figures)):
             break
         segments //= 2  # whole channels in the end
     note = (
@@ -235,7 +224,8 @@ def _amortised(package: ModelPackage, margins: Margins | None, products: float) 
         f"{figures['r2']:.3f} on {figures['rows']:.0f} held-out rows of the float model."
     )
     if players.ndim == 2:
-        note = f"{note[:-1]}; of its {segments} time segments, cosine {figures['segment_cosine']:.3f}."
+        note = f"{note[:-1]}; of its {segments} time segments, cosine {figures['segment_cosine']:.3f}, beyond an even "
+        note += f"division {figures['segment_within']:.3f}."
     return Explained(made.content, "amortised", notes=(note,), figures=figures), figures
 
 
@@ -251,12 +241,16 @@ def _figures(made: Amortised, players: NDArray[np.intp], classes: int, margins: 
         best = np.asarray(margins(held_out[: len(values)]), np.float64).argmax(axis=1)
     figures = agreement(channel_sums(values, players)[rows, :, best], reference.shown.values[rows, :, best])
     if players.ndim == 2:
-        figures |= of_segments(agreement(values[rows, :, best], reference.values[rows, :, best]))
+        found, wanted = (by_segment(one[rows, :, best], players.shape[1]) for one in (values, reference.values))
+        figures |= of_segments(found, wanted)
     return figures
 
 
-def _sampled(package: ModelPackage) -> Explained:
-    background, players = _background(package), _players(package, APPROXIMATE_SEGMENTS)
+def _sampled(package: ModelPackage, products: float) -> Explained:
+    """With time segments where they can be proven (gate X4) within the multiplications that a student may cost."""
+    background, players = background_rows(package), _players(package, APPROXIMATE_SEGMENTS)
+    if players.ndim == 2 and evaluations(int(players.max()) + 1, len(background)) * PROVING_PAIRS * products > STUDENT_PRODUCTS:
+        players = _players(package, 1)
     count = int(players.max()) + 1
     if evaluations(count, 1) > SAMPLED_EVALUATIONS:
         raise VerdictError(f"sampling {count} inputs asks the model more than {SAMPLED_EVALUATIONS} times; declare fewer inputs")
@@ -282,15 +276,3 @@ def _players_in_reach(package: ModelPackage, segments: int, products: float) -> 
         if segments <= 1:
             raise VerdictError(f"a student would cost {cost:.1g} multiplications, the limit is {most:.1g}")
         segments //= 2
-
-
-def _background(package: ModelPackage) -> Matrix:
-    background = package.rows("background").x[:BACKGROUND_ROWS]
-    if len(background) == 0:
-        raise VerdictError("the package has no background rows, and without them nothing is explained by comparison; train again")
-    return np.ascontiguousarray(background, np.float32)
-
-
-def _training_rows(package: ModelPackage) -> Matrix:
-    rows = package.rows("calibration").x
-    return rows if len(rows) else package.rows("background").x

@@ -42,6 +42,13 @@ class ShapleyValues:
         """What an explanation shows as its contributions: channels where there are segments, else the players."""
         return self if self.channels is None else self.channels
 
+    def moved(self, offset: Floats, players: NDArray[np.intp]) -> "ShapleyValues":
+        """With [P, K] added to the values of `players`, and its sums to those of the channels."""
+        channels = (
+            None if self.channels is None else self.channels.moved(channel_sums(offset[None], players)[0], np.arange(players.shape[-1]))
+        )
+        return replace(self, values=self.values + offset, channels=channels)
+
 
 def shapley_values(margins: Margins, rows: Matrix, background: Matrix, players: NDArray[np.intp], pairs: int, seed: int) -> ShapleyValues:
     """Contributions of each player to each column of the margin.

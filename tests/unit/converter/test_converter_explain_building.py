@@ -9,8 +9,9 @@ import pytest
 from converter import Wishes, convert_with_report
 from converter.cores.reading import core_of
 from converter.cores.running import margins_of
+from converter.explain.agreement import agreement
 from converter.explain.building import explainer_for, make
-from converter.explain.fidelity import agreement, fidelity, judge_fidelity, measure_explanation, reference_of
+from converter.explain.fidelity import fidelity, judge_fidelity, measure_explanation, reference_of
 from device_agent.explain import open_explainer
 from device_agent.scorer import Scorer
 from edgefleet.errors import VerdictError

@@ -10,11 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from converter.cores.reading import core_of_estimator
+from converter.explain.agreement import agreement, of_segments
 from converter.explain.amortised import amortise
 from converter.explain.building import explainer_for
-from converter.explain.fidelity import agreement
+from converter.explain.fidelity import LEAST_COSINE, LEAST_WITHIN, judge_fidelity, segments_point
 from converter.explain.linear import compile_linear
 from converter.explain.player_groups import MAX_PATCHES, players_for
+from converter.explain.segments import without_segments
 from converter.explain.shapley import Margins, channel_sums, shapley_values
 from converter.explain.window_rows import window_rows_of
 from device_agent.explain import open_explainer
@@ -238,6 +240,68 @@ def test_a_student_that_cannot_tell_segments_apart_explains_whole_channels(tmp_p
     assert "segment_cosine" not in found.figures
     assert found.figures["cosine"] > 0.9
     assert open_explainer(found.content, "amortised", NAMES, 1).segment_rows_back == ()
+
+
+def test_a_student_that_divides_level_channels_evenly_tells_no_segments() -> None:
+    segments = np.repeat(np.random.default_rng(21).normal(size=(60, 1, 2)), 4, axis=1)
+    moved = segments + 0.1 * np.random.default_rng(22).normal(size=segments.shape)
+
+    figures = of_segments(segments, moved)
+
+    assert figures["segment_cosine_low"] >= LEAST_COSINE  # the angle alone would let it pass
+    assert figures["segment_within_low"] < 0.1
+    assert not segments_point(figures)
+    assert segments_point(of_segments(moved, moved))
+    assert segments_point({"cosine_low": 0.99})
+
+
+@pytest.mark.parametrize("within", [0.849, 0.851])
+def test_time_segments_are_judged_by_a_gate_of_their_own(within: float) -> None:
+    figures = {"cosine_low": 0.99, "top3_low": 0.9, "segment_cosine_low": 0.97, "segment_within_low": within}
+
+    judged = {one.name: (one.gate, one.ok) for one in judge_fidelity(0.0, figures)}
+
+    assert judged["segment_cosine_low"] == ("X4", True)
+    assert judged["segment_within_low"] == ("X4", within > LEAST_WITHIN)
+    assert judged["cosine_low"] == ("X2", True)
+
+
+def test_a_student_without_its_segments_says_the_same_of_whole_channels() -> None:
+    made = amortise(last_half_against_flow, windows(300, 7), windows(60, 10), windows(6, 8), INPUTS, PLAYERS, training_rows=2000)
+
+    plain = open_explainer(without_segments(made.content), "amortised", NAMES, 1)
+
+    told = open_explainer(made.content, "amortised", NAMES, 1)
+    assert plain.segment_rows_back == ()
+    for row in windows(20, 9):
+        margin = float(last_half_against_flow(row[None])[0, 0])
+        found, before = plain.explain(row, None, margin, _no_model), told.explain(row, None, margin, _no_model)
+        assert found.segments is None
+        np.testing.assert_allclose(found.contributions, before.contributions, atol=1e-5)
+        np.testing.assert_array_equal(found.error, before.error)
+        assert abs(found.gap) < 1e-9
+
+
+def test_sampling_without_its_segments_draws_whole_channels() -> None:
+    content = npz_bytes({"method": np.array("sampled"), "background": windows(6, 6), "players": PLAYERS.astype(np.int64)})
+
+    found = open_explainer(without_segments(content), "sampled", NAMES, 1)
+
+    assert found.segment_rows_back == ()
+    row = windows(1, 5)[0]
+    margin = float(last_quarter(row[None])[0, 0])
+    assert abs(found.explain(row, None, margin, lambda x: last_quarter(x).astype(np.float32)).gap) < 1e-6
+    assert without_segments(without_segments(content)) == without_segments(content)
+
+
+def test_sampling_of_a_costly_model_is_of_whole_channels_because_segments_would_not_be_proven(tmp_path: Path) -> None:
+    package = window_package(tmp_path)
+
+    # 400 pairs of 2 x 7 x 16 evaluations: 9e4 x products, at most 3e10.
+    cheap, costly = (explainer_for(None, package, "sampled", products=products) for products in (3e5, 4e5))
+
+    assert open_explainer(cheap.content, "sampled", NAMES, 1).segment_rows_back == ((7, 6), (5, 4), (3, 2), (1, 0))
+    assert open_explainer(costly.content, "sampled", NAMES, 1).segment_rows_back == ()
 
 
 def test_costly_models_get_fewer_segments_before_they_get_no_student(tmp_path: Path) -> None:

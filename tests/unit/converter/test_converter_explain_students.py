@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from converter.explain.agreement import agreement
 from converter.explain.amortised import Amortised, amortise, reference_values
 from converter.explain.encoding import encoding_for
-from converter.explain.fidelity import agreement
 from converter.explain.player_groups import players_for
 from converter.explain.shapley import shapley_values
 from device_agent.explain import open_explainer

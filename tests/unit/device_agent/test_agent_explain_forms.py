@@ -92,6 +92,15 @@ def test_a_linear_model_behind_steps_is_explained_by_its_raw_inputs() -> None:
         {"mean": np.zeros(2)},
         {"base": np.zeros(2)},
         {"weight": np.full((3, 1), np.nan)},
+        {"shift": np.zeros(2)},
+        {"error": np.zeros((1, 2))},
+        {"error": np.full((1, 3), np.inf)},
+        {"rounding": np.array("fixed"), "grid": np.array([0.0, -1.0, 1.0, 0.0])},
+        {"rounding": np.array("fixed"), "grid": np.array([0.5, 1.0, -1.0, 0.0])},
+        {"rounding": np.array("fixed"), "grid": np.array([0.5, np.nan, 1.0, 0.0])},
+        {"rounding": np.array("fixed"), "grid": np.zeros(3)},
+        {"rounding": np.array("later"), "grid": np.zeros(4)},
+        {"rounding": np.array("span")},
         {"steps_0": np.frombuffer(b"{}", np.uint8)},
         {"steps_0": np.zeros(3)},
         {"steps_0": np.frombuffer(Steps.identity((4,)).to_json(), np.uint8)},
@@ -100,6 +109,28 @@ def test_a_linear_model_behind_steps_is_explained_by_its_raw_inputs() -> None:
 def test_a_linear_file_that_does_not_fit_is_refused(change: Arrays) -> None:
     with pytest.raises(ArtifactError):
         opened(linear() | change, ("a", "b", "c"))
+
+
+def test_an_integer_linear_model_is_explained_by_its_columns_as_it_rounds_them() -> None:
+    arrays = linear() | {"shift": np.array([1.0, 0, 0]), "rounding": np.array("fixed"), "grid": np.array([0.5, -2.0, 2.0, 0.0])}
+    arrays |= {"error": np.array([[0.1, 0.2, 0.3]])}
+
+    # (2.3 - 1) is 1.5 in steps of 0.5, 0.2 is none, -9 is cut at -2; weights 1, 2, -3, means 1, 0, -1.
+    found = opened(arrays, ("a", "b", "c")).explain(np.array([2.3, 0.2, -9], np.float32), None, 4.0, no_model)
+
+    np.testing.assert_allclose(found.contributions, [0.5, 0, 3])
+    assert found.error is not None
+    np.testing.assert_array_equal(found.error, [0.1, 0.2, 0.3])
+    assert found.gap == pytest.approx(4.0 - 0.25 - 3.5)  # what the answer's own rounding did
+
+
+def test_steps_over_a_rows_own_span_are_counted_anew_for_each_row() -> None:
+    arrays = linear() | {"mean": np.zeros(3), "rounding": np.array("span"), "grid": np.zeros(4)}
+    explainer = opened(arrays, ("a", "b", "c"))
+
+    found = [explainer.explain(np.array(row, np.float32), None, 0.0, no_model) for row in ([255, 0.4, 0], [510, 0.4, 1.2], [0, 0, 0])]
+
+    np.testing.assert_allclose([one.contributions for one in found], [[255, 0, 0], [510, 0, -6], [0, 0, 0]])
 
 
 def test_a_student_adds_own_terms_and_hidden_units_and_shares_the_rest() -> None:
