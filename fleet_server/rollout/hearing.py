@@ -35,6 +35,10 @@ class Hearing:
         """
         return Hearing(published_at, now if now - self.since > absent else self.back_at)
 
+    def set_back(self, by: int) -> "Hearing":
+        """The same moments by a clock that was set back by so much."""
+        return Hearing(self.since - by, max(self.back_at - by, 0))
+
     def sent_after(self, at: int) -> int:
         """The moment that a sign of life counts for which arrives at `at`; a clock that was set back does not put it into the future."""
         return min(self.since, at)
