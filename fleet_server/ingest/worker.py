@@ -11,6 +11,7 @@ from fleet_server.ingest.batch import store_batch
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.ingest.link import Link
 from fleet_server.ingest.markers import Markers
+from fleet_server.rollout.hearing import Hearing
 from fleet_server.services import Services
 from fleet_server.store import devices, hearing
 
@@ -31,7 +32,7 @@ class IngestWorker:
     def __init__(self, services: Services, link: Link) -> None:
         self._services, self._link = services, link
         self._stopping = threading.Event()
-        self._kept_us = 0
+        self._kept_us, self._kept = 0, Hearing(0)
         self._said_come_back = False
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
@@ -78,7 +79,11 @@ class IngestWorker:
                 if markers.come_back:
                     hearing.note_come_back(connection, at)
             markers.set_back_us, self._said_come_back = 0, markers.come_back
-        return store_batch(self._services.db, stamped, at, markers.hearing)
+        heard = markers.hearing
+        # It changes with a marker, every two seconds; small batches come twenty times a second.
+        acked = store_batch(self._services.db, stamped, at, None if heard == self._kept else heard)
+        self._kept = heard
+        return acked
 
     def _last_heard(self) -> Markers:
         at = self._services.now_us()

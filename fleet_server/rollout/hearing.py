@@ -33,7 +33,7 @@ class Hearing:
             now: When it came.
             absent: A marker that comes so long after the one before ends an absence.
         """
-        return Hearing(published_at, now if now - self.since > absent else self.back_at)
+        return Hearing(published_at, now if self.is_deaf(now, absent) else self.back_at)
 
     def set_back(self, by: int) -> "Hearing":
         """The same moments by a clock that was set back by so much."""
@@ -43,8 +43,12 @@ class Hearing:
         """The moment that a sign of life counts for which arrives at `at`; a clock that was set back does not put it into the future."""
         return min(self.since, at)
 
+    def is_deaf(self, now: int, absent: int = ABSENT_US) -> bool:
+        """Whether nobody can be heard."""
+        return now - self.since > absent
+
     def deaf_until(self, now: int, absent: int = ABSENT_US) -> int | None:
         """Until when nobody could be heard: now, as long as no marker comes back; None when the server was never away."""
-        if now - self.since > absent:
+        if self.is_deaf(now, absent):
             return now
         return self.back_at or None

@@ -49,6 +49,12 @@ def deaf_until(connection: sa.Connection, now: datetime) -> datetime | None:
     return None if found is None else from_micros(found)
 
 
+def deaf_since(connection: sa.Connection, now: datetime) -> datetime | None:
+    """Since when no device can be heard; None while they can, and where nothing was ever kept."""
+    known, at = _kept(connection), to_micros(now)
+    return from_micros(known.since) if known is not None and known.is_deaf(at) else None
+
+
 def _kept(connection: sa.Connection) -> Hearing | None:
     row = connection.execute(sa.select(HEARING.c.since, HEARING.c.back_at).where(HEARING.c.name == _BROKER)).first()
     return None if row is None else Hearing(row.since, row.back_at)

@@ -176,6 +176,21 @@ def test_a_database_that_kept_nothing_was_listening_when_it_last_heard_a_device(
         assert hearing.last(connection, now_us(world)) == Hearing(before)
 
 
+def test_the_overview_says_since_when_no_device_can_be_heard(world: World) -> None:
+    def deaf() -> list[str]:
+        return [
+            note for note in queries.overview(world.services.db, world.clock()).notes if note.startswith("No device can be heard since")
+        ]
+
+    assert deaf() == []
+    left_at = world.clock()
+    listened(world, Hearing(now_us(world)))
+    assert deaf() == []
+    world.clock.move(61.0)
+
+    assert f"since {left_at:%Y-%m-%d %H:%M} UTC" in deaf()[0]
+
+
 def test_devices_have_time_to_be_heard_after_the_return_before_any_of_them_is_silent(world: World, tmp_path: Path) -> None:
     fleet, rollout_id = rollout_of(world, tmp_path, 30)
     listened(world, Hearing(now_us(world)))
