@@ -32,7 +32,8 @@ class IngestWorker:
     def __init__(self, services: Services, link: Link) -> None:
         self._services, self._link = services, link
         self._stopping = threading.Event()
-        self._kept_us, self._kept = 0, Hearing(0)
+        self._kept_us = 0
+        self._kept: Hearing | None = None
         self._said_come_back = False
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 

@@ -44,8 +44,8 @@ class Hearing:
         return min(self.since, at)
 
     def is_deaf(self, now: int, absent: int = ABSENT_US) -> bool:
-        """Whether nobody can be heard."""
-        return now - self.since > absent
+        """Whether nobody can be heard: no marker came back for so long, or by this clock none has ever come, because it was set back."""
+        return abs(now - self.since) > absent
 
     def deaf_until(self, now: int, absent: int = ABSENT_US) -> int | None:
         """Until when nobody could be heard: now, as long as no marker comes back; None when the server was never away."""

@@ -55,6 +55,8 @@ def test_a_server_whose_markers_stay_away_is_deaf_until_now() -> None:
 
     assert heard.deaf_until(NOON + ABSENT_US + 1) == NOON + ABSENT_US + 1
     assert heard.deaf_until(NOON) == NOON - 5 * S
+    assert heard.deaf_until(NOON - ABSENT_US - 1) == NOON - ABSENT_US - 1, "the clock was set back"
+    assert heard.deaf_until(NOON - 1) == NOON - 5 * S, "who reads may have looked at the clock before the marker came"
 
 
 def test_a_marker_that_this_process_did_not_send_proves_nothing() -> None:
