@@ -119,13 +119,12 @@ class Markers:
     def _no_marker_came(self, at: int) -> None:
         if not self._warned:
             self._warned = True
-            LOG.warning(
-                "no marker on %s has come back for %d s: %s; let this user publish and subscribe there",
-                self.topic,
-                BLIND_US // 1_000_000,
-                "nothing is a sign of life until one does, and no silence counts"
+            meanwhile = (
+                "nothing is a sign of life and no silence counts until one does. The broker may still deliver what it held; else"
                 if self.come_back
-                else "messages count from their arrival",
+                else "messages count from their arrival;"
             )
+            said = "no marker on %s has come back for %d s: %s let this user publish and subscribe there"
+            LOG.warning(said, self.topic, BLIND_US // 1_000_000, meanwhile)
         if not self.come_back:
             self.hearing = self.hearing.passed(at, at)
