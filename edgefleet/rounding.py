@@ -10,6 +10,7 @@ from edgefleet.errors import ArtifactError
 
 RoundingKind = Literal["none", "fixed", "span"]
 _SPAN_STEPS: Final = 255
+_LEAST_SPAN: Final = _SPAN_STEPS * np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,18 @@ class Rounding:
         """
         if self.kind == "none":
             return values.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # of values near the ends of float32 the runtimes make what they make
+            return self._run(values)
+
+    def _run(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         if self.kind == "fixed":
             steps = np.rint(self._steps(values, np.float32(self.step), np.float32(1 / np.float32(self.step))))
             found: NDArray[np.float64] = np.clip(steps.astype(np.float64) * self.step, self.low, self.high)
             return found
         low = np.minimum(values.min(axis=-1, keepdims=True), np.float32(0))
         high = np.maximum(values.max(axis=-1, keepdims=True), np.float32(0))
-        span = np.where(high > low, high - low, np.float32(_SPAN_STEPS))
+        # Below it a step has no inverse in float32, and all values are 0.
+        span = np.where(high - low >= _LEAST_SPAN, high - low, np.float32(_SPAN_STEPS))
         step, rate = span / np.float32(_SPAN_STEPS), np.float32(_SPAN_STEPS) / span
         below = np.clip(np.rint(self._steps(-low, step, rate)), 0, _SPAN_STEPS)
         whole = np.clip(np.rint(self._steps(values, step, rate)), -below, _SPAN_STEPS - below)

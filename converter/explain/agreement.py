@@ -27,7 +27,7 @@ def of_segments(found: Floats, wanted: Floats) -> dict[str, float]:
 
 
 def _flat(segments: Floats) -> Floats:
-    return segments.reshape(len(segments), -1)
+    return segments.reshape(len(segments), segments.shape[1] * segments.shape[2])
 
 
 def _uneven(segments: Floats) -> Floats:

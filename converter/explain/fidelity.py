@@ -271,7 +271,11 @@ def fidelity(scorer: "Scorer", rows: Matrix, reference: Reference) -> dict[str, 
         "covered": float(np.mean(inside)) if inside else 0.0,
         "reference_error": _relative(np.array(errors), np.array(wanted)),
     }
-    return figures | (of_segments(np.array(parts), np.array(wanted_parts)) if parts else {})
+    if reference.segments is None or not scorer.segment_rows_back:
+        return figures
+    # Without a row that can be compared they are proven by nothing, and fail.
+    shape = (-1, len(scorer.segment_rows_back), len(scorer.bundle.manifest.inputs))
+    return figures | of_segments(np.reshape(parts, shape), np.reshape(wanted_parts, shape))
 
 
 def _relative(errors: Floats, wanted: Floats) -> float:

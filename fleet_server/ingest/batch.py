@@ -32,7 +32,7 @@ def store_batch(db: Database, messages: Sequence[Incoming], at: int, heard: Hear
         db: The truth.
         messages: In the order of their arrival.
         at: Now, microseconds UTC.
-        heard: Kept in the same transaction, for the next process.
+        heard: Kept in the same transaction, for the next process; None: it is kept already.
 
     Raises:
         sqlalchemy.exc.DatabaseError: Nothing was stored; the caller keeps the messages and tries again.

@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 MARK_US: Final = 2_000_000
 AGAIN_US: Final = 10_000_000  # a marker that has not come back may be lost
-# Where no marker comes back, a broker gets so long after each connection to deliver what it held.
+# A broker from which no marker ever came back gets so long after each connection to deliver what it held.
 BLIND_US: Final = 300_000_000
 _STALL_US: Final = 5_000_000
 _MOST: Final = 64
@@ -29,13 +29,18 @@ class Markers:
     Args:
         topic: To which this server alone publishes and subscribes.
         hearing: As of the last process.
+        come_back: Whether a marker ever came back. Then the next one will, however long the broker delivers what it held, and nothing is
+            guessed meanwhile.
 
     Attributes:
         hearing: What the markers prove so far.
+        come_back: As above, until now.
+        set_back_us: By how much the clock was set back, for whoever keeps moments; he sets it to 0.
     """
 
-    def __init__(self, topic: str, hearing: Hearing) -> None:
-        self.topic, self.hearing = topic, hearing
+    def __init__(self, topic: str, hearing: Hearing, *, come_back: bool = False) -> None:
+        self.topic, self.hearing, self.come_back = topic, hearing, come_back
+        self.set_back_us = 0
         self._secret = secrets.token_hex(8)
         self._number = 0
         self._on_the_way: dict[bytes, int] = {}  # in the order in which they were published
@@ -61,7 +66,8 @@ class Markers:
         marker = f"{self._secret}:{self._number}".encode()
         self._on_the_way[marker] = at
         if len(self._on_the_way) > _MOST:
-            del self._on_the_way[next(iter(self._on_the_way))]
+            # The oldest comes back first, the newest proves most: both stay, however long it takes.
+            self._on_the_way = dict(list(self._on_the_way.items())[::2])
         return marker
 
     def listen(self, messages: Sequence[Incoming], at: int, connection: int | None, *, drained: bool) -> list[Incoming]:
@@ -73,6 +79,8 @@ class Markers:
             connection: Number of the connection, None when there is none.
             drained: Whether nothing waits behind them.
         """
+        if at < self._listened_at:
+            self._clock_was_set_back(self._listened_at - at)
         self._begin(at, connection)
         if not 0 <= at - self._listened_at <= _STALL_US:
             self._waits_since = at  # nobody took messages meanwhile: what comes now may have waited as long
@@ -84,7 +92,7 @@ class Markers:
             else:
                 kept.append(replace(message, sent_after=self.hearing.sent_after(at)))
         if connection is not None and drained and at - self._waits_since >= BLIND_US:
-            self._without_markers(at)
+            self._no_marker_came(at)
         return kept
 
     def _begin(self, at: int, connection: int | None) -> None:
@@ -100,13 +108,23 @@ class Markers:
             if older == payload:
                 break
         self.hearing, self._waits_since, self._warned = self.hearing.passed(published_at, at), at, False
+        self.come_back = True
 
-    def _without_markers(self, at: int) -> None:
+    def _clock_was_set_back(self, by_us: int) -> None:
+        """What was proven by the clock as it went, by the clock as it goes now."""
+        self.hearing = self.hearing.set_back(by_us)
+        self.set_back_us += by_us
+        self._on_the_way = {marker: published_at - by_us for marker, published_at in self._on_the_way.items()}
+
+    def _no_marker_came(self, at: int) -> None:
         if not self._warned:
             self._warned = True
-            LOG.warning(
-                "no marker on %s has come back for %d s: messages count from their arrival; let this user publish and subscribe there",
-                self.topic,
-                BLIND_US // 1_000_000,
+            meanwhile = (
+                "nothing is a sign of life and no silence counts until one does. The broker may still deliver what it held; else"
+                if self.come_back
+                else "messages count from their arrival;"
             )
-        self.hearing = self.hearing.passed(at, at)
+            said = "no marker on %s has come back for %d s: %s let this user publish and subscribe there"
+            LOG.warning(said, self.topic, BLIND_US // 1_000_000, meanwhile)
+        if not self.come_back:
+            self.hearing = self.hearing.passed(at, at)

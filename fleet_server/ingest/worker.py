@@ -13,7 +13,7 @@ from fleet_server.ingest.link import Link
 from fleet_server.ingest.markers import Markers
 from fleet_server.rollout.hearing import Hearing
 from fleet_server.services import Services
-from fleet_server.store import hearing
+from fleet_server.store import devices, hearing
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -33,6 +33,8 @@ class IngestWorker:
         self._services, self._link = services, link
         self._stopping = threading.Event()
         self._kept_us = 0
+        self._kept: Hearing | None = None
+        self._said_come_back = False
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     def start(self) -> None:
@@ -54,14 +56,14 @@ class IngestWorker:
             messages = self._link.receive(BATCH, LINGER_S, WAIT_S)
             at = self._services.now_us()
             stamped = markers.listen(messages, at, connection, drained=len(messages) < BATCH)
-            if stamped or at - self._kept_us >= KEEP_US:
-                self._store(messages, stamped, markers.hearing)
+            if stamped or not 0 <= at - self._kept_us < KEEP_US:
+                self._store(messages, stamped, markers)
             else:
                 self._link.acknowledge(messages)
 
-    def _store(self, messages: list[Incoming], stamped: list[Incoming], heard: Hearing) -> None:
+    def _store(self, messages: list[Incoming], stamped: list[Incoming], markers: Markers) -> None:
         said = f"a batch of {len(messages)} messages could not be stored"
-        acked = self._trying(said, lambda: store_batch(self._services.db, stamped, self._services.now_us(), heard))
+        acked = self._trying(said, lambda: self._stored(stamped, markers))
         if acked is None:
             return  # not acknowledged: the broker sends them again
         self._kept_us = self._services.now_us()
@@ -70,10 +72,27 @@ class IngestWorker:
             self._answer(acked)
             self._services.wake.set()
 
+    def _stored(self, stamped: list[Incoming], markers: Markers) -> dict[str, Acked]:
+        at = self._services.now_us()
+        if markers.set_back_us or (markers.come_back and not self._said_come_back):
+            with self._services.db.write() as connection:
+                devices.clock_was_set_back(connection, at, markers.set_back_us)
+                if markers.come_back:
+                    hearing.note_come_back(connection, at)
+            markers.set_back_us, self._said_come_back = 0, markers.come_back
+        heard = markers.hearing
+        # It changes with a marker, every two seconds; small batches come twenty times a second.
+        acked = store_batch(self._services.db, stamped, at, None if heard == self._kept else heard)
+        self._kept = heard
+        return acked
+
     def _last_heard(self) -> Markers:
-        with self._services.db.read() as connection:
-            known = hearing.last(connection, self._services.now_us())
-        return Markers(marker_topic(self._services.config.fleet), known)
+        at = self._services.now_us()
+        with self._services.db.write() as connection:
+            known = hearing.last(connection, at)
+            self._said_come_back = hearing.has_come_back(connection)
+            devices.clock_was_set_back(connection, at, 0)
+        return Markers(marker_topic(self._services.config.fleet), known, come_back=self._said_come_back)
 
     def _trying(self, failure: str, act: Callable[[], T]) -> T | None:
         """What `act` gives, however long it takes; None when the worker is stopped before."""

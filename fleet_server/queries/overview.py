@@ -15,7 +15,7 @@ from fleet_server.read_models import DeviceRow, NeedsYou, OverviewView, RolloutR
 from fleet_server.rollout import RolloutState
 from fleet_server.rollout.precedence import expected_false_stops
 from fleet_server.rollout.transitions import FINAL
-from fleet_server.store import Database, aside, champions, halts, rollouts
+from fleet_server.store import Database, aside, champions, halts, hearing, rollouts
 from fleet_server.store.champions import Registered
 from fleet_server.store.drift_rows import Alarm, open_alarms
 from fleet_server.store.halts import StoredHalt
@@ -126,6 +126,14 @@ def _unreadable(connection: sa.Connection, rows: list[RolloutRow]) -> list[str]:
 def _notes(connection: sa.Connection, now: datetime) -> list[str]:
     tallies = aside.tallies(connection)
     notes = []
+    deaf_since = hearing.deaf_since(connection, now)
+    if deaf_since is not None:
+        # 0 stands for a clock that was set back: nobody knows.
+        since = f" since {deaf_since:%Y-%m-%d %H:%M} UTC" if deaf_since.timestamp() > 0 else ""
+        notes.append(
+            f"No device can be heard{since}: nothing comes back over the broker, or it still delivers what it held. "
+            "Nobody's silence counts meanwhile; the server's log says more."
+        )
     if tallies.get("put-aside"):
         notes.append(f"{tallies['put-aside']:,} messages could not be used and were put aside.")
     if tallies.get("unknown-device"):

@@ -33,14 +33,22 @@ class Hearing:
             now: When it came.
             absent: A marker that comes so long after the one before ends an absence.
         """
-        return Hearing(published_at, now if now - self.since > absent else self.back_at)
+        return Hearing(published_at, now if self.is_deaf(now, absent) else self.back_at)
+
+    def set_back(self, by: int) -> "Hearing":
+        """The same moments by a clock that was set back by so much."""
+        return Hearing(self.since - by, max(self.back_at - by, 0))
 
     def sent_after(self, at: int) -> int:
         """The moment that a sign of life counts for which arrives at `at`; a clock that was set back does not put it into the future."""
         return min(self.since, at)
 
+    def is_deaf(self, now: int, absent: int = ABSENT_US) -> bool:
+        """Whether nobody can be heard: no marker came back for so long, or by this clock none has ever come, because it was set back."""
+        return abs(now - self.since) > absent
+
     def deaf_until(self, now: int, absent: int = ABSENT_US) -> int | None:
         """Until when nobody could be heard: now, as long as no marker comes back; None when the server was never away."""
-        if now - self.since > absent:
+        if self.is_deaf(now, absent):
             return now
         return self.back_at or None

@@ -96,6 +96,13 @@ def presence(connection: sa.Connection, device_id: str, connected: bool, at: int
         connection.execute(sa.update(DEVICE_SEEN).where(DEVICE_SEEN.c.device_id == device_id).values(connected=False))
 
 
+def clock_was_set_back(connection: sa.Connection, at: int, by_us: int) -> None:
+    """Signs of life that are of the future now: otherwise who dies today would look alive until the clock is there again."""
+    moment = DEVICE_SEEN.c.seen_at - by_us
+    statement = sa.update(DEVICE_SEEN).where(DEVICE_SEEN.c.seen_at > at)
+    connection.execute(statement.values(seen_at=sa.case((moment < at, moment), else_=at)))
+
+
 def connected(connection: sa.Connection, device_id: str, is_connected: bool) -> None:
     """What the broker remembers about a connection; it says nothing about when the device was last alive."""
     connection.execute(sa.update(DEVICE_SEEN).where(DEVICE_SEEN.c.device_id == device_id).values(connected=is_connected))

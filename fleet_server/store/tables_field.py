@@ -93,7 +93,7 @@ ACK_STATE: Final = sa.Table(
     sa.Column("updated_at", Micros, nullable=False),
 )
 
-# One row: what the last marker that came back over the broker proves; nothing that was written every second.
+# What the last marker that came back over the broker proves, and whether one ever did; written at most every two seconds.
 HEARING: Final = sa.Table(
     "hearing",
     METADATA,

@@ -345,3 +345,9 @@ def test_a_converted_linear_model_says_when_unless_its_columns_reach_over_rows(l
         assert found.segments is not None
         np.testing.assert_allclose(found.segments, moved.reshape(ROWS, 2), atol=1e-6)
     assert abs(found.gap) < 1e-5
+
+
+def test_segments_that_no_row_could_be_asked_about_do_not_pass() -> None:
+    nothing = np.reshape([], (-1, 4, 3))
+
+    assert not segments_point(of_segments(nothing, nothing))

@@ -292,3 +292,23 @@ def test_a_category_is_inside_when_the_set_names_it_and_a_gap_when_the_path_take
 def test_sets_of_categories_that_do_not_fit_are_refused(change: Arrays) -> None:
     with pytest.raises(ArtifactError):
         opened(categorical_leaf() | change, ("kind",))
+
+
+@pytest.mark.parametrize("by_rate", [False, True])
+def test_rows_too_small_for_a_step_of_float32_are_explained_as_zeros(by_rate: bool) -> None:
+    arrays = linear() | {"rounding": np.array("span"), "grid": np.array([0.0, 0.0, 0.0, float(by_rate)])}
+
+    found = opened(arrays, ("a", "b", "c")).explain(np.array([1e-44, 0, -1e-40], np.float32), None, 0.25, no_model)
+
+    np.testing.assert_array_equal(
+        found.contributions, opened(linear(), ("a", "b", "c")).explain(np.zeros(3), None, 0, no_model).contributions
+    )
+
+
+@pytest.mark.parametrize("by_rate", [0.0, 1.0])
+def test_rows_beyond_the_range_of_an_integer_variant_are_cut_at_its_ends_without_a_warning(by_rate: float) -> None:
+    arrays = linear() | {"rounding": np.array("fixed"), "grid": np.array([0.1, -2.0, 2.0, by_rate])}
+
+    found = opened(arrays, ("a", "b", "c")).explain(np.array([3e38, -3e38, 0], np.float32), None, 0.0, no_model)
+
+    np.testing.assert_array_equal(found.contributions, [1.0, -4.0, -3.0])

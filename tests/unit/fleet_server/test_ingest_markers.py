@@ -55,6 +55,8 @@ def test_a_server_whose_markers_stay_away_is_deaf_until_now() -> None:
 
     assert heard.deaf_until(NOON + ABSENT_US + 1) == NOON + ABSENT_US + 1
     assert heard.deaf_until(NOON) == NOON - 5 * S
+    assert heard.deaf_until(NOON - ABSENT_US - 1) == NOON - ABSENT_US - 1, "the clock was set back"
+    assert heard.deaf_until(NOON - 1) == NOON - 5 * S, "who reads may have looked at the clock before the marker came"
 
 
 def test_a_marker_that_this_process_did_not_send_proves_nothing() -> None:
@@ -101,6 +103,46 @@ def test_a_server_that_could_not_store_for_hours_does_not_take_what_waited_for_l
     assert found == [NOON]
 
 
+def test_where_markers_come_back_an_hour_of_held_messages_is_no_life_of_now() -> None:
+    markers = Markers(TOPIC, Hearing(NOON), come_back=True)
+    back = NOON + 7_200 * S
+    sent: list[bytes] = []
+    found = []
+    for second in range(3_600):
+        marker = markers.due(back + second * S, 1)
+        sent += [] if marker is None else [marker]
+        found += moments(markers, [message()], back + second * S)
+
+    assert set(found) == {NOON}
+    # The first marker stood behind the last message that was held, the others behind what came meanwhile.
+    over = back + 3_600 * S
+    assert moments(markers, [message(sent[0], TOPIC), message()], over) == [back]
+    assert moments(markers, [message(one, TOPIC) for one in sent[1:]] + [message()], over) == [back + 3_590 * S]
+
+
+def test_a_process_that_saw_a_marker_guesses_no_more() -> None:
+    markers = Markers(TOPIC, Hearing(NOON))
+    marked(markers, NOON, NOON + S)
+    assert markers.come_back
+
+    found = [moments(markers, [message()], NOON + second * S)[0] for second in range(2, 2 * BLIND_US // S)]
+
+    assert set(found) == {NOON}
+
+
+def test_a_clock_that_is_set_back_while_the_server_listens_moves_what_was_proven() -> None:
+    markers = Markers(TOPIC, Hearing(NOON, back_at=NOON - 60 * S))
+    marker = markers.due(NOON + S, 1)
+    assert marker is not None
+    markers.listen([], NOON + 2 * S, 1, drained=True)
+
+    found = moments(markers, [message(), message(marker, TOPIC), message()], NOON - 3_598 * S)
+
+    assert found == [NOON - 3_600 * S, NOON - 3_599 * S]
+    assert markers.hearing.back_at == NOON - 3_660 * S
+    assert markers.set_back_us == 3_600 * S
+
+
 def test_retained_and_repeated_messages_are_no_signs_of_life() -> None:
     assert message().is_sign_of_life
     assert not message(retained=True).is_sign_of_life
@@ -123,9 +165,10 @@ class Queue:
     kept: Hearing = field(default_factory=lambda: Hearing(NOON))
     connection: int = 1
     found: list[tuple[int, int]] = field(default_factory=list)
+    come_back: bool = True
 
     def __post_init__(self) -> None:
-        self.server: Markers | None = Markers(TOPIC, self.kept)
+        self.server: Markers | None = Markers(TOPIC, self.kept, come_back=self.come_back)
 
     def device_sends(self) -> None:
         self.waiting.append(message(str(self.now).encode()))
@@ -148,7 +191,7 @@ class Queue:
 
     def server_comes_and_goes(self) -> None:
         self.connection += 1
-        self.server = Markers(TOPIC, self.kept) if self.server is None else None
+        self.server = Markers(TOPIC, self.kept, come_back=self.come_back) if self.server is None else None
 
     def broker_breaks_the_connection(self) -> None:
         self.connection += 1
@@ -177,9 +220,9 @@ STEPS = st.one_of(
 )
 
 
-@given(st.lists(STEPS, min_size=5, max_size=60))
-def test_no_message_ever_counts_for_a_moment_after_it_was_sent(steps: list[tuple[str, int]]) -> None:
-    world = Queue()
+@given(st.lists(STEPS, min_size=5, max_size=60), st.booleans())
+def test_no_message_ever_counts_for_a_moment_after_it_was_sent(steps: list[tuple[str, int]], come_back: bool) -> None:
+    world = Queue(come_back=come_back)
     for name, much in steps:
         world.step(name, much)
     world.server_takes(100)

@@ -17,7 +17,7 @@ from fleet_server.rollout.hearing import Hearing
 from fleet_server.scheduler.loop import Scheduler
 from fleet_server.simulate.run import simulate
 from fleet_server.simulate.scene import SCENES, Behaviour
-from fleet_server.store import hearing
+from fleet_server.store import devices, hearing
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import DEVICE_SEEN, ROLLOUT_GROUP, ROLLOUT_MEMBER
 from tests.unit.fleet_server.evidence_world import Fleet, now_us, open_fleet, start, value
@@ -131,6 +131,38 @@ def test_what_was_heard_last_outlives_the_process(world: World) -> None:
         assert hearing.deaf_until(connection, world.clock()) == world.clock()
 
 
+def test_what_was_kept_by_a_clock_that_was_set_back_proves_nothing(world: World) -> None:
+    listened(world, Hearing(now_us(world) + 1, back_at=7))
+
+    with world.services.db.read() as connection:
+        assert hearing.last(connection, now_us(world)) == Hearing(0)
+
+
+def test_that_a_marker_came_back_once_is_known_for_good(world: World) -> None:
+    with world.services.db.write() as connection:
+        assert not hearing.has_come_back(connection)
+        hearing.note_come_back(connection, now_us(world))
+        hearing.note_come_back(connection, now_us(world) + 1)
+        assert hearing.has_come_back(connection)
+        assert hearing.last(connection, now_us(world)) == Hearing(now_us(world))
+
+
+def test_no_sign_of_life_stays_in_the_future_when_the_clock_is_set_back(world: World) -> None:
+    open_fleet(world, 2)
+    died, lives = world.devices["d00000"], world.devices["d00001"]
+    world.receive(died.heartbeat())
+    world.clock.move(600.0)
+    world.receive(lives.heartbeat())
+    world.clock.move(-3_600.0)
+
+    with world.services.db.write() as connection:
+        devices.clock_was_set_back(connection, now_us(world), 3_600_000_000)
+        rows = connection.execute(sa.select(DEVICE_SEEN.c.device_id, DEVICE_SEEN.c.seen_at))
+        seen = {row.device_id: row.seen_at for row in rows}
+
+    assert seen == {"d00000": now_us(world) - 600_000_000, "d00001": now_us(world)}
+
+
 def test_a_database_that_kept_nothing_was_listening_when_it_last_heard_a_device(world: World) -> None:
     open_fleet(world, 1)
     with world.services.db.read() as connection:
@@ -142,6 +174,21 @@ def test_a_database_that_kept_nothing_was_listening_when_it_last_heard_a_device(
 
     with world.services.db.read() as connection:
         assert hearing.last(connection, now_us(world)) == Hearing(before)
+
+
+def test_the_overview_says_since_when_no_device_can_be_heard(world: World) -> None:
+    def deaf() -> list[str]:
+        return [
+            note for note in queries.overview(world.services.db, world.clock()).notes if note.startswith("No device can be heard since")
+        ]
+
+    assert deaf() == []
+    left_at = world.clock()
+    listened(world, Hearing(now_us(world)))
+    assert deaf() == []
+    world.clock.move(61.0)
+
+    assert f"since {left_at:%Y-%m-%d %H:%M} UTC" in deaf()[0]
 
 
 def test_devices_have_time_to_be_heard_after_the_return_before_any_of_them_is_silent(world: World, tmp_path: Path) -> None:
