@@ -19,7 +19,7 @@ from tests.properties.rollout_fleet.harm import damage, lie
 from tests.properties.rollout_fleet.invariants import judge_commit, saved_before_it_is_published
 from tests.properties.rollout_fleet.people import PICK
 from tests.properties.rollout_fleet.policies import POLICIES
-from tests.properties.rollout_fleet.stage import FLEETS, RELEASES, SITES, Stage, Templates
+from tests.properties.rollout_fleet.stage import FLEETS, PEOPLE, RELEASES, SITES, Stage, Templates
 
 STEPS: Counter[str] = Counter()  # steps that ran in this process, by name: the tests print and assert them
 
@@ -246,6 +246,16 @@ class FleetMachine(AbsentServerMachine):
         if back == 0:
             self._acts(pick, "roll-back", 0)
         self.a_good_hour(rounds, -1)
+
+    @rule(really=st.integers(0, 2))
+    def what_has_a_way_back_goes_back(self, really: int) -> None:
+        """A person takes back what replaced something, and the fleet obeys; rarely, for little is left to look at afterwards."""
+        if really == 0:
+            for rollout_id in self.stage.live():
+                self.stage.act(rollout_id, "roll-back", PEOPLE[0])
+            for device in self.stage.devices.values():  # one that sleeps holds up the end of it
+                device.online = device.device_id not in self.stage.seen.removed
+            self.a_good_hour(4, -1)
 
     @rule(rounds=st.integers(1, 3), but=st.sampled_from([-1, -1, -1, -1, 0, 1, 2]))
     def a_good_hour(self, rounds: int, but: int) -> None:
