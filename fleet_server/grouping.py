@@ -86,11 +86,10 @@ def set_group(services: Services, project: str, name: str, *, selection: Documen
     with services.db.write() as connection:
         if not selecting.has_devices(connection, check_id(project, "project")):
             raise NotFoundError("project with devices", project)
-        known = {group.name: group for group in groups.of_project(connection, project)}
-        if check_id(name, "group") not in known and len(known) >= MAX_GROUPS:
-            raise ConflictError(f"project {project} has {len(known)} groups, the limit is {MAX_GROUPS}; remove one that is not needed")
+        before, count = groups.get(connection, project, check_id(name, "group")), len(groups.names(connection, project))
+        if before is None and count >= MAX_GROUPS:
+            raise ConflictError(f"project {project} has {count} groups, the limit is {MAX_GROUPS}; remove one that is not needed")
         group = StoredGroup(project, name, written(resolved(connection, project, wanted, f"group {name}")), at, actor.name, words)
-        before = known.get(name)
         groups.put(connection, group)
         was = f"{logged(before.selection)} became " if before is not None else ""
         _note(connection, at, actor, "set-group", project, f"{name}: {was}{logged(group.selection)}: {words}")
@@ -107,11 +106,11 @@ def remove_group(services: Services, project: str, name: str, *, reason: str, ac
     words = reason_of(reason)
     at = services.now_us()
     with services.db.write() as connection:
-        known = {group.name: group for group in groups.of_project(connection, project)}
-        if name not in known:
+        group = groups.get(connection, project, name)
+        if group is None:
             raise NotFoundError(f"group of project {project[:64]}", name)
         groups.drop(connection, project, name)
-        _note(connection, at, actor, "remove-group", project, f"{name}, that was {logged(known[name].selection)}: {words}")
+        _note(connection, at, actor, "remove-group", project, f"{name}, that was {logged(group.selection)}: {words}")
 
 
 def _view(connection: sa.Connection, group: StoredGroup) -> GroupView:

@@ -87,11 +87,8 @@ def select(devices: Sequence[DeviceRow], question: str, state: str, page: int, g
 def _meant(devices: Sequence[DeviceRow], question: str, groups: Groups) -> tuple[list[DeviceRow], str, str]:
     """The devices, what the question was read as, and what is wrong with it."""
     if len(question) > MAX_QUESTION:
-        return (
-            [],
-            "",
-            f"The question has {len(question)} characters, the limit here is {MAX_QUESTION}; give the devices a label or a group.",
-        )
+        remedy = "give the devices a label or a group"
+        return [], "", f"The question has {len(question)} characters, the limit here is {MAX_QUESTION}; {remedy}."
     try:
         selection = read_selection(question)
     except InputError as err:

@@ -35,7 +35,11 @@ def set_aside(connection: sa.Connection, services: Services, rollout: Rollout, n
         assignments.withdraw(connection, director, device_id, rollout.project, wish, at, rollout_id=rollout.rollout_id)
     if sleeping:
         parked.park(connection, rollout.rollout_id, [device_id for device_id, _ in sleeping], at)
-        words = f"{len(sleeping)} devices that were not heard since they were asked give the place of their site back until they are heard"
+        words = "1 device that was not heard since it was asked gives the place of its site back until it is heard"
+        if len(sleeping) > 1:
+            words = (
+                f"{len(sleeping)} devices that were not heard since they were asked give the place of their site back until they are heard"
+            )
         audit.record(connection, at, actor="engine", action="set-aside", subject=("rollout", rollout.rollout_id), detail=words)
         changes.touch(connection, at, "devices", f"rollout:{rollout.rollout_id}")
     return len(sleeping)
