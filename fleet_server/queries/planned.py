@@ -20,7 +20,7 @@ def vocabulary(db: Database, project: str) -> Vocabulary:
         for key in selecting.keys(connection, project)[:_KEYS]:
             values = selecting.values(connection, project, key, limit=_VALUES + 1)
             found.append(LabelWords(key, values[:_VALUES], len(values) > _VALUES))
-        return Vocabulary(found, [group.name for group in groups.of_project(connection, project)])
+        return Vocabulary(found, groups.names(connection, project))
 
 
 def last_policy(db: Database, release_id: str) -> LastPolicy | None:
