@@ -7,6 +7,8 @@ readers say BEGIN. On another database both are its own transactions, and compar
 
 import contextlib
 import logging
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,7 @@ from edgefleet.errors import StorageError
 from fleet_server.store.migrate import upgrade
 
 BUSY_TIMEOUT_MS: Final = 15_000
+MODE_RETRY_SECONDS: Final = 0.01
 JOURNAL_SIZE_LIMIT_BYTES: Final = 67_108_864
 FILE_NAME: Final = "fleet.db"
 
@@ -98,8 +101,8 @@ def _set_sqlite_mode(engine: sa.Engine, begin: str) -> None:
     def _connect(driver: Any, _entry: ConnectionPoolEntry) -> None:
         driver.isolation_level = None
         cursor = driver.cursor()
+        _keep_write_ahead_log(cursor)
         for pragma in (
-            "journal_mode=WAL",
             "synchronous=NORMAL",
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "foreign_keys=ON",
@@ -111,3 +114,18 @@ def _set_sqlite_mode(engine: sa.Engine, begin: str) -> None:
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def _keep_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    # A new file changes its mode once, and that needs the file alone: two that begin together would wait for each other, so SQLite
+    # answers one of them "locked" at once, whatever the busy timeout is. Asked again, it finds the mode changed.
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as err:
+            if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(MODE_RETRY_SECONDS)
+        else:
+            return

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -47,20 +48,43 @@ def test_opening_again_keeps_what_is_there(db: Database, tmp_path: Path) -> None
 
 def test_several_starts_at_once_make_one_schema(tmp_path: Path) -> None:
     failures: list[BaseException] = []
+    together = threading.Barrier(8)
 
-    def start() -> None:
+    def start(data: Path) -> None:
+        together.wait()
         try:
-            Database.open(tmp_path / "data").close()
+            Database.open(data).close()
         except BaseException as err:
             failures.append(err)
 
-    threads = [threading.Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for number in range(5):
+        threads = [threading.Thread(target=start, args=(tmp_path / f"data-{number}",)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     assert failures == []
+
+
+def test_a_file_that_another_holds_while_its_mode_changes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = sqlite3.connect(tmp_path / "fleet.db", isolation_level=None)
+    holder.execute("CREATE TABLE other (n INTEGER)")
+    holder.execute("BEGIN IMMEDIATE")
+    refusals: list[float] = []
+
+    def let_go_after_two(seconds: float) -> None:
+        refusals.append(seconds)
+        if len(refusals) == 2:
+            holder.close()
+
+    monkeypatch.setattr("fleet_server.store.database.time.sleep", let_go_after_two)
+    opened = Database.open(tmp_path)
+
+    assert len(refusals) == 2
+    with opened.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    opened.close()
 
 
 def test_no_update_is_lost_between_writers(db: Database) -> None:
