@@ -63,11 +63,15 @@ def test_two_people_who_were_added_by_command_approve_what_a_third_one_planned(r
     made = run("rollout", "create", "--release", release_id, "--policy", str(tmp_path / "policy.toml"), "--json", token=tokens["anna"])
     rollout_id = json.loads(made.output)["rollout_id"]
     digest = json.loads(run("rollout", "approve", rollout_id, "--json").output)["digest"]
+    seen = json.loads(run("rollout", "status", rollout_id, "--json").output)
+    assert seen["missing"] == "2 operators or admins other than anna must approve it first."
+    assert next(one for one in seen["actions"] if one["name"] == "start")["refused"] == seen["missing"]
 
     assert "anna planned rollout" in refused(run("rollout", "approve", rollout_id, "--plan", digest, token=tokens["anna"]))
     assert run("rollout", "approve", rollout_id, "--plan", digest[:12], token=tokens["ben"]).exit_code == 1
     assert "1 of 2 approvals are there (ben)" in refused(run("rollout", "start", rollout_id, token=tokens["anna"]))
     assert run("rollout", "approve", rollout_id, "--plan", digest[:12], token=tokens["cleo"]).exit_code == 0
+    assert json.loads(run("rollout", "status", rollout_id, "--json").output)["missing"] == "A person starts it."
     assert "(running," in run("rollout", "start", rollout_id, token=tokens["anna"]).output
 
 
