@@ -79,7 +79,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         per_stratum: Least devices of each stratum in wave 1. None: 10 from 2,000 devices on, else 2.
         least_first_wave: Least devices of wave 1. None: 77 by the bound, which proves nothing with fewer; else 1.
         hold_back: Controls that get the release last.
-        rate: Devices that may begin per hour. None: as fast as the batches of `pace`.
+        rate: Devices that may begin per hour; a time in which none could is not caught up with. None: as fast as the batches of `pace`.
         pace: Batches of the opening: never more new devices than are exposed already.
         rest_s: The last quarter of wave 1 begins so long after the others, whose dwell counts from before it. None: half of the dwell and
             the deadline by the bound, 0 by the posterior.
@@ -181,9 +181,13 @@ def parse_policy(document: dict[str, Any]) -> Policy:
         if isinstance(window, dict):
             refuse_unknown("policy.windows", window, Window)
     try:
-        return msgspec.convert(document, Policy)
+        policy = msgspec.convert(document, Policy)
     except msgspec.ValidationError as err:
         raise ConfigError(f"policy: {str(err)[:300]}") from err
+    if policy.rate is not None:
+        # Not where a stored policy is read: what is written without effect decides nothing.
+        policy.rate.refuse_idle_keys()
+    return policy
 
 
 def policy_digest(policy: Policy) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState
+from fleet_server.rollout.course import Course
 from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.opening_hours import ZONE
 from fleet_server.rollout.outlook import next_due
@@ -27,6 +28,8 @@ from fleet_server.store.moments import to_micros
 AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the write lock is everybody's
 SCANNED: Final = 20_000  # of those that wait, where windows or budgets decide one by one
 _LOOK_AGAIN: Final = timedelta(minutes=1)
+# Times in which no more devices begin than the rate names for them, and how far back they are counted: they are asked some looks later.
+_OF_RATE: Final = ((3_600.0, timedelta(minutes=58)), (600.0, timedelta(minutes=9)))
 _NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
 # Not while a way back is paused: it failed somewhere, or a person wants nobody else to be changed.
@@ -137,6 +140,8 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
             rested = asked - evidence_members.asked_since(connection, rollout.rollout_id, to_micros(ahead))
             if rested < course.rests_at(rollout.wave):
                 left["pace"] = min(left["pace"], max(course.rests_at(rollout.wave) - asked, 0))
+    if course is not None and left.get("rate"):
+        left["rate"] = min(left["rate"], *_of_rate(connection, rollout, course, now))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()
@@ -156,6 +161,17 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         waits[min(left, key=lambda name: left[name])] += unseen
     # Who was just asked may have been the last one that the gates waited for.
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
+
+
+def _of_rate(connection: sa.Connection, rollout: Rollout, course: Course, now: datetime) -> list[int]:
+    """How many more devices the rate lets begin in an hour, and in some minutes: a standstill is not caught up with."""
+    found = []
+    for span_s, back in _OF_RATE:
+        allowed = course.rate_within(rollout.wave, span_s, now)
+        if allowed is not None:
+            since = max(now - back, course.stage_at or now)
+            found.append(max(allowed - evidence_members.asked_since(connection, rollout.rollout_id, to_micros(since)), 0))
+    return found
 
 
 def _site_is_out(rollout: Rollout, known: Facts) -> bool:

@@ -15,7 +15,7 @@ from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.cells import Ints, Mask
 from fleet_server.simulate.drawn import Order
 from fleet_server.simulate.ledger import Ledger
-from fleet_server.simulate.scene import TICK_S
+from fleet_server.simulate.scene import PER_HOUR, TICK_S
 
 _NEARLY: Final = 0.9  # as the real scheduler: devices are asked some moments after their batch may begin
 
@@ -103,6 +103,13 @@ class Asking:
             for _ in range(max(1, int(1 / every))):  # batches of one tick
                 settled = course.batch_after(settled)
             left["pace"] = min(left["pace"], max(settled - asked, 0))
+        if left.get("rate"):
+            # Nor does the rate catch up with what it would have let begin meanwhile.
+            opened = number if course.stage_at is None else number - int((now - course.stage_at).total_seconds() // TICK_S)
+            for ticks in (1, PER_HOUR):
+                allowed = course.rate_within(wave, ticks * TICK_S, now)
+                lately = int((self._asked_at >= max(number - ticks + 1, opened)).sum())
+                left["rate"] = left["rate"] if allowed is None else min(left["rate"], max(allowed - lately, 0))
         return min(left.values())
 
     def _in_window(self, number: int, waiting: Ints) -> Mask:

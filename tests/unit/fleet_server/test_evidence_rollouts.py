@@ -393,6 +393,30 @@ def test_a_rate_lets_devices_begin_one_after_another(world: World, tmp_path: Pat
     assert len(asked(world, bundle)) == 4
 
 
+@pytest.mark.parametrize("standstill_s", [0, 50 * 3_600])
+def test_what_the_rate_would_have_let_begin_while_nothing_did_is_not_caught_up_with(
+    world: World, tmp_path: Path, standstill_s: int
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    release_id = world.push(bundle)
+    open_fleet(world, 60)
+    rollout_id = start(world, release_id, waves=["100%"], dwell_s=[0.0], pace={"first": 60}, rate={"per_hour": 6}, stall_s=9e5)
+    act(world, rollout_id, "pause")
+    world.clock.move(standstill_s)
+    act(world, rollout_id, "resume")
+
+    begun = [len(asked(world, bundle))]
+    for _ in range(2 * 60):
+        world.clock.move(60)
+        Scheduler(world.services, None).decide_due()
+        begun.append(len(asked(world, bundle)))
+
+    # Six an hour, wherever the hour begins, and at once those of the hour that ends now.
+    assert max(later - before for before, later in zip(begun, begun[61:], strict=False)) <= 7
+    assert begun[0] <= 7
+    assert begun[-1] >= 2 * 6
+
+
 def _turned_round(world: World, tmp_path: Path, **changes: Any) -> tuple[str, MadeBundle]:
     """Twelve devices that ran an older release have the new one, and a person rolls back."""
     old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", "two")
