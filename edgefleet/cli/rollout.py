@@ -172,7 +172,7 @@ for _name, _summary, _act in (
     ("pause", "Let no further device begin.", "pause"),
     ("confirm", "You have looked at what the policy asks a person about: the gates go on, nothing is accepted.", "confirm"),
     ("resume", "Go on, and accept the failures that stopped it.", "resume"),
-    ("abort", "End it; devices that are not ok go back.", "abort"),
+    ("abort", "End it; devices that are not ok go back, or those that the policy says.", "abort"),
     ("rollback", "Send every device back to what it ran before.", "roll-back"),
     ("roll-back", "The same as rollback.", "roll-back"),
 ):

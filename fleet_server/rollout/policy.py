@@ -16,6 +16,7 @@ from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.rollout.late_evidence import OnLateEvidence
 from fleet_server.rollout.limits import check_seconds, check_whole, did_you_mean, refuse_unknown
 from fleet_server.rollout.membership import HoldBack
+from fleet_server.rollout.on_abort import OnAbort
 from fleet_server.rollout.pacing import Pace, Rate, Window
 from fleet_server.rollout.policy_rules import RuleLimits, TrialRules
 from fleet_server.rollout.wave_plan import PlannedWave, check_waves, planned
@@ -70,7 +71,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             `posterior` = the release is like earlier ones; `auto` = posterior below 2,000 devices, else bound.
         dwell_s: Least seconds that a wave stays open before the next: one number, or one per wave.
         approvals: People who must approve before the start, 0 to 5.
-        on_abort: `stop` = devices that are ok keep the release; `roll-back` = all go back.
+        on_abort: Who goes back by itself: `stop` = devices that are not ok; `wave` = these, and all of the open wave; `roll-back` = all;
+            `keep` = nobody who has begun.
         max_explicit_failures_before_abort: Of `unanimous`: so many failures pause the rollout, one more aborts it.
         trial: What happens on the device.
         rule: Limits of the evidence.
@@ -111,7 +113,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     evidence: str = "unanimous"
     dwell_s: float | tuple[float, ...] = 0.0
     approvals: int = 0
-    on_abort: Literal["stop", "roll-back"] = "stop"
+    on_abort: OnAbort = "stop"
     max_explicit_failures_before_abort: int = 1
     trial: TrialRules = msgspec.field(default_factory=TrialRules)
     notes: tuple[str, ...] = ()

@@ -77,16 +77,18 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
     """Assign what they ran before to devices that must not keep the release, at most `AT_ONCE`; how many."""
     if rollout.state not in _BACK:
         return 0
-    # After an abort that stops, devices that have proved themselves keep it.
-    kept = rollout.state is RolloutState.ABORTED
+    aborted = rollout.state is RolloutState.ABORTED
+    kept = members.keeping(rollout.policy.on_abort, rollout.wave) if aborted else None
     turned = rollout.state is RolloutState.ROLLING_BACK
     budget = rollout.policy.site_budget if turned else None
     limit = AT_ONCE if budget is None else SCANNED
-    going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=limit)
+    going = members.holding(connection, rollout.rollout_id, rollout.release_id, limit=limit, but=kept)
     if budget is not None:
         may = set(ways_back.within_budget(connection, rollout.rollout_id, [device_id for device_id, _ in going], budget))
         going = [one for one in going if one[0] in may]
-    going = (going + _woken_to_nothing(connection, rollout))[:AT_ONCE]
+    if not (aborted and rollout.policy.on_abort == "keep"):
+        going += _woken_to_nothing(connection, rollout)
+    going = going[:AT_ONCE]
     if going and turned and bounded_back(rollout):
         going = going[: _left_back(connection, rollout, now)]
     for device_id, previous in going:

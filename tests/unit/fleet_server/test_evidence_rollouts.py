@@ -201,6 +201,29 @@ def test_an_abort_takes_the_release_back_from_devices_that_have_not_proved_thems
     assert asked(world, fleet.bundle) == proven
 
 
+@pytest.mark.parametrize("on_abort", ["wave", "keep"])
+def test_who_goes_back_after_an_abort_is_what_the_policy_says(world: World, tmp_path: Path, on_abort: str) -> None:
+    waves: dict[str, Any] = {"waves": [8, 24, "100%"], "dwell_s": [60.0, 6e4, 0.0], "pace": {"first": 8, "every_s": 60.0}, "rest_s": 0.0}
+    fleet, rollout_id = fleet_of(world, tmp_path, 40, on_abort=on_abort, hold_back={"fraction": 0.0}, hold_s=9e5, **waves)
+    of = wave_of(world, rollout_id)
+    # In wave 2 some sleep from the start.
+    fleet.dark = set(sorted(device_id for device_id, wave in of.items() if wave == 2)[:4])
+    for _ in range(60):
+        if len(_proven(world, rollout_id)) > 14:
+            break
+        fleet.tick()
+    reached, proven = asked(world, fleet.bundle), _proven(world, rollout_id)
+    assert value(world, rollout_id).wave == 2
+    assert reached & fleet.dark
+
+    act(world, rollout_id, "abort")
+    Scheduler(world.services, None).decide_due()
+
+    keep = {"wave": {device_id for device_id in proven if of[device_id] == 1}, "keep": reached - fleet.dark}
+    assert asked(world, fleet.bundle) == keep[on_abort]
+    assert {of[device_id] for device_id in proven} == {1, 2}
+
+
 def test_a_rollback_gives_each_device_what_it_ran_before(world: World, tmp_path: Path) -> None:
     everybody: dict[str, Any] = {"waves": ["100%"], "dwell_s": [0.0], "hold_back": {"fraction": 0.0}, "pace": {"first": 30}}
     fleet, first = fleet_of(world, tmp_path, 30, **everybody)
