@@ -158,6 +158,8 @@ def _approvals(policy: Policy) -> list[str]:
 
 
 def _left_out(devices: int) -> list[str]:
+    if devices == 1:
+        return ["1 of the selected devices is left out: the bundle failed on it before."]
     return [f"{devices} of the selected devices are left out: the bundle failed on them before."] if devices else []
 
 

@@ -253,7 +253,7 @@ def test_devices_on_which_the_bundle_failed_before_are_in_neither_the_plan_nor_t
     plan = planned(world, release_id, policy, devices=True)
 
     assert plan["devices"] == 7
-    assert "1 of the selected devices are left out" in plan["cautions"][0]
+    assert "1 of the selected devices is left out" in plan["cautions"][0]
     headers = {"Authorization": f"Bearer {world.admin_token()}"}
     created = world.client().post("/api/v1/rollouts", json={"release_id": release_id, "policy": policy}, headers=headers).get_json()
     assert approvals_of(world.services.db, created["rollout_id"]).digest == plan["digest"]
