@@ -81,6 +81,21 @@ def group_of(db: Database, project: str, name: str) -> GroupView:
         return _views(connection, project, [_existing(connection, project, name)])[0]
 
 
+def devices_of(db: Database, project: str, name: str, limit: int) -> list[str]:
+    """The first devices, by id, that a group selects now; none where its selection means nothing any more.
+
+    Raises:
+        NotFoundError: There is no such group.
+    """
+    with db.read() as connection:
+        group = _existing(connection, project, name)
+        try:
+            selection = resolved(connection, project, read_document(group.selection), f"group {name}")
+        except EdgefleetError:  # the group's own view says what is the matter
+            return []
+        return selecting.select_ids(connection, project, selection, limit)
+
+
 def texts_of(db: Database) -> dict[tuple[str, str], str]:
     """Text of the selection of each group, by (project, name), in order."""
     with db.read() as connection:

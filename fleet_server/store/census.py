@@ -4,10 +4,10 @@ Each device of the project is a bit of a whole number, so that `and`, `or` and `
 number: 12.5 kB for 100,000 devices. What is read grows with the devices that have the labels, not with the number of selections.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, reduce
 from operator import and_, or_
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVarTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ from fleet_server.store.tables import DEVICE, DEVICE_LABEL
 _BATCH: Final = 500
 _KEPT: Final = 512  # leaves, so 6 MB for 100,000 devices
 _COMMA: Final = ","  # no identifier has one
+_IDS: Final = sa.func.aggregate_strings(DEVICE_LABEL.c.device_id, _COMMA)
 _Places: TypeAlias = npt.NDArray[np.int64]
+_Columns = TypeVarTuple("_Columns")
 
 
 class Census:
@@ -91,20 +93,19 @@ def _values(named: Iterable[Leaf]) -> dict[str, list[str]]:
     return {key: sorted(some) for key, some in found.items()}
 
 
-def _with_values(connection: sa.Connection, project: str, wanted: dict[str, list[str]]) -> Iterator[tuple[tuple[str, str], Sequence[str]]]:
+def _with_values(connection: sa.Connection, project: str, wanted: dict[str, list[str]]) -> Iterator[tuple[tuple[str, str], list[str]]]:
     """The devices of each (label, value) that any device has."""
     for key, some in wanted.items():
         for start in range(0, len(some), _BATCH):
-            query = _joined(DEVICE_LABEL.c.value, project=project, key=key)
+            query = _of_label(sa.select(DEVICE_LABEL.c.value, _IDS), project, key)
             query = query.where(DEVICE_LABEL.c.value.in_(some[start : start + _BATCH])).group_by(DEVICE_LABEL.c.value)
             yield from (((key, value), ids.split(_COMMA)) for value, ids in connection.execute(query))
 
 
-def _with_label(connection: sa.Connection, project: str, key: str) -> Sequence[str]:
-    ids: str | None = connection.scalar(_joined(project=project, key=key))
-    return ids.split(_COMMA) if ids else ()
+def _with_label(connection: sa.Connection, project: str, key: str) -> list[str]:
+    ids: str | None = connection.scalar(_of_label(sa.select(_IDS), project, key))
+    return ids.split(_COMMA) if ids else []
 
 
-def _joined(*columns: sa.ColumnElement[str], project: str, key: str) -> sa.Select[tuple[str, ...]]:
-    ids = sa.func.aggregate_strings(DEVICE_LABEL.c.device_id, _COMMA)
-    return sa.select(*columns, ids).select_from(DEVICE_LABEL).join(DEVICE).where(selecting.of_project(project), DEVICE_LABEL.c.key == key)
+def _of_label(query: sa.Select[*_Columns], project: str, key: str) -> sa.Select[*_Columns]:
+    return query.select_from(DEVICE_LABEL).join(DEVICE).where(selecting.of_project(project), DEVICE_LABEL.c.key == key)
