@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import sqlalchemy as sa
+
 from edgefleet.digests import sha256_hex
 from edgefleet.errors import InputError
 from edgefleet.identifiers import check_id
@@ -92,7 +94,7 @@ def preview(db: Database, project: str, name: str, how: How, wanted: str) -> Gro
             comes=len(came),
             went=went[:SHOWN],
             goes=len(went),
-            told=remarks(connection, project, after),
+            told=[*_idle(connection, project, how, was, read_wanted(wanted)), *remarks(connection, project, after)],
             rollouts=groups.planned_with(connection, project, OPEN).get(name, []),
         )
 
@@ -194,6 +196,15 @@ def _changed(project: str, name: str, text: str, how: How, wanted: str) -> Selec
     if written(after) == text:
         raise InputError(f"group {name!r} means exactly that already: {text[:200]}. Nothing was changed.")
     return after
+
+
+def _idle(connection: sa.Connection, project: str, how: How, was: Selection | None, wanted: Selection) -> list[str]:
+    """Which of the devices that were named are added to a group that has them, or taken from one that does not."""
+    if was is None or how not in ("add", "take") or not isinstance(wanted, Devices):
+        return []
+    idle = selecting.select_ids(connection, project, every([wanted, was if how == "add" else negated(was)]), SHOWN + 1)
+    listed = ", ".join(idle[:SHOWN]) + (" and more" if len(idle) > SHOWN else "")
+    return [f"{'In it already' if how == 'add' else 'Not in it'}: {listed}."] if idle else []
 
 
 def _digest(before: str, after: Selection) -> str:
