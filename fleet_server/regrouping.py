@@ -160,20 +160,18 @@ def added(before: Selection, wanted: Selection) -> Selection:
 
 
 def taken(before: Selection, wanted: Selection) -> Selection | None:
-    """The first without the second; None when nothing of it is left. Of lists of devices no exclusions are kept.
+    """The first without the second; None when nothing of it is left. Devices that it lists are taken off the list.
 
     >>> written(taken(read_selection("site = s or device(a, b)"), read_selection("device(b)")))
     'device(a) or not device(b) and site = s'
     """
+    if not isinstance(wanted, Devices):
+        return every([before, negated(wanted)])
     parts = before.parts if isinstance(before, Either) else (before,)
     listed = {one for part in parts if isinstance(part, Devices) for one in part.device_ids}
     others = [part for part in parts if not isinstance(part, Devices)]
-    left: list[Selection] = [every([either(others), negated(wanted)])] if others else []
-    if isinstance(wanted, Devices):
-        kept = listed.difference(wanted.device_ids)
-        left += [devices(kept)] if kept else []
-    elif listed:
-        left.append(every([devices(listed), negated(wanted)]))
+    kept = listed.difference(wanted.device_ids)
+    left = [*([every([either(others), negated(wanted)])] if others else []), *([devices(kept)] if kept else [])]
     return either(left) if left else None
 
 

@@ -75,7 +75,7 @@ def test_sql_selects_whom_the_rule_selects(engine: sa.Engine, selection: Selecti
         rows: list[dict[str, Any]] = [{"device_id": one, "public_key": one, "enrolled_at": 0, "enrolled_by": "test"} for one in IDS]
         connection.execute(sa.insert(DEVICE), [row | {"project": "p", "removed_at": None} for row in rows])
         strangers = [row | {"device_id": f"{row['device_id']}-{place}"} for row in rows for place in ("removed", "elsewhere")]
-        their = {True: {"project": "q", "removed_at": None}, False: {"project": "p", "removed_at": 1}}
+        their: dict[bool, dict[str, Any]] = {True: {"project": "q", "removed_at": None}, False: {"project": "p", "removed_at": 1}}
         connection.execute(sa.insert(DEVICE), [row | their[row["device_id"].endswith("-elsewhere")] for row in strangers])
         labels = [
             {"key": key, "value": value, "device_id": f"{one}{suffix}"}
