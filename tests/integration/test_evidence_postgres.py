@@ -86,13 +86,14 @@ def test_a_selection_over_postgresql_means_whom_it_means_over_sqlite(worlds: lis
         set_group(world.services, PROJECT, "pilots", selection="device(d00002) or site = s3", reason="for tests", actor=OPERATOR)
         for name, selection in (("one", "has(region) and site != s1"), ("two", "hardware = b"), ("three", "not device(d00001, d00009)")):
             set_group(world.services, PROJECT, name, selection=selection, reason="for tests", actor=OPERATOR)
-        remove_device(world.services, "d00009", reason="for tests", actor=OPERATOR)
         rows = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=asked)
         long = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=many)
+        remove_device(world.services, "d00009", reason="for tests", actor=OPERATOR)
         found.append(([row.device_id for row in rows], [(group.name, group.devices) for group in groups_of(world.services.db)], len(long)))
 
     assert found[0] == found[1]
     assert len(found[0][0]) == 19  # of forty without s0 (all are a), s3 and d00002
+    assert found[0][1] == [("one", 30), ("pilots", 11), ("three", 38), ("two", 19)]  # counted together, without d00009
     assert found[0][2] == 40
 
 
