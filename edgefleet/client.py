@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from edgefleet.bundle import MANIFEST_NAME, Bundle
 from edgefleet.client_http import TIMEOUT_S, Api, Json, ServerRefusedError, token_from_environment
+from edgefleet.client_people import People
 from edgefleet.errors import ConfigError
 from edgefleet.files import write_durably
 from edgefleet.graphs import check_bundle, check_declared
@@ -37,6 +38,7 @@ class FleetClient:
 
     def __init__(self, url: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self._api = Api(url, token, timeout_s)
+        self.people = People(self._api)
         self.url = self._api.url
 
     @classmethod

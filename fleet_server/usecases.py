@@ -148,6 +148,7 @@ def create_rollout(
             raise NotFoundError("release", release_id)
         reached = enlisting.reached(connection, release, parsed, asked)
         device_ids, left_out = reached.device_ids, reached.left_out
+        enlisting.hours(connection, parsed, device_ids)  # refuses windows in which nobody could ever begin
         chosen = enlisting.selected(connection, parsed, device_ids, held_back.too_often(connection, release.project))
         salt = plan_salt(release.bundle_digest, parsed, document_of(reached.selection), rollouts.of_release(connection, release_id))
         claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)
