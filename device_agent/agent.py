@@ -23,11 +23,12 @@ from device_agent.score import BatchScores, Score
 from device_agent.scorer import Scorer
 from device_agent.telemetry.samples import LOOK_S
 from device_agent.telemetry.spool import Spool
-from device_agent.update.disk import Disk, FolderLock
+from device_agent.update.disk import Disk
 from device_agent.update.outside import Outside
 from device_agent.update.selftest import SelftestResult, run_in_child
 from device_agent.update.updater import Updater
 from edgefleet.errors import EdgefleetError
+from edgefleet.locks import FolderLock
 from edgefleet.messages import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:  # most devices open no door, and each is a megabyte of code
@@ -56,7 +57,7 @@ class Agent:
         self._config = config
         self._disk = disk or Disk()
         self._identity = load_identity(config.dir)
-        self._lock = FolderLock(config.dir / "lock")
+        self._lock = FolderLock(config.dir / "lock", "agent")
         try:
             self._wire(config)
         except BaseException:

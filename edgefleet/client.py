@@ -215,8 +215,15 @@ class FleetClient:
         return cast(Json, self._api.call("GET", f"/devices/{quote(device_id, safe='')}" + (f"?hours={hours}" if hours is not None else "")))
 
     def groups(self, project: str | None = None) -> list[Json]:
-        """Groups of devices, of one project or all, with how many devices each selects now."""
-        return cast(list[Json], self._api.call("GET", "/groups" + (f"?{urlencode({'project': project})}" if project else "")))
+        """Groups of devices, of one project or all, page by page, with how many devices each selects now."""
+        found: list[Json] = []
+        only = {"project": project} if project else {}
+        while True:
+            after = {"after": f"{found[-1]['project']}/{found[-1]['name']}"} if found else {}
+            page = cast(list[Json], self._api.call("GET", f"/groups?{urlencode({**only, **after, 'limit': '1000'})}"))
+            found += page
+            if len(page) < 1000:
+                return found
 
     def set_group(self, project: str, name: str, selection: Selection, reason: str) -> Json:
         """Make a group, or change whom it means from now on."""

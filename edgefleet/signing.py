@@ -8,7 +8,7 @@ from pathlib import Path
 from edgefleet.digests import sha256_hex
 from edgefleet.ed25519 import KEY_BYTES, ed25519, generate
 from edgefleet.errors import ArtifactError
-from edgefleet.files import write_durably
+from edgefleet.files import create_durably
 
 
 class PublicKey:
@@ -36,18 +36,17 @@ class SigningKey:
 
     @classmethod
     def load_or_create(cls, path: Path) -> "SigningKey":
-        """Read the key at `path`, or make one there (mode 0600).
+        """Read the key at `path`, or make one there (mode 0600); all that do so at once have the same key.
 
         Raises:
             ArtifactError: What is there is no key.
         """
-        if path.exists():
-            raw = _key_bytes(path.read_text(errors="replace").strip())
-            if raw is None:
-                raise ArtifactError(f"{path}: not an Ed25519 private key of {KEY_BYTES} bytes in hex; restore it from a backup")
-            return cls(raw)
-        raw = generate()
-        write_durably(path, raw.hex().encode() + b"\n", mode=0o600)
+        if not path.exists():
+            create_durably(path, generate().hex().encode() + b"\n", mode=0o600)
+        # Read again also after making it: another process may have been first.
+        raw = _key_bytes(path.read_text(errors="replace").strip())
+        if raw is None:
+            raise ArtifactError(f"{path}: not an Ed25519 private key of {KEY_BYTES} bytes in hex; restore it from a backup")
         return cls(raw)
 
     def sign(self, payload: bytes) -> bytes:

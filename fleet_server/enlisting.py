@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 REGION: Final = "region"
 _NOT_STARTED: Final = (RolloutState.DRAFT, RolloutState.APPROVED)
 # As long as these last, who comes into the selection is let in.
-_OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
+OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def follow(connection: sa.Connection, project: str, device_id: str, now: datetim
         device_id: Which.
         now: Aware UTC.
     """
-    by_evidence = (ROLLOUT.c.project == project, ROLLOUT.c.cell_us.is_not(None), ROLLOUT.c.state.in_([state.value for state in _OPEN]))
+    by_evidence = (ROLLOUT.c.project == project, ROLLOUT.c.cell_us.is_not(None), ROLLOUT.c.state.in_([state.value for state in OPEN]))
     labels = devices.labels_of(connection, [device_id]).get(device_id, {})
     for rollout_id in connection.scalars(sa.select(ROLLOUT.c.rollout_id).where(*by_evidence).order_by(ROLLOUT.c.created_at)).all():
         stored = rollouts.load_readable(connection, rollout_id)

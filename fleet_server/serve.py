@@ -14,13 +14,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from flask import Flask
 
-from edgefleet.errors import ConfigError
+from edgefleet.errors import ConfigError, StorageError
 from edgefleet.files import write_durably
+from edgefleet.locks import FolderLock
 from edgefleet.registry import check_installed
 from fleet_server.app import PAGE_FEED, create_app
 from fleet_server.config import MAX_VIEWERS, WORKER_THREADS, ServerConfig
@@ -34,6 +36,7 @@ from fleet_server.services import Services
 LOG = logging.getLogger(__name__)
 
 SERVER_FILE: Final = "server.json"
+LOCK_FILE: Final = "lock"
 DRAIN_S: Final = 10.0
 _LOOK_S: Final = 0.05
 
@@ -61,11 +64,32 @@ def run(config: ServerConfig) -> None:
     Prints one line with the URL on stderr and writes DATA/server.json {"url", "pid", "port"} when ready.
 
     Raises:
-        ConfigError: The address cannot be listened on.
+        ConfigError: The address cannot be listened on, or another server runs on the data folder.
+        StorageError: The data folder cannot be used.
         MissingPartError: An MLflow server is named and its client is not installed.
     """
     if config.mlflow_url is not None:
         check_installed()
+    lock = _folder_alone(config.data_dir)
+    try:
+        _serve(config)
+    finally:
+        lock.release()
+
+
+def _folder_alone(data_dir: Path) -> FolderLock:
+    """Two servers would take the broker's session from each other, and one that ends would hide the other."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as err:
+        raise StorageError(f"{data_dir}: {err.strerror or err}; name a folder that can be written with --data") from err
+    lock = FolderLock(data_dir / LOCK_FILE, "fleet server")
+    # One that was killed left its address: who waits for ours must not find it.
+    (data_dir / SERVER_FILE).unlink(missing_ok=True)
+    return lock
+
+
+def _serve(config: ServerConfig) -> None:
     app = create_app(config)
     services: Services = app.extensions["edgefleet"]
     server = _listen(app, config)

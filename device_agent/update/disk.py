@@ -6,13 +6,12 @@ Errors of the disk become `StorageError` with the path and the bytes that were t
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from edgefleet.errors import ConfigError, StorageError
-from edgefleet.files import sync_folder
+from edgefleet.errors import StorageError
+from edgefleet.files import make_folder, sync_folder
 
 _REMEDY = {
     errno.ENOSPC: "the disk is full; make room, the agent goes on by itself",
@@ -38,10 +37,7 @@ class Disk:
         if folder.is_dir():
             return
         with self._doing("make_folder", folder, 0):
-            missing = [f for f in (folder, *folder.parents) if not f.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
-            for made in missing:
-                sync_folder(made.parent)
+            make_folder(folder)
 
     def write_part(self, path: Path, content: bytes, mode: int = 0o644) -> None:
         """Write a temporary file; it means nothing before it is synced and renamed."""
@@ -144,29 +140,3 @@ def storage_error(path: Path, size_bytes: int, err: OSError) -> StorageError:
     needed = f" ({size_bytes} bytes to write)" if size_bytes else ""
     remedy = _REMEDY.get(err.errno or 0, "check the disk and the folder's owner")
     return StorageError(f"{path}{needed}: {err.strerror or err}; {remedy}")
-
-
-class FolderLock:
-    """One agent per folder, by flock: the lock of a dead process is gone with it."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as err:
-            raise storage_error(path, 0, err) from err
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            holder = os.read(self._handle, 20).decode(errors="replace").strip()
-            os.close(self._handle)
-            raise ConfigError(f"{path.parent}: another agent (process {holder or 'unknown'}) runs on this folder; stop it first") from err
-        # The number is only for the message above; a full disk must not keep the agent from scoring.
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._handle, 0)
-            os.write(self._handle, f"{os.getpid()}\n".encode())
-
-    def release(self) -> None:
-        """Let the next agent in; a second time does nothing, for the number may be another file's by then."""
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            os.close(handle)

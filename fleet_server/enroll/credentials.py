@@ -1,18 +1,23 @@
 """Broker passwords of devices: one line per device in Mosquitto's password file, then a reload."""
 
 import contextlib
+import logging
 import os
 import secrets
 import signal
-import threading
+import time
 from pathlib import Path
+from typing import Final
 
 from edgefleet.errors import ConfigError, StorageError
 from edgefleet.files import write_durably
+from edgefleet.locks import one_at_a_time
 from fleet_server.passwords import mosquitto_line
 
-# Two enrolments at once would each write the file without the other's line.
-_LOCK = threading.Lock()
+LOG = logging.getLogger(__name__)
+
+STARTING_S: Final = 0.5
+_LOOK_S: Final = 0.02
 
 
 def give_password(user: str, password_file: Path, pid_file: Path | None) -> str:
@@ -23,17 +28,17 @@ def give_password(user: str, password_file: Path, pid_file: Path | None) -> str:
 
     Raises:
         StorageError: The file cannot be read or written.
+        ConfigError: The pid file names no process of a broker, or one that this user may not signal.
     """
     password = secrets.token_urlsafe(24)
-    with _LOCK:
-        try:
-            before = password_file.read_text(encoding="utf-8").splitlines(keepends=True) if password_file.exists() else []
-            kept = [line for line in before if line.partition(":")[0] != user]
+    try:
+        with one_at_a_time(_lock_file(password_file)):
+            kept = [line for line in _lines(password_file) if line.partition(":")[0] != user]
             write_durably(password_file, "".join([*kept, mosquitto_line(user, password)]).encode(), mode=0o600)
-        except OSError as err:
-            raise StorageError(
-                f"{password_file}: {err.strerror or err}; the broker's password file must be writable by this server"
-            ) from err
+    except OSError as err:
+        raise StorageError(
+            f"{password_file}: {err.strerror or err}; the broker's password file, and its folder, must be writable by this server"
+        ) from err
     if pid_file is not None:
         _reload(pid_file)
     return password
@@ -44,31 +49,76 @@ def take_password(user: str, password_file: Path, pid_file: Path | None) -> None
 
     Raises:
         StorageError: The file cannot be read or written.
+        ConfigError: As `give_password`.
     """
-    with _LOCK:
-        try:
-            before = password_file.read_text(encoding="utf-8").splitlines(keepends=True) if password_file.exists() else []
+    try:
+        with one_at_a_time(_lock_file(password_file)):
+            before = _lines(password_file)
             kept = [line for line in before if line.partition(":")[0] != user]
             if kept == before:
                 return
             write_durably(password_file, "".join(kept).encode(), mode=0o600)
-        except OSError as err:
-            raise StorageError(
-                f"{password_file}: {err.strerror or err}; {user!r} could still reach the broker, so it stays: make the file writable"
-            ) from err
+    except OSError as err:
+        raise StorageError(
+            f"{password_file}: {err.strerror or err}; {user!r} could still reach the broker, so it stays: make the file writable"
+        ) from err
     if pid_file is not None:
         _reload(pid_file)
 
 
+def _lock_file(password_file: Path) -> Path:
+    # Two enrolments at once, of one server or of two fleets on one broker, would each write the file without the other's line.
+    return password_file.with_name(f".{password_file.name}.lock")
+
+
+def _lines(password_file: Path) -> list[str]:
+    return password_file.read_text(encoding="utf-8").splitlines(keepends=True) if password_file.exists() else []
+
+
 def _reload(pid_file: Path) -> None:
-    if not pid_file.exists():
-        return  # a broker that is not running reads the password file when it starts
     try:
-        pid = int(pid_file.read_text(encoding="ascii").strip())
+        written = pid_file.read_text(encoding="ascii").strip()
+        pid = int(written) if written else None
+    except FileNotFoundError:
+        return  # a broker that is not running reads the password file when it starts
     except (OSError, ValueError) as err:
         raise ConfigError(f"{pid_file}: no process id of the broker in it: {err}; name the file of pid_file in mosquitto.conf") from err
+    if pid is None:
+        return  # it starts at this moment: it makes this file before it reads the password file
     if pid <= 1:
         raise ConfigError(f"{pid_file}: {pid} is no process id of a broker")
-    # A process id that a killed broker left behind.
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGHUP)
+    if not _waits_for_hangup(pid):
+        LOG.warning(
+            "%s: process %d does not listen for a reload, it is left alone; restart the broker if devices are refused", pid_file, pid
+        )
+        return
+    try:
+        # A process id that a killed broker left behind is nobody's.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGHUP)
+    except PermissionError as err:
+        raise ConfigError(
+            f"{pid_file}: process {pid} may not be told to reload: {err.strerror}; run this server as the broker's user, or as root"
+        ) from err
+
+
+def _waits_for_hangup(pid: int) -> bool:
+    """Whether SIGHUP is caught there: it would end a broker that is still starting, and any other process that got an old broker's id."""
+    deadline = time.monotonic() + STARTING_S
+    while (caught := _caught_signals(pid)) is not None:
+        if caught >> (signal.SIGHUP - 1) & 1:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_S)
+    return True
+
+
+def _caught_signals(pid: int) -> int | None:
+    """Mask of the signals that a process has a handler for; None when it is gone, or the system does not say."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    masks = [line.partition(":")[2] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return int(masks[0], 16) if masks else None

@@ -54,6 +54,8 @@ class Link:
         self._stopping = threading.Event()
         self._published = threading.Condition()
         self._confirmed: set[int] = set()
+        # Message ids come again after 65,535 publishes: one that nobody waits for must not confirm a later message.
+        self._unwaited: set[int] = set()
         # None until the broker has answered for the first time.
         self._client: mqtt.Client | None = None
         self._opener = threading.Thread(target=self._open, name="broker-opener", daemon=True)
@@ -103,13 +105,11 @@ class Link:
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish retained at QoS 1 without waiting; lost if the broker is away, for what is repeated anyway."""
-        if self._client is not None and self.connected:
-            self._client.publish(topic, payload, qos=1, retain=True)
+        self._publish_unwaited(topic, payload, retain=True)
 
     def mark(self, payload: bytes) -> None:
         """Publish a marker to ourselves at QoS 1, not retained; one that is lost is followed by another."""
-        if self._client is not None and self.connected:
-            self._client.publish(self._marker, payload, qos=1)
+        self._publish_unwaited(self._marker, payload, retain=False)
 
     def publish_all(self, messages: list[tuple[str, bytes]], timeout_s: float) -> list[bool]:
         """Publish retained at QoS 1; for each message whether the broker confirmed it in time."""
@@ -118,12 +118,29 @@ class Link:
             client = self._client if self.connected else None
             info = client.publish(topic, payload, qos=1, retain=True) if client is not None else None
             mids.append(info.mid if info is not None and info.rc == mqtt.MQTT_ERR_SUCCESS else None)
+            if info is not None and info.rc == mqtt.MQTT_ERR_NO_CONN:
+                self._forget(info.mid)  # paho sends it after all, once it is connected again
         expected = {mid for mid in mids if mid is not None}
         with self._published:
             self._published.wait_for(lambda: expected <= self._confirmed or not self.connected, timeout=timeout_s)
             sure = [mid is not None and mid in self._confirmed for mid in mids]
-            self._confirmed -= expected
+        for mid in expected:
+            self._forget(mid)
         return sure
+
+    def _publish_unwaited(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        if self._client is not None and self.connected:
+            info = self._client.publish(topic, payload, qos=1, retain=retain)
+            if info.rc in (mqtt.MQTT_ERR_SUCCESS, mqtt.MQTT_ERR_NO_CONN):
+                self._forget(info.mid)
+
+    def _forget(self, mid: int) -> None:
+        """Wait no more for a message: its confirmation is dropped, whether it came already or comes yet."""
+        with self._published:
+            if mid in self._confirmed:
+                self._confirmed.remove(mid)
+            else:
+                self._unwaited.add(mid)
 
     def _open(self) -> None:
         while not self._stopping.is_set():
@@ -173,9 +190,7 @@ class Link:
             return
         # The receive window is ours to choose, the session only tells what the broker still holds for us.
         LOG.info("broker %s:%d is connected, session %s", self._host, self._port, "kept" if flags.session_present else "new")
-        with self._published:
-            self._session += 1
-            self._confirmed.clear()
+        self._session += 1
         options: Any = SubscribeOptions(qos=1) if client.protocol == mqtt.MQTTv5 else 1
         client.subscribe([(all_devices(leaf), options) for leaf in LEAVES])
         # By itself: a broker that refuses it must not refuse the devices with it.
@@ -198,11 +213,12 @@ class Link:
     def _on_publish(self, _client: mqtt.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Properties | None) -> None:
         if reason.is_failure:
             LOG.error("broker refuses a publish: %s; check the server's access list", reason)
-            return
         with self._published:
-            # Publishes that nobody waits for must not pile up here: message ids are 16 bits, so the set stays small.
-            self._confirmed.add(mid)
-            self._published.notify_all()
+            if mid in self._unwaited:
+                self._unwaited.remove(mid)
+            elif not reason.is_failure:
+                self._confirmed.add(mid)
+                self._published.notify_all()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         # What is too large for any message of ours is not held in full: ingest puts it aside by its size.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edgefleet.errors import ArtifactError, InputError, StorageError
-from edgefleet.files import sync_folder
+from edgefleet.files import make_folder, sync_folder
 from edgefleet.identifiers import check_digest
 from fleet_server.queries.errors import NotFoundError
 
@@ -65,7 +65,7 @@ class BlobStore:
         if path.is_file():
             return False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             handle, name = tempfile.mkstemp(prefix=".upload-", dir=path.parent)
             try:
                 _copy_checked(handle, sha256, stream, length)

@@ -1,12 +1,16 @@
 """Alembic without its command line: the migrations are packaged, the connection is ours, the transaction is the caller's."""
 
+import threading
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-_FOLDER = Path(__file__).parent / "migrations"
+_FOLDER: Final = Path(__file__).parent / "migrations"
+# Alembic keeps the connection it works on in the module `alembic.context`: two threads at once would write into each other's database.
+_ONE_AT_A_TIME: Final = threading.Lock()
 
 
 def upgrade(connection: sa.Connection) -> None:
@@ -16,4 +20,5 @@ def upgrade(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _ONE_AT_A_TIME:
+        command.upgrade(config, "head")

@@ -17,11 +17,12 @@ import numpy as np
 
 from device_agent.config import AgentConfig, load_identity
 from device_agent.doors.answering import Answering
-from device_agent.update.disk import Before, Disk, FolderLock
+from device_agent.update.disk import Before, Disk
 from device_agent.update.outside import Outside
 from device_agent.update.selftest import SelftestResult, check_golden
 from device_agent.update.store import Store
 from device_agent.update.updater import Updater
+from edgefleet.locks import FolderLock
 
 ROWS = np.random.default_rng(9).normal(size=(200, 5)).astype(np.float32)
 ENDED = {"committed", "rolled-back", "quarantined", "refused"}
@@ -31,7 +32,7 @@ MOST_CUTS = 400
 
 def update(folder: Path, desired: bytes, before: Before | None, told: Callable[[str], None]) -> dict[str, str]:
     """Run one agent's update path to its end, with real models and real files."""
-    lock = FolderLock(folder / "lock")
+    lock = FolderLock(folder / "lock", "agent")
     disk = Disk(before)
     config = AgentConfig(dir=folder, runtimes=("onnxruntime",))
     store, models = Store(folder, disk), Answering()

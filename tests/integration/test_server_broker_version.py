@@ -1,5 +1,7 @@
 """The server's link speaks whatever the broker speaks: MQTT 5 with Mosquitto, 3.1.1 with the broker in the iotcore wheel."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from fleet_server.config import ServerConfig
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.ingest.link import Link
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 HELD = 1_500
 
 
@@ -80,6 +82,37 @@ def test_a_marker_comes_back_behind_everything_that_the_broker_held(tmp_path: Pa
             assert numbers == list(range(HELD))
         finally:
             second.stop()
+
+
+@pytest.mark.broker
+def test_a_confirmation_of_a_message_that_nobody_waited_for_confirms_no_later_one(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    topic = device_topic("d-1", "desired")
+    with open_broker("mosquitto", tmp_path / "broker", "secret") as broker:
+        config = ServerConfig(
+            data_dir=tmp_path, broker_url=broker.url, broker_username=SERVER_USER, broker_password_file=tmp_path / "password"
+        )
+        link = Link(config, broker.url)
+        link.start()
+        assert broker.pid_file is not None
+        pid = int(broker.pid_file.read_text())
+        try:
+            until(lambda: link.connected)
+            link.mark(b"marker")
+            link.publish(topic, b"first")
+            # Behind them, so that both are confirmed; their ids are behind us then, and come again after 65,535 messages.
+            until(lambda: link.publish_all([(topic, b"second")], DEADLINE_S) == [True])
+            assert link._client is not None
+            link._client._last_mid = 0
+            os.kill(pid, signal.SIGSTOP)
+
+            assert link.publish_all([(topic, b"%d" % number) for number in range(8)], 0.2) == [False] * 8
+
+            os.kill(pid, signal.SIGCONT)
+            until(lambda: link.publish_all([(topic, b"last")], DEADLINE_S) == [True])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            link.stop()
 
 
 def until(there: Callable[[], bool]) -> None:

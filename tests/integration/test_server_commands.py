@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from edgefleet.locks import FolderLock
 from tests.integration.test_server_broker import ServerProcess
 from tests.unit.fleet_server.server_world import make_bundle
 
@@ -146,6 +147,33 @@ def test_refusals_are_one_line_with_the_documented_exit_code(server: ServerProce
         assert words in result.stderr
         assert result.stderr.count("\n") == 1
         assert result.stdout == ""
+
+
+@pytest.mark.slow
+def test_a_second_server_on_the_folder_is_refused_and_the_first_stays_to_be_found(server: ServerProcess) -> None:
+    first = json.loads((server.data / "server.json").read_text())
+
+    second = run(server, "serve", "--data", str(server.data), "--port", "0")
+
+    assert second.returncode == 3
+    assert f"another fleet server (process {first['pid']}) runs on this folder" in second.stderr
+    assert json.loads((server.data / "server.json").read_text()) == first
+    assert document(server, "devices") is not None
+
+
+@pytest.mark.slow
+def test_a_start_that_fails_leaves_neither_a_lock_nor_the_address_of_a_server_that_was_killed(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    first = json.loads((server.data / "server.json").read_text())
+    (tmp_path / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": 1, "port": 1}))
+
+    failed = run(server, "serve", "--data", str(tmp_path), "--port", str(first["port"]))
+
+    assert failed.returncode == 3
+    assert "cannot be listened on" in failed.stderr
+    assert not (tmp_path / "server.json").exists()
+    FolderLock(tmp_path / "lock", "fleet server").release()
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from device_agent.config import AgentConfig, load_identity
-from device_agent.update.disk import FolderLock
 from edgefleet.errors import ConfigError
+from edgefleet.locks import FolderLock
 from tests.unit.device_agent.agent_world import DEVICE, FLEET, enroll
 
 
@@ -61,12 +61,12 @@ def test_a_damaged_identity_is_refused_and_not_a_crash(tmp_path: Path, content: 
 
 
 def test_a_second_agent_on_the_folder_is_told_who_holds_it(tmp_path: Path) -> None:
-    first = FolderLock(tmp_path / "lock")
+    first = FolderLock(tmp_path / "lock", "agent")
 
     with pytest.raises(ConfigError, match=r"another agent \(process \d+\) runs on this folder"):
-        FolderLock(tmp_path / "lock")
+        FolderLock(tmp_path / "lock", "agent")
     first.release()
-    FolderLock(tmp_path / "lock").release()
+    FolderLock(tmp_path / "lock", "agent").release()
 
 
 def test_the_reconnect_spread_follows_the_heartbeat_up_to_thirty_seconds(tmp_path: Path) -> None:

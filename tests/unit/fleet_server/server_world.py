@@ -4,6 +4,8 @@ The device here is a simulator: it verifies desired states with the contract's o
 telemetry as the real agent does. It keeps no model.
 """
 
+import functools
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -47,6 +49,8 @@ from fleet_server.config import ServerConfig
 from fleet_server.ingest.batch import store_batch
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.services import Services
+from fleet_server.store import Database
+from fleet_server.store.database import FILE_NAME
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import DESIRED
 
@@ -155,6 +159,14 @@ def _graph(label: str) -> bytes:
     return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
 
 
+@functools.cache
+def _new_database() -> bytes:
+    """The database of a first start: its migrations run once per process of tests, and not once per test."""
+    with tempfile.TemporaryDirectory() as folder:
+        Database.open(Path(folder)).close()
+        return (Path(folder) / FILE_NAME).read_bytes()
+
+
 @dataclass
 class World:
     """One server."""
@@ -167,6 +179,9 @@ class World:
     @classmethod
     def open(cls, data_dir: Path, **settings: Any) -> "World":
         clock = Clock()
+        if not (data_dir / FILE_NAME).exists():
+            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (data_dir / FILE_NAME).write_bytes(_new_database())
         app = create_app(ServerConfig(data_dir=data_dir, **settings), clock=clock)
         return cls(app, app.extensions["edgefleet"], clock)
 

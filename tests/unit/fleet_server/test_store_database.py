@@ -46,7 +46,8 @@ def test_opening_again_keeps_what_is_there(db: Database, tmp_path: Path) -> None
     again.close()
 
 
-def test_several_starts_at_once_make_one_schema(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rounds", "folders"), [(5, 1), (1, 4)], ids=["on one folder", "each on a folder of its own"])
+def test_starts_at_once_make_one_schema_in_each_folder(tmp_path: Path, rounds: int, folders: int) -> None:
     failures: list[BaseException] = []
     together = threading.Barrier(8)
 
@@ -57,8 +58,8 @@ def test_several_starts_at_once_make_one_schema(tmp_path: Path) -> None:
         except BaseException as err:
             failures.append(err)
 
-    for number in range(5):
-        threads = [threading.Thread(target=start, args=(tmp_path / f"data-{number}",)) for _ in range(8)]
+    for number in range(rounds):
+        threads = [threading.Thread(target=start, args=(tmp_path / f"data-{number}-{which % folders}",)) for which in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,0 +1,62 @@
+"""Locks between processes, by flock: the lock of a dead process is gone with it, so a file that a kill left behind locks nobody out."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgefleet.errors import ConfigError, StorageError
+
+
+class FolderLock:
+    """One process per folder. Held from its making until `release`, or the end of the process.
+
+    Args:
+        path: The lock's file in the folder; made when missing, and never removed.
+        who: What runs there, for the message: `agent`, `fleet server`.
+
+    Raises:
+        ConfigError: Another process holds it; the message says which.
+        StorageError: The file cannot be made.
+    """
+
+    def __init__(self, path: Path, who: str) -> None:
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as err:
+            raise StorageError(f"{path}: {err.strerror or err}; make room, and the folder writable for its owner") from err
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            holder = os.read(self._handle, 20).decode(errors="replace").strip()
+            os.close(self._handle)
+            raise ConfigError(f"{path.parent}: another {who} (process {holder or 'unknown'}) runs on this folder; stop it first") from err
+        # The number is only for the message above; a full disk must not keep the process from its work.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let the next process in; a second time does nothing, for the number may be another file's by then."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold the lock of `path` for a block; threads of this process and other processes wait for each other.
+
+    Args:
+        path: The lock's file; made when missing, and never removed.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
