@@ -121,8 +121,13 @@ def _left_back(connection: sa.Connection, rollout: Rollout, now: datetime) -> in
     rate = rollout.policy.rate
     began = ways_back.began_at(connection, rollout.rollout_id)
     since_s = 0.0 if began is None else (to_micros(now) - began) / 1e6
-    allowed = AT_ONCE if rate is None else rate.allowed(since_s)
-    return max(allowed - ways_back.told(connection, rollout.rollout_id, rollout.release_id), 0)
+    if rate is None:
+        return AT_ONCE
+    left = [rate.allowed(since_s) - ways_back.told(connection, rollout.rollout_id, rollout.release_id)]
+    for span_s, back in _OF_RATE:
+        lately = ways_back.told(connection, rollout.rollout_id, rollout.release_id, to_micros(now - back))
+        left.append(rate.allowed_within(span_s, since_s) - lately)
+    return max(min(left), 0)
 
 
 def _begin(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> tuple[bool, Counter[str]]:

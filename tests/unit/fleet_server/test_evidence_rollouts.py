@@ -440,7 +440,7 @@ def test_what_the_rate_would_have_let_begin_while_nothing_did_is_not_caught_up_w
     assert begun[-1] >= 2 * 6
 
 
-def _turned_round(world: World, tmp_path: Path, **changes: Any) -> tuple[str, MadeBundle]:
+def _turned_round(world: World, tmp_path: Path, *, looks: int = 1, **changes: Any) -> tuple[str, MadeBundle]:
     """Twelve devices that ran an older release have the new one, and a person rolls back."""
     old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", "two")
     world.push(old)
@@ -450,8 +450,9 @@ def _turned_round(world: World, tmp_path: Path, **changes: Any) -> tuple[str, Ma
         device.running, device.model = old.digest, old.manifest.variants[0].model_digest
     world.receive(*[device.reported("committed", old.digest) for device in world.devices.values()])
     rollout_id = start(world, release_id, waves=["100%"], dwell_s=[0.0], pace={"first": 20}, **changes)
-    world.clock.move(61.0)
-    Scheduler(world.services, None).decide_due()
+    for _ in range(looks):
+        world.clock.move(61.0)
+        Scheduler(world.services, None).decide_due()
     assert len(asked(world, new)) == 12
     act(world, rollout_id, "roll-back")
     return rollout_id, new
@@ -472,6 +473,24 @@ def test_a_rollback_goes_at_the_rate_where_the_operator_asked_for_it(world: Worl
     world.clock.move(60.0)  # and it looks again by itself
     Scheduler(world.services, None).decide_due()
     assert asked(world, new) == set()
+
+
+def test_a_rollback_at_a_rate_does_not_catch_up_with_the_time_in_which_it_was_paused(world: World, tmp_path: Path) -> None:
+    rollout_id, new = _turned_round(world, tmp_path, looks=120, rate={"per_hour": 6, "backward": True}, hold_s=9e5)
+    assert len(asked(world, new)) == 11
+    act(world, rollout_id, "pause")
+    world.clock.move(50 * 3_600)
+    act(world, rollout_id, "resume")
+
+    gone = [len(asked(world, new))]
+    for _ in range(60):
+        world.clock.move(60)
+        Scheduler(world.services, None).decide_due()
+        gone.append(len(asked(world, new)))
+
+    assert gone[0] >= 10
+    # Six an hour, and the first of the next one.
+    assert gone[0] - gone[-1] in (6, 7)
 
 
 def test_an_emergency_goes_back_at_once_whatever_the_rate_says(world: World, tmp_path: Path) -> None:
