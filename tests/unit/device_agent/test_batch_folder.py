@@ -138,7 +138,7 @@ def test_the_command_watches_until_sigterm_and_survives_kill_9(bundle: Path, inb
             eventually("answers of b.csv", late.exists)
             eventually("journal of b.csv", lambda: json.loads(journal(late))["state"] == "done")
             second.send_signal(signal.SIGTERM)
-            said = second.communicate(timeout=30)[0]
+            said = second.communicate(timeout=90)[0]
 
     assert second.returncode == 0
     assert json.loads(said)["files"] == 1
