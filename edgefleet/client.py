@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from edgefleet.bundle import MANIFEST_NAME, Bundle
 from edgefleet.client_http import TIMEOUT_S, Api, Json, ServerRefusedError, token_from_environment
+from edgefleet.client_people import People
 from edgefleet.errors import ConfigError
 from edgefleet.files import write_durably
 from edgefleet.graphs import check_bundle, check_declared
@@ -37,6 +38,7 @@ class FleetClient:
 
     def __init__(self, url: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self._api = Api(url, token, timeout_s)
+        self.people = People(self._api)
         self.url = self._api.url
 
     @classmethod
@@ -213,8 +215,15 @@ class FleetClient:
         return cast(Json, self._api.call("GET", f"/devices/{quote(device_id, safe='')}" + (f"?hours={hours}" if hours is not None else "")))
 
     def groups(self, project: str | None = None) -> list[Json]:
-        """Groups of devices, of one project or all, with how many devices each selects now."""
-        return cast(list[Json], self._api.call("GET", "/groups" + (f"?{urlencode({'project': project})}" if project else "")))
+        """Groups of devices, of one project or all, page by page, with how many devices each selects now."""
+        found: list[Json] = []
+        only = {"project": project} if project else {}
+        while True:
+            after = {"after": f"{found[-1]['project']}/{found[-1]['name']}"} if found else {}
+            page = cast(list[Json], self._api.call("GET", f"/groups?{urlencode({**only, **after, 'limit': '1000'})}"))
+            found += page
+            if len(page) < 1000:
+                return found
 
     def set_group(self, project: str, name: str, selection: Selection, reason: str) -> Json:
         """Make a group, or change whom it means from now on."""

@@ -12,20 +12,21 @@ from edgefleet.errors import ConfigError
 from fleet_server.errors import ConflictError
 from fleet_server.releases.floor import refuse_below
 from fleet_server.rollout import Policy, Rollout, RolloutState
+from fleet_server.rollout.opening_hours import ZONE, Hours
 from fleet_server.rollout.outline import candidates
 from fleet_server.selecting import refuse_unknown_labels, remarks, resolved
 from fleet_server.selection import Selection, logged, matches, written
 from fleet_server.store import devices, evidence_members, evidence_sums, removals, rollouts, selecting, stays
 from fleet_server.store.evidence_members import Selected
 from fleet_server.store.moments import to_micros
-from fleet_server.store.tables import ROLLOUT, ROLLOUT_MEMBER
+from fleet_server.store.tables import RELEASE, ROLLOUT, ROLLOUT_MEMBER
 
 LOG = logging.getLogger(__name__)
 
 REGION: Final = "region"
 _NOT_STARTED: Final = (RolloutState.DRAFT, RolloutState.APPROVED)
 # As long as these last, who comes into the selection is let in.
-_OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
+OPEN: Final = (*_NOT_STARTED, RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED)
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ def reached(connection: sa.Connection, release: sa.Row[Any], policy: Policy, wan
     """Whom a rollout of a release would reach: the same for its dry run and for its creation.
 
     Raises:
-        ConfigError: A label, group or device that the project does not have, or nobody is selected.
-        ConflictError: The release lies below the release floor, or its bundle failed before on all selected devices.
+        ConfigError: A label, group, device or baseline that the project does not have, or nobody is selected.
+        ConflictError: The release or the policy's baseline lies below the release floor, or the bundle failed before on all devices.
     """
     refuse_below(connection, release.project, release.release_id, release.counter, "no rollout can be made")
+    if policy.baseline is not None:
+        _refuse_baseline(connection, release, policy.baseline)
     selection = resolved(connection, release.project, wanted)
     refuse_unknown_labels(connection, release.project, policy.strata or (), "strata")
     chosen = selecting.select_ids(connection, release.project, selection)
@@ -79,6 +82,35 @@ def selected(
     found = candidates(policy, device_ids, labels)
     told = [replace(one, never_held=True) if one.device_id in never_held else one for one in found]
     return [Selected(one, labels.get(one.device_id, {}).get(REGION, "")) for one in told]
+
+
+def hours(connection: sa.Connection, policy: Policy, device_ids: Sequence[str]) -> Hours:
+    """When the devices may begin, by the policy's windows and their own clocks.
+
+    Raises:
+        ConfigError: The policy has windows, and no device has a clock.
+    """
+    if not policy.windows or policy.emergency:
+        return Hours()
+    zones = devices.label(connection, ZONE, device_ids)
+    found = Hours.of(policy.windows, {device_id: zones.get(device_id) for device_id in device_ids})
+    found.refuse_if_nobody_may_begin()
+    return found
+
+
+def _refuse_baseline(connection: sa.Connection, release: sa.Row[Any], baseline: str) -> None:
+    """Refuse a baseline that no device of the project could be given on its way back.
+
+    Raises:
+        ConfigError: It is no release of the project, or what is rolled out.
+        ConflictError: It lies below the release floor.
+    """
+    known = connection.execute(sa.select(RELEASE).where(RELEASE.c.release_id == baseline, RELEASE.c.project == release.project)).first()
+    if known is None:
+        raise ConfigError(f"baseline = {baseline[:80]!r} is no release of {release.project}; name one that devices can go back to")
+    if known.bundle_digest == release.bundle_digest:
+        raise ConfigError(f"baseline = {baseline!r} is what is rolled out; name an earlier release, or leave it away")
+    refuse_below(connection, known.project, known.release_id, known.counter, "it can be no baseline")
 
 
 def admit(
@@ -113,7 +145,7 @@ def follow(connection: sa.Connection, project: str, device_id: str, now: datetim
         device_id: Which.
         now: Aware UTC.
     """
-    by_evidence = (ROLLOUT.c.project == project, ROLLOUT.c.cell_us.is_not(None), ROLLOUT.c.state.in_([state.value for state in _OPEN]))
+    by_evidence = (ROLLOUT.c.project == project, ROLLOUT.c.cell_us.is_not(None), ROLLOUT.c.state.in_([state.value for state in OPEN]))
     labels = devices.labels_of(connection, [device_id]).get(device_id, {})
     for rollout_id in connection.scalars(sa.select(ROLLOUT.c.rollout_id).where(*by_evidence).order_by(ROLLOUT.c.created_at)).all():
         stored = rollouts.load_readable(connection, rollout_id)

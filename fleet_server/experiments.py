@@ -23,9 +23,9 @@ from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action
 from fleet_server.scheduler.winner import planned_by_evidence
 from fleet_server.selecting import resolved
-from fleet_server.selection import Document, meant, read_document
+from fleet_server.selection import Document, groups_in, meant, read_document
 from fleet_server.services import Services
-from fleet_server.store import rollouts, selecting, stays
+from fleet_server.store import groups, rollouts, selecting, stays
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import RELEASE, REPORTED
 
@@ -93,6 +93,7 @@ def create_experiment(
         in_arm = [device_id for device_id in device_ids if parsed.arm(rollout.salt, device_id) == 1]
         planned_by_evidence(connection, rollout, wanted, in_arm)  # refused now, not when it has won
         rollouts.insert(connection, rollout, wanted, to_micros(now))
+        groups.plan_with(connection, rollout.rollout_id, groups_in(asked))
         versus = f"{treatment.version} against {baseline.version}"
         detail = f"experiment on {parsed.metric}: {versus} on {len(device_ids)} devices ({meant(asked, wanted)})"
         note_action(connection, rollout, "create", actor.name, detail, now)

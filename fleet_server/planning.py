@@ -23,6 +23,7 @@ from fleet_server.rollout.cautions import Selected as Whom
 from fleet_server.rollout.cautions import cautions, refuse_hopeless
 from fleet_server.rollout.foresight import Awake, Chance, WaveTime, chances, chances_unanimous, wave_times
 from fleet_server.rollout.membership import Candidate
+from fleet_server.rollout.opening_hours import Hours
 from fleet_server.rollout.outline import Outline, outline, plan_salt, plan_seed
 from fleet_server.rollout.planner import RUNS
 from fleet_server.rollout.policy import plan_waves
@@ -49,6 +50,7 @@ class _Read:
     earlier: int
     history: History
     heard: Awake | None
+    hours: Hours
     told: list[str]
 
 
@@ -78,7 +80,7 @@ def plan(
     planned = origins.ordered(outline(parsed, candidates, salt, read.history), read.selected, read.came_from)
     if planned.course is not None:
         refuse_hopeless(planned.course)
-    times = _times(parsed, planned, now, read.heard)
+    times = _times(parsed, planned, now, read)
     sites = Counter(one.site for one in candidates)
     kind = planned.course.rule.kind if planned.course is not None else "unanimous"
     return PlanView(
@@ -101,7 +103,7 @@ def plan(
         chances=[chance_view(one) for one in _chances(planned, salt)],
         runs=RUNS,
         needs=[] if planned.course is None else need_views(parsed.gates, planned.course.sizes, len(read.selected)),
-        cautions=[*read.told, *_cautions(planned, read, sites)],
+        cautions=[*read.told, *_cautions(planned, read, sites, times)],
         held_back_ids=list(planned.held_back) if with_devices else [],
     )
 
@@ -128,7 +130,9 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
             earlier=rollouts.of_release(connection, release_id),
             history=past_rollouts.history(connection, release.project),
             heard=awake(connection, release.project, device_ids, to_micros(now)),
+            hours=enlisting.hours(connection, policy, device_ids),
             told=[
+                *_approvals(policy),
                 *remarks(connection, release.project, reached.selection),
                 *_left_out(reached.left_out),
                 *(_taken(policy, *one) for one in held.values()),
@@ -145,6 +149,12 @@ def _holders(connection: sa.Connection, project: str, device_ids: Sequence[str])
         for rollout_id, (stored, held) in found.items()
         if stored is not None and stored.rollout.state is not RolloutState.ABORTED
     }
+
+
+def _approvals(policy: Policy) -> list[str]:
+    count = policy.approvals
+    whose = "1 operator or admin" if count == 1 else f"{count} operators or admins"
+    return [f"Before its start {whose} other than its creator must approve it (approvals = {count})."] if count else []
 
 
 def _left_out(devices: int) -> list[str]:
@@ -169,9 +179,9 @@ def _digest(read: _Read, policy: Policy, wanted: Document, salt: str, planned: O
     return plan_digest(plan_parts(rollout, wanted, membership=membership, superseded=read.superseded))
 
 
-def _times(policy: Policy, planned: Outline, now: datetime, heard: Awake | None) -> tuple[WaveTime, ...]:
+def _times(policy: Policy, planned: Outline, now: datetime, read: _Read) -> tuple[WaveTime, ...]:
     if planned.course is not None:
-        return wave_times(planned.course, policy.deadline_s, now, heard)
+        return wave_times(planned.course, policy.deadline_s, now, read.heard, read.hours)
     found: list[WaveTime] = []
     opens_s = 0.0
     for number, wave in enumerate(plan_waves(policy, sum(len(one) for one in planned.waves)), start=1):
@@ -189,13 +199,14 @@ def _chances(planned: Outline, salt: str) -> tuple[Chance, ...]:
     return chances(planned.course, np.random.default_rng(plan_seed(salt, planned.course.sizes)))
 
 
-def _cautions(planned: Outline, read: _Read, sites: Mapping[str, int]) -> list[str]:
+def _cautions(planned: Outline, read: _Read, sites: Mapping[str, int], times: Sequence[WaveTime]) -> list[str]:
     if planned.course is None:
         return [
             "Every device must be ok: one that fails or stays silent stops the rollout, and no rate of failures is judged. "
             "For more than a few devices use evidence = 'auto'."
         ]
-    return list(cautions(planned.course, Whom(len(read.selected), len(planned.held_back), sites, read.heard)))
+    whom = Whom(len(read.selected), len(planned.held_back), sites, read.heard, read.hours)
+    return list(cautions(planned.course, whom, times))
 
 
 def _waves(selected: Sequence[Candidate], planned: Outline, times: Sequence[WaveTime], with_devices: bool) -> list[PlannedWaveView]:

@@ -33,12 +33,15 @@ from fleet_server.selection import (
 )
 from fleet_server.selection.terms import every, negated, requiring
 from fleet_server.store import groups, selecting
+from fleet_server.store.known import Known
 
 _NAMED: Final = 10
 _SHOWN: Final = 120
 
 
-def resolved(connection: sa.Connection, project: str, selection: Selection, where: str = "selection") -> Selection:
+def resolved(
+    connection: sa.Connection, project: str, selection: Selection, where: str = "selection", known: Known | None = None
+) -> Selection:
     """The selection without groups; what it means is fixed from here on, and can be kept: it is no larger than what can be read again.
 
     Args:
@@ -46,29 +49,29 @@ def resolved(connection: sa.Connection, project: str, selection: Selection, wher
         project: Whose devices are meant.
         selection: As it was written.
         where: What it belongs to, for the message.
+        known: What was asked of the project before, where many selections are looked at in one snapshot.
 
     Raises:
         InputError: No project is named.
         ConfigError: A group, label, excluded value or device that the project does not have, with what there is; or it is too large with
             its groups written out.
     """
-    if not selecting.has_devices(connection, check_id(project, "project")):
+    known = known or Known(connection, check_id(project, "project"))
+    if not known.has_devices():
         if selection == EVERYBODY:
             return selection
         raise ConfigError(f"{where}: project {project} has no device that could be selected; enroll one, or name another project")
-    known = _groups(connection, project, selection, where)
-    found = expanded(selection, known.__getitem__)
+    means = _groups(connection, project, selection, where)
+    found = expanded(selection, means.__getitem__)
     _refuse_too_large(found, where)
-    named = list(_named(selection, known, where))
+    named = list(_named(selection, means, where))
     for origin in dict.fromkeys(origin for _, _, origin in named):
         own = [(leaf, positive) for leaf, positive, its in named if its == origin]
-        refuse_unknown_labels(connection, project, (leaf.key for leaf, _ in own if isinstance(leaf, Label | Has)), origin)
-        _refuse_unknown_devices(
-            connection, project, [one for leaf, _ in own if isinstance(leaf, Devices) for one in leaf.device_ids], origin
-        )
+        _refuse_unknown_labels(known, (leaf.key for leaf, _ in own if isinstance(leaf, Label | Has)), origin)
+        _refuse_unknown_devices(known, [one for leaf, _ in own if isinstance(leaf, Devices) for one in leaf.device_ids], origin)
         for leaf, positive in own:
             if isinstance(leaf, Label) and not positive:
-                _refuse_unknown_value(connection, project, leaf, origin)
+                _refuse_unknown_value(known, leaf, origin)
     return found
 
 
@@ -113,11 +116,15 @@ def refuse_unknown_labels(connection: sa.Connection, project: str, wanted: Itera
     Raises:
         ConfigError: With the labels that there are.
     """
+    _refuse_unknown_labels(Known(connection, project), wanted, where)
+
+
+def _refuse_unknown_labels(known: Known, wanted: Iterable[str], where: str) -> None:
     for key in sorted(set(wanted)):
-        if not selecting.has_label(connection, project, key):
-            known = selecting.keys(connection, project)
-            listed = ", ".join(known[:_NAMED]) or "none: no device of this project has a label"
-            raise ConfigError(f"{where}: no device of {project} has a label {key!r}{did_you_mean(key, known)}; known labels: {listed}")
+        if not known.has_label(key):
+            keys = known.keys()
+            listed = ", ".join(keys[:_NAMED]) or "none: no device of this project has a label"
+            raise ConfigError(f"{where}: no device of {known.project} has a label {key!r}{did_you_mean(key, keys)}; known labels: {listed}")
 
 
 def _groups(connection: sa.Connection, project: str, selection: Selection, where: str) -> dict[str, Selection]:
@@ -145,11 +152,11 @@ def _text_of(connection: sa.Connection, project: str, name: str, where: str) -> 
     return group.selection
 
 
-def _named(selection: Selection, known: Mapping[str, Selection], where: str) -> Iterator[tuple[Leaf, bool, str]]:
+def _named(selection: Selection, means: Mapping[str, Selection], where: str) -> Iterator[tuple[Leaf, bool, str]]:
     """Each leaf, whether it speaks for a device, and where a person finds it: in what was written, or in which group."""
     for leaf, positive in leaves(selection):
         if isinstance(leaf, Group):
-            yield from ((inner, speaks, f"{where}: group {leaf.name}") for inner, speaks in leaves(known[leaf.name], positive=positive))
+            yield from ((inner, speaks, f"{where}: group {leaf.name}") for inner, speaks in leaves(means[leaf.name], positive=positive))
         else:
             yield leaf, positive, where
 
@@ -162,20 +169,20 @@ def _refuse_too_large(selection: Selection, where: str) -> None:
         raise ConfigError(f"{where}: written out in full it is too large: {err}") from err
 
 
-def _refuse_unknown_devices(connection: sa.Connection, project: str, device_ids: list[str], where: str) -> None:
-    known = selecting.known_ids(connection, project, device_ids)
-    missing = [device_id for device_id in device_ids if device_id not in known]
+def _refuse_unknown_devices(known: Known, device_ids: list[str], where: str) -> None:
+    found = known.ids(device_ids)
+    missing = [device_id for device_id in device_ids if device_id not in found]
     if missing:
-        raise ConfigError(f"{where}: not in project {project}: device {_listed(missing)}; enroll it, or take it out")
+        raise ConfigError(f"{where}: not in project {known.project}: device {_listed(missing)}; enroll it, or take it out")
 
 
-def _refuse_unknown_value(connection: sa.Connection, project: str, leaf: Label, where: str) -> None:
-    known = selecting.known_values(connection, project, leaf.key, leaf.values)
+def _refuse_unknown_value(known: Known, leaf: Label, where: str) -> None:
+    found = known.values_among(leaf.key, leaf.values)
     for value in leaf.values:
-        if value not in known:
-            others = selecting.values(connection, project, leaf.key)
+        if value not in found:
+            others = known.values(leaf.key)
             raise ConfigError(
-                f"{where}: `{written(Not(Label(leaf.key, (value,))))}` leaves out nobody, no device of {project} has that value"
+                f"{where}: `{written(Not(Label(leaf.key, (value,))))}` leaves out nobody, no device of {known.project} has that value"
                 f"{did_you_mean(value, others)}; values of {leaf.key}: {', '.join(others[:_NAMED])}"
             )
 

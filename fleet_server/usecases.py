@@ -33,9 +33,21 @@ from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.outline import outline, plan_salt
 from fleet_server.scheduler import claiming
 from fleet_server.scheduler.steering import note_action, sync_desired
-from fleet_server.selection import Document, document_of, meant, read_document
+from fleet_server.selection import Document, document_of, groups_in, meant, read_document
 from fleet_server.services import Services
-from fleet_server.store import assignments, changes, evidence_members, facts, floors, held_back, links, members, past_rollouts, rollouts
+from fleet_server.store import (
+    assignments,
+    changes,
+    evidence_members,
+    facts,
+    floors,
+    groups,
+    held_back,
+    links,
+    members,
+    past_rollouts,
+    rollouts,
+)
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import EVENT, RELEASE
@@ -136,6 +148,7 @@ def create_rollout(
             raise NotFoundError("release", release_id)
         reached = enlisting.reached(connection, release, parsed, asked)
         device_ids, left_out = reached.device_ids, reached.left_out
+        enlisting.hours(connection, parsed, device_ids)  # refuses windows in which nobody could ever begin
         chosen = enlisting.selected(connection, parsed, device_ids, held_back.too_often(connection, release.project))
         salt = plan_salt(release.bundle_digest, parsed, document_of(reached.selection), rollouts.of_release(connection, release_id))
         claimed = claiming.at_creation(connection, services, release.project, device_ids, parsed)
@@ -149,6 +162,7 @@ def create_rollout(
         rollout = draft_of(release, parsed, salt, now, actor.name, waves=waves, course=planned.course)
         has = claimed.word == "free"
         rollouts.insert(connection, rollout, reached.selection, at, active=has)
+        groups.plan_with(connection, rollout.rollout_id, groups_in(asked))
         if planned.membership is not None:
             evidence_members.insert(connection, rollout, planned.membership, chosen, active=has)
         claiming.link(connection, rollout.rollout_id, claimed, at)

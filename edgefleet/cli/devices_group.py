@@ -48,6 +48,7 @@ def set_group(name: str, project: str, selects: tuple[str, ...], reason: str, se
         return
     counted = "1 device" if view["devices"] == 1 else f"{view['devices']} devices"
     print(f"group {name} of {project}: {view['selection']}; {counted} now.")
+    _print_kept(view["rollouts"])
 
 
 @group.command("remove")
@@ -62,3 +63,10 @@ def remove_group(name: str, project: str, reason: str, server: str, token_file: 
         print_json(done)
     else:
         print(f"group {name} of {project} is forgotten; no device was changed.")
+        _print_kept(done["rollouts"])
+
+
+def _print_kept(rollouts: list[str]) -> None:
+    """What becomes of the rollouts that were planned with the group."""
+    if rollouts:
+        print(f"Planned with it, and as planned they go on: {', '.join(rollouts)}.")

@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "release": ("edgefleet.cli.release", "release", "Show or raise the release floor of a project."),
     "serve": ("edgefleet.cli.serve", "serve", "Run the fleet server: API, page, ingest and scheduler."),
     "enroll": ("edgefleet.cli.fleet", "enroll", "Enrol a device and write its identity folder."),
+    "people": ("edgefleet.cli.people", "people", "List, add and remove the people who look, steer and approve."),
     "devices": ("edgefleet.cli.devices", "devices", "List devices, show one, say which rows may leave them."),
     "rollout": ("edgefleet.cli.rollout", "rollout", "Plan, start, watch, explain and steer rollouts."),
     "fleet": ("edgefleet.cli.fleet_halt", "fleet", "Halt every rollout on every device, or lift that."),

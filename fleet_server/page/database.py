@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 from flask import Request, Response
 
-from fleet_server import approving, auth, grouping, planning, queries, relabelling, removing, unquarantining, usecases
+from fleet_server import approving, auth, grouping, planning, queries, regrouping, relabelling, removing, unquarantining, usecases
 from fleet_server.auth import Actor
+from fleet_server.grouping import GroupView
 from fleet_server.page.devices_filter import MAX_LOOKED_AT
 from fleet_server.page.source import ActionName, DeviceChange
 from fleet_server.read_approval import ApprovalView
@@ -24,6 +25,7 @@ from fleet_server.read_models import (
     RolloutView,
 )
 from fleet_server.read_plan import LastPolicy, PlanView, Vocabulary
+from fleet_server.regrouping import GroupChange, How
 from fleet_server.rollout.plans import default_policy
 from fleet_server.services import Services
 
@@ -57,6 +59,34 @@ class DatabaseSource:
     def groups(self) -> Mapping[tuple[str, str], str]:
         """See `grouping.texts_of`."""
         return grouping.texts_of(self._services.db)
+
+    def group_rows(self, after: tuple[str, str], limit: int) -> list[GroupView]:
+        """See `grouping.groups_of`."""
+        return grouping.groups_of(self._services.db, after=after, limit=limit)
+
+    def group(self, project: str, name: str) -> GroupView:
+        """See `grouping.group_of`."""
+        return grouping.group_of(self._services.db, project, name)
+
+    def group_devices(self, project: str, name: str, limit: int) -> list[str]:
+        """See `grouping.devices_of`."""
+        return grouping.devices_of(self._services.db, project, name, limit)
+
+    def group_change(self, project: str, name: str, how: How, wanted: str) -> GroupChange:
+        """See `regrouping.preview`."""
+        return regrouping.preview(self._services.db, project, name, how, wanted)
+
+    def change_group(self, project: str, name: str, how: How, wanted: str, *, digest: str, reason: str, actor: Actor) -> None:
+        """See `regrouping.change`."""
+        regrouping.change(self._services, project, name, how, wanted, digest=digest, reason=reason, actor=actor)
+
+    def remove_group(self, project: str, name: str, *, digest: str, reason: str, actor: Actor) -> None:
+        """See `grouping.remove_group`."""
+        grouping.remove_group(self._services, project, name, reason=reason, actor=actor, digest=digest)
+
+    def projects(self) -> list[str]:
+        """See `queries.projects`."""
+        return queries.projects(self._services.db)
 
     def device(self, device_id: str, now: datetime) -> DeviceView:
         """See `queries.device`."""

@@ -19,6 +19,8 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 MAX_FORM_BYTES: Final = 16_384
+MAX_GROUP_FORM_BYTES: Final = 65_536  # a thousand names, as a browser writes the space between them
+LARGE_FORMS: Final = frozenset({"page.make_group", "page.change_group"})
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -40,6 +42,11 @@ def check_form(asked: Request) -> None:
     same = urlsplit(origin).netloc == asked.host if origin is not None else site == "same-origin"
     if not same or site not in {None, "same-origin"}:
         raise ForbiddenError(f"This form came from {origin or site or 'an unknown place'}, not from this page. Nothing was done.")
+
+
+def form_limit(endpoint: str | None) -> int:
+    """Bytes of a form that this view takes."""
+    return MAX_GROUP_FORM_BYTES if endpoint in LARGE_FORMS else MAX_FORM_BYTES
 
 
 def local_path(target: str) -> str:

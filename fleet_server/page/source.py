@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from flask import Request, Response
 
 from fleet_server.auth import Actor
+from fleet_server.grouping import GroupView
 from fleet_server.read_approval import ApprovalView
 from fleet_server.read_drift import DriftView
 from fleet_server.read_halt import HaltView
@@ -24,6 +25,7 @@ from fleet_server.read_models import (
     RolloutView,
 )
 from fleet_server.read_plan import LastPolicy, PlanView, Vocabulary
+from fleet_server.regrouping import GroupChange, How
 
 ActionName = Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
 
@@ -64,7 +66,28 @@ class Source(Protocol):
         """All devices."""
 
     def groups(self) -> Mapping[tuple[str, str], str]:
-        """Groups of devices: (project, name) -> text of the selection."""
+        """Groups of devices: (project, name) -> text of the selection, in order."""
+
+    def group_rows(self, after: tuple[str, str], limit: int) -> list[GroupView]:
+        """So many groups behind this (project, name), with how many devices each selects now."""
+
+    def group(self, project: str, name: str) -> GroupView:
+        """One group."""
+
+    def group_devices(self, project: str, name: str, limit: int) -> list[str]:
+        """The first devices, by id, that it selects now; none where its selection means nothing any more."""
+
+    def group_change(self, project: str, name: str, how: How, wanted: str) -> GroupChange:
+        """What a change of a group would do; nothing is changed."""
+
+    def change_group(self, project: str, name: str, how: How, wanted: str, *, digest: str, reason: str, actor: Actor) -> None:
+        """Do the change of this digest, else raise and change nothing."""
+
+    def remove_group(self, project: str, name: str, *, digest: str, reason: str, actor: Actor) -> None:
+        """Forget a group that still has this digest, else raise and change nothing."""
+
+    def projects(self) -> list[str]:
+        """Names of all projects."""
 
     def device(self, device_id: str, now: datetime) -> DeviceView:
         """One device."""

@@ -14,9 +14,10 @@ from fleet_server.errors import ForbiddenError, UnauthorizedError, status_of
 from fleet_server.page.assets import Assets
 from fleet_server.page.device_views import add_device_views
 from fleet_server.page.devices_filter import select
+from fleet_server.page.group_views import add_group_views
 from fleet_server.page.live import Feed, TooManyViewersError
 from fleet_server.page.plan_views import add_plan_views
-from fleet_server.page.security import MAX_FORM_BYTES, check_form, for_roles, local_path, protect
+from fleet_server.page.security import check_form, for_roles, form_limit, local_path, protect
 from fleet_server.page.source import ActionName, Source
 from fleet_server.selection import Group, written
 
@@ -41,7 +42,7 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
         if request.endpoint == "page.asset":
             return None
         if request.method == "POST":
-            request.max_content_length = MAX_FORM_BYTES
+            request.max_content_length = form_limit(request.endpoint)
             check_form(request)
         g.page_actor = source.actor(request)
         if request.endpoint not in STREAMS:
@@ -133,6 +134,7 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
         return render_template("device.html", view=source.device(device_id, g.page_now))
 
     add_device_views(page, source)
+    add_group_views(page, source)
 
     @page.get("/releases")
     @for_roles("viewer")

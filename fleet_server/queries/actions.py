@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from fleet_server.read_models import ActionView
 from fleet_server.rollout import Event, Rollout, RolloutState, TransitionError, next_state
+from fleet_server.rollout.approval import needs_approval
 
 ActionName = Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
 _NAMES: Final[tuple[tuple[ActionName, str], ...]] = (
@@ -60,7 +61,7 @@ def _names(rollout: Rollout) -> list[tuple[ActionName, str]]:
 def _refused(rollout: Rollout, event: Event, gone: str) -> str:
     state = rollout.state
     if event is Event.START and state is RolloutState.DRAFT:
-        return ""
+        return needs_approval(rollout)
     try:
         following = next_state(state, event)
     except TransitionError:

@@ -14,6 +14,7 @@ import msgspec
 from edgefleet.digests import canonical_json, sha256_hex
 from fleet_server.rollout.model import Rollout
 from fleet_server.rollout.policy import policy_digest
+from fleet_server.rollout.transitions import RolloutState
 from fleet_server.selection import Document
 
 MAY_APPROVE: Final = frozenset({"operator", "admin"})
@@ -74,6 +75,15 @@ class Standing:
     valid: tuple[str, ...]
     outdated: tuple[str, ...]
     missing: str
+
+
+def needs_approval(rollout: Rollout) -> str:
+    """Who must approve before a draft can start, in a sentence; empty where nobody must, and once they have."""
+    count = rollout.policy.approvals
+    if not count or rollout.state is not RolloutState.DRAFT:
+        return ""
+    who = "1 operator or admin" if count == 1 else f"{count} operators or admins"
+    return f"{who} other than {rollout.created_by} must approve it first."
 
 
 def plan_parts(

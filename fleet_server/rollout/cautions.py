@@ -1,6 +1,6 @@
 """What a plan cannot do: sentences for people before they start it, and refusal of plans that could never be completed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,8 +8,9 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout.bounds import devices_needed, upper_bound
 from fleet_server.rollout.confirming import said_of
 from fleet_server.rollout.course import Course
-from fleet_server.rollout.foresight import Awake, growths, opening_with_rate_s
+from fleet_server.rollout.foresight import ALWAYS, Awake, WaveTime, growths
 from fleet_server.rollout.judgement import DUE_OF_OPENED, OWN_SITES
+from fleet_server.rollout.opening_hours import Hours, opening_with_rate_s
 from fleet_server.rollout.rules import POSTERIOR_BELOW, counts_at
 
 _UNSEEN: Final = 0.08  # a fleet in which a release at the limit shows no failure with more than this cannot prove the limit
@@ -26,12 +27,14 @@ class Selected:
         held_back: Of them, controls.
         sites: Site -> selected devices; the empty name is for devices without one.
         awake: When they are heard, as far as it is known.
+        hours: When they may begin.
     """
 
     devices: int
     held_back: int
     sites: Mapping[str, int]
     awake: Awake | None = None
+    hours: Hours = ALWAYS
 
 
 def refuse_hopeless(course: Course) -> None:
@@ -50,9 +53,17 @@ def refuse_hopeless(course: Course) -> None:
             )
 
 
-def cautions(course: Course, selected: Selected) -> tuple[str, ...]:
-    """Sentences about what this plan cannot see, prove or finish soon; the gravest first."""
+def cautions(course: Course, selected: Selected, times: Sequence[WaveTime] = ()) -> tuple[str, ...]:
+    """Sentences about what this plan cannot see, prove or finish soon; the gravest first.
+
+    Args:
+        course: Of the plan.
+        selected: Whom it is about.
+        times: When each wave can be done; none: as if devices might begin at any hour.
+    """
     found = [
+        selected.hours.caution(),
+        _untried(course),
         _proves_nothing(course, selected),
         said_of(course.confirm, len(course.sizes)),
         _sites(selected),
@@ -60,7 +71,7 @@ def cautions(course: Course, selected: Selected) -> tuple[str, ...]:
         *_grows_first(course),
         _last_wave(course, selected),
         *_short_dwells(course),
-        *_slow(course),
+        *_slow(course, times),
         _asleep(selected),
     ]
     return tuple(sentence for sentence in found if sentence)
@@ -142,14 +153,24 @@ def _short_dwells(course: Course) -> list[str]:
     ]
 
 
-def _slow(course: Course) -> list[str]:
+def _untried(course: Course) -> str:
+    everybody = course.sizes[-1]
+    if len(course.sizes) > 1 or everybody == 1:
+        return ""
+    return (
+        f"Wave 1 is all {everybody:,} devices: no few of them try the release for the others. Name smaller waves, or leave `waves` and "
+        "`least_first_wave` away."
+    )
+
+
+def _slow(course: Course, times: Sequence[WaveTime]) -> list[str]:
     found = []
     for number in range(1, len(course.sizes) + 1):
-        opening_s = opening_with_rate_s(course, number)
+        opening_s = times[number - 1].opening_s if times else opening_with_rate_s(course, number)
         if opening_s > course.dwell_s[number - 1] + course.stall_s:
             found.append(
                 f"Wave {number} needs {opening_s / 86_400:.3g} days to open and pauses for a person after "
-                f"{(course.dwell_s[number - 1] + course.stall_s) / 86_400:.3g}: raise the rate, or resume it then."
+                f"{(course.dwell_s[number - 1] + course.stall_s) / 86_400:.3g}: raise the rate or widen the windows, or resume it then."
             )
     return found
 

@@ -14,10 +14,11 @@ import numpy as np
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.judgement import DUE_OF_OPENED, HEARD_AFTER_DWELL, HEARD_SHARE
-from fleet_server.rollout.pacing import rate_s
+from fleet_server.rollout.opening_hours import Hours
 from fleet_server.rollout.planner import RUNS, Foretold, foretell
 
 FAILING: Final = (0.01, 0.03, 0.05, 0.1, 0.2, 0.5)
+ALWAYS: Final = Hours()
 _HOUR_S: Final = 3_600.0
 _DAY_HOURS: Final = 24
 
@@ -48,7 +49,7 @@ class WaveTime:
     Attributes:
         number: From 1.
         opens_s: Seconds from the start of the rollout until it opens.
-        opening_s: Until its last batch may begin: pace and rate.
+        opening_s: Until its last batch may begin: pace, rate and windows.
         dwell_s: It stays open at least so long after the pace's last batch.
         asleep_s: Waiting for devices that are usually not heard at that hour.
         done_s: From the start of the rollout until it can be promoted.
@@ -80,7 +81,9 @@ class Chance:
     dark: Foretold | None = None
 
 
-def wave_times(course: Course, deadline_s: float, starts_at: datetime, awake: Awake | None = None) -> tuple[WaveTime, ...]:
+def wave_times(
+    course: Course, deadline_s: float, starts_at: datetime, awake: Awake | None = None, hours: Hours = ALWAYS
+) -> tuple[WaveTime, ...]:
     """When each wave can be done: opening, dwell, deadline of its last devices, and the hours at which devices sleep.
 
     Who is heard at several hours is not known, so an hour counts by itself: the estimate is on the careful side, but nobody is waited for
@@ -91,34 +94,29 @@ def wave_times(course: Course, deadline_s: float, starts_at: datetime, awake: Aw
         deadline_s: Seconds that a device has, from its beginning, to be heard.
         starts_at: When it would be started, aware UTC.
         awake: None: as if every device were always awake.
+        hours: Windows in which devices may begin, and their clocks.
     """
     found: list[WaveTime] = []
     opens_s = 0.0
     for number, dwell_s in enumerate(course.dwell_s, start=1):
-        awakened = _done_s(course, number, opens_s, deadline_s, None if awake is None else (awake, starts_at))
-        asleep = awakened - _done_s(course, number, opens_s, deadline_s, None)
-        found.append(WaveTime(number, opens_s, opening_with_rate_s(course, number), dwell_s, asleep, awakened))
+        opening_s, dwells_from_s = hours.opening_s(course, number, starts_at + timedelta(seconds=opens_s))
+        begun_s, dwelled_s = opens_s + opening_s, opens_s + dwells_from_s + dwell_s
+        awakened = _done_s(course, number, begun_s, dwelled_s, deadline_s, None if awake is None else (awake, starts_at))
+        asleep = awakened - _done_s(course, number, begun_s, dwelled_s, deadline_s, None)
+        found.append(WaveTime(number, opens_s, opening_s, dwell_s, asleep, awakened))
         opens_s = awakened
     return tuple(found)
 
 
-def _done_s(course: Course, number: int, opens_s: float, deadline_s: float, sleep: tuple[Awake, datetime] | None) -> float:
-    """Seconds from the start of the rollout until a wave that opens then can be promoted."""
-    dwell_s = course.dwell_s[number - 1]
-    begun = opens_s + opening_with_rate_s(course, number)
+def _done_s(course: Course, number: int, begun: float, dwelled: float, deadline_s: float, sleep: tuple[Awake, datetime] | None) -> float:
+    """Seconds from the start of the rollout until a wave can be promoted whose last devices begin, and whose dwell ends, at these."""
     if sleep is not None:
         begun += asleep_s(sleep[0], sleep[1] + timedelta(seconds=begun), DUE_OF_OPENED)
-    due = max(begun + deadline_s, opens_s + course.dwells_from_s(number) + dwell_s)
-    if sleep is None or dwell_s <= 0:
+    due = max(begun + deadline_s, dwelled)
+    if sleep is None or course.dwell_s[number - 1] <= 0:
         return due
     # Some must be heard once more after the dwell.
     return due + asleep_s(sleep[0], sleep[1] + timedelta(seconds=due), min(HEARD_SHARE, HEARD_AFTER_DWELL / course.sizes[number - 1]))
-
-
-def opening_with_rate_s(course: Course, wave: int) -> float:
-    """Seconds from the opening of a wave until its last device may begin, by pace and rate."""
-    paced = course.opening_s(wave)
-    return paced if course.rate is None else max(paced, rate_s(course.rate, course.added(wave)))
 
 
 def asleep_s(awake: Awake, from_at: datetime, needed: float) -> float:

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from fleet_server.read_models import Progress, Verdict
+from fleet_server.rollout.approval import needs_approval
 from fleet_server.rollout.by_experiment import next_moment
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
@@ -57,7 +58,7 @@ def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, s
     if rollout.state in (RolloutState.DRAFT, RolloutState.APPROVED):
         devices = sum(len(wave) for wave in rollout.waves)
         sentence = f"Waiting: {devices} devices in {len(rollout.waves)} waves; no device has begun."
-        return "waiting", sentence, "A person starts it."
+        return "waiting", sentence, needs_approval(rollout) or "A person starts it."
     if rollout.state is RolloutState.ABORTED:
         return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
     if rollout.state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):

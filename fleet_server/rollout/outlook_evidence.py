@@ -6,6 +6,7 @@ from typing import Final
 
 from edgefleet.spans import span
 from fleet_server.read_models import Verdict
+from fleet_server.rollout.approval import needs_approval
 from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import decide
 from fleet_server.rollout.judgement import Clock, Finding, decisive, judge
@@ -62,7 +63,11 @@ def view_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: dateti
         return "done", _headline(rollout), "Nothing more happens here."
     if state in (RolloutState.DRAFT, RolloutState.APPROVED):
         waves = "1 wave" if len(course.sizes) == 1 else f"{len(course.sizes)} waves"
-        return "waiting", f"Waiting: {course.sizes[-1]:,} devices in {waves}; no device has begun.", "A person starts it."
+        return (
+            "waiting",
+            f"Waiting: {course.sizes[-1]:,} devices in {waves}; no device has begun.",
+            needs_approval(rollout) or "A person starts it.",
+        )
     if state is RolloutState.ABORTED:
         return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
     if state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):

@@ -144,11 +144,14 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def holds(self, local: datetime) -> bool:
         """Whether this local time lies inside."""
-        start, end, minute = _minutes("start", self.start), _minutes("end", self.end), 60 * local.hour + local.minute
+        (start, end), minute = self.minutes(), 60 * local.hour + local.minute
         today, yesterday = DAYS[local.weekday()] in self.days, DAYS[local.weekday() - 1] in self.days
-        if start < end:
-            return today and start <= minute < end
-        return (today and minute >= start) or (yesterday and minute < end)
+        return (today and start <= minute < end) or (yesterday and minute < end - _DAY_MINUTES)
+
+    def minutes(self) -> tuple[int, int]:
+        """Start and end in minutes after the midnight before it; what ends on the next day ends after 1,440 of them."""
+        start, end = _minutes("start", self.start), _minutes("end", self.end)
+        return start, end if start < end else end + _DAY_MINUTES
 
 
 @dataclass(frozen=True)
@@ -230,12 +233,13 @@ def local_time(now: datetime, zone: str | None) -> datetime | None:
     >>> local_time(datetime(2026, 7, 1, 10, 0, tzinfo=timezone.utc), "+05:30").isoformat()
     '2026-07-01T15:30:00+05:30'
     """
-    found = _zone(zone) if zone else None
+    found = zone_of(zone) if zone else None
     return None if found is None else now.astimezone(found)
 
 
 @lru_cache(maxsize=1_024)
-def _zone(name: str) -> tzinfo | None:
+def zone_of(name: str) -> tzinfo | None:
+    """The zone that a label `time-zone` means: a name of the time zone database or an offset; None where it means none."""
     offset = _OFFSET.fullmatch(name)
     if offset:
         sign, hours, minutes = offset.groups()

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState
 from fleet_server.rollout.judgement import OWN_SITES
+from fleet_server.rollout.opening_hours import ZONE
 from fleet_server.rollout.outlook import next_due
 from fleet_server.rollout.pacing import Ready, Wait, begin, local_time
 from fleet_server.scheduler import parking, sharing
@@ -25,7 +26,6 @@ from fleet_server.store.moments import to_micros
 
 AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the write lock is everybody's
 SCANNED: Final = 20_000  # of those that wait, where windows or budgets decide one by one
-ZONE: Final = "time-zone"
 _LOOK_AGAIN: Final = timedelta(minutes=1)
 _NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)

@@ -21,6 +21,7 @@ from fleet_server.selection.terms import (
     Not,
     Selection,
     expanded,
+    groups_in,
     leaves,
     matches,
 )
@@ -28,5 +29,5 @@ from fleet_server.selection.writing import logged, meant, written
 
 __all__ = [
     "EVERYBODY", "MAX_CHARACTERS", "Devices", "Document", "Either", "Every", "Group", "Has", "Label", "Leaf", "Not", "Selection",
-    "document_of", "expanded", "leaves", "logged", "matches", "meant", "read_document", "read_selection", "written",
+    "document_of", "expanded", "groups_in", "leaves", "logged", "matches", "meant", "read_document", "read_selection", "written",
 ]  # fmt: skip

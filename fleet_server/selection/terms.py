@@ -185,3 +185,8 @@ def leaves(selection: Selection, *, positive: bool = True) -> Iterator[tuple[Lea
                 yield from leaves(inner, positive=positive)
         case _:
             yield selection, positive
+
+
+def groups_in(selection: Selection) -> list[str]:
+    """Names of the groups that it names, in order."""
+    return sorted({leaf.name for leaf, _ in leaves(selection) if isinstance(leaf, Group)})

@@ -1,6 +1,7 @@
 """Who is given the release next where the order alone does not say: windows, a site's budget, devices that are enrolled later.
 
-By the limits of the course and the rules of `rollout.pacing.begin`, over whole rows of devices; a test holds them against each other.
+By the limits of the course and the rules of `rollout.pacing.begin`, over whole rows of devices; a test holds them against each other. Under
+a budget those who sleep give their place back by `rollout.places`, as the real server has it: a test holds the two beside each other.
 """
 
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from fleet_server.rollout import places
 from fleet_server.rollout.course import Course
 from fleet_server.rollout.policy import Policy
 from fleet_server.simulate.availability import Availability
@@ -36,7 +38,12 @@ class Asking:
         self._budget = policy.site_budget
         joined_at = availability.joined_at
         self._joined_at = np.zeros(len(order.devices), np.int64) if joined_at is None else joined_at[order.devices]
-        self._asked_at: Ints = np.full(len(order.devices), -1, np.int64)
+        self._asked_at: Ints = np.full(len(order.devices), -1, np.int64)  # the first time, as pace and rate count
+        self._deadline = policy.deadline_s / TICK_S
+        self._asked_last: Ints = self._asked_at.copy()
+        self._news_at: Ints = self._asked_at.copy()  # first tick whose signs of life are newer than what the device was told last
+        self._aside: Mask = np.zeros(len(order.devices), bool)
+        self._not_begun: Ints = np.empty(0, np.int64)  # places of the order: asked, and not known to have begun
 
     @staticmethod
     def needed(policy: Policy, availability: Availability) -> bool:
@@ -45,8 +52,13 @@ class Asking:
 
     @property
     def asked(self) -> Ints:
-        """Devices that were given the release."""
+        """Devices that were given the release, also those that gave the place of their site back."""
         return self._order.devices[self._asked_at >= 0]
+
+    @property
+    def asking(self) -> Ints:
+        """Devices whose document names the release."""
+        return self._order.devices[(self._asked_at >= 0) & ~self._aside]
 
     def course(self, course: Course, number: int) -> Course:
         """The course with the sizes that its waves have at a tick; a wave without a device keeps a place, so that sizes go on rising."""
@@ -75,7 +87,7 @@ class Asking:
         self._wave = np.where(taken & (self._wave > wave), wave, moved)
 
     def ask(self, number: int, now: datetime, course: Course, wave: int, ledger: Ledger) -> None:
-        """Give the release to those that may begin at a tick.
+        """Give the release to those that may begin at a tick; under a budget first to those that woke, and in place of those that sleep.
 
         Args:
             number: Of the tick.
@@ -84,14 +96,77 @@ class Asking:
             wave: The open one.
             ledger: Who is in activation.
         """
-        room = self._room(number, now, course, wave)
+        if self._budget is None:
+            self._ask_next(number, self._room(number, now, course, wave), wave, ledger)
+            return
+        again = True
+        while again:  # until nothing changes: who is asked anew may have committed unheard, and takes nobody's place
+            again = self._ask_anew(number, ledger)
+            self._ask_next(number, self._room(number, now, course, wave), wave, ledger)
+            again = self._set_aside(number, ledger) or again
+
+    def _ask_next(self, number: int, room: int, wave: int, ledger: Ledger) -> None:
+        """Ask those that were never asked."""
         if room <= 0:
             return
         waiting = np.flatnonzero((self._asked_at < 0) & (self._joined_at <= number) & (self._wave <= wave))
+        chosen = self._chosen(number, waiting, room, ledger)
+        self._asked_at[chosen] = self._asked_last[chosen] = number
+        self._news_at[chosen] = ledger.next_tick
+        self._not_begun = np.concatenate([self._not_begun, chosen])
+
+    def _ask_anew(self, number: int, ledger: Ledger) -> bool:
+        """Whether some that gave their place back and were heard since are asked; pace and rate counted them when they were asked first."""
+        aside = np.flatnonzero(self._aside)
+        woken = aside[places.asked_anew(aside=self._aside[aside], heard_since=self._heard_since(aside, ledger))]
+        chosen = self._chosen(number, woken, len(woken), ledger)
+        self._aside[chosen], self._asked_last[chosen] = False, number
+        self._news_at[chosen] = ledger.next_tick
+        return bool(len(chosen))
+
+    def _set_aside(self, number: int, ledger: Ledger) -> bool:
+        """Whether some that sleep gave their place back, where others of their site wait: from now on nothing is asked of them."""
+        rows = self._not_begun
+        began = ledger.began[self._order.devices[rows]] >= 0
+        asleep = rows[
+            places.sleeps(
+                asked_long_ago=number - self._asked_last[rows] > self._deadline,
+                began=began,
+                aside=self._aside[rows],
+                heard_since=self._heard_since(rows, ledger),
+            )
+        ]
+        self._not_begun = rows[~began]
+        if not len(asleep):
+            return False
+        rows = np.flatnonzero((self._asked_at < 0) | self._aside)
+        waiting = rows[
+            places.waits(
+                asked=self._asked_at[rows] >= 0,
+                in_wave=self._joined_at[rows] <= number,
+                aside=self._aside[rows],
+                heard_since=self._heard_since(rows, ledger),
+            )
+        ]
+        giving = asleep[np.isin(self._site(asleep), self._site(waiting))]
+        self._aside[giving], self._news_at[giving] = True, ledger.next_tick
+        return bool(len(giving))
+
+    def _heard_since(self, rows: Ints, ledger: Ledger) -> Mask:
+        """Whether devices were heard since they were told last what is asked of them."""
+        heard: Mask = ledger.last_heard[self._order.devices[rows]] >= self._news_at[rows]
+        return heard
+
+    def _site(self, rows: Ints) -> Ints:
+        return self._availability.site[self._order.devices[rows]]
+
+    def _chosen(self, number: int, waiting: Ints, room: int, ledger: Ledger) -> Ints:
+        """Of places of the order, those that may begin now."""
         waiting = waiting[self._in_window(number, waiting)]
-        site = self._availability.site[self._order.devices[waiting]]
-        busy = np.zeros(self._availability.sites, np.int64) if self._budget is None else ledger.in_activation(self.asked)
-        self._asked_at[waiting[first_in_budget(site, room, self._budget, busy)]] = number
+        if not len(waiting):
+            return waiting
+        busy = np.zeros(self._availability.sites, np.int64) if self._budget is None else ledger.in_activation(self.asking)
+        return waiting[first_in_budget(self._site(waiting), room, self._budget, busy)]
 
     def _room(self, number: int, now: datetime, course: Course, wave: int) -> int:
         asked = int((self._asked_at >= 0).sum())
@@ -110,7 +185,7 @@ class Asking:
             return np.ones(len(waiting), bool)
         clocks = [self._availability.local_time(number, zone) for zone in (0, 1)]
         holds = np.array([any(window.holds(clock) for window in self._windows) for clock in clocks])
-        found: Mask = holds[self._availability.zone[self._availability.site[self._order.devices[waiting]]]]
+        found: Mask = holds[self._availability.zone[self._site(waiting)]]
         return found
 
 

@@ -35,6 +35,8 @@ class Ledger:
         devices: Those that began, in that order.
         failed: [N] devices that said that the release failed there.
         answered: [N] ticks since then in which each of them was heard, and answered rows.
+        last_heard: [N] tick of the last sign of life of each device, -1 before.
+        next_tick: The one after the last whose messages were counted.
     """
 
     def __init__(self, model: Ints, availability: Availability, order: Order, ticks: int, soak: int, deadline: int) -> None:
@@ -46,11 +48,12 @@ class Ledger:
         self.answered: Ints = np.zeros(n, np.int64)
         self._committed: Mask = np.zeros(n, bool)
         self._heard_after_soak: Mask = np.zeros(n, bool)
-        self._last_heard: Ints = np.full(n, -1, np.int64)
+        self.last_heard: Ints = np.full(n, -1, np.int64)
         self._controls = Controls(availability, order.devices, order.held, order.before_last, ticks, soak)
         self._groups = Groups(availability.sites, ticks, self._controls, soak, deadline)
         self._outages = SiteOutages(availability.sites, self._controls, soak)
         self._hearing = Hearing(-1)
+        self.next_tick = 0
 
     def last_wave(self, number: int) -> None:
         """The last wave opened: its members are controls no longer."""
@@ -68,11 +71,11 @@ class Ledger:
         if word is Word.ALIVE:
             self.answered[devices[self.began[devices] >= 0]] += 1
         lived: Mask = np.zeros(len(self.began), bool)
-        lived[devices] = self._last_heard[devices] < self._hearing.since
+        lived[devices] = self.last_heard[devices] < self._hearing.since
         self._lived(self._hearing.since, lived)
 
     def _lived(self, number: int, heard: Mask) -> None:
-        self._last_heard[heard] = number
+        self.last_heard[heard] = number
         self._controls.tick(number, heard)
         here = self.devices[heard[self.devices]]
         age = number - self.began[here]
@@ -103,6 +106,7 @@ class Ledger:
         deaf_until = self._hearing.back_at or None if self._hearing.since == number else number + 1
         self._groups.come_due(number, deaf_until)
         self._outages.tick(number, deaf_until)
+        self.next_tick = number + 1
 
     def in_activation(self, asked: Ints) -> Ints:
         """[S] devices per site that were given the release and have neither committed nor failed."""
@@ -130,7 +134,7 @@ class Ledger:
             quiet=self._groups.silence(),
             dwelled=len(old),
             dwelled_failed=int(self.failed[old].sum()),
-            heard_after_dwell=int((self._last_heard[old] >= self.began[old] + dwell).sum()),
+            heard_after_dwell=int((self.last_heard[old] >= self.began[old] + dwell).sum()),
             sites_exposed=sites_exposed,
             sites_out=sites_out,
             sites_out_share=share,

@@ -38,7 +38,7 @@ class Steered:
         return self.rollout.wave == len(self._course.sizes)
 
     def give(self, number: int, now: datetime) -> Ints:
-        """Devices that have been given the release by a tick."""
+        """Devices of which the release is asked at a tick."""
         wave = self.rollout.wave
         if self._asking is None and self.asks:  # nobody further gets it while a person is asked
             return self.given
@@ -55,10 +55,10 @@ class Steered:
         if self._watch is not None:
             opened = self._course.sizes[self.rollout.wave - 1] if self.rollout.wave else 0
             controls = self._course.sizes[-1] + len(self._order.held) - opened
-            self._watch.tick(number, self._ledger, self.given, block_size(opened, controls))
+            self._watch.tick(number, self._ledger, self._asked, block_size(opened, controls))
         while True:
             course, wave = self._course, max(self.rollout.wave, 1)
-            tally = self._ledger.tally(number, course.sizes[wave - 1], int(course.dwell_s[wave - 1] / TICK_S), len(self.given))
+            tally = self._ledger.tally(number, course.sizes[wave - 1], int(course.dwell_s[wave - 1] / TICK_S), len(self._asked))
             facts = Facts(devices={}, tally=tally if self._watch is None else replace(tally, wealth=self._watch.wealth))
             action = decide(self.rollout, facts, now)
             if action is None and self._answered(now):
@@ -81,8 +81,13 @@ class Steered:
 
     @property
     def given(self) -> Ints:
-        """Devices that have been given the release."""
-        return self._order.devices[: self._reached] if self._asking is None else self._asking.asked
+        """Devices of which the release is asked."""
+        return self._order.devices[: self._reached] if self._asking is None else self._asking.asking
+
+    @property
+    def _asked(self) -> Ints:
+        """Those and the ones that gave the place of their site back: in the evidence they stay asked."""
+        return self.given if self._asking is None else self._asking.asked
 
     @property
     def _course(self) -> Course:

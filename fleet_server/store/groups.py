@@ -1,10 +1,12 @@
 """Groups of devices: a name for a selection, in one project."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
-from fleet_server.store.tables import DEVICE_GROUP
+from fleet_server.rollout.transitions import RolloutState
+from fleet_server.store.tables import DEVICE_GROUP, PLANNED_GROUP, ROLLOUT
 from fleet_server.store.upsert import insert_or_update
 
 
@@ -27,9 +29,14 @@ class StoredGroup:
     reason: str
 
 
-def of_project(connection: sa.Connection, project: str | None = None) -> list[StoredGroup]:
-    """The groups of a project, of all projects when none is named, in order."""
-    query = sa.select(DEVICE_GROUP).order_by(DEVICE_GROUP.c.project, DEVICE_GROUP.c.name)
+def in_order(
+    connection: sa.Connection, project: str | None = None, *, after: tuple[str, str] = ("", ""), limit: int | None = None
+) -> list[StoredGroup]:
+    """The groups of a project, of all projects when none is named, by project and name: so many behind `after`."""
+    query = sa.select(DEVICE_GROUP).order_by(DEVICE_GROUP.c.project, DEVICE_GROUP.c.name).limit(limit)
+    query = query.where(
+        sa.or_(DEVICE_GROUP.c.project > after[0], sa.and_(DEVICE_GROUP.c.project == after[0], DEVICE_GROUP.c.name > after[1]))
+    )
     if project is not None:
         query = query.where(DEVICE_GROUP.c.project == project)
     return [StoredGroup(**row._mapping) for row in connection.execute(query)]
@@ -54,3 +61,20 @@ def put(connection: sa.Connection, group: StoredGroup) -> None:
 def drop(connection: sa.Connection, project: str, name: str) -> None:
     """Forget a group."""
     connection.execute(sa.delete(DEVICE_GROUP).where(DEVICE_GROUP.c.project == project, DEVICE_GROUP.c.name == name))
+
+
+def plan_with(connection: sa.Connection, rollout_id: str, names: Iterable[str]) -> None:
+    """Keep which groups the selection of a rollout named."""
+    rows = [{"rollout_id": rollout_id, "name": name} for name in sorted(set(names))]
+    if rows:
+        connection.execute(sa.insert(PLANNED_GROUP), rows)
+
+
+def planned_with(connection: sa.Connection, project: str, states: Collection[RolloutState]) -> dict[str, list[str]]:
+    """Name of a group -> rollouts of the project in these states that were planned with it, the oldest first."""
+    query = sa.select(PLANNED_GROUP.c.name, ROLLOUT.c.rollout_id).join(ROLLOUT)
+    query = query.where(ROLLOUT.c.project == project, ROLLOUT.c.state.in_([state.value for state in states]))
+    found: dict[str, list[str]] = {}
+    for name, rollout_id in connection.execute(query.order_by(ROLLOUT.c.created_at, ROLLOUT.c.rollout_id)):
+        found.setdefault(name, []).append(rollout_id)
+    return found

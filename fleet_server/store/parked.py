@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from fleet_server.rollout import places
 from fleet_server.store.evidence_members import Unasked
 from fleet_server.store.tables import ASSIGNMENT, DEVICE_SEEN, ROLLOUT_MEMBER
 
@@ -23,11 +24,15 @@ def sleepers(connection: sa.Connection, rollout_id: str, asked_before: int, limi
     """
     # The assignment knows when it was asked last, the member when it was asked first.
     assigned = sa.and_(_ASSIGNED.device_id == _M.device_id, _ASSIGNED.project == _M.project, _ASSIGNED.rollout_id == rollout_id)
-    unheard = ~sa.exists().where(_SEEN.device_id == _M.device_id, _SEEN.seen_at >= _ASSIGNED.assigned_at)
-    silent = (_M.began_at.is_(None), _M.committed_at.is_(None), _M.failed_at.is_(None), _M.parked_at.is_(None), unheard)
-    asked = (_M.rollout_id == rollout_id, _M.active == sa.true(), _M.counter.is_not(None), _ASSIGNED.assigned_at < asked_before)
+    asleep = places.sleeps(
+        asked_long_ago=_ASSIGNED.assigned_at < asked_before,
+        heard_since=sa.exists().where(_SEEN.device_id == _M.device_id, _SEEN.seen_at >= _ASSIGNED.assigned_at),
+        began=sa.or_(_M.began_at.is_not(None), _M.committed_at.is_not(None), _M.failed_at.is_not(None)),
+        aside=_M.parked_at.is_not(None),
+    )
+    asked = (_M.rollout_id == rollout_id, _M.active == sa.true(), _M.counter.is_not(None))
     query = sa.select(_M.device_id, _M.previous_release).select_from(ROLLOUT_MEMBER.join(ASSIGNMENT, assigned))
-    query = query.where(*asked, *silent, *_SELECTED)
+    query = query.where(*asked, asleep, *_SELECTED)
     if connection.execute(query.limit(1)).first() is None:
         return []
     # Before the limit: sleepers of sites where nobody waits must not hide those of the others.
@@ -45,7 +50,8 @@ def park(connection: sa.Connection, rollout_id: str, device_ids: Sequence[str], 
 def heard_again(connection: sa.Connection, rollout_id: str, limit: int) -> list[Unasked]:
     """Those that were heard since, in the order of the rollout."""
     joined = ROLLOUT_MEMBER.join(DEVICE_SEEN, _SEEN.device_id == _M.device_id)
-    mine = (_M.rollout_id == rollout_id, _M.active == sa.true(), _M.parked_at < _SEEN.seen_at)
+    anew = places.asked_anew(aside=_M.parked_at.is_not(None), heard_since=_M.parked_at < _SEEN.seen_at)
+    mine = (_M.rollout_id == rollout_id, _M.active == sa.true(), anew)
     query = sa.select(_M.device_id, _M.site).select_from(joined).where(*mine, *_SELECTED).order_by(_M.wave, _M.place)
     return [Unasked(row.device_id, row.site) for row in connection.execute(query.limit(limit))]
 
@@ -70,5 +76,7 @@ def _waited_for() -> sa.Select[tuple[str]]:
     """Sites at which some rollout has devices that it will ask: first, or anew because they were heard again."""
     waiting = ROLLOUT_MEMBER.alias("waiting").c
     heard = sa.exists().where(_SEEN.device_id == waiting.device_id, _SEEN.seen_at > waiting.parked_at)
-    wants = sa.or_(sa.and_(waiting.counter.is_(None), waiting.wave > 0), sa.and_(waiting.parked_at.is_not(None), heard))
+    wants = places.waits(
+        asked=waiting.counter.is_not(None), in_wave=waiting.wave > 0, aside=waiting.parked_at.is_not(None), heard_since=heard
+    )
     return sa.select(waiting.site).where(waiting.active == sa.true(), waiting.left_at.is_(None), waiting.removed_at.is_(None), wants)

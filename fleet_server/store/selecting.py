@@ -32,24 +32,25 @@ def where(selection: Selection) -> sa.ColumnElement[bool]:
             raise ValueError(f"group {name!r} is not expanded: who is in it is not known here")
 
 
-def select_ids(connection: sa.Connection, project: str, selection: Selection) -> list[str]:
-    """Ids of the project's devices that are selected, in order, without those that were removed."""
-    return list(connection.scalars(sa.select(DEVICE.c.device_id).where(_of(project), where(selection)).order_by(DEVICE.c.device_id)))
+def select_ids(connection: sa.Connection, project: str, selection: Selection, limit: int | None = None) -> list[str]:
+    """Ids of the project's devices that are selected, in order, without those that were removed; at most so many."""
+    query = sa.select(DEVICE.c.device_id).where(of_project(project), where(selection)).order_by(DEVICE.c.device_id)
+    return list(connection.scalars(query.limit(limit)))
 
 
 def count(connection: sa.Connection, project: str, selection: Selection) -> int:
     """How many devices of the project are selected."""
-    return connection.scalar(sa.select(sa.func.count()).select_from(DEVICE).where(_of(project), where(selection))) or 0
+    return connection.scalar(sa.select(sa.func.count()).select_from(DEVICE).where(of_project(project), where(selection))) or 0
 
 
 def has_devices(connection: sa.Connection, project: str) -> bool:
     """Whether the project has a device."""
-    return connection.execute(sa.select(DEVICE.c.device_id).where(_of(project)).limit(1)).first() is not None
+    return connection.execute(sa.select(DEVICE.c.device_id).where(of_project(project)).limit(1)).first() is not None
 
 
 def keys(connection: sa.Connection, project: str) -> list[str]:
     """Labels that devices of the project have, in order."""
-    return sorted(connection.scalars(sa.select(DEVICE_LABEL.c.key).join(DEVICE).where(_of(project)).distinct()))
+    return sorted(connection.scalars(sa.select(DEVICE_LABEL.c.key).join(DEVICE).where(of_project(project)).distinct()))
 
 
 def has_label(connection: sa.Connection, project: str, key: str) -> bool:
@@ -59,7 +60,7 @@ def has_label(connection: sa.Connection, project: str, key: str) -> bool:
 
 def values(connection: sa.Connection, project: str, key: str, limit: int = 1_000) -> list[str]:
     """Values that a label has in the project, in order."""
-    query = sa.select(DEVICE_LABEL.c.value).join(DEVICE).where(_of(project), DEVICE_LABEL.c.key == key)
+    query = sa.select(DEVICE_LABEL.c.value).join(DEVICE).where(of_project(project), DEVICE_LABEL.c.key == key)
     return list(connection.scalars(query.distinct().order_by(DEVICE_LABEL.c.value).limit(limit)))
 
 
@@ -84,7 +85,9 @@ def _labelled(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
 
 
 def _any(connection: sa.Connection, project: str, *conditions: sa.ColumnElement[bool]) -> bool:
-    return connection.execute(sa.select(DEVICE_LABEL.c.key).join(DEVICE).where(_of(project), *conditions).limit(1)).first() is not None
+    return (
+        connection.execute(sa.select(DEVICE_LABEL.c.key).join(DEVICE).where(of_project(project), *conditions).limit(1)).first() is not None
+    )
 
 
 def _chain(join: Callable[..., sa.ColumnElement[bool]], parts: list[sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
@@ -94,5 +97,6 @@ def _chain(join: Callable[..., sa.ColumnElement[bool]], parts: list[sa.ColumnEle
     return join(*parts)
 
 
-def _of(project: str) -> sa.ColumnElement[bool]:
+def of_project(project: str) -> sa.ColumnElement[bool]:
+    """The condition that a row of `device` is of the project, and not one that was removed."""
     return sa.and_(DEVICE.c.project == project, DEVICE.c.removed_at.is_(None))

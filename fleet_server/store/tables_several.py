@@ -105,6 +105,14 @@ DEVICE_GROUP: Final = sa.Table(
     sa.Column("reason", sa.String(500), nullable=False),
 )
 
+# Groups that a rollout's selection named when it was planned; what they meant then is in the rollout's own selection.
+PLANNED_GROUP: Final = sa.Table(
+    "planned_group",
+    METADATA,
+    sa.Column("rollout_id", ID, sa.ForeignKey("rollout.rollout_id"), primary_key=True),
+    sa.Column("name", ID, primary_key=True),
+)
+
 # What the engine decided on: one row for each action, under the version of the rollout that it found.
 DECISION: Final = sa.Table(
     "decision",

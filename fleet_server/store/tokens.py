@@ -20,6 +20,16 @@ class TokenRow:
     device_id: str | None
 
 
+@dataclass(frozen=True)
+class PersonRow:
+    """A person's valid token, without its secret."""
+
+    name: str
+    role: str
+    created_at: int
+    expires_at: int
+
+
 def insert(connection: sa.Connection, row: TokenRow, sha256: str, at: int, days: float) -> None:
     """Keep a token's digest until it expires."""
     connection.execute(
@@ -43,6 +53,19 @@ def find(connection: sa.Connection, sha256: str, at: int) -> TokenRow | None:
 def any_of_role(connection: sa.Connection, role: str, at: int) -> bool:
     """Whether a valid token of that role exists."""
     return connection.execute(_valid(at).where(TOKEN.c.role == role).limit(1)).first() is not None
+
+
+def of_people(connection: sa.Connection, at: int) -> list[PersonRow]:
+    """Valid tokens that belong to no device, by name."""
+    columns = sa.select(TOKEN.c.name, TOKEN.c.role, TOKEN.c.created_at, TOKEN.c.expires_at)
+    valid = columns.where(TOKEN.c.device_id.is_(None), TOKEN.c.expires_at > at, TOKEN.c.revoked_at.is_(None))
+    return [PersonRow(*row) for row in connection.execute(valid.order_by(TOKEN.c.name, TOKEN.c.created_at))]
+
+
+def revoke_person(connection: sa.Connection, name: str, at: int) -> None:
+    """End all tokens of a person, and with them her sessions."""
+    mine = (TOKEN.c.name == name, TOKEN.c.device_id.is_(None), TOKEN.c.revoked_at.is_(None))
+    connection.execute(sa.update(TOKEN).where(*mine).values(revoked_at=at))
 
 
 def revoke_device(connection: sa.Connection, device_id: str, at: int) -> None:

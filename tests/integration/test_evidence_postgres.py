@@ -84,6 +84,9 @@ def test_a_selection_over_postgresql_means_whom_it_means_over_sqlite(worlds: lis
     for world in worlds:
         open_fleet(world, 40)
         set_group(world.services, PROJECT, "pilots", selection="device(d00002) or site = s3", reason="for tests", actor=OPERATOR)
+        for name, selection in (("one", "has(region) and site != s1"), ("two", "hardware = b"), ("three", "not device(d00001, d00009)")):
+            set_group(world.services, PROJECT, name, selection=selection, reason="for tests", actor=OPERATOR)
+        remove_device(world.services, "d00009", reason="for tests", actor=OPERATOR)
         rows = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=asked)
         long = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=many)
         found.append(([row.device_id for row in rows], [(group.name, group.devices) for group in groups_of(world.services.db)], len(long)))

@@ -22,8 +22,9 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 SCREENS = ("/", "/rollouts", "/rollouts/r-2", "/rollouts/r-large", "/rollouts/r-evidence", "/rollouts/new", "/rollouts/r-draft",
            "/rollouts/r-draft/approve", "/rollouts/r-2/abort",
            "/devices", "/devices/camera-06",
+           "/groups", "/groups/new", "/groups/digits/pilots", "/groups/digits/pilots/change", "/groups/digits/pilots/remove",
            "/releases", "/drift", "/events", "/login")  # fmt: skip
-EMPTY = ("/", "/rollouts", "/devices", "/releases", "/drift", "/events")
+EMPTY = ("/", "/rollouts", "/devices", "/groups", "/groups/new", "/releases", "/drift", "/events")
 WATCH = "window.breaches = []; addEventListener('securitypolicyviolation', e => breaches.push(e.violatedDirective + ' ' + e.blockedURI));"
 FOCUS = """() => { const e = document.activeElement; if (!e || e === document.body) return null;
   const s = getComputedStyle(e), r = e.getBoundingClientRect();
@@ -164,9 +165,11 @@ def test_long_unbroken_names_do_not_widen_the_page(browser: Browser, site: Site,
     site.source.rollout_views["r-2"] = replace(
         view, sentence=long, waves=[replace(view.waves[0], members=[member])], gates=[gate], selection=long
     )
+    site.source.group_texts = {("digits", long): f"device({long}) or site = {long}", ("digits", "pilots"): "has(site)"}
     context = visitor(browser, site, width=width)
 
-    wrong = inspect(context.new_page(), ("/devices", "/rollouts/r-2", f"/devices/{long}"), width)
+    group = f"/groups/digits/{long}"
+    wrong = inspect(context.new_page(), ("/devices", "/rollouts/r-2", f"/devices/{long}", "/groups", group, f"{group}/remove"), width)
 
     context.close()
     assert wrong == []
@@ -325,6 +328,27 @@ def test_without_javascript_everything_can_be_read_and_done(browser: Browser, si
 
     expect(page.locator("h1")).to_have_text("digits 2")
     assert site.source.acted == [("r-2", "pause", 7, "the hall is closed", "operator-2")]
+    context.close()
+
+
+def test_without_javascript_a_change_of_a_group_is_looked_at_and_done(browser: Browser, site: Site) -> None:
+    context = visitor(browser, site, width=390, script=False)
+    page = context.new_page()
+
+    page.goto("/devices")
+    page.get_by_role("link", name="Groups").click()
+    page.get_by_role("link", name="pilots").click()
+    page.get_by_role("link", name="Change…").click()
+    page.get_by_label("Devices: names").fill("camera-02\ncamera-04")
+    page.get_by_role("button", name="Show what would change").click()
+    expect(page.locator("#change .sentence")).to_have_text("The group pilots would mean 3 devices now: 1 would come in.")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.get_by_label("Reason, kept in the log").fill("it volunteered too")
+    page.get_by_role("button", name="Change the group").click()
+
+    expect(page.locator("h1")).to_have_text("pilots")
+    assert width <= 390
+    assert site.source.regrouped == [("digits", "pilots", "add", "camera-02\ncamera-04", "it volunteered too", "operator-2")]
     context.close()
 
 

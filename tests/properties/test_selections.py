@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from fleet_server.regrouping import added, taken
 from fleet_server.selection import (
     Devices,
     Group,
@@ -23,6 +24,7 @@ from fleet_server.selection import (
 )
 from fleet_server.selection.terms import Every, devices, either, every, label, negated, requiring
 from fleet_server.store import selecting
+from fleet_server.store.census import Census
 from fleet_server.store.metadata import METADATA
 from fleet_server.store.tables import DEVICE, DEVICE_LABEL
 
@@ -73,9 +75,8 @@ def test_sql_selects_whom_the_rule_selects(engine: sa.Engine, selection: Selecti
         rows: list[dict[str, Any]] = [{"device_id": one, "public_key": one, "enrolled_at": 0, "enrolled_by": "test"} for one in IDS]
         connection.execute(sa.insert(DEVICE), [row | {"project": "p", "removed_at": None} for row in rows])
         strangers = [row | {"device_id": f"{row['device_id']}-{place}"} for row in rows for place in ("removed", "elsewhere")]
-        connection.execute(
-            sa.insert(DEVICE), [row | {"project": "q" if "else" in row["device_id"] else "p", "removed_at": 1} for row in strangers]
-        )
+        their: dict[bool, dict[str, Any]] = {True: {"project": "q", "removed_at": None}, False: {"project": "p", "removed_at": 1}}
+        connection.execute(sa.insert(DEVICE), [row | their[row["device_id"].endswith("-elsewhere")] for row in strangers])
         labels = [
             {"key": key, "value": value, "device_id": f"{one}{suffix}"}
             for one in IDS for key, value in fleet[one].items() for suffix in ("", "-removed", "-elsewhere")
@@ -83,10 +84,12 @@ def test_sql_selects_whom_the_rule_selects(engine: sa.Engine, selection: Selecti
         if labels:
             connection.execute(sa.insert(DEVICE_LABEL), labels)
         found, counted = selecting.select_ids(connection, "p", resolved), selecting.count(connection, "p", resolved)
+        census = Census(connection, "p", [resolved, negated(resolved)])
         connection.rollback()
 
     assert found == sorted(wanted)
-    assert counted == len(wanted)
+    assert counted == census.count(resolved) == len(wanted)
+    assert census.count(negated(resolved)) == len(IDS) - len(wanted)
 
 
 @given(SELECTIONS, FLEETS)
@@ -100,6 +103,19 @@ def test_not_and_or_obey_the_laws_of_logic(selection: Selection, fleet: dict[str
         assert matches(every([resolved, other]), one, labels) is (here and there)
         assert matches(either([resolved, other]), one, labels) is (here or there)
         assert matches(negated(every([negated(resolved), negated(other)])), one, labels) is (here or there)
+
+
+@given(SELECTIONS, SELECTIONS, FLEETS)
+def test_what_is_added_to_a_group_is_in_it_and_what_is_taken_away_is_not(
+    before: Selection, wanted: Selection, fleet: dict[str, dict[str, str]]
+) -> None:
+    group, given_now = expanded(before, GROUPS.__getitem__), expanded(wanted, GROUPS.__getitem__)
+    more, less = added(group, given_now), taken(group, given_now)
+
+    for one, labels in fleet.items():
+        was, named = matches(group, one, labels), matches(given_now, one, labels)
+        assert matches(more, one, labels) is (was or named)
+        assert (less is not None and matches(less, one, labels)) is (was and not named)
 
 
 @given(SELECTIONS, FLEETS)

@@ -11,6 +11,7 @@ from flask import Flask, Request, Response
 from edgefleet.errors import InputError
 from fleet_server.auth import SESSION_COOKIE, Actor
 from fleet_server.errors import ConflictError, UnauthorizedError
+from fleet_server.grouping import GroupView, digest_of
 from fleet_server.page import Feed, create_page
 from fleet_server.page.source import ActionName, DeviceChange
 from fleet_server.queries.errors import NotFoundError
@@ -37,7 +38,9 @@ from fleet_server.read_models import (
 from fleet_server.read_observed import AttributionView, InputAttribution, LoadView, Observed, SamplingView, ShadowView, ShareView
 from fleet_server.read_plan import LabelWords, LastPolicy, PlannedWaveView, PlanView, Vocabulary
 from fleet_server.read_registry import RegistryNote
-from fleet_server.selection import read_selection
+from fleet_server.reasons import reason_of
+from fleet_server.regrouping import GroupChange, How, added, read_wanted, taken
+from fleet_server.selection import matches, read_selection, written
 
 NOW = datetime(2026, 11, 23, 14, 32, 6, tzinfo=UTC)
 OPERATOR_TOKEN = "eft_invented-operator"
@@ -561,6 +564,8 @@ class InventedSource:
         ]
         self.device_rows = device_rows()
         self.group_texts = {("digits", "pilots"): "device(camera-01, camera-04)", ("digits", "hall-1"): "site = hall-1"}
+        self.group_plans = {"pilots": ["r-2"]}
+        self.regrouped: list[tuple[str, str, str, str, str, str]] = []
         self.drift_view: DriftView | None = drift_view()
         self.log = rollout_view().events
         self.change_rows: list[tuple[int, str]] = [(41, "overview")]
@@ -591,6 +596,49 @@ class InventedSource:
 
     def groups(self) -> dict[tuple[str, str], str]:
         return self.group_texts
+
+    def group_rows(self, after: tuple[str, str], limit: int) -> list[GroupView]:
+        return [self.group(*pair) for pair in sorted(self.group_texts) if pair > after][:limit]
+
+    def group(self, project: str, name: str) -> GroupView:
+        if (project, name) not in self.group_texts:
+            raise NotFoundError(f"group of project {project}", name)
+        text = self.group_texts[project, name]
+        devices = len(self._meant(text))
+        plans = self.group_plans.get(name, [])
+        return GroupView(project, name, text, digest_of(text), devices, "", plans, ago(90_000), "operator-1", "They volunteered.")
+
+    def group_devices(self, project: str, name: str, limit: int) -> list[str]:
+        return self._meant(self.group_texts[project, name])[:limit]
+
+    def group_change(self, project: str, name: str, how: How, wanted: str) -> GroupChange:
+        if how != "make":
+            self.group(project, name)
+        before, given = self.group_texts.get((project, name), ""), read_wanted(wanted)
+        sums = {"add": added, "take": taken}
+        after = written(sums[how](read_selection(before), given) or given) if how in sums else written(given)
+        was, then = self._meant(before) if before else [], self._meant(after)
+        came, went = [one for one in then if one not in was], [one for one in was if one not in then]
+        digest = digest_of(f"{before}\n{after}")
+        plans = self.group_plans.get(name, [])
+        return GroupChange(project, name, before, after, digest, len(then), came[:20], len(came), went[:20], len(went), [], plans)
+
+    def change_group(self, project: str, name: str, how: How, wanted: str, *, digest: str, reason: str, actor: Actor) -> None:
+        if digest != self.group_change(project, name, how, wanted).digest:
+            raise ConflictError(f"this is not the change of group {name} that was shown. Nothing was changed.")
+        self.regrouped.append((project, name, how, wanted, reason_of(reason), actor.name))
+
+    def remove_group(self, project: str, name: str, *, digest: str, reason: str, actor: Actor) -> None:
+        if digest != self.group(project, name).digest:
+            raise ConflictError(f"group {name} is another one by now. Nothing was changed; look again.")
+        self.regrouped.append((project, name, "remove", "", reason_of(reason), actor.name))
+
+    def projects(self) -> list[str]:
+        return sorted({row.project for row in self.device_rows})
+
+    def _meant(self, text: str) -> list[str]:
+        selection = read_selection(text)
+        return [row.device_id for row in self.device_rows if matches(selection, row.device_id, row.labels)]
 
     def device(self, device_id: str, now: datetime) -> DeviceView:
         for row in self.device_rows:
@@ -674,6 +722,7 @@ def empty_source() -> InventedSource:
         needs_you=[], rollouts=[], devices_total=0, devices_connected=0, devices_as_desired=0, devices_rolled_back=0, rows_total=0,
         latency_p95_ms=None, releases_in_field=[], explanation=None, notes=[],
     )  # fmt: skip
+    source.group_texts = {}
     source.rollout_rows, source.release_rows, source.device_rows, source.drift_view, source.log = [], [], [], None, []
     return source
 

@@ -13,6 +13,7 @@ from tests.unit.fleet_server.server_world import World
 
 VIEWER = frozenset({"viewer", "operator", "admin"})
 OPERATOR = frozenset({"operator", "admin"})
+ADMIN = frozenset({"admin"})
 ALL = VIEWER | {"device", "nobody"}
 # Reviewed by people: who may call what. A route that is not here fails the test, and so does a line without a route.
 TABLE: dict[tuple[str, str], frozenset[str]] = {
@@ -26,6 +27,9 @@ TABLE: dict[tuple[str, str], frozenset[str]] = {
     ("PATCH", "/api/v1/devices/<device_id>/labels"): OPERATOR,
     ("POST", "/api/v1/devices/<device_id>/remove"): OPERATOR,
     ("POST", "/api/v1/devices/<device_id>/unquarantine"): OPERATOR,
+    ("GET", "/api/v1/people"): ADMIN,
+    ("POST", "/api/v1/people"): ADMIN,
+    ("POST", "/api/v1/people/<name>/remove"): ADMIN,
     ("GET", "/api/v1/groups"): VIEWER,
     ("PUT", "/api/v1/projects/<project>/groups/<name>"): OPERATOR,
     ("POST", "/api/v1/projects/<project>/groups/<name>/remove"): OPERATOR,
@@ -91,7 +95,13 @@ def routes(world: World) -> set[tuple[str, str]]:
 
 
 def ask(client: FlaskClient, method: str, rule: str, token: str | None) -> int:
-    path = rule.replace("<sha256>", "a" * 64).replace("<device_id>", "d0").replace("<release_id>", "x").replace("<rollout_id>", "x")
+    path = (
+        rule.replace("<sha256>", "a" * 64)
+        .replace("<device_id>", "d0")
+        .replace("<release_id>", "x")
+        .replace("<rollout_id>", "x")
+        .replace("<name>", "x")
+    )
     path = path.replace("<any(start, pause, confirm, resume, abort, 'roll-back'):action>", "pause")
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return client.open(path, method=method, headers=headers).status_code

@@ -12,7 +12,10 @@ from werkzeug.serving import make_server
 from edgefleet.cli.devices import devices
 from edgefleet.client import FleetClient
 from edgefleet.errors import InputError
-from tests.unit.fleet_server.server_world import MadeBundle, World
+from fleet_server import usecases
+from fleet_server.store import groups
+from fleet_server.store.groups import StoredGroup
+from tests.unit.fleet_server.server_world import OPERATOR, POLICY, MadeBundle, World
 from tests.unit.fleet_server.steered import small_fleet, start, wanting
 
 Run = Callable[..., Result]
@@ -92,8 +95,31 @@ def test_a_group_is_made_listed_used_and_forgotten(run: Run) -> None:
     listed = run("list", "--project", "digits", "--select", "group(pilots)", "--json")
     assert [row["device_id"] for row in json.loads(listed.output)] == ["d0"]
     gone = run("group", "remove", "pilots", "--project", "digits", "--reason", "over", "--json")
-    assert json.loads(gone.output) == {"project": "digits", "name": "pilots"}
+    assert json.loads(gone.output) == {"project": "digits", "name": "pilots", "rollouts": []}
     assert json.loads(run("group", "list", "--json").output) == []
+
+
+def test_the_commands_name_the_open_rollouts_that_were_planned_with_a_group(run: Run, world: World, bundle: MadeBundle) -> None:
+    run("group", "set", "pilots", "--project", "digits", "--select", "site = north", "--reason", "first")
+    made = usecases.create_rollout(world.services, release_id=world.push(bundle), policy=POLICY, selection="group(pilots)", actor=OPERATOR)
+    kept = f"Planned with it, and as planned they go on: {made.rollout_id}.\n"
+
+    changed = run("group", "set", "pilots", "--project", "digits", "--select", "device(d1)", "--reason", "others")
+    gone = run("group", "remove", "pilots", "--project", "digits", "--reason", "over")
+
+    assert changed.output == f"group pilots of digits: device(d1); 1 device now.\n{kept}"
+    assert gone.output == f"group pilots of digits is forgotten; no device was changed.\n{kept}"
+
+
+def test_a_list_of_more_groups_than_a_page_has_is_whole(run: Run, world: World) -> None:
+    with world.services.db.write() as connection:
+        for number in range(1_001):
+            groups.put(connection, StoredGroup("digits", f"g{number:04d}", "site = north", 0, "test", "for tests"))
+
+    listed = json.loads(run("group", "list", "--json").output)
+
+    assert [row["name"] for row in listed] == [f"g{number:04d}" for number in range(1_001)]
+    assert {row["devices"] for row in listed} == {2}
 
 
 def test_a_group_that_means_nothing_any_more_is_listed_with_its_selection_and_why(run: Run) -> None:

@@ -12,7 +12,8 @@ from edgefleet.errors import ConfigError
 from fleet_server.rollout import foresight
 from fleet_server.rollout.cautions import Selected, cautions, refuse_hopeless
 from fleet_server.rollout.course import Course
-from fleet_server.rollout.foresight import Awake, chances, chances_unanimous, opening_with_rate_s, wave_times
+from fleet_server.rollout.foresight import Awake, chances, chances_unanimous, wave_times
+from fleet_server.rollout.opening_hours import opening_with_rate_s
 from fleet_server.rollout.pacing import Pace, Rate, rate_s
 from fleet_server.rollout.plans import default_course
 from fleet_server.rollout.rules import Rule

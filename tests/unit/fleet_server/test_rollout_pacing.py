@@ -3,7 +3,7 @@
 import doctest
 import itertools
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout import pacing
-from fleet_server.rollout.pacing import Pace, Rate, Ready, Window, begin
+from fleet_server.rollout.pacing import Pace, Rate, Ready, Window, begin, local_time
 
 NOON = datetime(2026, 6, 3, 12, 0)  # noqa: DTZ001  # a device's own clock; a Wednesday
 HOUR = 3_600.0
@@ -95,6 +95,29 @@ def test_an_opening_ends_with_the_batch_that_reaches_the_goal_however_large() ->
 )
 def test_a_window_is_judged_by_the_devices_clock(window: Window, local: datetime, inside: bool) -> None:
     assert window.holds(local) is inside
+
+
+@pytest.mark.parametrize(
+    ("utc", "inside"),
+    [
+        # Berlin goes from 02:00 to 03:00 on 29 March: the hour does not exist, and the window is not open on that day.
+        ("2026-03-28T01:30", True),
+        ("2026-03-29T00:59", False),
+        ("2026-03-29T01:00", False),
+        ("2026-03-29T01:30", False),
+        ("2026-03-30T00:30", True),
+        # It goes from 03:00 back to 02:00 on 25 October: the hour comes twice, and the window is open both times.
+        ("2026-10-24T23:59", False),
+        ("2026-10-25T00:30", True),
+        ("2026-10-25T01:30", True),
+        ("2026-10-25T02:00", False),
+    ],
+)
+def test_an_hour_that_summer_time_skips_opens_no_window_and_one_that_comes_twice_opens_it_twice(utc: str, inside: bool) -> None:
+    local = local_time(datetime.fromisoformat(utc).replace(tzinfo=UTC), "Europe/Berlin")
+
+    assert local is not None
+    assert Window(start="02:00", end="03:00").holds(local) is inside
 
 
 def test_a_device_of_unknown_time_zone_is_outside_every_window() -> None:

@@ -152,6 +152,75 @@ def test_a_plan_that_cannot_work_is_refused(world: World, release_id: str, polic
     assert words in answer.get_json()["detail"]
 
 
+def in_zones(world: World, *names: str) -> None:
+    """The first devices are in these zones."""
+    rows = [{"device_id": f"d-{i:05}", "key": "time-zone", "value": name} for i, name in enumerate(names)]
+    with world.services.db.write() as connection:
+        connection.execute(sa.insert(DEVICE_LABEL), rows)
+
+
+# The world's clock begins on Sunday, 1 March 2026, 12:00 UTC.
+MONDAY_NIGHT = EVIDENCE | {"windows": [{"days": ["mon"], "start": "22:00", "end": "02:00"}]}
+
+
+def test_a_plan_with_windows_takes_as_long_as_the_clocks_of_its_devices_make_it(world: World, release_id: str) -> None:
+    add_devices(world, 8)
+    in_zones(world, *["Europe/Berlin"] * 8)
+
+    always, weekly = planned(world, release_id, EVIDENCE), planned(world, release_id, MONDAY_NIGHT)
+
+    # Monday 22:00 in Berlin is 21:00 UTC, 33 h after the start; the next wave opens after a dwell, and waits for the next week.
+    assert always["waves"][0]["opening_s"] == 0
+    assert [(wave["opens_s"] + wave["opening_s"]) / H for wave in weekly["waves"]] == [33, 33 + 168, 33 + 336 + 1.5]
+    assert "15.5 days at the earliest" in weekly["sentence"]
+
+
+def test_devices_without_a_clock_are_named_because_windows_never_let_them_begin(world: World, release_id: str) -> None:
+    add_devices(world, 8)
+    in_zones(world, *["Europe/Berlin"] * 4, *["Atlantis"] * 2)
+
+    said = planned(world, release_id, MONDAY_NIGHT)["cautions"]
+
+    assert said[0].startswith("4 of 8 devices have no label 'time-zone' that is a time zone (d-00004, d-00005, d-00006 ...)")
+    assert not any("time-zone" in one for one in planned(world, release_id, EVIDENCE)["cautions"])
+    assert not any("time-zone" in one for one in planned(world, release_id, MONDAY_NIGHT | {"emergency": True})["cautions"])
+
+
+def test_windows_in_which_nobody_could_ever_begin_are_refused_in_a_plan_and_in_a_rollout(world: World, release_id: str) -> None:
+    add_devices(world, 3)
+    headers = {"Authorization": f"Bearer {world.admin_token()}"}
+
+    dry = ask(world, release_id, MONDAY_NIGHT)
+    made = world.client().post("/api/v1/rollouts", json={"release_id": release_id, "policy": MONDAY_NIGHT}, headers=headers)
+
+    assert (dry.status_code, made.status_code) == (422, 422)
+    assert dry.get_json()["detail"] == made.get_json()["detail"]
+    assert "none of 3 devices has a label 'time-zone'" in dry.get_json()["detail"]
+    assert "devices relabel d-00000 --set time-zone=" in dry.get_json()["detail"]
+    assert world.client().get("/api/v1/rollouts", headers=headers).get_json() == []
+
+
+def test_a_baseline_that_nobody_could_go_back_to_is_refused(world: World, release_id: str, tmp_path: Path) -> None:
+    add_devices(world, 3)
+    other = world.push(make_bundle(tmp_path / "other", "other", seed=1), "2")
+
+    assert "baseline = 'nope' is no release of digits" in ask(world, release_id, EVIDENCE | {"baseline": "nope"}).get_json()["detail"]
+    assert "is what is rolled out" in ask(world, release_id, EVIDENCE | {"baseline": release_id}).get_json()["detail"]
+    assert ask(world, release_id, EVIDENCE | {"baseline": other}).status_code == 200
+
+
+def test_a_plan_says_whose_approval_its_start_needs_and_that_a_single_wave_tries_nothing(world: World, release_id: str) -> None:
+    add_devices(world, 40)
+
+    said = planned(world, release_id, EVIDENCE | {"approvals": 2, "waves": [500, "100%"], "dwell_s": H})["cautions"]
+    alone = planned(world, release_id, EVIDENCE | {"approvals": 1})["cautions"]
+
+    assert said[0] == "Before its start 2 operators or admins other than its creator must approve it (approvals = 2)."
+    assert any(one.startswith("Wave 1 is all 40 devices") for one in said)
+    assert alone[0].startswith("Before its start 1 operator or admin other")
+    assert not any("approve" in one or "Wave 1 is all" in one for one in planned(world, release_id, EVIDENCE)["cautions"])
+
+
 def test_nobody_selected_and_an_unknown_release_are_refused(world: World, release_id: str) -> None:
     add_devices(world, 3)
 

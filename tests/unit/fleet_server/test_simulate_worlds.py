@@ -218,13 +218,6 @@ def test_a_budget_that_no_site_reaches_changes_no_rollout() -> None:
     assert simulate(300, CHURN, BEHAVIOURS["1 %"], 1, policy=policy(site_budget=300)) == simulate(300, CHURN, BEHAVIOURS["1 %"], 1)
 
 
-def test_devices_that_were_asked_and_stay_away_use_up_a_small_budget() -> None:
-    outcome = simulate(300, CHURN, Behaviour("good", 0.0), 1, policy=policy(site_budget=1))
-
-    assert outcome.stopped in ("paused", "stuck")
-    assert outcome.exposed < 285
-
-
 def test_who_is_enrolled_later_is_asked_when_it_is_there_in_its_wave_or_never_as_the_policy_says() -> None:
     scene = SCENES["late joiners"]
     _, availability, order, counts = asked_over(scene, policy(), ticks=5 * PER_DAY)
