@@ -21,6 +21,7 @@ def begun(view: dict[str, Any]) -> list[str]:
     return [m["device_id"] for wave in view["waves"] for m in wave["members"] if m["progress"] not in {"not-begun", "ok"}]
 
 
+@pytest.mark.conversions
 @pytest.mark.broker
 @pytest.mark.keras
 @pytest.mark.slow

@@ -61,6 +61,7 @@ def test_a_kill_at_any_operation_leaves_the_old_or_the_new_model_and_the_update_
         assert outcome["leftovers"] == [], outcome
 
 
+@pytest.mark.conversions
 @pytest.mark.slow
 def test_a_kill_at_any_operation_never_makes_a_disagreeing_model_run(quick_folder: Path) -> None:
     cuts = cut_everywhere(quick_folder, 5, -1)
