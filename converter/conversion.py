@@ -24,7 +24,7 @@ from converter.parity import Cost, read_answers
 from converter.planning import Plan
 from converter.recipes import Recipe, choose
 from converter.workshop import Graph, Progress, Run
-from converter.write import Content, bundle_files, package_gates, write_bundle
+from converter.write import Content, bundle_files, check_target, package_gates, write_bundle
 from edgefleet.bundle import Bundle
 from edgefleet.errors import VerdictError
 from edgefleet.intervals import wilson
@@ -151,7 +151,7 @@ def convert(
 
     Raises:
         VerdictError: No variant passed its gates; nothing is written.
-        ConfigError: A target is unknown or impossible.
+        ConfigError: A target is unknown or impossible, or the output holds something that is no bundle.
         ArtifactError: The package is damaged.
     """
     return convert_with_report(package, Wishes(targets, output, limits)).bundle
@@ -164,6 +164,7 @@ def convert_with_report(package: ModelPackage | Path | str, wishes: Wishes | Non
     settings = declared(opened)
     recipes = choose(opened, wishes.targets, settings.targets)
     folder = bundle_folder(opened, wishes.output)
+    check_target(folder)
     limits = wishes.limits if wishes.limits is not None else settings.limits
     rows = settings.calibration_rows if wishes.calibration_rows is None else wishes.calibration_rows
     with tempfile.TemporaryDirectory(prefix="edgefleet-convert-") as work:

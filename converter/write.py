@@ -156,6 +156,16 @@ def _outlier(outlier: Outlier | None, runtimes: set[Runtime]) -> tuple[OutlierNo
     return note, dict(wanted.values())
 
 
+def check_target(folder: Path) -> None:
+    """Look whether a bundle may be written to `folder`: before minutes of work are done for it.
+
+    Raises:
+        ConfigError: It holds something that is no bundle.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file())):
+        raise ConfigError(f"{folder}: holds something that is no bundle and is not overwritten; name another folder with --output")
+
+
 def write_bundle(folder: Path, files: dict[str, bytes], measured: dict[str, Any] | None = None) -> Bundle:
     """Write a bundle so that `folder` holds the old one, or the whole of this one, never a part.
 
@@ -170,8 +180,7 @@ def write_bundle(folder: Path, files: dict[str, bytes], measured: dict[str, Any]
         ConfigError: The folder holds something that is no bundle.
         StorageError: The disk refused.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file())):
-        raise ConfigError(f"{folder}: holds something that is no bundle and is not overwritten; name another folder with --output")
+    check_target(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

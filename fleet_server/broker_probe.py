@@ -16,11 +16,20 @@ def answers_connect(host: str, port: int, timeout_s: float) -> bool:
 
 
 def spoken_version(host: str, port: int, timeout_s: float) -> Literal[5, 4] | None:
-    """The newest protocol level that the broker answers in: 5, else 4 (MQTT 3.1.1), or None when it does not answer."""
-    length = _connack_length(host, port, timeout_s, _CONNECT_5)
-    if length is not None and length > _LONGEST_311_ANSWER:
-        return 5
-    return 4 if answers_connect(host, port, timeout_s) else None
+    """The newest protocol level that the broker answers in: 5, else 4 (MQTT 3.1.1), or None when it does not answer.
+
+    Silence to the question for 5 may be a broker that knows it not, or one that is slow while it starts: after an answer in 3.1.1 it is
+    asked once more, because the answer holds for as long as the server runs.
+    """
+    for _ in range(2):
+        length = _connack_length(host, port, timeout_s, _CONNECT_5)
+        if length is not None and length > _LONGEST_311_ANSWER:
+            return 5
+        if not answers_connect(host, port, timeout_s):
+            return None
+        if length is not None:
+            break
+    return 4
 
 
 def _connack_length(host: str, port: int, timeout_s: float, connect: bytes) -> int | None:

@@ -139,7 +139,7 @@ class Demo:
             step.figures |= {"harmed_devices": len(harmed), "reasons": reasons}
             require(len(harmed) == 1 and begun == harmed, f"expected one device of wave 1 to be harmed, saw {harmed}, begun {begun}")
             self.require_everywhere(self.good)
-            quarantined = wait_for("the quarantine", lambda: observe.quarantined_on(self.fleet, bad["convert"]["digest"]) or None, 30)
+            quarantined = wait_for("the quarantine", lambda: observe.quarantined_on(self.fleet, bad["convert"]["digest"]) or None, 60)
             step.figures["quarantined_on"] = quarantined
             require(quarantined == harmed, f"quarantined on {quarantined}, harmed {harmed}")
             self.story.say(f"          one device tried it, went back by itself and quarantined it: {harmed[0]}; nobody else ever ran it")

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLS = 24
 
 
-def test_no_record_that_was_put_is_lost_or_doubled_by_a_kill_in_the_middle_of_writing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.faults.spool_victim", str(tmp_path), str(KILLS)]
+def test_no_record_that_was_put_is_lost_or_doubled_by_a_kill_in_the_middle_of_writing(quick_folder: Path) -> None:
+    command = [sys.executable, "-m", "tests.faults.spool_victim", str(quick_folder), str(KILLS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
 
     assert done.returncode == 0, done.stderr[-3000:]

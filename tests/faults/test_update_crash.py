@@ -47,8 +47,8 @@ QUICK_ALONE = type(QUICK)(soak_s=0.0, soak_rows=0, timeout_s=30.0, agreement_row
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_operation_leaves_the_old_or_the_new_model_and_the_update_ends_well(tmp_path: Path) -> None:
-    cuts = cut_everywhere(tmp_path, 5, 1)
+def test_a_kill_at_any_operation_leaves_the_old_or_the_new_model_and_the_update_ends_well(quick_folder: Path) -> None:
+    cuts = cut_everywhere(quick_folder, 5, 1)
 
     assert len(cuts.outcomes) > 40
     assert cuts.outcomes[-1]["through"]
@@ -61,9 +61,10 @@ def test_a_kill_at_any_operation_leaves_the_old_or_the_new_model_and_the_update_
         assert outcome["leftovers"] == [], outcome
 
 
+@pytest.mark.conversions
 @pytest.mark.slow
-def test_a_kill_at_any_operation_never_makes_a_disagreeing_model_run(tmp_path: Path) -> None:
-    cuts = cut_everywhere(tmp_path, 5, -1)
+def test_a_kill_at_any_operation_never_makes_a_disagreeing_model_run(quick_folder: Path) -> None:
+    cuts = cut_everywhere(quick_folder, 5, -1)
 
     assert cuts.outcomes[-1]["through"]
     for outcome in cuts.outcomes:

@@ -76,11 +76,11 @@ def device_with_old_model(folder: Path, blobs: BlobServer) -> Iterator[tuple[Enr
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_at_any_operation_stops_the_update_and_not_the_scoring(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_at_any_operation_stops_the_update_and_not_the_scoring(quick_folder: Path) -> None:
     with blob_server() as blobs:
         for operation in range(0, 60, 2):
             full = FullDisk(operation)
-            with device_with_old_model(tmp_path / str(operation), blobs) as (enrolled, old, new):
+            with device_with_old_model(quick_folder / str(operation), blobs) as (enrolled, old, new):
                 device = Device(enrolled.folder, Disk(full))
                 device.updater.receive(enrolled.desired(new))
 

@@ -26,7 +26,7 @@ from edgefleet.locks import FolderLock
 
 ROWS = np.random.default_rng(9).normal(size=(200, 5)).astype(np.float32)
 ENDED = {"committed", "rolled-back", "quarantined", "refused"}
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 MOST_CUTS = 400
 
 

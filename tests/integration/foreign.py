@@ -84,10 +84,10 @@ def mlflow_server(python: Path, folder: Path, port: int | None = None) -> Iterat
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # its own session: the server and its workers, nobody else
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

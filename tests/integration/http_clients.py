@@ -157,9 +157,9 @@ asked = {
 said = {}
 with requests.Session() as session:
     for name, request in asked.items():
-        reply = session.post("http://127.0.0.1:%s/invocations" % port, timeout=20, **request)
+        reply = session.post("http://127.0.0.1:%s/invocations" % port, timeout=60, **request)
         said[name] = [reply.status_code, reply.headers["content-type"], reply.text]
-    ping = [session.get("http://127.0.0.1:%s/%s" % (port, path), timeout=20).status_code for path in ("ping", "health")]
+    ping = [session.get("http://127.0.0.1:%s/%s" % (port, path), timeout=60).status_code for path in ("ping", "health")]
 print(json.dumps({"said": said, "ping": ping}))
 """
 
@@ -167,7 +167,7 @@ PROMETHEUS = """
 import json, sys, urllib.request
 from prometheus_client.parser import text_string_to_metric_families
 
-text = urllib.request.urlopen("http://127.0.0.1:%s/metrics" % sys.argv[1], timeout=20).read().decode()
+text = urllib.request.urlopen("http://127.0.0.1:%s/metrics" % sys.argv[1], timeout=60).read().decode()
 families = list(text_string_to_metric_families(text))
 print(json.dumps({f.name: [f.type, f.documentation, [[s.name, s.labels, s.value] for s in f.samples]] for f in families}))
 """

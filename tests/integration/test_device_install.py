@@ -50,7 +50,7 @@ def test_the_image_runs_as_nobody_special_from_a_wheel_and_watches_its_health() 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("runtime", "name"), [("onnx", "onnxruntime"), ("tflite", "litert")])
+@pytest.mark.parametrize(("runtime", "name"), [("onnx", "onnxruntime"), pytest.param("tflite", "litert", marks=pytest.mark.conversions)])
 def test_the_build_steps_make_a_bare_device_install(tmp_path: Path, runtime: str, name: str) -> None:
     source, wheels, target = tmp_path / "src", tmp_path / "wheels", tmp_path / "opt"
     source.mkdir()

@@ -104,9 +104,9 @@ def agent(folder: Path, *arguments: str) -> Iterator[None]:
             yield
         finally:
             feeder.kill()
-            feeder.wait(10)
+            feeder.wait(60)
             child.send_signal(signal.SIGTERM)
-            assert child.wait(30) == 0, (folder / "agent.log").read_text()
+            assert child.wait(90) == 0, (folder / "agent.log").read_text()
 
 
 def install(fleet: Fleet, folder: Path, version: str) -> None:

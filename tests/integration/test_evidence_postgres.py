@@ -107,7 +107,7 @@ def test_entries_that_are_appended_at_the_same_time_over_postgresql_make_one_cha
     def append(number: int) -> None:
         with world.services.db.write() as connection:
             connection.execute(sa.select(1))
-            together.wait(10)
+            together.wait(60)
             audit.record(connection, 1, actor=f"p{number}", action="test", subject=("project", "x"))
 
     with ThreadPoolExecutor(6) as pool:
@@ -128,7 +128,7 @@ def test_of_two_people_who_act_on_one_page_at_the_same_time_over_postgresql_one_
     together = threading.Barrier(2)
 
     def act(action: str) -> str:
-        together.wait(10)
+        together.wait(60)
         try:
             usecases.rollout_action(world.services, rollout_id, action, version=version, reason="", actor=OPERATOR)
         except ConflictError:

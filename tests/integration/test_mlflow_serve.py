@@ -58,10 +58,10 @@ def served_by_mlflow(folder: Path, bundle: Path) -> Iterator[int]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # its own session: the server and its workers, nobody else
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def asked(python: Path, port: int, x: Any) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_an_agent_answers_on_its_own_topics_and_other_devices_neither_ask_nor_li
             assert health()["stopped_threads"] == []
         finally:
             agent.send_signal(signal.SIGTERM)
-            assert agent.wait(30) == 0
+            assert agent.wait(90) == 0
         text = (tmp_path / "log").read_text()
         assert text.count(f"listening on {IN}") == 1
         assert "connection to the broker lost" not in text

@@ -117,7 +117,7 @@ def test_the_agent_s_line_with_a_budget_starts_and_its_status_has_the_field(plac
             )
         finally:
             agent.terminate()
-            code = agent.wait(30)
+            code = agent.wait(90)
 
     assert (code, done.returncode) == (0, 0)
     assert "variant_because" in [line.split()[0] for line in done.stdout.splitlines() if line.strip()]

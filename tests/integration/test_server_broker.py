@@ -28,7 +28,7 @@ from tests.unit.fleet_server.server_world import POLICY, PROJECT, MadeBundle, Si
 T = TypeVar("T")
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30.0) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 60.0) -> T:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = look()
@@ -69,7 +69,7 @@ class NetworkDevice:
     def send_surely(self, *messages: Incoming) -> None:
         """Send, and wait for the broker's word that it has them."""
         for message in messages:
-            self._client.publish(message.topic, message.payload, qos=1).wait_for_publish(10.0)
+            self._client.publish(message.topic, message.payload, qos=1).wait_for_publish(60.0)
 
     def resend(self) -> None:
         for message in list(self.spool.values()):
@@ -131,7 +131,7 @@ class ServerProcess:
     def end(self, number: signal.Signals) -> int:
         assert self._child is not None
         os.kill(self._child.pid, number)
-        return self._child.wait(30)
+        return self._child.wait(90)
 
     def alive(self) -> bool:
         return self._child is not None and self._child.poll() is None
@@ -329,4 +329,4 @@ def test_the_server_serves_while_the_broker_is_away_and_publishes_when_it_is_bac
     finally:
         device.close()
         again.terminate()
-        again.wait(10)
+        again.wait(60)

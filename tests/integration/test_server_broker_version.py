@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,40 @@ HELD = 1_500
 
 def test_a_port_where_nobody_listens_speaks_no_version() -> None:
     assert spoken_version("127.0.0.1", free_port(), 1.0) is None
+
+
+CONNACK_5, CONNACK_311 = b"\x20\x03\x00\x00\x00", b"\x20\x02\x00\x00"
+REFUSAL_311 = b"\x20\x02\x00\x01"
+
+
+@pytest.mark.parametrize(
+    ("answers", "version"),
+    [
+        ([CONNACK_5], 5),
+        ([b"", CONNACK_311, CONNACK_5], 5),
+        ([b"", CONNACK_311, b"", CONNACK_311], 4),
+        ([REFUSAL_311, CONNACK_311], 4),
+        ([b"", b""], None),
+    ],
+    ids=["knows 5", "slow at first", "never answers in 5", "refuses 5", "never answers"],
+)
+def test_a_broker_that_was_slow_once_is_not_taken_for_an_old_one(answers: list[bytes], version: int | None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for content in answers:
+                with listener.accept()[0] as asker:
+                    asker.recv(64)
+                    if content:
+                        asker.sendall(content)
+                        asker.recv(1)  # until who asked has heard it
+
+        broker = threading.Thread(target=answer)
+        broker.start()
+        spoken = spoken_version("127.0.0.1", listener.getsockname()[1], DEADLINE_S)
+        broker.join()
+
+    assert spoken == version
 
 
 @pytest.mark.broker

@@ -66,7 +66,7 @@ def serve(source: values.InventedSource) -> Iterator[Site]:
     yield Site(f"http://127.0.0.1:{server.effective_port}", source, feed)
     feed.close()
     ended.set()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     server.task_dispatcher.shutdown()
     assert not thread.is_alive()
 

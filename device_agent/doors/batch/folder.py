@@ -15,8 +15,8 @@ from typing import Final
 from device_agent.doors.batch.journal import Journal, journal_of, read_journal
 from device_agent.doors.batch.planning import SUFFIXES, Places, Wishes, plan_run
 from device_agent.doors.batch.rows import Position, Tally
-from device_agent.doors.batch.run import run
-from device_agent.doors.batch.sinks import OutputBusy
+from device_agent.doors.batch.run import run_alone
+from device_agent.doors.batch.sinks import OutputBusy, alone
 from device_agent.scorer import Scorer
 from edgefleet.errors import ConfigError, InputError
 
@@ -34,6 +34,11 @@ class _Seen:
     size_bytes: int
     changed_ns: int
     inode: int
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a journal says about it."""
+        return {"file": f"{self.size_bytes} bytes, changed {self.changed_ns}, inode {self.inode}"}
 
 
 class WatchedFolder:
@@ -104,18 +109,23 @@ class WatchedFolder:
     def _score(self, path: Path, seen: _Seen, stopped: Callable[[], bool]) -> bool:
         """Score one file; False when it is not done yet."""
         output = self._output / f"{path.stem}.scores{path.suffix.lower()}"
-        bad = self._output / f"{path.name}.bad.ndjson" if self._keep_bad else None
-        identity = {"file": f"{seen.size_bytes} bytes, changed {seen.changed_ns}, inode {seen.inode}"}
-        try:
-            journal = read_journal(journal_of(output))
-        except InputError:
-            journal = None
-        same = journal is not None and journal.options.get("file") == identity["file"]
-        if same and journal is not None and journal.state in ("done", "failed"):
+        if _is_done(_journal(output, seen)):
             return True
         try:
+            with alone(output):
+                return self._score_alone(path, output, seen, stopped)
+        except OutputBusy as err:
+            LOG.info("%s: %s", path.name, err)
+            return False
+
+    def _score_alone(self, path: Path, output: Path, seen: _Seen, stopped: Callable[[], bool]) -> bool:
+        journal = _journal(output, seen)
+        if _is_done(journal):  # by another process, since we looked
+            return True
+        bad = self._output / f"{path.name}.bad.ndjson" if self._keep_bad else None
+        try:
             plan = plan_run(self._scorer, self._wishes, Places(source=path, output=output, bad=bad))
-            plan = replace(plan, options=plan.options | identity)
+            plan = replace(plan, options=plan.options | seen.identity)
             ended = False
 
             def said(_: Position, __: int | None) -> bool:
@@ -123,17 +133,16 @@ class WatchedFolder:
                 ended = stopped()
                 return ended
 
-            resume = same and journal is not None and journal.options == plan.options
-            outcome = run(plan, resume, said)
-        except OutputBusy as err:
-            LOG.info("%s: %s", path.name, err)
-            return False
+            resume = journal is not None and journal.options == plan.options
+            outcome = run_alone(plan, resume, said)
+        except OutputBusy:
+            raise
         except (InputError, ConfigError) as err:
             if not path.exists():
                 return True
             self.failed += 1
             LOG.error("%s: %s", path.name, err)
-            note = Journal(input_name=path.name, input_size_bytes=seen.size_bytes, input_sha256="", options=identity)
+            note = Journal(input_name=path.name, input_size_bytes=seen.size_bytes, input_sha256="", options=seen.identity)
             note.state, note.why = "failed", str(err)[:500]
             note.write(journal_of(output))
             return True
@@ -142,3 +151,16 @@ class WatchedFolder:
             self.tally.add(outcome.tally)
             LOG.info("%s: %d rows scored, %d rejected", path.name, outcome.tally.scored, outcome.tally.refused)
         return not ended
+
+
+def _journal(output: Path, seen: _Seen) -> Journal | None:
+    """The journal of this very file's answers, None where there is none that can be read."""
+    try:
+        journal = read_journal(journal_of(output))
+    except InputError:
+        return None
+    return journal if journal is not None and journal.options.get("file") == seen.identity["file"] else None
+
+
+def _is_done(journal: Journal | None) -> bool:
+    return journal is not None and journal.state in ("done", "failed")

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from device_agent.doors.batch.journal import Journal, read_journal
 from device_agent.doors.batch.rows import Answered, BadRow, Chunk, Position, Source, Tally
-from device_agent.doors.batch.sinks import Sink, TextSink
+from device_agent.doors.batch.sinks import Sink, TextSink, alone
 from device_agent.doors.batch.windows import Windows
 from edgefleet.errors import InputError, TransportError
 
@@ -98,6 +98,12 @@ def run(plan: Plan, resume: bool = False, said: Said | None = None) -> Outcome:
         StorageError: The disk refuses; the same run can be resumed.
         OutputBusy: Another process writes this output.
     """
+    with alone(plan.output):
+        return run_alone(plan, resume, said)
+
+
+def run_alone(plan: Plan, resume: bool = False, said: Said | None = None) -> Outcome:
+    """As `run`, for who has the output to himself (`sinks.alone`)."""
     journal = _begin(plan, resume)
     at_first = journal.position.rows
     if journal.state in ("running", "done"):

@@ -143,8 +143,45 @@ class TextSink:
             self.append(head)
 
 
-def held(path: Path, flags: int) -> int:
+@contextlib.contextmanager
+def alone(output: Path | None) -> Iterator[None]:
+    """Be the one process that scores into an output, from the look at its journal until the answers have their name; None is a stream.
+
+    The lock's file is there meanwhile; one that a kill left behind is nobody's.
+
+    Raises:
+        OutputBusy: Another process does.
+        StorageError: The lock's file cannot be made.
+    """
+    if output is None:
+        yield
+        return
+    path = output.with_name(output.name + ".lock")
+    # Its file is removed by the holder, so who comes next looks whether it is still the one on disk.
+    while not _is_there(handle := held(path, os.O_RDWR | os.O_CREAT, output), path):
+        os.close(handle)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(handle)
+
+
+def _is_there(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def held(path: Path, flags: int, of: Path | None = None) -> int:
     """An open file or folder that no other process holds like this until it is closed.
+
+    Args:
+        path: The file or folder.
+        flags: How it is opened.
+        of: The output that a message names, None: `path`.
 
     Raises:
         OutputBusy: Another one does.
@@ -156,7 +193,7 @@ def held(path: Path, flags: int) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as err:
         os.close(handle)
-        raise OutputBusy(f"{path}: another process writes it; wait for it, or name another --output") from err
+        raise OutputBusy(f"{of or path}: another process writes it; wait for it, or name another --output") from err
     return handle
 
 

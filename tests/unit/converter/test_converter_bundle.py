@@ -16,13 +16,14 @@ from click.testing import CliRunner
 from sklearn.ensemble import RandomForestClassifier
 
 from converter import Wishes, convert, convert_with_report, possible
-from converter.building import build
+from converter.building import Built, build
 from converter.conversion import NoVariantLeft, prove
 from converter.cores import Trees
 from converter.cores.reading import core_of
 from converter.explain.treeshap import compile_leaves
 from converter.explain.treeshap_onnx import treeshap_to_onnx
 from converter.gates import Limits
+from converter.kept import Kept
 from converter.parity import latencies_ms
 from converter.planning import Plan
 from converter.recipes import RECIPES
@@ -52,6 +53,17 @@ def made(forest: ModelPackage) -> Path:
     done = convert_with_report(forest, Wishes(["onnx-fp32"], forest.folder.parent / "bundle"))
     assert [(report.name, report.verdict, report.kept) for report in done.reports] == [("onnx-fp32", "pass", True)]
     return done.folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What children made of the forest, for tests of what is done with it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def built(forest: ModelPackage, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build(replace(plan_of(forest, ["onnx-fp32"], tmp_path_factory.mktemp("built") / "work"), kept=Kept(cache)))
 
 
 def copy_of(bundle: Path, folder: Path) -> Path:
@@ -132,10 +144,9 @@ def without_numbers(graph: bytes) -> bytes:
 
 @pytest.mark.parametrize("changed", [lambda graph: graph, without_numbers], ids=["a tree less", "no numbers"])
 def test_a_graph_that_explains_otherwise_stays_out_and_the_arrays_go_in(
-    forest: ModelPackage, tmp_path: Path, changed: Callable[[bytes], bytes]
+    forest: ModelPackage, built: Built, tmp_path: Path, changed: Callable[[bytes], bytes]
 ) -> None:
     plan = plan_of(forest, ["onnx-fp32"], tmp_path / "work")
-    built = build(plan)
     assert built.explainer is not None
     core = core_of(forest)
     wrong = Trees(replace(core.head.ensemble, trees=core.head.ensemble.trees[:-1]))  # type: ignore[union-attr]  # a forest
@@ -226,9 +237,8 @@ def plan_of(package: ModelPackage, targets: list[str], folder: Path) -> Plan:
     return Plan(package, [RECIPES[target] for target in targets], "auto", 0, folder, lambda what, how: None)
 
 
-def test_a_graph_that_answers_wrongly_is_refused_and_nothing_is_written(forest: ModelPackage, tmp_path: Path) -> None:
+def test_a_graph_that_answers_wrongly_is_refused_and_nothing_is_written(forest: ModelPackage, built: Built, tmp_path: Path) -> None:
     plan = plan_of(forest, ["onnx-fp32"], tmp_path / "work")
-    built = build(plan)
     honest = built.graphs["onnx-fp32"]
     lying = replace(built, graphs={"onnx-fp32": replace(honest, content=wrong_leaves(honest.content))})
 
@@ -244,8 +254,7 @@ def test_a_graph_that_answers_wrongly_is_refused_and_nothing_is_written(forest: 
     assert found.value < 0.85
 
 
-def test_a_refused_variant_stays_out_and_the_others_go_in(forest: ModelPackage, tmp_path: Path) -> None:
-    built = build(plan_of(forest, ["onnx-fp32"], tmp_path / "work"))
+def test_a_refused_variant_stays_out_and_the_others_go_in(forest: ModelPackage, built: Built, tmp_path: Path) -> None:
     rubbish = Graph(b"TFL3 rubbish" * 100, built.graphs["onnx-fp32"].made, {})
 
     plan = plan_of(forest, ["onnx-fp32", "tflite-fp32"], tmp_path / "more")
@@ -258,9 +267,11 @@ def test_a_refused_variant_stays_out_and_the_others_go_in(forest: ModelPackage, 
     assert "| tflite-fp32 | - | - | - | - | refused (fail) |" in (tmp_path / "bundle" / "card.md").read_text()
 
 
-def test_a_declared_budget_refuses_a_graph_that_is_too_large(forest: ModelPackage, tmp_path: Path) -> None:
+def test_a_declared_budget_refuses_a_graph_that_is_too_large(forest: ModelPackage, built: Built, cache: Path, tmp_path: Path) -> None:
+    wishes = Wishes(["onnx-fp32"], tmp_path / "bundle", Limits(size_bytes=1000), cache=cache)
+
     with pytest.raises(NoVariantLeft, match=r"C5: \d+ bytes, limit 1000 bytes"):
-        convert(forest, ["onnx-fp32"], tmp_path / "bundle", Limits(size_bytes=1000))
+        convert_with_report(forest, wishes)
 
 
 def test_an_explanation_is_left_out_when_the_project_wants_none(tmp_path: Path) -> None:
@@ -308,8 +319,13 @@ def test_an_impossible_or_unknown_target_is_a_configuration_error(forest: ModelP
 def test_a_folder_with_other_content_is_not_overwritten(forest: ModelPackage, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
 
+    said: list[str] = []
+    wishes = Wishes(["onnx-fp32"], tmp_path, progress=lambda what, _: said.append(what))
+
     with pytest.raises(ConfigError, match="holds something that is no bundle"):
-        convert(forest, ["onnx-fp32"], tmp_path)
+        convert_with_report(forest, wishes)
+
+    assert said == []  # minutes of work are not done first
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]

@@ -45,6 +45,7 @@ def test_a_static_variant_tells_which_rows_it_was_calibrated_on(done: Conversion
     assert facts["calibration"]["inputs_covered"] == 60
 
 
+@pytest.mark.conversions
 def test_the_same_package_gives_the_same_integers(network: ModelPackage, done: Conversion, tmp_path: Path) -> None:
     again = convert_with_report(network, Wishes(["onnx-int8", "tflite-int8"], tmp_path / "bundle"))
 

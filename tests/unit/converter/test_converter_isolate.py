@@ -91,7 +91,7 @@ def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> Non
         child = os.pidfd_open(int(stream.readline()))
 
         parent.kill()
-        parent.wait(20)
+        parent.wait(60)
 
     # Readable once the process has ended, whoever is to take note of it.
     assert select.select([child], [], [], 20)[0]

@@ -73,7 +73,7 @@ def trees(folder: Path, family: str, declared: list[CleaningStep], **changes: An
     return package(folder, steps, "model.skops", skops.io.dumps(model), family, kind, **changes)
 
 
-@pytest.mark.parametrize("family", ["forest", "boosting"])
+@pytest.mark.parametrize("family", [pytest.param("forest", marks=pytest.mark.conversions), "boosting"])
 def test_trees_behind_their_steps_answer_raw_rows_exactly(family: str, tmp_path: Path) -> None:
     opened = trees(tmp_path / "package", family, FULL)
     (report,) = convert_with_report(opened, Wishes(["onnx-fp32"], tmp_path / "bundle")).reports
@@ -91,12 +91,14 @@ def test_trees_behind_their_steps_answer_raw_rows_exactly(family: str, tmp_path:
     assert list(single.explanation.names) == [column.name for column in INPUTS]
 
 
+@pytest.mark.conversions
 def test_the_same_package_gives_the_same_bundle(tmp_path: Path) -> None:
     opened = trees(tmp_path / "package", "boosting", FULL)
 
     assert convert(opened, ["onnx-fp32"], tmp_path / "one").digest == convert(opened, ["onnx-fp32"], tmp_path / "two").digest
 
 
+@pytest.mark.conversions
 def test_a_forest_whose_steps_leave_gaps_sends_them_where_the_original_does(tmp_path: Path) -> None:
     opened = trees(tmp_path / "left", "forest", [step("impute", "load", "flow"), step("drop", "size", "colour")])
     assert "pressure" in may_be_missing(opened.steps(), INPUTS)

@@ -222,7 +222,7 @@ def enroll(folder: Path, server_url: str = "http://127.0.0.1:9", broker_url: str
     return Enrolled(folder, director)
 
 
-def eventually(what: str, probe: Callable[[], T | bool | None], timeout_s: float = 30.0) -> T:
+def eventually(what: str, probe: Callable[[], T | bool | None], timeout_s: float = 60.0) -> T:
     """What the probe gives once it is true; fails with `what` after the time."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()
@@ -247,7 +247,7 @@ def mosquitto(folder: Path, port: int | None = None, more: Sequence[str] = ()) -
     finally:
         if child.poll() is None:
             child.terminate()
-        child.wait(10)
+        child.wait(60)
 
 
 class Fleet:

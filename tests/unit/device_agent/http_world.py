@@ -44,7 +44,7 @@ class World:
     def ask(self, method: str, path: str, body: bytes | Any = None, headers: Mapping[str, str] | None = None) -> Reply:
         """One request on a connection of its own; a body that is no bytes is sent as JSON."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, content, dict(headers or {}))
             answer = connection.getresponse()
@@ -57,7 +57,7 @@ class World:
 
     def raw(self, content: bytes, *, then_close: bool = False) -> bytes:
         """Everything that the door answers to these bytes until it closes the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as sock:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sock:
             sock.sendall(content)
             if then_close:
                 sock.shutdown(socket.SHUT_WR)

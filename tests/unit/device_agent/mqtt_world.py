@@ -55,7 +55,7 @@ class Caller:
         self.client.on_message = self._on_message
         self.client.connect_async("127.0.0.1", port)
         self.client.loop_start()
-        assert self.granted.wait(30.0)
+        assert self.granted.wait(90.0)
 
     def __enter__(self) -> "Caller":
         return self

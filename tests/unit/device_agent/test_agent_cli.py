@@ -121,7 +121,7 @@ def test_an_agent_process_survives_kill_9_and_stops_on_sigterm_with_exit_code_0(
 
             eventually("answers after the restart", rows_answered, 60.0)
             second.send_signal(signal.SIGTERM)
-            code = second.wait(30)
+            code = second.wait(90)
 
         assert (dead.returncode, "is gone" in dead.stderr) == (1, True)
         assert code == 0

@@ -221,7 +221,7 @@ def test_rows_that_a_snapshot_holds_survive_kill_9_and_are_counted_once(world: W
         eventually("recovered", lambda: world.counted() > 0, 60.0)
     finally:
         second.terminate()
-        code = second.wait(30)
+        code = second.wait(90)
 
     assert code == 0
     seen = [InputStatistics.from_bytes(decode(WindowBody, record.body).statistics).rows for record in world.fleet.telemetry("window")]

@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_the_command_watches_until_sigterm_and_survives_kill_9(bundle: Path, inb
             eventually("answers of b.csv", late.exists)
             eventually("journal of b.csv", lambda: json.loads(journal(late))["state"] == "done")
             second.send_signal(signal.SIGTERM)
-            said = second.communicate(timeout=30)[0]
+            said = second.communicate(timeout=90)[0]
 
     assert second.returncode == 0
     assert json.loads(said)["files"] == 1
@@ -159,3 +160,35 @@ def test_a_file_whose_answers_another_process_writes_is_left_to_it_and_taken_up_
     assert (watched.files, watched.failed, (inbox / "a.scores.csv.journal").exists()) == (0, 0, False)
     assert look(bundle, inbox).files == 1
     assert len(table_of(inbox / "a.scores.csv")) == 5
+
+
+def test_watchers_that_begin_at_once_score_every_file_once_between_them(bundle: Path, inbox: Path) -> None:
+    for number in range(20):
+        (inbox / f"{number}.csv").write_text(csv_text(rows(30)))
+    together, watched = threading.Barrier(4), list[WatchedFolder]()
+
+    def watch() -> None:
+        with Scorer.open(bundle) as scorer:
+            one = WatchedFolder(inbox, scorer, Wishes(), keep_bad=True)
+            together.wait()
+            one.look(lambda: False)
+            watched.append(one)
+
+    threads = [threading.Thread(target=watch) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [one.failed for one in watched] == [0] * 4
+    assert sum(one.files for one in watched) == 20
+    assert {len(table_of(inbox / f"{number}.scores.csv")) for number in range(20)} == {30}
+    assert not [path.name for path in inbox.iterdir() if path.suffix in (".lock", ".partial")]
+
+
+def test_the_lock_that_a_killed_process_left_behind_keeps_nobody_out(bundle: Path, inbox: Path) -> None:
+    (inbox / "a.csv").write_text(csv_text(rows(5)))
+    (inbox / "a.scores.csv.lock").touch()
+
+    assert look(bundle, inbox).files == 1
+    assert not (inbox / "a.scores.csv.lock").exists()

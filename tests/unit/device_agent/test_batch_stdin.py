@@ -41,7 +41,7 @@ def test_every_line_is_answered_before_the_next_one_is_sent(bundle: Path, kind: 
             answer = json.loads(running.stdout.readline())
             assert (answer["row"], answer["status"]) == (number, "ok")
         running.stdin.close()
-        assert running.wait(30) == 0
+        assert running.wait(90) == 0
 
 
 def test_csv_of_a_pipe_is_answered_as_csv_and_its_summary_goes_to_stderr(bundle: Path) -> None:

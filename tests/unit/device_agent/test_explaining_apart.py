@@ -25,7 +25,7 @@ class SlowExplainer:
 
     def explain(self, *arguments: Any) -> Any:
         self.begun.set()
-        assert self.may_end.wait(20)
+        assert self.may_end.wait(60)
         if self._fails:
             raise ArtifactError("the explainer failed")
         assert self._own is not None
@@ -59,14 +59,14 @@ def test_rows_are_answered_and_the_model_is_swapped_while_an_explanation_is_made
     assert old is not None
     slow = SlowExplainer(old)
     thread, found = in_thread(models)
-    assert slow.begun.wait(20)
+    assert slow.begun.wait(60)
 
     assert models.score(rows(1)[0]).digest == old.digest
     models.install(new := Scorer.open(make_bundle(tmp_path / "b", weights(2))))
     assert models.score(rows(1)[0]).digest == new.digest
     assert old.score(rows(1)[0]).digest == old.digest  # not closed: somebody still needs it
     slow.may_end.set()
-    thread.join(20)
+    thread.join(60)
 
     (score,) = found
     assert score.digest == old.digest
@@ -81,12 +81,12 @@ def test_a_candidate_that_is_let_go_stays_open_for_whoever_waits_for_its_explana
     slow = SlowExplainer(candidate)
     first.begin_trial(candidate, Trial(QUICK, 0.0, compared=False))
     thread, found = in_thread(first)
-    assert slow.begun.wait(20)
+    assert slow.begun.wait(60)
 
     first.install(Scorer.open(make_bundle(tmp_path / "c", weights(3))))
     first.end_trial()
     slow.may_end.set()
-    thread.join(20)
+    thread.join(60)
 
     assert isinstance(found[0], Score)
     assert found[0].explanation is not None
@@ -99,7 +99,7 @@ def test_a_failing_explanation_is_a_row_without_an_answer(models: Answering) -> 
     SlowExplainer(models.running, fails=True).may_end.set()
 
     thread, found = in_thread(models)
-    thread.join(20)
+    thread.join(60)
 
     assert isinstance(found[0], ArtifactError)
     assert (models.rows, models.rejected, models.unanswered) == (0, 0, 1)
@@ -111,7 +111,7 @@ def test_a_challenger_that_fails_to_explain_costs_nobody_an_answer(models: Answe
     split = models.begin_split(challenger, 1024, "autumn")
 
     thread, found = in_thread(models)
-    thread.join(20)
+    thread.join(60)
 
     assert models.running is not None
     assert found[0].digest == models.running.digest

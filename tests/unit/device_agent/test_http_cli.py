@@ -41,7 +41,7 @@ def serving(*arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
 
 def score(url: str) -> list[str]:
     body = json.dumps({"inputs": [matrix(rows(2))]}).encode()
-    with urllib.request.urlopen(f"{url}/v2/models/tiny/infer", body, timeout=20) as reply:  # noqa: S310  # our own loopback address
+    with urllib.request.urlopen(f"{url}/v2/models/tiny/infer", body, timeout=60) as reply:  # noqa: S310  # our own loopback address
         found: list[str] = json.loads(reply.read())["outputs"][0]["data"]
     return found
 
@@ -54,7 +54,7 @@ def test_serve_scores_a_bundle_without_a_fleet_and_stops_cleanly(tmp_path: Path)
     with serving("--bundle", str(tmp_path / "bundle"), "--http", "0") as (url, child):
         assert score(url) == expected
         child.send_signal(signal.SIGTERM)
-        assert child.wait(20) == 0
+        assert child.wait(60) == 0
         assert child.stderr is not None
         assert child.stderr.read() == ""
 
@@ -63,7 +63,7 @@ def test_serve_refuses_to_be_open_to_others_without_tls_and_token(tmp_path: Path
     make_bundle(tmp_path / "bundle", weights(1))
 
     with serving("--bundle", str(tmp_path / "bundle"), "--http", "0", "--http-host", "0.0.0.0") as (_, child):  # noqa: S104  # refused
-        assert child.wait(20) == 3
+        assert child.wait(60) == 3
         assert child.stderr is not None
         assert "needs --http-tls-cert, --http-tls-key, --http-token-file" in child.stderr.read()
 
@@ -72,7 +72,7 @@ def test_serve_refuses_a_model_that_needs_more_memory_than_it_may(tmp_path: Path
     make_bundle(tmp_path / "bundle", weights(1))
 
     with serving("--bundle", str(tmp_path / "bundle"), "--http", "0", "--memory-mb", "0.0001") as (_, child):
-        assert child.wait(20) == 3
+        assert child.wait(60) == 3
         assert child.stderr is not None
         assert "the budget is 100)" in child.stderr.read()
 
@@ -122,9 +122,9 @@ def test_an_agent_s_door_scores_with_its_model_names_the_release_and_shows_its_s
             url = str(agent.http_url)
 
             assert len(score(url)) == 2
-            with urllib.request.urlopen(f"{url}/v2/models/tiny", timeout=20) as reply:  # noqa: S310  # our own loopback address
+            with urllib.request.urlopen(f"{url}/v2/models/tiny", timeout=60) as reply:  # noqa: S310  # our own loopback address
                 assert json.loads(reply.read())["versions"] == ["42"]
-            with urllib.request.urlopen(url, timeout=20) as reply:  # noqa: S310  # the same
+            with urllib.request.urlopen(url, timeout=60) as reply:  # noqa: S310  # the same
                 page = reply.read().decode()
             assert "press-7" in page
             assert "<dt>Fleet</dt><dd>connected</dd>" in page

@@ -35,14 +35,20 @@ ROW = json.dumps({"inputs": [matrix(rows(1))]}).encode()
 
 def test_a_connection_takes_many_requests_also_when_they_come_at_once_or_in_pieces(served: World) -> None:
     assert served.raw(GET + post(ROW) + LAST).count(b"HTTP/1.1 200 OK") == 3
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as sock:
         for content in (GET[:9], GET[9:40], GET[40:] + post(ROW)[:200], post(ROW)[200:], b"\r\n" + LAST):
             sock.sendall(content)
         assert read_all(sock).count(b"HTTP/1.1 200 OK") == 3
 
 
 def test_an_answer_is_one_write_without_delay(served: World) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as sock:
+    # A delayed acknowledgement takes 40 ms in every round; a busy machine is slow in some.
+    assert any(_typical_s(served) < 0.030 for _ in range(5))
+
+
+def _typical_s(served: World) -> float:
+    """Median of 20 requests on one connection, each of which is answered in one piece."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         taken = []
         for _ in range(20):
@@ -51,8 +57,8 @@ def test_an_answer_is_one_write_without_delay(served: World) -> None:
             answer = sock.recv(65_536)
             taken.append(time.perf_counter() - start)
             head, _, body = answer.partition(b"\r\n\r\n")
-            assert b"Content-Length: %d\r\n" % len(body) in head  # all of it came in one piece
-    assert sorted(taken)[10] < 0.030  # a delayed acknowledgement takes 40 ms
+            assert b"Content-Length: %d\r\n" % len(body) in head
+    return sorted(taken)[10]
 
 
 def test_old_clients_get_one_answer_and_those_that_ask_for_more_get_more(served: World) -> None:
@@ -62,7 +68,7 @@ def test_old_clients_get_one_answer_and_those_that_ask_for_more_get_more(served:
 
 def test_expect_continue_is_answered_before_the_body_comes(served: World) -> None:
     request = post(ROW, "Expect: 100-continue", "Connection: close")
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as sock:
         sock.sendall(request[: -len(ROW)])
         assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(ROW)
@@ -159,7 +165,7 @@ def test_a_client_that_dawdles_is_told_and_let_go(forest: Path) -> None:
 
 def test_a_client_that_takes_its_answer_bit_by_bit_is_let_go_when_the_time_is_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
-        client = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=20))
+        client = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=60))
         ours = stack.enter_context(listener.accept()[0])
         over = threading.Event()
 
@@ -176,7 +182,7 @@ def test_a_client_that_takes_its_answer_bit_by_bit_is_let_go_when_the_time_is_up
         finally:
             over.set()
             reader.join()
-        assert time.monotonic() - start < 2.0  # at this pace all of it takes 20 seconds
+        assert time.monotonic() - start < 10.0  # at this pace all of it takes 20 seconds
 
 
 def test_a_client_that_leaves_in_the_middle_costs_nothing(served: World) -> None:
@@ -187,7 +193,7 @@ def test_a_client_that_leaves_in_the_middle_costs_nothing(served: World) -> None
 
 def test_when_all_connections_are_busy_a_newcomer_is_shed_with_retry_after_and_counted(forest: Path) -> None:
     with world(forest, connections=2) as one, ExitStack() as stack:
-        busy = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=20)) for _ in range(2)]
+        busy = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=60)) for _ in range(2)]
         for sock in busy:
             sock.sendall(post(ROW)[:-5])  # in the middle of a request
         answer = eventually("a newcomer is shed", lambda: (a := one.raw(LAST)).startswith(b"HTTP/1.1 503 ") and a)
@@ -221,7 +227,7 @@ def test_a_newcomer_without_a_thread_is_shed_and_takes_no_place(forest: Path, mo
 
 def test_the_connection_that_is_idle_for_longest_makes_room_for_a_newcomer(forest: Path) -> None:
     with world(forest, connections=2) as one, ExitStack() as stack:
-        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=20)) for _ in range(2)]
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=60)) for _ in range(2)]
         for sock in idle:
             sock.sendall(GET)
             assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
@@ -235,7 +241,7 @@ def test_the_connection_that_is_idle_for_longest_makes_room_for_a_newcomer(fores
 
 def test_bodies_of_all_requests_together_are_bounded(forest: Path) -> None:
     body = ROW + b" " * 80_000
-    with world(forest, bodies_bytes=100_000) as one, socket.create_connection(("127.0.0.1", one.port), timeout=20) as first:
+    with world(forest, bodies_bytes=100_000) as one, socket.create_connection(("127.0.0.1", one.port), timeout=60) as first:
         first.sendall(post(body)[:-5])
         answer = eventually(
             "the second body finds no room", lambda: (a := one.raw(post(body, "Connection: close"))).startswith(b"HTTP/1.1 503 ") and a
@@ -249,15 +255,23 @@ def test_bodies_of_all_requests_together_are_bounded(forest: Path) -> None:
 
 
 class SlowModels(Answering):
-    """Takes a tenth of a second for a batch, and says that it was asked."""
+    """Takes a tenth of a second for a batch."""
+
+    def score_batch(self, rows: Any, made_for: Scorer | None = None, key: Any = None) -> Any:
+        threading.Event().wait(0.1)
+        return super().score_batch(rows, made_for)
+
+
+class HeldModels(Answering):
+    """Says that it was asked, and answers when it may."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = threading.Event()
+        self.asked, self.may_answer = threading.Event(), threading.Event()
 
     def score_batch(self, rows: Any, made_for: Scorer | None = None, key: Any = None) -> Any:
         self.asked.set()
-        threading.Event().wait(0.1)
+        assert self.may_answer.wait(60.0)
         return super().score_batch(rows, made_for)
 
 
@@ -282,18 +296,22 @@ def test_a_request_that_takes_too_long_is_ended_and_its_rest_is_shed(forest: Pat
 
 
 def test_closing_lets_the_request_that_is_being_answered_end(forest: Path) -> None:
-    models = SlowModels()
+    models = HeldModels()
     models.install(Scorer.open(forest))
     door = HttpDoor(models, HttpSettings(port=0))
     door.start()
     body = json.dumps({"inputs": [matrix(rows(2))]}).encode()
-    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=60) as sock:
         sock.sendall(GET)
         assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
         sock.sendall(post(body))
-        assert models.asked.wait(20.0)
-        door.close()
+        assert models.asked.wait(60.0)
+        closing = threading.Thread(target=door.close)
+        closing.start()
+        eventually("every connection is told to finish", lambda: door._server._waker.fileno() == -1)
+        models.may_answer.set()
         answer = read_all(sock)
+        closing.join()
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"Connection: close" in answer
     models.close()

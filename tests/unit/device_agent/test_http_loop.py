@@ -32,7 +32,7 @@ ROWS = json.dumps({"inputs": [matrix(rows(2))]}).encode()
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def ask(sock: socket.socket, request: bytes) -> bytes:
@@ -51,7 +51,7 @@ class Watched(Answering):
 
     def score_batch(self, rows: Any, made_for: Scorer | None = None, key: Any = None) -> Any:
         self.threads.append(threading.current_thread().name)
-        assert self.may_answer.wait(20)
+        assert self.may_answer.wait(60)
         return super().score_batch(rows, made_for)
 
 
@@ -111,7 +111,7 @@ def test_an_answer_that_the_client_does_not_take_goes_on_in_a_thread(forest: Pat
         while answers.count(b"HTTP/1.1 200") < wanted or not answers.endswith(b"]}]}"):
             answers += client.recv(65_536)
         client.close()
-        thread.join(20)
+        thread.join(60)
         one.close()
     models.close()
     assert not thread.is_alive()

@@ -167,11 +167,11 @@ def test_the_application_answers_the_same_under_a_wsgi_server(forest: Path, serv
     try:
         url = f"http://127.0.0.1:{server.server_port}"
         body = json.dumps({"inputs": [matrix(rows(2))]}).encode()
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/v2/models/tiny/infer", body), timeout=20) as reply:  # noqa: S310  # loopback
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/v2/models/tiny/infer", body), timeout=60) as reply:  # noqa: S310  # loopback
             assert json.loads(reply.read()) == served.infer(matrix(rows(2))).json
         big = urllib.request.Request(f"{url}/v2/models/tiny/infer", b"{}", {"Content-Length": str(9 << 20)})  # noqa: S310
         with pytest.raises(urllib.error.HTTPError, match="413") as refused:
-            urllib.request.urlopen(big, timeout=20)  # noqa: S310
+            urllib.request.urlopen(big, timeout=60)  # noqa: S310
         refused.value.close()
     finally:
         server.shutdown()

@@ -194,7 +194,7 @@ def test_beyond_its_queue_the_door_sheds_with_an_answer_and_loses_count_of_nothi
     slow = Slow(world.models)
     with Caller(world.port) as caller:
         caller.send({"row": ROW, "id": 600})
-        assert slow.entered.wait(30.0)
+        assert slow.entered.wait(90.0)
         for i in range(600):
             caller.send({"row": ROW, "id": i}, qos=0)
         eventually("refusals", lambda: len(caller.got) == 600 - door_module.MAX_WAITING)
@@ -216,7 +216,7 @@ def test_rows_of_qos_1_wait_at_the_broker_while_none_is_acknowledged(world: Worl
     with Caller(world.port) as caller:
         for i in range(600):
             caller.send({"row": ROW, "id": i})
-        assert slow.entered.wait(30.0)
+        assert slow.entered.wait(90.0)
         eventually("all but those that wait for us are at the broker", lambda: len(world.door._queue) == RECEIVE_MAXIMUM - 1)
         slow.go.set()
         eventually("600 answers", lambda: len(caller.got) == 600)
@@ -353,7 +353,7 @@ def test_what_was_not_answered_when_the_connection_broke_is_given_again(world: W
     slow = Slow(world.models)
     with Caller(world.port) as caller:
         caller.send({"row": ROW, "id": 1})
-        assert slow.entered.wait(30.0)
+        assert slow.entered.wait(90.0)
         caller.send({"row": ROW, "id": 2})
         eventually("the second waits", lambda: len(world.door._queue) == 1)
         sock: Any = world.door._connection._client.socket()
@@ -398,7 +398,7 @@ def test_what_waits_when_the_door_closes_is_answered_with_shed(world: World) -> 
     with Caller(world.port) as caller:
         for i in range(4):
             caller.send({"row": ROW, "id": i})
-        assert slow.entered.wait(30.0)
+        assert slow.entered.wait(90.0)
         eventually("three wait", lambda: len(world.door._queue) == 3)
         closing = threading.Thread(target=world.door.close)
         closing.start()

@@ -45,10 +45,10 @@ def test_rows_that_come_while_the_candidate_stops_are_shed_and_counted(world: Wo
     with world.models._lock:  # the trial's end has to wait for it once its thread is gone
         ending = threading.Thread(target=world.models.end_trial)
         ending.start()
-        shadow._thread.join(30.0)
+        shadow._thread.join(90.0)
         for row in rows(5).tolist():
             world.models.score(row)
-    ending.join(30.0)
+    ending.join(90.0)
 
     (window,) = world.models.take_windows(1)
     assert window.body.shadow is not None
@@ -132,7 +132,7 @@ def test_a_slow_candidate_costs_the_caller_nothing_and_what_it_missed_is_counted
     stuck = Stuck(world.candidate)
     world.begin()
     world.models.score([0.0] * 5)
-    assert stuck.entered.wait(30.0)
+    assert stuck.entered.wait(90.0)
     for row in rows(1500).tolist():
         world.models.score(row)
     stuck.go.set()
@@ -153,7 +153,7 @@ def test_a_candidate_that_hangs_holds_up_neither_the_rows_nor_the_end_of_its_tri
     stuck = Stuck(world.candidate)
     world.begin()
     world.models.score([0.0] * 5)
-    assert stuck.entered.wait(30.0)
+    assert stuck.entered.wait(90.0)
 
     with pytest.raises(ArtifactError, match="does not come back from a row"):
         world.models.install(world.candidate)

@@ -1,5 +1,7 @@
 """What users of Seldon and KServe do with a fleet of versions, asked of rollouts by evidence."""
 
+import copy
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.fleet_server.evidence_world import Fleet, act, asked, open_fleet, start, value
-from tests.unit.fleet_server.server_world import MadeBundle, World, make_bundle
+from tests.unit.fleet_server.server_world import World, make_bundle
 
 DEVICES = 200
 EVERYBODY: dict[str, Any] = {"waves": ["100%"], "dwell_s": [0.0], "hold_back": {"fraction": 0.0}, "pace": {"first": DEVICES}}
@@ -22,16 +24,11 @@ CANARY: dict[str, Any] = {
 LEAST, MOST = 10, 32
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    opened = World.open(tmp_path / "data")
-    yield opened
-    opened.close()
-
-
-def settled(world: World, tmp_path: Path) -> tuple[Fleet, MadeBundle]:
-    """A fleet on which the first version is everywhere, and that bundle."""
-    first = make_bundle(tmp_path / "first")
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """A fleet on which the first version is everywhere; its server is closed, its folder is for copies."""
+    folder = tmp_path_factory.mktemp("everywhere")
+    world, first = World.open(folder / "data"), make_bundle(folder / "first")
     open_fleet(world, DEVICES)
     fleet = Fleet(world, first)
     fleet.tick()
@@ -39,12 +36,25 @@ def settled(world: World, tmp_path: Path) -> tuple[Fleet, MadeBundle]:
     for _ in range(60):
         fleet.tick()
         if value(world, rollout_id).state.value == "completed":
-            return fleet, first
+            world.close()
+            return fleet
     raise AssertionError("the first version did not get everywhere")
 
 
-def test_two_versions_are_split_by_cohort_and_each_device_keeps_its_own_over_restarts(world: World, tmp_path: Path) -> None:
-    fleet, first = settled(world, tmp_path)
+@pytest.fixture
+def fleet(everywhere: Fleet, tmp_path: Path) -> Iterator[Fleet]:
+    """A copy of it that a test may change."""
+    before = everywhere.world
+    shutil.copytree(before.services.config.data_dir, tmp_path / "data")
+    world = World.open(tmp_path / "data")
+    world.clock.now, world.devices = before.clock.now, copy.deepcopy(before.devices)
+    own = Fleet(world, everywhere.bundle, told=dict(everywhere.told))
+    yield own
+    own.world.close()
+
+
+def test_two_versions_are_split_by_cohort_and_each_device_keeps_its_own_over_restarts(fleet: Fleet, tmp_path: Path) -> None:
+    world, first = fleet.world, fleet.bundle
     fleet.bundle = second = make_bundle(tmp_path / "second", "two", seed=1)
     rollout_id = start(world, world.push(second, "2"), **CANARY)
     fleet.tick(4)
@@ -63,11 +73,10 @@ def test_two_versions_are_split_by_cohort_and_each_device_keeps_its_own_over_res
         assert asked(world, second) == cohort
         assert {device_id for device_id, device in world.devices.items() if device.running == second.digest} == cohort
         assert running == {first.digest: DEVICES - len(cohort), second.digest: len(cohort)}
-    world.close()
 
 
-def test_a_canary_goes_from_a_tenth_to_a_half_and_back_to_the_last_good_version(world: World, tmp_path: Path) -> None:
-    fleet, first = settled(world, tmp_path)
+def test_a_canary_goes_from_a_tenth_to_a_half_and_back_to_the_last_good_version(fleet: Fleet, tmp_path: Path) -> None:
+    world, first = fleet.world, fleet.bundle
     fleet.bundle = second = make_bundle(tmp_path / "second", "two", seed=1)
     rollout_id = start(world, world.push(second, "2"), **CANARY)
     shares: dict[int, set[str]] = {}
@@ -86,8 +95,8 @@ def test_a_canary_goes_from_a_tenth_to_a_half_and_back_to_the_last_good_version(
     assert {device.running for device in world.devices.values()} == {first.digest}
 
 
-def test_a_canary_that_does_well_becomes_the_version_of_everybody(world: World, tmp_path: Path) -> None:
-    fleet, _ = settled(world, tmp_path)
+def test_a_canary_that_does_well_becomes_the_version_of_everybody(fleet: Fleet, tmp_path: Path) -> None:
+    world = fleet.world
     fleet.bundle = second = make_bundle(tmp_path / "second", "two", seed=1)
     rollout_id = start(world, world.push(second, "2"), **CANARY)
     for _ in range(120):

@@ -60,7 +60,7 @@ def kept(world: World) -> tuple[Hearing, bool]:
 
 
 def until(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 60.0
     while not there():
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)

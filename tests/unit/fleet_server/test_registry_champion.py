@@ -154,22 +154,22 @@ def test_an_mlflow_that_hangs_delays_no_decision_and_is_given_the_release_when_i
     def hang(folder: Path, name: str) -> str:
         if not released.is_set():
             asked.set()
-            assert released.wait(30)
+            assert released.wait(120)
             raise TransportError(AWAY)
         return mlflow.register(folder, name)
 
     put_in_service(world, tmp_path, "1")
     registrar = Registrar(world.services, URL, hang, first_pause_s=0.01)
     registrar.start()
-    assert asked.wait(10)
+    assert asked.wait(60)
 
     second = put_in_service(world, tmp_path, "2")
     page = world.client().get("/api/v1/releases", headers={"Authorization": f"Bearer {world.admin_token()}"})
     assert page.status_code == 200
     assert mlflow.calls == 0
     released.set()
-    assert mlflow.answered.wait(10)
-    registrar.stop(timeout_s=10)
+    assert mlflow.answered.wait(45)
+    registrar.stop(timeout_s=60)
 
     assert lines(world, "register")[-1].startswith(f"release {second}: registered digits 2 in MLflow")
     note = queries.release(world.services.db, second).registry
@@ -184,8 +184,8 @@ def test_a_completed_rollout_wakes_the_registrar(world: World, mlflow: InventedM
 
     put_in_service(world, tmp_path, "1")
 
-    assert mlflow.answered.wait(10), "the next look of its own would come after a minute"
-    registrar.stop(timeout_s=10)
+    assert mlflow.answered.wait(45), "the next look of its own would come after a minute"
+    registrar.stop(timeout_s=60)
 
 
 def test_the_same_trouble_is_one_line_in_the_log_however_often_it_is_tried(
@@ -247,7 +247,7 @@ def test_a_start_removes_what_a_killed_server_left_half_way(world: World, regist
     (left / "model.onnx").write_bytes(b"half")
 
     registrar.start()
-    registrar.stop(timeout_s=10)
+    registrar.stop(timeout_s=60)
 
     assert not left.parent.exists()
 

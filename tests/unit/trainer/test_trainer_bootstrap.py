@@ -29,6 +29,7 @@ def coverage(inside: list[list[bool]]) -> np.ndarray:
     return shares
 
 
+@pytest.mark.conversions
 def test_intervals_of_classification_metrics_cover_the_truth() -> None:
     # 600 sets know a coverage to 0.9 points. 1,500 other sets covered 93.8 % (average precision) to 95.5 % (f1).
     names = ["balanced_accuracy", "f1", "log_loss", "brier", "auc", "average_precision"]

@@ -69,6 +69,7 @@ def test_equal_training_gives_equal_bytes(both: Training, tmp_path: Path) -> Non
     assert again.package.digest == both.package.digest
 
 
+@pytest.mark.conversions
 def test_a_camera_fault_costs_many_points_and_retraining_wins_them_back(both: Training, tmp_path: Path) -> None:
     from examples.digits import scans
 

@@ -141,6 +141,7 @@ def test_two_workers_share_one_search_on_postgresql(database: str, start: Start)
     assert results[0].lost == 0
 
 
+@pytest.mark.conversions
 def test_the_survivor_does_the_trial_of_a_worker_killed_beside_it(database: str, start: Start) -> None:
     victim, survivor = start(database, 7, 1), start(database, 7, 1)
     held(victim)
@@ -153,6 +154,7 @@ def test_the_survivor_does_the_trial_of_a_worker_killed_beside_it(database: str,
     assert result.lost == 1
 
 
+@pytest.mark.conversions
 def test_a_killed_search_on_postgresql_ends_as_one_that_was_never_killed(tmp_path: Path, database: str, start: Start) -> None:
     process = start(database, 12, 6)
     held(process)
