@@ -26,7 +26,7 @@ from fleet_server.store.tables import DEVICE, DEVICE_LABEL
 PROJECT: Final = "p"
 DEVICES: Final = 100_000
 GROUPS: Final = 500
-SITES: Final = 1_000
+DEVICES_PER_SITE: Final = 100
 REPEATS: Final = 5
 BATCH: Final = 20_000
 LIMIT_S: Final = 1.0
@@ -35,15 +35,16 @@ LIMIT_S: Final = 1.0
 def main(arguments: list[str]) -> int:
     """Print the figures; 1 when a count is wrong or the list takes too long."""
     if arguments:
-        return _measured(Database(arguments[0]))
+        return measure(Database(arguments[0]))
     with tempfile.TemporaryDirectory() as folder:
-        return _measured(Database(f"sqlite:///{Path(folder) / 'fleet.db'}"))
+        return measure(Database(f"sqlite:///{Path(folder) / 'fleet.db'}"))
 
 
-def _measured(db: Database) -> int:
+def measure(db: Database, devices: int = DEVICES, count: int = GROUPS) -> int:
+    """Fill the empty database, print the figures, and close it; 1 when a count is wrong or the list takes too long."""
     db.upgrade()
     with db.write() as connection:
-        fill(connection)
+        _fill(connection, devices, count)
     with db.write() as connection:
         connection.execute(sa.text("ANALYZE"))
     taken = []
@@ -56,25 +57,29 @@ def _measured(db: Database) -> int:
         expected = {view.name: selecting.count(connection, PROJECT, read_selection(view.selection)) for view in views}
         alone = time.monotonic() - begun
     wrong = [view.name for view in views if view.devices != expected[view.name]]
+    wrong += [] if len(views) == count else ["the number of groups"]
     db.close()
-    print(f"{len(views)} groups, {DEVICES:,} devices, {db.url.partition(':')[0]}: {statistics.median(taken):.2f} s (limit {LIMIT_S:g} s);")
+    print(f"{len(views)} groups, {devices:,} devices, {db.url.partition(':')[0]}: {statistics.median(taken):.2f} s (limit {LIMIT_S:g} s);")
     print(f"first {taken[0]:.2f} s, quickest {min(taken):.2f} s; one query for each group {alone:.1f} s; counts that differ: {len(wrong)}")
     return int(bool(wrong) or statistics.median(taken) > LIMIT_S)
 
 
-def fill(connection: sa.Connection) -> None:
+def _fill(connection: sa.Connection, devices: int, count: int) -> None:
     """The devices, their labels and the groups."""
     own = {"project": PROJECT, "public_key": "0" * 64, "enrolled_at": 0, "enrolled_by": "b"}
-    for start in range(0, DEVICES, BATCH):
-        numbers = range(start, min(start + BATCH, DEVICES))
+    for start in range(0, devices, BATCH):
+        numbers = range(start, min(start + BATCH, devices))
         # One of a hundred was removed; its labels stay.
         rows: list[dict[str, Any]] = [own | {"device_id": _id(one), "removed_at": 1 if one % 100 == 99 else None} for one in numbers]
         connection.execute(sa.insert(DEVICE), rows)
         labels = [{"device_id": _id(one), "key": key, "value": value} for one in numbers for key, value in _labels(one)]
         connection.execute(sa.insert(DEVICE_LABEL), labels)
     at = to_micros(datetime(2026, 1, 5, tzinfo=UTC))
-    for number in range(GROUPS):
-        groups.put(connection, StoredGroup(PROJECT, f"g{number:03d}", _selection(number), at, "b", "for the benchmark"))
+    for number in range(count):
+        groups.put(
+            connection,
+            StoredGroup(PROJECT, f"g{number:03d}", _selection(number, devices), at, "b", "for the benchmark"),
+        )
 
 
 def _id(number: int) -> str:
@@ -83,23 +88,24 @@ def _id(number: int) -> str:
 
 def _labels(number: int) -> Iterator[tuple[str, str]]:
     yield "hardware", f"model-{number % 6}"
-    yield "site", f"site-{number // (DEVICES // SITES)}"
-    yield "region", f"region-{number // (DEVICES // 8)}"
+    yield "site", f"site-{number // DEVICES_PER_SITE}"
+    yield "region", f"region-{number // DEVICES_PER_SITE % 8}"
     yield "serial", f"s{number * 7919 % 1_000_003}"
     if number % 50 == 0:
         yield "retired", "2026"
 
 
-def _selection(number: int) -> str:
-    site = f"site-{number * 37 % SITES}"
+def _selection(number: int, devices: int) -> str:
+    sites = devices // DEVICES_PER_SITE
+    site = f"site-{number * 37 % sites}"
     model, other = f"model-{number % 6}", f"model-{(number + 3) % 6}"
     kinds = (
-        f"site in ({site}, site-{number * 11 % SITES}, site-{number})",
+        f"site in ({site}, site-{number * 11 % sites}, site-{number % sites})",
         f"hardware = {model} and site = {site}",
         f"region = region-{number % 8} and hardware not in ({model}, {other})",
-        f"device({', '.join(_id(number * 101 + step) for step in range(20))})",
+        f"device({', '.join(_id((number * 101 + step) % devices) for step in range(20))})",
         f"site != {site} and not has(retired)",
-        f"region = region-{number % 8} and (hardware = {model} or device({_id(number)})) and site not in ({site}, site-7)",
+        f"region = region-{number % 8} and (hardware = {model} or device({_id(number % devices)})) and site not in ({site}, site-7)",
     )
     return kinds[number % len(kinds)]
 

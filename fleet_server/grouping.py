@@ -134,12 +134,15 @@ def set_group(
     with services.db.write() as connection:
         if not selecting.has_devices(connection, check_id(project, "project")):
             raise NotFoundError("project with devices", project)
-        before, count = groups.get(connection, project, check_id(name, "group")), len(groups.names(connection, project))
+        before, count = groups.get(connection, project, check_id(name, "group"), lock=True), len(groups.names(connection, project))
         _refuse_changed(before, name, digest)
         if before is None and count >= MAX_GROUPS:
             raise ConflictError(f"project {project} has {count} groups, the limit is {MAX_GROUPS}; remove one that is not needed")
         group = StoredGroup(project, name, written(resolved(connection, project, wanted, f"group {name}")), at, actor.name, words)
-        groups.put(connection, group)
+        if before is not None:
+            groups.put(connection, group)
+        elif not groups.add(connection, group):
+            raise ConflictError(f"somebody else made a group {name} at this moment. Nothing was changed; look again.")
         was = f"{logged(before.selection)} became " if before is not None else ""
         _note(connection, at, actor, "set-group", project, f"{name}: {was}{logged(group.selection)}: {words}")
         return _views(connection, project, [group])[0]
@@ -167,7 +170,7 @@ def remove_group(services: Services, project: str, name: str, *, reason: str, ac
     words = reason_of(reason)
     at = services.now_us()
     with services.db.write() as connection:
-        group = _existing(connection, project, name)
+        group = _existing(connection, project, name, lock=True)
         _refuse_changed(group, name, digest)
         groups.drop(connection, project, name)
         _note(connection, at, actor, "remove-group", project, f"{name}, that was {logged(group.selection)}: {words}")
@@ -187,8 +190,8 @@ def refuse_unfit(wanted: Selection, name: str) -> None:
         raise InputError(f"group {name[:64]!r} names the group {inner[0]!r}; write out what that one selects. Nothing was changed.")
 
 
-def _existing(connection: sa.Connection, project: str, name: str) -> StoredGroup:
-    group = groups.get(connection, project, name)
+def _existing(connection: sa.Connection, project: str, name: str, *, lock: bool = False) -> StoredGroup:
+    group = groups.get(connection, project, name, lock=lock)
     if group is None:
         raise NotFoundError(f"group of project {project[:64]}", name)
     return group

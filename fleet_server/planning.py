@@ -21,6 +21,7 @@ from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_dige
 from fleet_server.rollout.approval import Superseded, plan_digest, plan_parts
 from fleet_server.rollout.cautions import Selected as Whom
 from fleet_server.rollout.cautions import cautions, refuse_hopeless
+from fleet_server.rollout.flipflop import Answer
 from fleet_server.rollout.foresight import Awake, Chance, WaveTime, chances, chances_unanimous, wave_times
 from fleet_server.rollout.membership import Candidate
 from fleet_server.rollout.opening_hours import Hours
@@ -28,6 +29,7 @@ from fleet_server.rollout.outline import Outline, outline, plan_salt, plan_seed
 from fleet_server.rollout.planner import RUNS
 from fleet_server.rollout.policy import plan_waves
 from fleet_server.rollout.posterior import History
+from fleet_server.scheduler.changing import waiting_at_first
 from fleet_server.selecting import remarks
 from fleet_server.selection import Document, Selection, document_of, read_document, written
 from fleet_server.store import Database, held_back, past_rollouts, rollouts
@@ -135,6 +137,7 @@ def _read(db: Database, now: datetime, release_id: str, policy: Policy, wanted: 
                 *_approvals(policy),
                 *remarks(connection, release.project, reached.selection),
                 *_left_out(reached.left_out),
+                *_changed_lately(waiting_at_first(connection, release.project, release_id, policy, device_ids, now), now),
                 *(_taken(policy, *one) for one in held.values()),
             ],
         )
@@ -158,7 +161,31 @@ def _approvals(policy: Policy) -> list[str]:
 
 
 def _left_out(devices: int) -> list[str]:
+    if devices == 1:
+        return ["1 of the selected devices is left out: the bundle failed on it before."]
     return [f"{devices} of the selected devices are left out: the bundle failed on them before."] if devices else []
+
+
+def _changed_lately(waiting: Mapping[str, Answer], now: datetime) -> list[str]:
+    """What it means for a plan that devices were changed a short while ago, or to and fro."""
+    until = [answer.again_at for answer in waiting.values() if answer.again_at is not None]
+    to_and_fro = len(waiting) - len(until)
+    found = []
+    if until:
+        begin = span((max(until) - now).total_seconds())
+        found.append(
+            f"{_devices_were(len(until))} changed a short while ago and may begin only later, the last one in {begin} "
+            "(activation_gap_s); the times of this plan do not count with that."
+        )
+    if to_and_fro:
+        found.append(
+            f"{_devices_were(to_and_fro)} changed between these two releases twice in seven days: a third time pauses the rollout."
+        )
+    return found
+
+
+def _devices_were(count: int) -> str:
+    return "1 of these devices was" if count == 1 else f"{count} of these devices were"
 
 
 def _taken(policy: Policy, stored: Stored, held: int) -> str:

@@ -51,7 +51,7 @@ SAID: Final[dict[str, str]] = {
     "waves": "1 to 64 rising entries",
     "evidence": "unanimous, bound, posterior, auto",
     "dwell_s": "0 to 31,622,400 each",
-    "on_abort": "stop, roll-back",
+    "on_abort": "stop, wave, roll-back, keep",
     "notes": "at most 16 of 500 characters",
     "trial.drifted_devices": "compare, skip",
     "rule.warn_limit": "above 0 to `rule.limit`",
@@ -99,7 +99,7 @@ GATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
 }
 WORDS: Final = {
-    "abort": "ends the rollout; devices that are not ok go back",
+    "abort": "ends the rollout; devices that are not ok go back, or those that the policy says (`on_abort`)",
     "pause": "no further device begins until a person decides",
     "hold": "not enough is known yet; nothing new begins beyond the batches of the open wave",
     "extend": "the wave grows, because more devices can tell what these cannot",

@@ -1,7 +1,8 @@
 """`edgefleet push|enroll|drift`: what people do with a fleet, through the server's API and nothing else."""
 
+import math
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,16 +109,33 @@ def read_policy(path: Path) -> Json:
     """A policy file's content; what it means is checked by the server.
 
     Raises:
-        ConfigError: It cannot be read, is too large, or is no TOML.
+        ConfigError: It cannot be read, is too large, is no TOML, or has a number that is not finite.
     """
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_POLICY_BYTES + 1)
         if len(content) > MAX_POLICY_BYTES:
             raise ConfigError(f"{path}: larger than the {MAX_POLICY_BYTES} bytes that a policy may have")
-        return tomllib.loads(content.decode())
+        policy = tomllib.loads(content.decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise ConfigError(f"{path}: no policy can be read from it: {err}") from err
+    # TOML knows them, and JSON, in which it is sent, does not.
+    for name, value in _numbers("", policy):
+        if not math.isfinite(value):
+            raise ConfigError(f"{path}: {name} = {value} is no finite number; give one, or leave the key away")
+    return policy
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Every float of a document with the name of its place."""
+    if isinstance(value, float):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _numbers(f"{name}.{key}" if name else key, one)
+    elif isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from _numbers(f"{name}[{place}]", one)
 
 
 def label_pairs(texts: tuple[str, ...]) -> dict[str, str]:

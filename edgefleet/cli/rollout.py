@@ -1,8 +1,6 @@
 """`edgefleet rollout`: plan, create, watch, explain and steer rollouts through the server's API and nothing else."""
 
-import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,13 +9,12 @@ import click
 from edgefleet.cli.fleet import client_of, read_policy, select_option, selection_of, server_options
 from edgefleet.cli.main import print_json
 from edgefleet.cli.rollout_text import approval_text, decisions_text, explain_text, plan_text, status_text
-from edgefleet.client import FleetClient, Json
+from edgefleet.cli.rollout_watch import columns, follow
+from edgefleet.client import Json
 from edgefleet.errors import InputError
 from edgefleet.report.table import table
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_OVER: Final = ("completed", "aborted", "rolled-back", "superseded", "discarded")
-_CLEAR: Final = "\x1b[H\x1b[2J"
 MIN_DIGITS: Final = 12
 EVERY_S: Final = 2.0
 
@@ -88,7 +85,7 @@ def status(rollout_id: str | None, watched: bool, server: str, token_file: Path 
     client = client_of(server, token_file)
     if rollout_id is not None:
         if watched:
-            _watch(client, rollout_id, EVERY_S, as_json=as_json)
+            follow(client, rollout_id, EVERY_S, as_json=as_json)
         else:
             _show(client.rollout(rollout_id), as_json)
         return
@@ -100,7 +97,7 @@ def status(rollout_id: str | None, watched: bool, server: str, token_file: Path 
         return
     header = ("rollout", "project", "release", "state", "wave", "begun", "verdict")
     lines = [(r["rollout_id"], r["project"], r["release"], r["state"], f"{r['wave']}/{r['waves']}", _begun(r), r["sentence"]) for r in rows]
-    print(table(header, lines))
+    print(table(header, lines, columns()))
 
 
 @rollout.command("watch")
@@ -109,7 +106,7 @@ def status(rollout_id: str | None, watched: bool, server: str, token_file: Path 
 @server_options
 def watch(rollout_id: str, every: float, server: str, token_file: Path | None, as_json: bool) -> None:
     """A live table until the rollout is over; without a terminal one line per change. Exit code 1: it was not completed."""
-    _watch(client_of(server, token_file), rollout_id, every, as_json=as_json)
+    follow(client_of(server, token_file), rollout_id, every, as_json=as_json)
 
 
 @rollout.command("explain")
@@ -175,37 +172,11 @@ for _name, _summary, _act in (
     ("pause", "Let no further device begin.", "pause"),
     ("confirm", "You have looked at what the policy asks a person about: the gates go on, nothing is accepted.", "confirm"),
     ("resume", "Go on, and accept the failures that stopped it.", "resume"),
-    ("abort", "End it; devices that are not ok go back.", "abort"),
+    ("abort", "End it; devices that are not ok go back, or those that the policy says.", "abort"),
     ("rollback", "Send every device back to what it ran before.", "roll-back"),
     ("roll-back", "The same as rollback.", "roll-back"),
 ):
     rollout.add_command(_action(_name, _summary, _act))
-
-
-def _watch(client: FleetClient, rollout_id: str, every_s: float, *, as_json: bool = False) -> None:
-    live = sys.stdout.isatty() and not as_json
-    seen: tuple[Any, ...] = ()
-    while True:
-        view = client.rollout(rollout_id)
-        over = view["state"] in _OVER
-        now = (view["version"], view["state"], view["sentence"])
-        if live:
-            print(_CLEAR + status_text(view, shutil.get_terminal_size().columns), flush=True)
-            if not over:
-                print(f"\nLooked at every {every_s:g} s; Ctrl-C ends the watching, not the rollout.", flush=True)
-        elif now != seen:
-            _line(view, as_json)
-            seen = now
-        if over:
-            sys.exit(0 if view["state"] == "completed" else 1)
-        time.sleep(every_s)
-
-
-def _line(view: Json, as_json: bool) -> None:
-    if as_json:
-        print_json(view)
-    else:
-        print(f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}", flush=True)
 
 
 def _whole(known: str, digest: str) -> str:
@@ -231,4 +202,4 @@ def _show(view: Json, as_json: bool) -> None:
     if as_json:
         print_json(view)
     else:
-        print(status_text(view, shutil.get_terminal_size().columns))
+        print(status_text(view, columns()))

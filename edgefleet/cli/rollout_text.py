@@ -1,5 +1,6 @@
 """A rollout for a terminal: its plan, its waves, its gates. Text only; a screen of the page says the same."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -84,24 +85,40 @@ def needs_text(needs: Sequence[Json]) -> str:
     return f"{table(header, lines)}\n{said}"
 
 
-def status_text(view: Json, width: int = 100) -> str:
+def status_text(view: Json, width: int | None = None) -> str:
     """A rollout now: verdict, waves, gates, the devices that need a look.
 
     Args:
         view: Answer of GET /rollouts/<id>.
-        width: Columns of the terminal; sentences are not cut, bars are left out where there is no room.
+        width: Columns of the terminal: sentences are broken into lines, bars left out where there is no room. None: a file or another
+            program reads it, one line a row.
     """
-    parts = [f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}\n{view['missing']}"]
-    parts.append(_waves(view["waves"], bars=width >= 90))
+    headline = f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}"
+    parts = [_broken([headline, view["missing"]], width), _waves(view["waves"], width)]
     more = view.get("evidence")
     if more is not None:
         held = f"held back: {more['held_back']:,} devices, they get the release last" if more["held_back"] else ""
         waits = [f"{wait['devices']:,} of the open waves wait ({wait['why']}): {wait['sentence']}" for wait in more["waits"]]
-        parts.append("\n".join(line for line in (held, *waits) if line))
+        parts.append(_broken([line for line in (held, *waits) if line], width))
     if view["gates"]:
-        parts.append(gates_text(view["gates"]))
-    parts.append(_devices(view["waves"]))
+        parts.append(gates_text(view["gates"], width))
+    parts.append(_devices(view["waves"], width))
     return "\n\n".join(part for part in parts if part)
+
+
+def screen(text: str, columns: int, lines: int) -> str:
+    r"""A text as far as a screen of so many columns and lines shows it; what it leaves out is counted on its last line.
+
+    >>> print(screen("one\ntwo is longer\nthree", 10, 3))
+    one
+    ... 2 more lines
+    """
+    rows, used = text.split("\n"), 0
+    for number, row in enumerate(rows):
+        used += max(1, -(-len(row) // columns))
+        if used > lines - (number + 1 < len(rows)):
+            return "\n".join([*rows[:number], f"... {len(rows) - number} more lines"])
+    return text
 
 
 def explain_text(view: Json) -> str:
@@ -155,11 +172,11 @@ def approval_text(view: Json) -> str:
     return "\n".join(lines)
 
 
-def gates_text(gates: Sequence[Json]) -> str:
+def gates_text(gates: Sequence[Json], width: int | None = None) -> str:
     """The gates of the open wave, the ones that hold it back first."""
     ordered = sorted(gates, key=lambda gate: gate["verdict"] in ("promote", "done"))
     header = ("verdict", "gate", "now", "limit", "n", "in words")
-    return table(header, [(g["verdict"], g["name"], f"{g['now']} ", f"{g['limit']} ", g["n"], g["sentence"]) for g in ordered])
+    return table(header, [(g["verdict"], g["name"], f"{g['now']} ", f"{g['limit']} ", g["n"], g["sentence"]) for g in ordered], width)
 
 
 def counts_of(wave: Json) -> dict[str, int]:
@@ -249,20 +266,23 @@ def _meter(level: float, width: int = 20) -> str:
     return "=" * filled + "." * (width - filled)
 
 
-def _waves(waves: Sequence[Json], *, bars: bool) -> str:
+def _broken(lines: Sequence[str], width: int | None) -> str:
+    """Lines, the long ones in several."""
+    return "\n".join(lines if width is None else [part for line in lines for part in textwrap.wrap(line, width) or [""]])
+
+
+def _waves(waves: Sequence[Json], width: int | None) -> str:
     header: list[str] = ["wave", "is", "devices", *(word for word, _ in STATES.values())]
     rows: list[list[object]] = []
     for wave in waves:
         counts = counts_of(wave)
-        row: list[object] = [wave["number"], wave["state"], sum(counts.values()), *(counts[state] for state in STATES)]
-        rows.append([*row, bar(counts)] if bars else row)
-    if not bars:
-        return table(header, rows)
+        rows.append([wave["number"], wave["state"], sum(counts.values()), *(counts[state] for state in STATES)])
     legend = "  ".join(f"{character} {word}" for word, character in STATES.values())
-    return f"{table([*header, legend], rows)}"
+    with_bars = table([*header, legend], [[*row, bar(counts_of(wave))] for row, wave in zip(rows, waves, strict=True)])
+    return with_bars if width is not None and len(with_bars.partition("\n")[0]) <= width else table(header, rows)
 
 
-def _devices(waves: Sequence[Json]) -> str:
+def _devices(waves: Sequence[Json], width: int | None) -> str:
     found = [(wave["number"], member) for wave in waves for member in wave["members"]]
     bad = [(number, one) for number, one in found if one["progress"] in ("failed", "silent")]
     shown = found if len(found) <= LISTED else bad[:LISTED]
@@ -270,4 +290,4 @@ def _devices(waves: Sequence[Json]) -> str:
         return ""
     lines = [(number, one["device_id"], STATES[one["progress"]][0], one["reason"]) for number, one in shown]
     more = f"\n{len(bad) - LISTED} more failed or silent devices are not listed; --json has them." if len(bad) > len(shown) else ""
-    return table(("wave", "device", "progress", "why"), lines) + more
+    return table(("wave", "device", "progress", "why"), lines, width) + more

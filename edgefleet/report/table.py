@@ -1,17 +1,33 @@
 """Terminal tables: plain text, numbers right-aligned, no colour that carries meaning alone."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+_INDENT: Final = " " * 4
+_NARROWEST: Final = 20  # characters, below which words are not broken
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None) -> str:
     """Text table with aligned columns.
 
     Args:
         header: Column titles.
         rows: Cells; numbers (int, float) and cells that look like one are right-aligned.
+        width: Columns of the terminal: where a row is wider, its last cell, which holds the words, is broken into lines below it.
+
+    >>> print(table(("gate", "n", "in words"), [("time", 12, "Hold: more follow in batches.")], width=24))
+    gate   n
+    ----  --
+    time  12
+        Hold: more follow in
+        batches.
     """
     cells = [[_text(cell) for cell in row] for row in rows]
+    if width is not None and cells and _wide(header, cells) > width:
+        title, rule, *lines = table(header[:-1], [row[:-1] for row in cells]).split("\n")
+        broken = [textwrap.wrap(row[-1], max(width, _NARROWEST), initial_indent=_INDENT, subsequent_indent=_INDENT) for row in cells]
+        return "\n".join([title, rule, *("\n".join([line, *words]) for line, words in zip(lines, broken, strict=True))])
     widths = [max(len(str(title)), *(len(row[i]) for row in cells)) if cells else len(title) for i, title in enumerate(header)]
     right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(header))]
     lines = ["  ".join(_pad(title, widths[i], right[i]) for i, title in enumerate(header)).rstrip(), "  ".join("-" * w for w in widths)]
@@ -30,6 +46,11 @@ def measured(measure: Mapping[str, Any] | None) -> str:
     value, low, high, n = (measure.get(part) for part in ("value", "low", "high", "n"))
     interval = "" if low is None or high is None else f" [{low:.4g}, {high:.4g}]"
     return f"{value:.4g}{interval}{f' n={n}' if n else ''}"
+
+
+def _wide(header: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    """Characters of the widest row."""
+    return sum(max(len(title), *(len(row[i]) for row in cells)) for i, title in enumerate(header)) + 2 * (len(header) - 1)
 
 
 def _text(cell: object) -> str:

@@ -6,6 +6,7 @@ from typing import Final, Literal
 from fleet_server.read_models import ActionView
 from fleet_server.rollout import Event, Rollout, RolloutState, TransitionError, next_state
 from fleet_server.rollout.approval import needs_approval
+from fleet_server.rollout.on_abort import GOES_BACK
 
 ActionName = Literal["start", "pause", "confirm", "resume", "abort", "roll-back"]
 _NAMES: Final[tuple[tuple[ActionName, str], ...]] = (
@@ -82,9 +83,16 @@ def _effects(rollout: Rollout, scale: Scale) -> dict[Event, str]:
         Event.PAUSE: f"No further device begins: {_devices(scale.later)} wait; {_devices(scale.open)} keep what they have.",
         Event.CONFIRM: f"It goes on with {_devices(scale.later)} to come, as far as its gates allow; nothing is accepted.",
         Event.RESUME: f"It goes on with {_devices(scale.later)} to come{accepted}.",
-        Event.ABORT: f"It ends: {_devices(scale.not_ok)} that are not ok go back, {_devices(scale.later)} never begin.",
+        Event.ABORT: f"It ends: {_goes_back(rollout, scale)}, {_devices(scale.later)} never begin.",
         Event.ROLL_BACK: f"{_devices(scale.open)} go back to what they ran before.",
     }
+
+
+def _goes_back(rollout: Rollout, scale: Scale) -> str:
+    on_abort = rollout.policy.on_abort
+    if on_abort == "stop":
+        return f"{_devices(scale.not_ok)} that are not ok go back"
+    return f"{_devices(scale.open)} go back" if on_abort == "roll-back" else GOES_BACK[on_abort]
 
 
 def _devices(count: int) -> str:

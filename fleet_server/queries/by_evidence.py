@@ -39,7 +39,7 @@ _WAITS: Final = {
     "rate": "the rate of the policy",
     "site budget": "others of their site are in activation",
     "window": "by their own clock it is outside the hours of the policy, or their time zone is not known",
-    "busy": "another rollout changes them",
+    "busy": "another rollout changes them, or they were changed less than activation_gap_s ago (a day, if the policy does not name it)",
     "site out": "a site went dark soon after its first device; nobody begins until it is back or a person decides",
 }
 _BACK: Final = frozenset({RolloutState.ROLLING_BACK, RolloutState.PAUSED_RB, RolloutState.ROLLED_BACK})

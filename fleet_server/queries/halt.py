@@ -10,7 +10,8 @@ from fleet_server.store.halts import StoredHalt
 from fleet_server.store.moments import from_micros
 from fleet_server.store.tables import DEVICE, ROLLOUT
 
-_BACKWARD = frozenset({RolloutState.ROLLING_BACK.value, RolloutState.PAUSED_RB.value})
+# An aborted one sends devices back or does nothing; it never goes on.
+_BACKWARD = frozenset({RolloutState.ROLLING_BACK.value, RolloutState.PAUSED_RB.value, RolloutState.ABORTED.value})
 _WAITING = frozenset({state.value for state in RolloutState} - {state.value for state in FINAL} - {"draft"})
 
 
@@ -44,18 +45,14 @@ def view(connection: sa.Connection, fleet: str) -> HaltView:
 
 def pending(connection: sa.Connection) -> list[PendingRollout]:
     """Rollouts that are not over, those that go back first, then the oldest."""
-    columns = (ROLLOUT.c.rollout_id, ROLLOUT.c.project, ROLLOUT.c.state, ROLLOUT.c.policy)
+    columns = (ROLLOUT.c.rollout_id, ROLLOUT.c.project, ROLLOUT.c.state)
     query = sa.select(*columns).where(ROLLOUT.c.state.in_(_WAITING)).order_by(ROLLOUT.c.created_at, ROLLOUT.c.rollout_id)
-    rows = [PendingRollout(row.rollout_id, row.project, row.state, _goes_back(row.state, row.policy)) for row in connection.execute(query)]
+    rows = [PendingRollout(row.rollout_id, row.project, row.state, row.state in _BACKWARD) for row in connection.execute(query)]
     return sorted(rows, key=lambda row: not row.is_rollback)
-
-
-def _goes_back(state: str, policy: str) -> bool:
-    return state in _BACKWARD or (state == RolloutState.ABORTED.value and '"on_abort":"roll-back"' in policy)
 
 
 def _sentence(stored: StoredHalt, know: int, devices: int) -> str:
     known = f"{know} of {devices} devices have said that they know it."
     if stored.halted:
-        return f"Halted by {stored.ordered_by}: {stored.reason} Nothing begins on any device; {known}"
+        return f"Halted by {stored.ordered_by}: {stored.reason.rstrip('.')}. Nothing begins on any device; {known}"
     return f"Lifted by {stored.ordered_by}: {stored.reason or 'no reason given'}; {known}"

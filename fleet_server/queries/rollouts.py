@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from fleet_server.ownership import why_nothing_is_left
 from fleet_server.queries import by_evidence
 from fleet_server.queries.actions import Scale, actions
+from fleet_server.queries.before_start import waits_for
 from fleet_server.queries.by_evidence import Counted
 from fleet_server.queries.decisions import newest as newest_decision
 from fleet_server.queries.errors import NotFoundError
@@ -76,7 +77,7 @@ def rollout(db: Database, rollout_id: str, now: datetime) -> RolloutView:
             version=read.stored.version,
             verdict=verdict,
             sentence=sentence,
-            missing=missing,
+            missing=waits_for(connection, value, missing),
             waves=_waves(connection, read, log, now),
             gates=_gates(read, now),
             events=log,
@@ -111,7 +112,7 @@ def explain(db: Database, rollout_id: str, now: datetime) -> ExplainView:
             waves=value.wave_count,
             verdict=verdict,
             sentence=sentence,
-            missing=missing,
+            missing=waits_for(connection, value, missing),
             decides=more.decides if more is not None else gravest.name if gravest is not None else "",
             gates=gates_now,
             waits=[] if more is None else more.waits,

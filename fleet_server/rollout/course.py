@@ -130,6 +130,19 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             found["rate"] = self.exposed_before + self.rate.allowed(paced_s) - begun
         return {name: max(count, 0) for name, count in found.items()}
 
+    def rate_within(self, wave: int, span_s: float, now: datetime) -> int | None:
+        """Devices that the rate lets begin in so long a time that ends now; None: the policy names no rate.
+
+        Args:
+            wave: The open one.
+            span_s: Of that time, seconds.
+            now: Aware UTC.
+        """
+        if self.rate is None or self.stage_at is None:
+            return None
+        _, paced_s = self._paced(wave, (now - self.stage_at).total_seconds())
+        return self.rate.allowed_within(span_s, paced_s)
+
     def batch_after(self, asked_before: int) -> int:
         """Devices exposed after the batch that follows so many: the wave's own steps, one at a time, however long it stood still.
 

@@ -11,6 +11,7 @@ from fleet_server.rollout.engine import GATED, decide, dwell_s, gates, held_s
 from fleet_server.rollout.evidence import is_back, progress, silent_from, soaked_at
 from fleet_server.rollout.gates import combine
 from fleet_server.rollout.model import ActionKind, Facts, Rollout
+from fleet_server.rollout.on_abort import keeps, said
 from fleet_server.rollout.outlook_evidence import view_by_evidence
 from fleet_server.rollout.transitions import FINAL, RolloutState
 
@@ -45,7 +46,8 @@ def wants(rollout: Rollout, device_id: str, device_progress: Progress) -> Litera
     if rollout.state in _FORWARD:
         return "new"
     if rollout.state is RolloutState.ABORTED:
-        return "new" if device_progress == "ok" else "previous"
+        own, begun = device_id in rollout.waves[rollout.wave - 1], device_progress != "not-begun"
+        return "new" if keeps(rollout.policy.on_abort, ok=device_progress == "ok", begun=begun, in_open_wave=own) else "previous"
     return "previous" if rollout.state in _BACK else None
 
 
@@ -60,7 +62,7 @@ def view(rollout: Rollout, facts: Facts, now: datetime) -> tuple[Verdict, str, s
         sentence = f"Waiting: {devices} devices in {len(rollout.waves)} waves; no device has begun."
         return "waiting", sentence, needs_approval(rollout) or "A person starts it."
     if rollout.state is RolloutState.ABORTED:
-        return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
+        return "abort", _headline(rollout), said(rollout.policy.on_abort)
     if rollout.state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):
         return "pause", _headline(rollout), f"A person decides. {_present(rollout, facts, now)}".rstrip()
     if rollout.changed_at is not None and now < rollout.changed_at:

@@ -11,6 +11,7 @@ from fleet_server.rollout.course import Course, clock_of
 from fleet_server.rollout.engine import decide
 from fleet_server.rollout.judgement import Clock, Finding, decisive, judge
 from fleet_server.rollout.model import ActionKind, Facts, Rollout
+from fleet_server.rollout.on_abort import said
 from fleet_server.rollout.transitions import FINAL, RolloutState
 from fleet_server.rollout.turning import turns
 
@@ -69,7 +70,7 @@ def view_by_evidence(rollout: Rollout, course: Course, facts: Facts, now: dateti
             needs_approval(rollout) or "A person starts it.",
         )
     if state is RolloutState.ABORTED:
-        return "abort", _headline(rollout), "Devices that are not ok go back; a person can roll back the others."
+        return "abort", _headline(rollout), said(rollout.policy.on_abort)
     if state in (RolloutState.PAUSED, RolloutState.PAUSED_RB):
         ways = "resume" if course.asked is None else "confirm or resume"
         return "pause", _headline(rollout), f"A person decides: look at the gates, then {ways}, abort or roll back."

@@ -22,6 +22,7 @@ _DAY_MINUTES: Final = 24 * 60
 _OFFSET: Final = re.compile(r"([+-])(\d{2}):([0-5]\d)")
 _MOST: Final = 10**15  # devices; beyond, floats would no longer count one by one
 _MOST_LOG: Final = 60.0
+_FACTOR: Final = 2.0
 _LONGEST_S: Final = 10 * 366 * 86_400.0
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Wait = Literal["rate", "pace", "site budget", "window", "busy", "site out"]
@@ -32,7 +33,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         kind: `constant`, `linear` (grows by `step_per_hour` each hour) or `exponential` (grows by `factor` each hour).
-        per_hour: At the start.
+        per_hour: At the start of each wave.
         step_per_hour: Of `linear`.
         factor: Of `exponential`.
         most_per_hour: Never more.
@@ -42,7 +43,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kind: Literal["constant", "linear", "exponential"] = "constant"
     per_hour: float
     step_per_hour: float = 0.0
-    factor: float = 2.0
+    factor: float = _FACTOR
     most_per_hour: float = 1e9
     backward: bool = False
 
@@ -54,6 +55,19 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ConfigError(f"rate.step_per_hour = {self.step_per_hour} must be at least 0 and factor = {self.factor} from 1 to 100")
         if self.most_per_hour < self.per_hour:
             raise ConfigError(f"rate.most_per_hour = {self.most_per_hour:g} is below per_hour = {self.per_hour:g}")
+
+    def refuse_idle_keys(self) -> None:
+        """Refuse growth that the kind of the rate does not have, and a linear rate without any.
+
+        Raises:
+            ConfigError: A key that would have no effect, with the kind that it belongs to.
+        """
+        if self.kind == "linear" and self.step_per_hour == 0:
+            raise ConfigError("rate.kind = 'linear' needs step_per_hour above 0, or it never grows; else use 'constant'")
+        if self.kind != "linear" and self.step_per_hour > 0:
+            raise ConfigError(f"rate.step_per_hour = {self.step_per_hour:g} has no effect with kind = {self.kind!r}; it is for 'linear'")
+        if self.kind != "exponential" and self.factor != _FACTOR:
+            raise ConfigError(f"rate.factor = {self.factor:g} has no effect with kind = {self.kind!r}; it is for 'exponential'")
 
     def allowed(self, open_s: float) -> int:
         """Devices that may have begun so many seconds after the start: the integral of the rate, the first one at once.
@@ -67,18 +81,35 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.kind == "linear":
             begun = self.per_hour * grown + self.step_per_hour * grown**2 / 2
         elif self.kind == "exponential" and self.factor > 1:
-            begun = self.per_hour * (self.factor**grown - 1) / math.log(self.factor)
+            begun = self._grown_by(grown * math.log(self.factor))
         else:
             begun = self.per_hour * grown
         return 1 + math.floor(min(begun + self.most_per_hour * (hours - grown), 1e15) + 1e-9)
+
+    def allowed_within(self, span_s: float, open_s: float) -> int:
+        """Devices that may begin in so long a time that ends so many seconds after the start; at least one.
+
+        What was not used up before, because nothing could begin, is not caught up with at once.
+
+        >>> [Rate(per_hour=10).allowed_within(3600, 3600 * h) for h in (0, 1, 2, 9.5)]
+        [1, 11, 10, 10]
+        """
+        return max(self.allowed(open_s) - (self.allowed(open_s - span_s) if open_s > span_s else 0), 1)
 
     def _hours_to_cap(self) -> float:
         """Hours until the rate reaches its most."""
         if self.kind == "linear" and self.step_per_hour > 0:
             return (self.most_per_hour - self.per_hour) / self.step_per_hour
         if self.kind == "exponential" and self.factor > 1:
-            return math.log(self.most_per_hour / self.per_hour) / math.log(self.factor)
+            return (math.log(self.most_per_hour) - math.log(self.per_hour)) / math.log(self.factor)
         return math.inf
+
+    def _grown_by(self, log_growth: float) -> float:
+        """Devices that an exponential rate let begin while it grew by a factor, given as its logarithm."""
+        base = self.per_hour / math.log(self.factor)
+        if log_growth < _MOST_LOG:
+            return base * math.expm1(log_growth)
+        return math.exp(min(math.log(base) + log_growth, _MOST_LOG))
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

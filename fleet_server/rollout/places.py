@@ -3,7 +3,11 @@
 Written once for whole rows at a time: for conditions of the database and for masks of numpy, which both know `&`, `|` and `~`.
 """
 
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
+
+from fleet_server.rollout.groups import Timing
+from fleet_server.rollout.policy import Policy
 
 
 class Truths(Protocol):
@@ -35,6 +39,17 @@ def sleeps(*, asked_long_ago: T, heard_since: T, began: T, aside: T) -> T:
     """
     found: T = asked_long_ago & ~began & ~aside & ~heard_since
     return found
+
+
+def silence_tells(policy: Policy, now: datetime, deaf_until: datetime | None) -> bool:
+    """Whether a device that was not heard sleeps: who could not be heard may have begun, and changes still.
+
+    Args:
+        policy: Of the rollout; everybody has a cell to be heard, as for a deadline.
+        now: Aware UTC.
+        deaf_until: Until then the server could hear nobody; `now` while it cannot, None when it never was so.
+    """
+    return deaf_until is None or now >= deaf_until + timedelta(seconds=Timing.of(policy).cell_s)
 
 
 def asked_anew(*, aside: T, heard_since: T) -> T:

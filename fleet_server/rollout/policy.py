@@ -16,6 +16,7 @@ from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.rollout.late_evidence import OnLateEvidence
 from fleet_server.rollout.limits import check_seconds, check_whole, did_you_mean, refuse_unknown
 from fleet_server.rollout.membership import HoldBack
+from fleet_server.rollout.on_abort import OnAbort
 from fleet_server.rollout.pacing import Pace, Rate, Window
 from fleet_server.rollout.policy_rules import RuleLimits, TrialRules
 from fleet_server.rollout.wave_plan import PlannedWave, check_waves, planned
@@ -70,7 +71,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             `posterior` = the release is like earlier ones; `auto` = posterior below 2,000 devices, else bound.
         dwell_s: Least seconds that a wave stays open before the next: one number, or one per wave.
         approvals: People who must approve before the start, 0 to 5.
-        on_abort: `stop` = devices that are ok keep the release; `roll-back` = all go back.
+        on_abort: Who goes back by itself: `stop` = devices that are not ok; `wave` = these, and all of the open wave; `roll-back` = all;
+            `keep` = nobody who has begun.
         max_explicit_failures_before_abort: Of `unanimous`: so many failures pause the rollout, one more aborts it.
         trial: What happens on the device.
         rule: Limits of the evidence.
@@ -79,7 +81,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         per_stratum: Least devices of each stratum in wave 1. None: 10 from 2,000 devices on, else 2.
         least_first_wave: Least devices of wave 1. None: 77 by the bound, which proves nothing with fewer; else 1.
         hold_back: Controls that get the release last.
-        rate: Devices that may begin per hour. None: as fast as the batches of `pace`.
+        rate: Devices that may begin per hour; a time in which none could is not caught up with. None: as fast as the batches of `pace`.
         pace: Batches of the opening: never more new devices than are exposed already.
         rest_s: The last quarter of wave 1 begins so long after the others, whose dwell counts from before it. None: half of the dwell and
             the deadline by the bound, 0 by the posterior.
@@ -111,7 +113,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     evidence: str = "unanimous"
     dwell_s: float | tuple[float, ...] = 0.0
     approvals: int = 0
-    on_abort: Literal["stop", "roll-back"] = "stop"
+    on_abort: OnAbort = "stop"
     max_explicit_failures_before_abort: int = 1
     trial: TrialRules = msgspec.field(default_factory=TrialRules)
     notes: tuple[str, ...] = ()
@@ -181,9 +183,13 @@ def parse_policy(document: dict[str, Any]) -> Policy:
         if isinstance(window, dict):
             refuse_unknown("policy.windows", window, Window)
     try:
-        return msgspec.convert(document, Policy)
+        policy = msgspec.convert(document, Policy)
     except msgspec.ValidationError as err:
         raise ConfigError(f"policy: {str(err)[:300]}") from err
+    if policy.rate is not None:
+        # Not where a stored policy is read: what is written without effect decides nothing.
+        policy.rate.refuse_idle_keys()
+    return policy
 
 
 def policy_digest(policy: Policy) -> str:

@@ -56,7 +56,7 @@ EVENT_MEANING: Final[Mapping[Event, str]] = {
     Event.PAUSE: "a person pauses it: no further device begins",
     Event.CONFIRM: "a person has looked at what the policy asks her to look at: the gates go on, and nothing is accepted",
     Event.RESUME: "a person goes on, and accepts the failures that stopped it",
-    Event.ABORT: "a person ends it: devices that are not ok go back",
+    Event.ABORT: "a person ends it: devices that are not ok go back, or those that on_abort says",
     Event.ROLL_BACK: "a person, or the policy's on_abort, sends every device back",
     Event.SUPERSEDE: "a later rollout takes the devices over",
     Event.OPEN_WAVE: "the engine opens the next wave",

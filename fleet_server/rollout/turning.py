@@ -68,7 +68,7 @@ def more_failures_until(rule: Rule, tally: Tally, clock: Clock, gate: str, words
 
 def _stop(rule: Rule, tally: Tally, clock: Clock, word: str) -> str:
     if word == "abort":
-        return "Nothing: what has failed has failed. Devices that are not ok go back."
+        return "Nothing: what has failed has failed. The policy says who goes back."
     if word == "pause":
         return "The silent devices being heard does not undo it; a person looks at what they share and resumes or aborts."
     more = more_failures_until(rule, tally, clock, "stop", ("abort",))

@@ -12,6 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from fleet_server.rollout import Action, ActionKind, Facts, Rollout, RolloutState
+from fleet_server.rollout.course import Course
 from fleet_server.rollout.judgement import OWN_SITES
 from fleet_server.rollout.opening_hours import ZONE
 from fleet_server.rollout.outlook import next_due
@@ -27,6 +28,8 @@ from fleet_server.store.moments import to_micros
 AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the write lock is everybody's
 SCANNED: Final = 20_000  # of those that wait, where windows or budgets decide one by one
 _LOOK_AGAIN: Final = timedelta(minutes=1)
+# Times in which no more devices begin than the rate names for them, and how far back they are counted: they are asked some looks later.
+_OF_RATE: Final = ((3_600.0, timedelta(minutes=58)), (600.0, timedelta(minutes=9)))
 _NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
 # Not while a way back is paused: it failed somewhere, or a person wants nobody else to be changed.
@@ -74,16 +77,18 @@ def take_back(connection: sa.Connection, services: Services, rollout: Rollout, n
     """Assign what they ran before to devices that must not keep the release, at most `AT_ONCE`; how many."""
     if rollout.state not in _BACK:
         return 0
-    # After an abort that stops, devices that have proved themselves keep it.
-    kept = rollout.state is RolloutState.ABORTED
+    aborted = rollout.state is RolloutState.ABORTED
+    kept = members.keeping(rollout.policy.on_abort, rollout.wave) if aborted else None
     turned = rollout.state is RolloutState.ROLLING_BACK
     budget = rollout.policy.site_budget if turned else None
     limit = AT_ONCE if budget is None else SCANNED
-    going = members.holding(connection, rollout.rollout_id, rollout.release_id, but_proven=kept, limit=limit)
+    going = members.holding(connection, rollout.rollout_id, rollout.release_id, limit=limit, but=kept)
     if budget is not None:
         may = set(ways_back.within_budget(connection, rollout.rollout_id, [device_id for device_id, _ in going], budget))
         going = [one for one in going if one[0] in may]
-    going = (going + _woken_to_nothing(connection, rollout))[:AT_ONCE]
+    if not (aborted and rollout.policy.on_abort == "keep"):
+        going += _woken_to_nothing(connection, rollout)
+    going = going[:AT_ONCE]
     if going and turned and bounded_back(rollout):
         going = going[: _left_back(connection, rollout, now)]
     for device_id, previous in going:
@@ -116,8 +121,13 @@ def _left_back(connection: sa.Connection, rollout: Rollout, now: datetime) -> in
     rate = rollout.policy.rate
     began = ways_back.began_at(connection, rollout.rollout_id)
     since_s = 0.0 if began is None else (to_micros(now) - began) / 1e6
-    allowed = AT_ONCE if rate is None else rate.allowed(since_s)
-    return max(allowed - ways_back.told(connection, rollout.rollout_id, rollout.release_id), 0)
+    if rate is None:
+        return AT_ONCE
+    left = [rate.allowed(since_s) - ways_back.told(connection, rollout.rollout_id, rollout.release_id)]
+    for span_s, back in _OF_RATE:
+        lately = ways_back.told(connection, rollout.rollout_id, rollout.release_id, to_micros(now - back))
+        left.append(rate.allowed_within(span_s, since_s) - lately)
+    return max(min(left), 0)
 
 
 def _begin(connection: sa.Connection, services: Services, rollout: Rollout, known: Facts, now: datetime) -> tuple[bool, Counter[str]]:
@@ -137,6 +147,8 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
             rested = asked - evidence_members.asked_since(connection, rollout.rollout_id, to_micros(ahead))
             if rested < course.rests_at(rollout.wave):
                 left["pace"] = min(left["pace"], max(course.rests_at(rollout.wave) - asked, 0))
+    if course is not None and left.get("rate"):
+        left["rate"] = min(left["rate"], *_of_rate(connection, rollout, course, now))
     waiting = sum(counts.members - counts.assigned for wave, counts in by_wave.items() if 0 < wave <= rollout.wave)
     if not waiting:
         return False, Counter()
@@ -156,6 +168,17 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
         waits[min(left, key=lambda name: left[name])] += unseen
     # Who was just asked may have been the last one that the gates waited for.
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
+
+
+def _of_rate(connection: sa.Connection, rollout: Rollout, course: Course, now: datetime) -> list[int]:
+    """How many more devices the rate lets begin in an hour, and in some minutes: a standstill is not caught up with."""
+    found = []
+    for span_s, back in _OF_RATE:
+        allowed = course.rate_within(rollout.wave, span_s, now)
+        if allowed is not None:
+            since = max(now - back, course.stage_at or now)
+            found.append(max(allowed - evidence_members.asked_since(connection, rollout.rollout_id, to_micros(since)), 0))
+    return found
 
 
 def _site_is_out(rollout: Rollout, known: Facts) -> bool:

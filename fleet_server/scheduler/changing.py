@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from fleet_server.rollout import Rollout
+from fleet_server.rollout import Policy, Rollout
 from fleet_server.rollout.flipflop import DAY, WEEK, Answer, may_change
 from fleet_server.store import activations, assignments, floors, stays
 from fleet_server.store.moments import to_micros
@@ -24,11 +24,12 @@ def held_up(connection: sa.Connection, rollout: Rollout, device_ids: Sequence[st
     # The device would refuse it; it is not asked, also when its word came after the plan was made.
     refusing = stays.refusing(connection, rollout.bundle_digest, device_ids)
     found = {device_id: Answer("wait", "this bundle failed on the device before") for device_id in refusing}
+    gap = gap_of(policy, rollout.course is not None)
     for device_id, changes in history.items():
         has = assigned.get(device_id, ("", ""))[0]
         if has == rollout.release_id:
             continue
-        answer = may_change(changes, has, rollout.release_id, now, emergency=policy.emergency, gap=gap_of(rollout))
+        answer = may_change(changes, has, rollout.release_id, now, emergency=policy.emergency, gap=gap)
         if answer.word != "begin" and device_id not in found:
             found[device_id] = answer
     to_and_fro = any(answer.word == "flip-flop" for answer in found.values())
@@ -37,12 +38,25 @@ def held_up(connection: sa.Connection, rollout: Rollout, device_ids: Sequence[st
     return found
 
 
-def gap_of(rollout: Rollout) -> timedelta:
+def waiting_at_first(
+    connection: sa.Connection, project: str, release_id: str, policy: Policy, device_ids: Sequence[str], now: datetime
+) -> dict[str, Answer]:
+    """Of the devices of a plan, those that its rollout could not ask now because they were changed lately, with why."""
+    history = activations.of_devices(connection, project, device_ids, to_micros(now - WEEK))
+    assigned = assignments.current(connection, project, sorted(history))
+    gap = gap_of(policy, policy.evidence != "unanimous")
+    answers = {
+        device_id: may_change(changes, assigned.get(device_id, ("", ""))[0], release_id, now, emergency=policy.emergency, gap=gap)
+        for device_id, changes in history.items()
+    }
+    return {device_id: answer for device_id, answer in answers.items() if answer.word != "begin"}
+
+
+def gap_of(policy: Policy, by_evidence: bool) -> timedelta:
     """Time in which a device is changed once: a day, unless the policy says otherwise or names every device."""
-    gap_s = rollout.policy.activation_gap_s
-    if gap_s is not None:
-        return timedelta(seconds=gap_s)
-    return DAY if rollout.course is not None else timedelta(0)
+    if policy.activation_gap_s is not None:
+        return timedelta(seconds=policy.activation_gap_s)
+    return DAY if by_evidence else timedelta(0)
 
 
 def _resumed_over(connection: sa.Connection, rollout_id: str) -> bool:

@@ -11,9 +11,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from fleet_server import audit
-from fleet_server.rollout import Rollout, trial_for
+from fleet_server.rollout import Rollout, places, trial_for
 from fleet_server.services import Services
-from fleet_server.store import assignments, changes, floors, parked, stays
+from fleet_server.store import assignments, changes, floors, hearing, parked, stays
 from fleet_server.store.moments import to_micros
 
 AT_ONCE: Final = 200
@@ -22,9 +22,10 @@ AT_ONCE: Final = 200
 def set_aside(connection: sa.Connection, services: Services, rollout: Rollout, now: datetime) -> int:
     """Take the release from devices that were not heard for the policy's deadline since they were asked; how many.
 
-    Only under a `site_budget`, and only where others wait. In the evidence they stay asked and not begun.
+    Only under a `site_budget`, only where others wait, and not for a silence that the server caused. In the evidence they stay asked and
+    not begun.
     """
-    if rollout.policy.site_budget is None:
+    if rollout.policy.site_budget is None or not places.silence_tells(rollout.policy, now, hearing.deaf_until(connection, now)):
         return 0
     at = to_micros(now)
     asked_before = to_micros(now - timedelta(seconds=rollout.policy.deadline_s))

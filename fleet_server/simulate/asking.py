@@ -4,7 +4,7 @@ By the limits of the course and the rules of `rollout.pacing.begin`, over whole 
 a budget those who sleep give their place back by `rollout.places`, as the real server has it: a test holds the two beside each other.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -17,7 +17,7 @@ from fleet_server.simulate.availability import Availability
 from fleet_server.simulate.cells import Ints, Mask
 from fleet_server.simulate.drawn import Order
 from fleet_server.simulate.ledger import Ledger
-from fleet_server.simulate.scene import TICK_S
+from fleet_server.simulate.scene import PER_HOUR, TICK_S
 
 _NEARLY: Final = 0.9  # as the real scheduler: devices are asked some moments after their batch may begin
 
@@ -35,7 +35,7 @@ class Asking:
         self._availability, self._order = availability, order
         self._wave = order.wave.copy()
         self._windows = () if policy.emergency else policy.windows
-        self._budget = policy.site_budget
+        self._policy, self._budget = policy, policy.site_budget
         joined_at = availability.joined_at
         self._joined_at = np.zeros(len(order.devices), np.int64) if joined_at is None else joined_at[order.devices]
         self._asked_at: Ints = np.full(len(order.devices), -1, np.int64)  # the first time, as pace and rate count
@@ -103,7 +103,7 @@ class Asking:
         while again:  # until nothing changes: who is asked anew may have committed unheard, and takes nobody's place
             again = self._ask_anew(number, ledger)
             self._ask_next(number, self._room(number, now, course, wave), wave, ledger)
-            again = self._set_aside(number, ledger) or again
+            again = self._set_aside(number, now, ledger) or again
 
     def _ask_next(self, number: int, room: int, wave: int, ledger: Ledger) -> None:
         """Ask those that were never asked."""
@@ -124,8 +124,12 @@ class Asking:
         self._news_at[chosen] = ledger.next_tick
         return bool(len(chosen))
 
-    def _set_aside(self, number: int, ledger: Ledger) -> bool:
+    def _set_aside(self, number: int, now: datetime, ledger: Ledger) -> bool:
         """Whether some that sleep gave their place back, where others of their site wait: from now on nothing is asked of them."""
+        deaf_until = ledger.deaf_until(number)
+        deaf_until_at = None if deaf_until is None else now - timedelta(seconds=TICK_S * (number + 1 - deaf_until))
+        if not places.silence_tells(self._policy, now, deaf_until_at):
+            return False
         rows = self._not_begun
         began = ledger.began[self._order.devices[rows]] >= 0
         asleep = rows[
@@ -178,6 +182,13 @@ class Asking:
             for _ in range(max(1, int(1 / every))):  # batches of one tick
                 settled = course.batch_after(settled)
             left["pace"] = min(left["pace"], max(settled - asked, 0))
+        if left.get("rate"):
+            # Nor does the rate catch up with what it would have let begin meanwhile.
+            opened = number if course.stage_at is None else number - int((now - course.stage_at).total_seconds() // TICK_S)
+            for ticks in (1, PER_HOUR):
+                allowed = course.rate_within(wave, ticks * TICK_S, now)
+                lately = int((self._asked_at >= max(number - ticks + 1, opened)).sum())
+                left["rate"] = left["rate"] if allowed is None else min(left["rate"], max(allowed - lately, 0))
         return min(left.values())
 
     def _in_window(self, number: int, waiting: Ints) -> Mask:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleet_server.rollout.silence import Silence
 from fleet_server.simulate.cells import Ints, Mask
@@ -98,7 +99,7 @@ class Groups:
         rows.silent[due] = self._once_per_site(rows.site[due], self._unheard[rows.tick[due], rows.site[due]].astype(np.int64), own[over])
         np.add.at(self._by_site[:, 0], rows.site[due], rows.silent[due])
         self._due += int(rows.exposed[due].sum())
-        self._baseline += float(self._controls.missing_share(rows.site[due], rows.tick[due]) @ rows.exposed[due])
+        self._baseline += _of_all(self._controls.missing_share(rows.site[due], rows.tick[due]), rows.exposed[due])
 
     def silence(self) -> Silence:
         """What is known now."""
@@ -111,7 +112,7 @@ class Groups:
             silent_baseline=self._baseline / total if total else _WITHOUT_HISTORY,
             due=total,
             missing=int(self._unheard[tick, site].sum()),
-            missing_baseline=float(self._controls.missing_share(site, tick) @ n) / total if total else _WITHOUT_HISTORY,
+            missing_baseline=_of_all(self._controls.missing_share(site, tick), n) / total if total else _WITHOUT_HISTORY,
             sites=self._by_site[self._by_site[:, 1] > 0],
         )
 
@@ -123,3 +124,8 @@ class Groups:
         first = fresh[np.unique(site[fresh], return_index=True)[1]]
         self._site_once[site[first]], counted[first] = True, 1
         return counted
+
+
+def _of_all(share: NDArray[np.float64], devices: Ints) -> float:
+    """Sum of shares of devices; not by `@`, whose threads cost a second core, and add up in another order on another machine."""
+    return float((share * devices).sum())

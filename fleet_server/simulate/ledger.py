@@ -53,6 +53,7 @@ class Ledger:
         self._groups = Groups(availability.sites, ticks, self._controls, soak, deadline)
         self._outages = SiteOutages(availability.sites, self._controls, soak)
         self._hearing = Hearing(-1)
+        self._deaf_until: int | None = None
         self.next_tick = 0
 
     def last_wave(self, number: int) -> None:
@@ -103,10 +104,16 @@ class Ledger:
             self._outages.begin(number, site)
             self._fresh = []
         # A tick is as long as devices get to be heard again.
-        deaf_until = self._hearing.back_at or None if self._hearing.since == number else number + 1
-        self._groups.come_due(number, deaf_until)
-        self._outages.tick(number, deaf_until)
+        self._deaf_until = self._hearing.back_at or None if self._hearing.since == number else number + 1
+        self._groups.come_due(number, self._deaf_until)
+        self._outages.tick(number, self._deaf_until)
         self.next_tick = number + 1
+
+    def deaf_until(self, number: int) -> int | None:
+        """First tick in which devices could be heard again, asked at a tick; None: they always could."""
+        if self.next_tick < number:  # the server was away, and has not counted yet what the broker held
+            return number + 1
+        return self._deaf_until
 
     def in_activation(self, asked: Ints) -> Ints:
         """[S] devices per site that were given the release and have neither committed nor failed."""

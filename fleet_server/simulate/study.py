@@ -84,6 +84,8 @@ def study(
         raise ConfigError(f"a person who answers after {answer_s:g} s cannot be simulated; choose 0 s to {MOST_DAYS} days")
     if not 1 <= runs <= MOST_RUNS:
         raise ConfigError(f"{runs} runs are outside 1 to {MOST_RUNS}")
+    if seed < 0:
+        raise ConfigError(f"seed {seed} is negative; choose 0 or more")
     found: dict[tuple[str, str], list[Outcome]] = {(name, one.name): [] for one in behaviours for name in policies}
     done = 0
     # Runs outermost: one fleet serves all policies and releases.

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from fleet_server.rollout.transitions import RolloutState
 from fleet_server.store.tables import DEVICE_GROUP, PLANNED_GROUP, ROLLOUT
-from fleet_server.store.upsert import insert_or_update
+from fleet_server.store.upsert import insert_new, insert_or_update
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,21 @@ def in_order(
     return [StoredGroup(**row._mapping) for row in connection.execute(query)]
 
 
-def get(connection: sa.Connection, project: str, name: str) -> StoredGroup | None:
-    """One group, None when there is none of that name."""
-    row = connection.execute(sa.select(DEVICE_GROUP).where(DEVICE_GROUP.c.project == project, DEVICE_GROUP.c.name == name)).first()
+def get(connection: sa.Connection, project: str, name: str, *, lock: bool = False) -> StoredGroup | None:
+    """One group, None when there is none of that name; locked for whoever changes it whatever somebody else may be doing to it."""
+    query = sa.select(DEVICE_GROUP).where(DEVICE_GROUP.c.project == project, DEVICE_GROUP.c.name == name)
+    row = connection.execute(query.with_for_update() if lock else query).first()
     return None if row is None else StoredGroup(**row._mapping)
 
 
 def names(connection: sa.Connection, project: str) -> list[str]:
     """Names of the groups of a project, in order."""
     return list(connection.scalars(sa.select(DEVICE_GROUP.c.name).where(DEVICE_GROUP.c.project == project).order_by(DEVICE_GROUP.c.name)))
+
+
+def add(connection: sa.Connection, group: StoredGroup) -> bool:
+    """Keep a group of a name that none has; False when somebody else made one at this moment."""
+    return bool(insert_new(connection, DEVICE_GROUP, [asdict(group)], ("name",)))
 
 
 def put(connection: sa.Connection, group: StoredGroup) -> None:

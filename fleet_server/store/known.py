@@ -35,7 +35,9 @@ class Known:
         return self._keys
 
     def has_label(self, key: str) -> bool:
-        """Whether a device of the project has the label."""
+        """Whether a device of the project has the label; once all its labels are known, the database is not asked."""
+        if self._keys is not None:
+            return key in self._keys
         if key not in self._has_label:
             self._has_label[key] = selecting.has_label(self.connection, self.project, key)
         return self._has_label[key]

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from fleet_server.rollout.on_abort import OnAbort
 from fleet_server.rollout.transitions import FINAL
 from fleet_server.store import evidence_sums
 from fleet_server.store.tables import ASSIGNMENT, RELEASE, ROLLOUT, ROLLOUT_MEMBER
@@ -149,23 +150,39 @@ def previous_releases(connection: sa.Connection, rollout_id: str) -> dict[str, s
     return {row.device_id: row.previous_release for row in connection.execute(query)}
 
 
-def holding(connection: sa.Connection, rollout_id: str, release_id: str, *, but_proven: bool, limit: int) -> list[tuple[str, str | None]]:
+def holding(
+    connection: sa.Connection, rollout_id: str, release_id: str, *, limit: int, but: sa.ColumnElement[bool] | None = None
+) -> list[tuple[str, str | None]]:
     """Members to which the release is assigned still, with what they ran before, in the order of the rollout.
 
     Args:
         connection: The transaction.
         rollout_id: A rollout by evidence.
         release_id: Its release.
-        but_proven: Leave out those that have proved themselves.
         limit: At most so many.
+        but: Without these.
     """
     member = ROLLOUT_MEMBER.c
     assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == member.project)
     where = [member.rollout_id == rollout_id, member.active == sa.true(), member.counter.is_not(None)]
-    where += [member.proven_at.is_(None)] if but_proven else []
+    where += [] if but is None else [sa.not_(but)]
     query = sa.select(member.device_id, member.previous_release).select_from(ROLLOUT_MEMBER.join(ASSIGNMENT, assigned))
     query = query.where(*where, ASSIGNMENT.c.release_id == release_id)
     return [(row.device_id, row.previous_release) for row in connection.execute(query.order_by(member.wave, member.place).limit(limit))]
+
+
+def keeping(on_abort: OnAbort, wave: int) -> sa.ColumnElement[bool]:
+    """Members that keep the release of an aborted rollout by evidence; see `rollout.on_abort.keeps`.
+
+    Args:
+        on_abort: Of its policy.
+        wave: The one that was open.
+    """
+    member = ROLLOUT_MEMBER.c
+    if on_abort == "keep":
+        return member.began_at.is_not(None)
+    proven = member.proven_at.is_not(None)
+    return sa.and_(proven, member.wave < wave) if on_abort == "wave" else proven
 
 
 def count_without_previous(connection: sa.Connection, rollout_id: str) -> int:

@@ -38,15 +38,23 @@ def within_budget(connection: sa.Connection, rollout_id: str, device_ids: Sequen
     return chosen
 
 
-def told(connection: sa.Connection, rollout_id: str, release_id: str) -> int:
-    """Devices of a rollout that were given its release and have something else assigned, or nothing, by now."""
+def told(connection: sa.Connection, rollout_id: str, release_id: str, since: int | None = None) -> int:
+    """Devices of a rollout that were given its release and have something else assigned, or nothing, by now.
+
+    Args:
+        connection: The transaction.
+        rollout_id: Which.
+        release_id: Its release.
+        since: Only what was assigned after that, microseconds UTC; who was assigned nothing is not among these.
+    """
     member = ROLLOUT_MEMBER.c
     assigned = sa.and_(ASSIGNMENT.c.device_id == member.device_id, ASSIGNMENT.c.project == member.project)
     other = sa.or_(ASSIGNMENT.c.release_id.is_(None), ASSIGNMENT.c.release_id != release_id)
     query = sa.select(sa.func.count()).select_from(ROLLOUT_MEMBER.outerjoin(ASSIGNMENT, assigned))
     # Who gave his place back was not sent back by that.
     mine = (member.rollout_id == rollout_id, member.counter.is_not(None), member.parked_at.is_(None))
-    return connection.scalar(query.where(*mine, other)) or 0
+    late = () if since is None else (ASSIGNMENT.c.assigned_at > since,)
+    return connection.scalar(query.where(*mine, other, *late)) or 0
 
 
 def began_at(connection: sa.Connection, rollout_id: str) -> int | None:

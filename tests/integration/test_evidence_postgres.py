@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from edgefleet.errors import InputError
 from fleet_server import audit, queries, usecases
 from fleet_server.errors import ConflictError
 from fleet_server.flooring import floor_of, raise_floor
-from fleet_server.grouping import groups_of, set_group
+from fleet_server.grouping import group_of, groups_of, remove_group, set_group
+from fleet_server.regrouping import How, change, preview
 from fleet_server.relabelling import set_labels
 from fleet_server.removing import remove_device
 from fleet_server.scheduler.loop import Scheduler
@@ -86,13 +88,14 @@ def test_a_selection_over_postgresql_means_whom_it_means_over_sqlite(worlds: lis
         set_group(world.services, PROJECT, "pilots", selection="device(d00002) or site = s3", reason="for tests", actor=OPERATOR)
         for name, selection in (("one", "has(region) and site != s1"), ("two", "hardware = b"), ("three", "not device(d00001, d00009)")):
             set_group(world.services, PROJECT, name, selection=selection, reason="for tests", actor=OPERATOR)
-        remove_device(world.services, "d00009", reason="for tests", actor=OPERATOR)
         rows = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=asked)
         long = queries.devices(world.services.db, world.clock(), project=PROJECT, selection=many)
+        remove_device(world.services, "d00009", reason="for tests", actor=OPERATOR)
         found.append(([row.device_id for row in rows], [(group.name, group.devices) for group in groups_of(world.services.db)], len(long)))
 
     assert found[0] == found[1]
     assert len(found[0][0]) == 19  # of forty without s0 (all are a), s3 and d00002
+    assert found[0][1] == [("one", 30), ("pilots", 11), ("three", 38), ("two", 19)]  # counted together, without d00009
     assert found[0][2] == 40
 
 
@@ -137,6 +140,38 @@ def test_of_two_people_who_act_on_one_page_at_the_same_time_over_postgresql_one_
 
     assert done in (["abort", "refused"], ["pause", "refused"])
     assert value(world, rollout_id).state.value == {"abort": "aborted", "pause": "paused"}[done[0]]
+
+
+@pytest.mark.conversions
+def test_of_two_people_who_change_one_group_at_the_same_time_over_postgresql_one_is_refused(worlds: list[World]) -> None:
+    world = worlds[1]
+    open_fleet(world, 10)
+
+    def changed(how: How) -> list[str]:
+        digests = [preview(world.services.db, PROJECT, "pilots", how, device_id).digest for device_id in ("d00001", "d00002")]
+        together = threading.Barrier(2)
+
+        def act(device_id: str, digest: str) -> str:
+            together.wait(10)
+            try:
+                change(world.services, PROJECT, "pilots", how, device_id, digest=digest, reason="for tests", actor=OPERATOR)
+            except (ConflictError, InputError):
+                return "refused"
+            return device_id
+
+        with ThreadPoolExecutor(2) as pool:
+            return sorted(pool.map(act, ("d00001", "d00002"), digests))
+
+    set_group(world.services, PROJECT, "pilots", selection="device(d00000)", reason="for tests", actor=OPERATOR)
+    for _ in range(5):
+        first, second = changed("add")
+        assert (second, group_of(world.services.db, PROJECT, "pilots").selection) == ("refused", f"device(d00000, {first})")
+        set_group(world.services, PROJECT, "pilots", selection="device(d00000)", reason="for tests", actor=OPERATOR)
+    remove_group(world.services, PROJECT, "pilots", reason="for tests", actor=OPERATOR)
+    for _ in range(5):
+        first, second = changed("make")
+        assert (second, group_of(world.services.db, PROJECT, "pilots").selection) == ("refused", f"device({first})")
+        remove_group(world.services, PROJECT, "pilots", reason="for tests", actor=OPERATOR)
 
 
 @pytest.mark.conversions

@@ -11,15 +11,19 @@ STEPS = ["data", "train", "convert", "fleet", "rollout-1", "telemetry", "bad-rel
 STEPS += ["rollout-3", "alarm-clears", "summary"]
 
 
+# Two minutes on two idle cores; a guard against one that hangs, not a promise: a machine with other work takes three times as long.
+HANGS_AFTER_S = 840
+
+
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgefleet", "demo", "--headless", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=840)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANGS_AFTER_S)
 
 
 @pytest.mark.broker
 @pytest.mark.keras
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(HANGS_AFTER_S + 10)
 def test_the_whole_loop_ends_with_every_step_ok(tmp_path: Path) -> None:
     result = demo("--json", "--seed", "1", "--keep", str(tmp_path / "kept"))
     assert result.returncode == 0, result.stderr[-4000:]

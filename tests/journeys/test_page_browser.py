@@ -348,7 +348,7 @@ def test_without_javascript_a_change_of_a_group_is_looked_at_and_done(browser: B
 
     expect(page.locator("h1")).to_have_text("pilots")
     assert width <= 390
-    assert site.source.regrouped == [("digits", "pilots", "add", "camera-02\ncamera-04", "it volunteered too", "operator-2")]
+    assert site.source.regrouped == [("digits", "pilots", "add", "camera-02\r\ncamera-04", "it volunteered too", "operator-2")]
     context.close()
 
 

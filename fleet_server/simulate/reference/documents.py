@@ -1,4 +1,4 @@
-"""What other systems call a policy, read from the documents that their interfaces take; keys that do not matter here are left alone.
+"""What other systems call a policy, read from the documents that their interfaces take; `keys.py` says which keys they have.
 
 - hawkBit: the body of `POST /rest/v1/rollouts` (`groups` with `targetPercentage` of the targets that remain, or `amountGroups`).
 - AWS IoT: the input of `CreateJob` (`jobExecutionsRolloutConfig`, `abortConfig`, `timeoutConfig`).
@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from edgefleet.errors import ConfigError
+from fleet_server.simulate.reference.keys import check_keys
 
 _MOST_PARTS: Final = 500
 _AWS_MOST_PER_MINUTE: Final = 1000
@@ -97,13 +98,14 @@ def read_reference(language: str, document: Any) -> Reference:
         document: Parsed JSON.
 
     Raises:
-        ConfigError: Another language, a missing key, or a value that the other system would refuse.
+        ConfigError: Another language, a key that is missing, unknown or not simulated, or a value that the other system would refuse.
     """
     reader = LANGUAGES.get(language)
     if reader is None:
         raise ConfigError(f"language {language[:40]!r} is unknown; known: {', '.join(LANGUAGES)}")
     if not isinstance(document, Mapping):
         raise ConfigError(f"{language}: expected a JSON object, found {type(document).__name__}")
+    check_keys(language, language, document)
     return reader(document)
 
 
@@ -116,6 +118,8 @@ def _hawkbit(document: Mapping[str, Any]) -> HawkbitRollout:
     groups, done = [], 0.0
     for i, one in enumerate(_parts("hawkbit.groups", raw)):
         where = f"hawkbit.groups[{i}]"
+        check_keys("hawkbit.groups", where, one)
+        _actions(where, one, document)
         done += (1 - done) * _number(f"{where}.targetPercentage", one.get("targetPercentage", 100), 0, 100) / 100
         success = _threshold(where, "successCondition", one, document)
         if success is None:
@@ -132,6 +136,7 @@ def _threshold(where: str, key: str, group: Mapping[str, Any], rollout: Mapping[
         return None
     if not isinstance(condition, Mapping) or condition.get("condition", "THRESHOLD") != "THRESHOLD":
         raise ConfigError(f"{where}.{key}: expected {{'condition': 'THRESHOLD', 'expression': '50'}}")
+    check_keys("hawkbit.condition", f"{where}.{key}", condition)
     text = str(condition.get("expression"))
     if not (text.isascii() and text.isdigit() and int(text) <= 100):
         # hawkBit itself answers "no error" to an expression that it cannot parse; a comparison must not.
@@ -139,23 +144,37 @@ def _threshold(where: str, key: str, group: Mapping[str, Any], rollout: Mapping[
     return int(text)
 
 
+def _actions(where: str, group: Mapping[str, Any], rollout: Mapping[str, Any]) -> None:
+    """Refuse another action than the one that is simulated: the next group, or a pause."""
+    for key, expected in (("successAction", "NEXTGROUP"), ("errorAction", "PAUSE")):
+        action = group.get(key, rollout.get(key, {}))
+        check_keys("hawkbit.action", f"{where}.{key}", _table(f"{where}.{key}", action))
+        if action.get("action", expected) != expected:
+            raise ConfigError(f"{where}.{key}.action = {str(action['action'])[:40]!r} is not simulated; expected {expected}")
+
+
 def _aws(document: Mapping[str, Any]) -> AwsJob:
     rollout = _table("aws.jobExecutionsRolloutConfig", document.get("jobExecutionsRolloutConfig", {}))
     where = "aws.jobExecutionsRolloutConfig"
+    check_keys(where, where, rollout)
     most = _number(f"{where}.maximumPerMinute", rollout.get("maximumPerMinute", _AWS_MOST_PER_MINUTE), 1, _AWS_MOST_PER_MINUTE)
     base, factor, rise = most, 1.0, None
     if "exponentialRate" in rollout:
         rate = _table(f"{where}.exponentialRate", rollout["exponentialRate"])
+        check_keys("aws.exponentialRate", f"{where}.exponentialRate", rate)
         base = _number(f"{where}.exponentialRate.baseRatePerMinute", rate.get("baseRatePerMinute"), 1, _AWS_MOST_PER_MINUTE)
         factor = _number(f"{where}.exponentialRate.incrementFactor", rate.get("incrementFactor"), 1.1, 5)
         criteria = _table(f"{where}.exponentialRate.rateIncreaseCriteria", rate.get("rateIncreaseCriteria"))
-        if "numberOfSucceededThings" in criteria:
-            raise ConfigError("aws: rateIncreaseCriteria.numberOfSucceededThings is not simulated; use numberOfNotifiedThings")
+        check_keys("aws.rateIncreaseCriteria", f"{where}.exponentialRate.rateIncreaseCriteria", criteria)
         rise = _whole(
             f"{where}.exponentialRate.rateIncreaseCriteria.numberOfNotifiedThings", criteria.get("numberOfNotifiedThings"), 1, 10**9
         )
-    aborts = _table("aws.abortConfig", document.get("abortConfig", {"criteriaList": []})).get("criteriaList")
-    timeout = _table("aws.timeoutConfig", document.get("timeoutConfig", {})).get("inProgressTimeoutInMinutes")
+    abort = _table("aws.abortConfig", document.get("abortConfig", {"criteriaList": []}))
+    check_keys("aws.abortConfig", "aws.abortConfig", abort)
+    aborts = abort.get("criteriaList")
+    times = _table("aws.timeoutConfig", document.get("timeoutConfig", {}))
+    check_keys("aws.timeoutConfig", "aws.timeoutConfig", times)
+    timeout = times.get("inProgressTimeoutInMinutes")
     return AwsJob(
         name=_name("aws", document, "jobId"),
         base_per_minute=base,
@@ -169,6 +188,7 @@ def _aws(document: Mapping[str, Any]) -> AwsJob:
 
 def _abort(i: int, one: Mapping[str, Any]) -> AwsAbort:
     where, kind = f"aws.abortConfig.criteriaList[{i}]", one.get("failureType")
+    check_keys("aws.criteriaList", where, one)
     if kind not in ("FAILED", "REJECTED", "TIMED_OUT", "ALL"):
         raise ConfigError(f"{where}.failureType = {str(kind)[:40]!r}; expected FAILED, REJECTED, TIMED_OUT or ALL")
     if one.get("action", "CANCEL") != "CANCEL":
@@ -187,6 +207,7 @@ def _mender(document: Mapping[str, Any]) -> MenderDeployment:
     done, first = 0.0, None
     for i, one in enumerate(raw):
         where, size = f"mender.phases[{i}]", one.get("batch_size")
+        check_keys("mender.phases", where, one)
         if size is None and i < len(raw) - 1:
             raise ConfigError(f"{where}.batch_size is missing; only the last phase may leave it out")
         done = 1.0 if size is None else done + _number(f"{where}.batch_size", size, 0, 100) / 100

@@ -107,6 +107,22 @@ def test_of_thousands_of_devices_only_those_that_need_a_look_are_named_and_at_mo
     assert "30 more failed or silent devices are not listed" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_no_line_of_words_is_wider_than_the_terminal_and_no_word_is_lost(width: int) -> None:
+    long = GATE | {"sentence": "Pause: 2 of 5 devices failed already, and what follows is more than a line of any terminal " * 2}
+
+    text = status_text(STATUS | {"gates": [CALM, long]}, width)
+
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert " ".join(long["sentence"].split()) in " ".join(text.split())
+
+
+def test_what_another_program_reads_has_one_line_a_gate() -> None:
+    long = GATE | {"sentence": "Pause: " + "many words " * 40}
+
+    assert any(line.startswith("pause") and line.endswith("many words") for line in status_text(STATUS | {"gates": [long]}).splitlines())
+
+
 def test_a_narrow_terminal_gets_no_bars() -> None:
     assert "#" in status_text(STATUS, width=120)
     assert "#" not in status_text(STATUS, width=80)

@@ -201,6 +201,29 @@ def test_an_abort_takes_the_release_back_from_devices_that_have_not_proved_thems
     assert asked(world, fleet.bundle) == proven
 
 
+@pytest.mark.parametrize("on_abort", ["wave", "keep"])
+def test_who_goes_back_after_an_abort_is_what_the_policy_says(world: World, tmp_path: Path, on_abort: str) -> None:
+    waves: dict[str, Any] = {"waves": [8, 24, "100%"], "dwell_s": [60.0, 6e4, 0.0], "pace": {"first": 8, "every_s": 60.0}, "rest_s": 0.0}
+    fleet, rollout_id = fleet_of(world, tmp_path, 40, on_abort=on_abort, hold_back={"fraction": 0.0}, hold_s=9e5, **waves)
+    of = wave_of(world, rollout_id)
+    # In wave 2 some sleep from the start.
+    fleet.dark = set(sorted(device_id for device_id, wave in of.items() if wave == 2)[:4])
+    for _ in range(60):
+        if len(_proven(world, rollout_id)) > 14:
+            break
+        fleet.tick()
+    reached, proven = asked(world, fleet.bundle), _proven(world, rollout_id)
+    assert value(world, rollout_id).wave == 2
+    assert reached & fleet.dark
+
+    act(world, rollout_id, "abort")
+    Scheduler(world.services, None).decide_due()
+
+    keep = {"wave": {device_id for device_id in proven if of[device_id] == 1}, "keep": reached - fleet.dark}
+    assert asked(world, fleet.bundle) == keep[on_abort]
+    assert {of[device_id] for device_id in proven} == {1, 2}
+
+
 def test_a_rollback_gives_each_device_what_it_ran_before(world: World, tmp_path: Path) -> None:
     everybody: dict[str, Any] = {"waves": ["100%"], "dwell_s": [0.0], "hold_back": {"fraction": 0.0}, "pace": {"first": 30}}
     fleet, first = fleet_of(world, tmp_path, 30, **everybody)
@@ -393,7 +416,31 @@ def test_a_rate_lets_devices_begin_one_after_another(world: World, tmp_path: Pat
     assert len(asked(world, bundle)) == 4
 
 
-def _turned_round(world: World, tmp_path: Path, **changes: Any) -> tuple[str, MadeBundle]:
+@pytest.mark.parametrize("standstill_s", [0, 50 * 3_600])
+def test_what_the_rate_would_have_let_begin_while_nothing_did_is_not_caught_up_with(
+    world: World, tmp_path: Path, standstill_s: int
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    release_id = world.push(bundle)
+    open_fleet(world, 60)
+    rollout_id = start(world, release_id, waves=["100%"], dwell_s=[0.0], pace={"first": 60}, rate={"per_hour": 6}, stall_s=9e5)
+    act(world, rollout_id, "pause")
+    world.clock.move(standstill_s)
+    act(world, rollout_id, "resume")
+
+    begun = [len(asked(world, bundle))]
+    for _ in range(2 * 60):
+        world.clock.move(60)
+        Scheduler(world.services, None).decide_due()
+        begun.append(len(asked(world, bundle)))
+
+    # Six an hour, wherever the hour begins, and at once those of the hour that ends now.
+    assert max(later - before for before, later in zip(begun, begun[61:], strict=False)) <= 7
+    assert begun[0] <= 7
+    assert begun[-1] >= 2 * 6
+
+
+def _turned_round(world: World, tmp_path: Path, *, looks: int = 1, **changes: Any) -> tuple[str, MadeBundle]:
     """Twelve devices that ran an older release have the new one, and a person rolls back."""
     old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", "two")
     world.push(old)
@@ -403,8 +450,9 @@ def _turned_round(world: World, tmp_path: Path, **changes: Any) -> tuple[str, Ma
         device.running, device.model = old.digest, old.manifest.variants[0].model_digest
     world.receive(*[device.reported("committed", old.digest) for device in world.devices.values()])
     rollout_id = start(world, release_id, waves=["100%"], dwell_s=[0.0], pace={"first": 20}, **changes)
-    world.clock.move(61.0)
-    Scheduler(world.services, None).decide_due()
+    for _ in range(looks):
+        world.clock.move(61.0)
+        Scheduler(world.services, None).decide_due()
     assert len(asked(world, new)) == 12
     act(world, rollout_id, "roll-back")
     return rollout_id, new
@@ -425,6 +473,24 @@ def test_a_rollback_goes_at_the_rate_where_the_operator_asked_for_it(world: Worl
     world.clock.move(60.0)  # and it looks again by itself
     Scheduler(world.services, None).decide_due()
     assert asked(world, new) == set()
+
+
+def test_a_rollback_at_a_rate_does_not_catch_up_with_the_time_in_which_it_was_paused(world: World, tmp_path: Path) -> None:
+    rollout_id, new = _turned_round(world, tmp_path, looks=120, rate={"per_hour": 6, "backward": True}, hold_s=9e5)
+    assert len(asked(world, new)) == 11
+    act(world, rollout_id, "pause")
+    world.clock.move(50 * 3_600)
+    act(world, rollout_id, "resume")
+
+    gone = [len(asked(world, new))]
+    for _ in range(60):
+        world.clock.move(60)
+        Scheduler(world.services, None).decide_due()
+        gone.append(len(asked(world, new)))
+
+    assert gone[0] >= 10
+    # Six an hour, and the first of the next one.
+    assert gone[0] - gone[-1] in (6, 7)
 
 
 def test_an_emergency_goes_back_at_once_whatever_the_rate_says(world: World, tmp_path: Path) -> None:

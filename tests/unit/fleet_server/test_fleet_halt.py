@@ -122,6 +122,17 @@ def test_nothing_starts_or_goes_on_while_halted_and_the_refusal_says_since_when_
         act(world, view.rollout_id, "start")
 
 
+def test_a_halt_is_told_in_whole_sentences_and_an_aborted_rollout_goes_back_if_anywhere(world: World, tmp_path: Path) -> None:
+    rollout_id = start(world, world.push(make_bundle(tmp_path / "b1")))
+    act(world, rollout_id, "abort")
+
+    shown = [halt_fleet(world.services, reason=reason, actor=OPERATOR) for reason in ("fire", "Fire in hall 3.")]
+
+    assert shown[0].sentence.startswith("Halted by olga: fire. Nothing begins on any device; ")
+    assert shown[1].sentence.startswith("Halted by olga: Fire in hall 3. Nothing begins")
+    assert [(row.state, row.is_rollback) for row in shown[0].pending] == [("aborted", True)]
+
+
 def test_a_roll_back_during_the_halt_waits_for_the_lift_and_is_listed_first(world: World, tmp_path: Path) -> None:
     old, new = (make_bundle(tmp_path / f"b{n}", str(n)) for n in range(2))
     complete(world, start(world, world.push(old)), old)

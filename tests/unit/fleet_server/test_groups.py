@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from benchmarks import groups as benchmark
 from edgefleet.errors import ConfigError, EdgefleetError, InputError
 from fleet_server import queries, relabelling, usecases
 from fleet_server.errors import ConflictError
@@ -14,6 +15,7 @@ from fleet_server.queries import NotFoundError
 from fleet_server.regrouping import GroupChange, How, change, preview, read_wanted
 from fleet_server.removing import remove_device
 from fleet_server.selection import MAX_CHARACTERS, written
+from fleet_server.store import Database
 from tests.unit.fleet_server.evidence_world import POLICY, open_fleet
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 
@@ -64,6 +66,11 @@ def test_many_groups_are_counted_as_each_is_alone(world: World) -> None:
 
     assert together == {name: group_of(world.services.db, PROJECT, name).devices for name in alone}
     assert together == {"g0": 6, "g1": 6, "g2": 2, "g3": 22, "g4": 12}
+
+
+def test_the_benchmarks_groups_are_counted_as_the_database_counts_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.measure(Database(f"sqlite:///{tmp_path / 'fleet.db'}"), devices=1_000, count=60) == 0
+    assert "60 groups, 1,000 devices, sqlite" in capsys.readouterr().out
 
 
 def test_a_longer_list_of_groups_asks_the_database_no_more_often(world: World) -> None:

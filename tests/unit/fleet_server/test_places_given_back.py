@@ -9,12 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from fleet_server.flooring import raise_floor
+from fleet_server.rollout.hearing import Hearing
 from fleet_server.scheduler import by_evidence, parking
 from fleet_server.scheduler.loop import Scheduler
-from fleet_server.store import evidence_members, latecomers
+from fleet_server.store import evidence_members, hearing, latecomers
 from fleet_server.store.facts import read
 from fleet_server.store.tables import ACTIVATION, EVENT, ROLLOUT_MEMBER
-from tests.unit.fleet_server.evidence_world import POLICY, TICK_S, Fleet, act, asked, open_fleet, start, value
+from tests.unit.fleet_server.evidence_world import POLICY, TICK_S, Fleet, act, asked, now_us, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, PROJECT, World, make_bundle
 from tests.unit.fleet_server.test_evidence_rollouts import until
 
@@ -45,6 +46,12 @@ def asleep(world: World, tmp_path: Path, count: int = 12, **changes: Any) -> tup
 def in_activation(world: World) -> int:
     with world.services.db.read() as connection:
         return evidence_members.in_activation(connection, ["s0"]).get("s0", 0)
+
+
+def listens(world: World, heard: Hearing) -> None:
+    """What the markers of the server's broker prove."""
+    with world.services.db.write() as connection:
+        hearing.keep(connection, heard)
 
 
 def log(world: World, action: str) -> list[str]:
@@ -143,6 +150,31 @@ def test_a_device_that_began_unheard_is_counted_when_it_tells(world: World, tmp_
     with world.services.db.read() as connection:
         query = sa.select(ROLLOUT_MEMBER.c.began_at).where(ROLLOUT_MEMBER.c.device_id == device.device_id)
         assert connection.scalar(query) is not None
+
+
+def test_devices_that_begin_while_the_server_is_away_keep_their_places_until_it_could_have_heard_them(world: World, tmp_path: Path) -> None:
+    fleet, _, first = asleep(world, tmp_path)
+    went_at = now_us(world)
+    listens(world, Hearing(went_at))
+    held = []
+    for device_id in sorted(first):
+        assert world.desired(device_id) is not None
+        held.append(world.devices[device_id].reported("downloading", fleet.bundle.digest))
+    world.clock.move(SLEEPS_S)
+
+    Scheduler(world.services, None).decide_due()  # the broker has not delivered yet what it held
+    assert (asked(world, fleet.bundle), parked(world)) == (first, set())
+    back_at = now_us(world)
+    listens(world, Hearing(back_at, back_at))
+    world.clock.move(TICK_S / 2)
+    Scheduler(world.services, None).decide_due()  # nor has everybody connected again
+    assert (asked(world, fleet.bundle), parked(world)) == (first, set())
+    world.receive(*held[:1])
+    world.clock.move(TICK_S / 2)
+    listens(world, Hearing(now_us(world), back_at))
+    fleet.tick()
+
+    assert parked(world) == {max(first)}
 
 
 def test_who_sleeps_through_the_whole_rollout_is_asked_after_it(world: World, tmp_path: Path) -> None:

@@ -242,6 +242,27 @@ def test_after_an_abort_proven_devices_keep_the_release_and_the_others_go_back()
     assert wants(rollout, rollout.waves[2][0], "not-begun") is None
 
 
+def test_on_abort_wave_also_takes_the_release_from_what_was_ok_in_the_open_wave() -> None:
+    rollout = apply_person(in_wave_two(on_abort="wave"), "abort", "enough", at(20))
+    (first,), (second, _), *_ = rollout.waves
+
+    assert wants(rollout, first, "ok") == "new"
+    assert [wants(rollout, second, word) for word in ("ok", "pending", "failed", "silent", "not-begun")] == ["previous"] * 5
+    assert wants(rollout, first, "pending") == "previous"
+
+
+def test_on_abort_keep_sends_nobody_back_who_has_begun_and_nobody_else_begins() -> None:
+    rollout = apply_person(in_wave_two(on_abort="keep"), "abort", "enough", at(20))
+    device_id = rollout.members[0]
+
+    assert [wants(rollout, device_id, word) for word in ("ok", "pending", "failed", "silent")] == ["new"] * 4
+    assert wants(rollout, device_id, "not-begun") == "previous"
+    assert wants(rollout, rollout.waves[2][0], "not-begun") is None
+    assert view(rollout, proved(rollout, []), at(21))[2] == "Nobody who has begun goes back; a person can roll them back."
+    # A person overrules it.
+    assert wants(apply_person(rollout, "roll-back", "harm", at(22)), device_id, "ok") == "previous"
+
+
 def test_on_abort_roll_back_sends_every_device_back_and_ends_when_all_are() -> None:
     rollout = in_wave_two(on_abort="roll-back")
     one, two, three = rollout.members

@@ -51,6 +51,33 @@ def test_what_is_allowed_never_shrinks_and_never_outruns_the_most(kind: str, sec
     assert rate.allowed(seconds) <= rate.allowed(seconds + more) <= rate.allowed(seconds) + rate.most_per_hour * more / HOUR + 2
 
 
+@given(
+    per_hour=st.floats(1e-300, 1e6), factor=st.floats(1.000001, 100), most=st.floats(1e6, 1e300),
+    seconds=st.floats(0, 3e8), more=st.floats(0, 1e7),
+)  # fmt: skip
+def test_an_exponential_rate_from_next_to_nothing_to_next_to_all_never_shrinks_and_never_breaks(
+    per_hour: float, factor: float, most: float, seconds: float, more: float
+) -> None:
+    rate = Rate(kind="exponential", per_hour=per_hour, factor=factor, most_per_hour=most)
+
+    assert 1 <= rate.allowed(seconds) <= rate.allowed(seconds + more) <= 10**15 + 1
+
+
+@given(kind=st.sampled_from(sorted(RATES)), hours=st.integers(0, 200), of=st.floats(0, 1))
+def test_hours_in_which_everything_allowed_begins_add_up_to_what_is_allowed(kind: str, hours: int, of: float) -> None:
+    rate, ends = RATES[kind], [(number + of) * HOUR for number in range(hours + 1)]
+
+    summed = sum(rate.allowed_within(HOUR, end) for end in ends)
+
+    assert rate.allowed(ends[-1]) <= summed <= rate.allowed(ends[-1]) + len(ends)
+    assert min(rate.allowed_within(HOUR, end) for end in ends) >= 1
+
+
+def test_no_slow_rate_keeps_devices_waiting_whose_windows_miss_its_moments() -> None:
+    # One device in two hours, and somebody who may only begin half an hour after that.
+    assert Rate(per_hour=0.5).allowed_within(600, 9.5 * HOUR) == 1
+
+
 def test_a_clock_before_the_start_allows_the_first_device_only() -> None:
     assert Rate(per_hour=100).allowed(-50.0) == 1
 

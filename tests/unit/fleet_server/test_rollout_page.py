@@ -57,6 +57,8 @@ def document(key: str, value: Any) -> dict[str, Any]:
             base, needed = UNANIMOUS, {}
         return base | needed | {key: value}
     values: dict[str, Any] = {"rate": {"per_hour": 5.0}}.get(table, {}) | {inner: value}
+    if key == "rate.factor":
+        values["kind"] = "exponential"
     if key == "trial.soak_s":
         values["timeout_s"] = min(value + 1, LIMITS["trial.timeout_s"][1])
     if key == "trial.timeout_s":

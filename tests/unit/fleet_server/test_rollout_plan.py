@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
 from fleet_server.approving import approvals_of
+from fleet_server.store import activations
 from fleet_server.store.awake import awake
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import DEVICE, DEVICE_FACT, DEVICE_LABEL, METADATA, RELEASE, TELEMETRY
@@ -221,6 +222,23 @@ def test_a_plan_says_whose_approval_its_start_needs_and_that_a_single_wave_tries
     assert not any("approve" in one or "Wave 1 is all" in one for one in planned(world, release_id, EVIDENCE)["cautions"])
 
 
+def test_devices_that_were_changed_a_short_while_ago_are_told_of_with_the_time_at_which_they_may_begin(
+    world: World, release_id: str
+) -> None:
+    add_devices(world, 5)
+    now = to_micros(world.clock())
+    with world.services.db.write() as connection:
+        for number, hours in enumerate((2, 5, 30)):
+            at = now - hours * H * 1_000_000
+            activations.note(connection, f"d-{number:05}", PROJECT, before=None, after="r-other", rollout_id="r-other", forward=True, at=at)
+
+    said = planned(world, release_id, EVIDENCE)["cautions"]
+
+    assert said[0].startswith("2 of these devices were changed a short while ago and may begin only later, the last one in 22.0 h")
+    assert not any("short while" in one for one in planned(world, release_id, EVIDENCE | {"activation_gap_s": H})["cautions"])
+    assert not any("short while" in one for one in planned(world, release_id, EVIDENCE | {"emergency": True})["cautions"])
+
+
 def test_nobody_selected_and_an_unknown_release_are_refused(world: World, release_id: str) -> None:
     add_devices(world, 3)
 
@@ -253,7 +271,7 @@ def test_devices_on_which_the_bundle_failed_before_are_in_neither_the_plan_nor_t
     plan = planned(world, release_id, policy, devices=True)
 
     assert plan["devices"] == 7
-    assert "1 of the selected devices are left out" in plan["cautions"][0]
+    assert "1 of the selected devices is left out" in plan["cautions"][0]
     headers = {"Authorization": f"Bearer {world.admin_token()}"}
     created = world.client().post("/api/v1/rollouts", json={"release_id": release_id, "policy": policy}, headers=headers).get_json()
     assert approvals_of(world.services.db, created["rollout_id"]).digest == plan["digest"]

@@ -98,6 +98,23 @@ def test_decision_01_a_queued_rollout_starts_by_itself_once_its_devices_are_free
     assert len(owned(world, second)) == 6
 
 
+def test_decision_01_what_waits_for_its_devices_says_for_whose_and_whether_somebody_has_started_it(world: World, bundles: Bundles) -> None:
+    first = start(world, bundles.release(1))
+    queued, ending = plan(world, bundles.release(2), on_conflict="queue"), plan(world, bundles.release(2), on_conflict="supersede")
+
+    def missing(rollout_id: str) -> str:
+        return queries.rollout(world.services.db, rollout_id, world.clock()).missing
+
+    assert missing(queued) == f"A person starts it. Then it is queued behind {first}."
+    assert missing(ending) == f"A person starts it. Its start ends {first}."
+    act(world, queued, "start")
+    assert missing(queued) == f"Started by olga: it is queued behind {first}, and begins by itself once its devices are free."
+    act(world, first, "abort")
+    tick(world, 1.0)
+    assert state(world, queued) == "running"
+    assert missing(ending) == f"A person starts it. Its start ends {queued}."
+
+
 def test_decision_01_a_queued_rollout_that_nobody_started_waits_for_a_person(world: World, bundles: Bundles) -> None:
     first = start(world, bundles.release(1))
     second = plan(world, bundles.release(2), on_conflict="queue")

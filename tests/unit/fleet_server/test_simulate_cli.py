@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from edgefleet.cli.fleet import read_policy
 from edgefleet.cli.simulate import simulate
 from edgefleet.errors import ConfigError
 from fleet_server.simulate.reference.known import DOCUMENTS
@@ -86,7 +87,6 @@ def test_a_document_of_another_system_gives_what_the_known_one_gives(tmp_path: P
         (["--devices", "1000001"], "choose 1 to 1000000"),
         (["--days", "0"], "0 days cannot be simulated"),
         (["--runs", "0"], "0 runs are outside 1 to 100000"),
-        (["--seed", "-1"], "seed -1"),
         (["--scene", "moon"], "scene 'moon' is unknown; known: churn, day-and-night"),
         (["--model", "twice as good"], "model 'twice as good' is unknown; known: nothing changed"),
         (["--release", "much"], "release 'much': expected SHARE[:KIND[:HOURS]]"),
@@ -97,6 +97,7 @@ def test_a_document_of_another_system_gives_what_the_known_one_gives(tmp_path: P
         (["--release", "0.1:late:nan"], "delay_h = nan is outside"),
         (["--release", "1 %", "--release", "1 %"], "named twice"),
         (["--against", "jenkins"], "known: all, time-phased"),
+        (["--seed", "-1"], "seed -1 is negative"),
         (["--policy", "absent.toml"], "no policy can be read from it"),
         (["--policy", "absent.json", "--language", "aws"], "no policy can be read from it"),
     ],
@@ -176,3 +177,21 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 
     assert isinstance(result.exception, ConfigError)
     assert "broken.json: no policy can be read from it" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("soak_s = nan", "soak_s = nan is no finite number"),
+        ("[rule]\nlimit = inf", "rule.limit = inf is no finite number"),
+        ("dwell_s = [1.0, -inf]", "dwell_s[1] = -inf is no finite number"),
+    ],
+)
+def test_a_number_that_is_none_is_named_before_it_is_sent_anywhere(tmp_path: Path, line: str, says: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(line)
+
+    with pytest.raises(ConfigError) as refused:
+        read_policy(path)
+
+    assert says in str(refused.value)

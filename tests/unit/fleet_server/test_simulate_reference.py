@@ -95,7 +95,7 @@ def test_a_deployments_phases_are_hours_after_its_first() -> None:
                     }
                 }
             },
-            "use numberOfNotifiedThings",
+            "rateIncreaseCriteria.numberOfSucceededThings is not simulated",
         ),
         ("aws", {"abortConfig": {"criteriaList": [ABORT | {"failureType": "SLOW"}]}}, "failureType = 'SLOW'"),
         ("aws", {"abortConfig": {"criteriaList": [ABORT | {"action": "PAUSE"}]}}, "action = 'PAUSE'"),
@@ -116,12 +116,35 @@ def test_a_deployments_phases_are_hours_after_its_first() -> None:
         ("mender", {"phases": [{"batch_size": 50, "start_ts": "2026-01-05"}, {}]}, "has no time zone"),
         ("mender", {"phases": [{"batch_size": 50}]}, "take 50 % of the devices"),
         ("mender", {"name": ""}, "a name of 1 to 120"),
+        ("mender", {"phase": []}, "mender: unknown key 'phase' (did you mean 'phases'?)"),
+        ("mender", {"phases": [{"batchsize": 10}, {}]}, "mender.phases[0]: unknown key 'batchsize' (did you mean 'batch_size'?)"),
+        ("mender", {"max_devices": 5}, "mender.max_devices is not simulated"),
+        ("hawkbit", {"amountGroup": 4}, "hawkbit: unknown key 'amountGroup' (did you mean 'amountGroups'?)"),
+        ("hawkbit", {"groups": [{"errorConditon": {}}], "successCondition": THRESHOLD}, "did you mean 'errorCondition'"),
+        ("hawkbit", {"groups": [{"targetFilterQuery": "id==a"}], "successCondition": THRESHOLD}, "targetFilterQuery is not simulated"),
+        ("hawkbit", {"groups": [{}], "successCondition": THRESHOLD | {"expresion": "5"}}, "did you mean 'expression'"),
+        (
+            "hawkbit",
+            {"groups": [{}], "successCondition": THRESHOLD, "successAction": {"action": "PAUSE"}},
+            "successAction.action = 'PAUSE' is not simulated; expected NEXTGROUP",
+        ),
+        ("aws", {"jobExecutionsRolloutConfig": {"maximumPerMinut": 5}}, "unknown key 'maximumPerMinut' (did you mean 'maximumPerMinute'?)"),
+        ("aws", {"abortConfig": {"criteria": []}}, "aws.abortConfig: unknown key 'criteria'"),
+        ("aws", {"abortConfig": {"criteriaList": [ABORT | {"thresholdPercent": 5}]}}, "did you mean 'thresholdPercentage'"),
+        ("aws", {"timeoutConfig": {"inProgressTimeout": 5}}, "aws.timeoutConfig: unknown key 'inProgressTimeout'"),
+        ("aws", {"schedulingConfig": {"endTime": "2026-01-05"}}, "aws.schedulingConfig is not simulated"),
     ],
 )
 def test_a_document_that_its_own_system_would_refuse_is_refused(language: str, document: Any, says: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read_reference(language, document)
     assert says in str(refused.value)
+
+
+def test_keys_of_no_matter_here_and_deciding_ones_that_are_off_are_left_alone() -> None:
+    read_reference("hawkbit", {"amountGroups": 2, "successCondition": THRESHOLD, "distributionSetId": 1, "dynamic": False, "type": "soft"})
+    read_reference("aws", {"targets": ["arn:x"], "targetSelection": "SNAPSHOT", "jobExecutionsRetryConfig": {}, "tags": []})
+    read_reference("mender", {"artifact_name": "a", "devices": ["d"], "retries": 2, "max_devices": 0})
 
 
 def test_the_history_answers_as_a_search_through_all_ticks_does() -> None:
