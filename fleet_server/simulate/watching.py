@@ -47,6 +47,28 @@ class Drift:
         return cls(sites[availability.site], int(rng.integers(0, _DRIFTS_UNTIL)))
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """Devices that began, in that order, and what is known of each; looked up once a tick, for all gates.
+
+    Attributes:
+        devices, at: Each of them, and the tick at which it began.
+        failed: Whether it said that the release failed there.
+        answered: Ticks in which it answered rows.
+    """
+
+    devices: Ints
+    at: Ints
+    failed: Mask
+    answered: Ints
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "_Begun":
+        """As the server knows them."""
+        devices = ledger.devices
+        return cls(devices, ledger.began[devices], ledger.failed[devices], ledger.answered[devices])
+
+
 class ModelWatch:
     """Stakes of the gates in force.
 
@@ -78,30 +100,32 @@ class ModelWatch:
         exposed = np.zeros(len(self._drift.devices), bool)
         exposed[asked] = True
         self.blocks.exclude(exposed)
-        self.wealth = {name: self._after(name, number, ledger, size) for name in self.wealth}
+        begun = _Begun.of(ledger)
+        self.wealth = {name: self._after(name, number, begun, ledger, size) for name in self.wealth}
 
-    def _after(self, name: str, number: int, ledger: Ledger, size: int) -> Wealth:
-        gate, given, devices = COMPARISONS[name], self._given[name], ledger.devices
+    def _after(self, name: str, number: int, begun: _Begun, ledger: Ledger, size: int) -> Wealth:
+        gate, given, devices = COMPARISONS[name], self._given[name], begun.devices
         controlled, before = name not in NO_CONTROL, self.wealth[name]
-        ready = devices[~ledger.failed[devices] & ~given[devices] & (ledger.answered[devices] >= ticks_needed(name, self._rules))]
+        ready = devices[(begun.answered >= ticks_needed(name, self._rules)) & ~begun.failed & ~given[devices]]
         if controlled:
             filling = self._filling[name]
             ready = self.blocks.join(ready, size)
             ready = ready[~filling.closed(self.blocks.of[ready])]
         given[ready] = True
         wait_s = self._rules.label_wait_s if name == "label metric" else self._rules.wait_s
-        out = ledger.failed[devices] | (number - ledger.began[devices] >= wait_s / TICK_S)
+        out = begun.failed | (number - begun.at >= wait_s / TICK_S)
         own, more = self._own(name, number, ledger.began[ready], ready), len(ready)
+        told = given[devices]
         if controlled:
             out |= self.blocks.alone[devices] | filling.closed(self.blocks.of[devices])
             filling.add(self.blocks.of[ready], own, len(self.blocks.sizes))
-            rest = bool(len(devices)) and bool((out | given[devices]).all())
+            rest = bool(len(devices)) and bool((out | told).all())
             which, counts, means = filling.close(self.blocks.sizes, rest=rest)
             if (counts < self.blocks.sizes[which]).any():
                 self.blocks.begin_anew()
             own, more = means - self._controls(name, number, ledger, which), int(counts.sum())
         after = before.after(gate, own.tolist()) if len(own) else before
-        return replace(after, devices=before.devices + more, left_out=int((out & ~given[devices]).sum()))
+        return replace(after, devices=before.devices + more, left_out=int((out & ~told).sum()))
 
     def _own(self, name: str, number: int, began: Ints, devices: Ints) -> NDArray[np.float64]:
         """[D, columns] of devices that are compared at a tick: shifted are the rows after the drift, before and since they began."""
