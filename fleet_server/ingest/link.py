@@ -53,8 +53,9 @@ class Link:
         self._connected = threading.Event()
         self._stopping = threading.Event()
         self._published = threading.Condition()
-        self._confirmed: set[int] = set()
-        # Message ids come again after 65,535 publishes: one that nobody waits for must not confirm a later message.
+        # Message id -> whether the broker took it; False is a refusal, which is the last word on that id too.
+        self._answered: dict[int, bool] = {}
+        # Message ids come again after 65,535 publishes: an answer that nobody waits for must not be one to a later message.
         self._unwaited: set[int] = set()
         # None until the broker has answered for the first time.
         self._client: mqtt.Client | None = None
@@ -122,11 +123,15 @@ class Link:
                 self._forget(info.mid)  # paho sends it after all, once it is connected again
         expected = {mid for mid in mids if mid is not None}
         with self._published:
-            self._published.wait_for(lambda: expected <= self._confirmed or not self.connected, timeout=timeout_s)
-            sure = [mid is not None and mid in self._confirmed for mid in mids]
+            # Refused ones are waited for as well: they come again at once, and would come all the time.
+            self._published.wait_for(lambda: all(map(self._took, expected)) or not self.connected, timeout=timeout_s)
+            sure = [mid is not None and self._took(mid) for mid in mids]
         for mid in expected:
             self._forget(mid)
         return sure
+
+    def _took(self, mid: int) -> bool:
+        return self._answered.get(mid, False)
 
     def _publish_unwaited(self, topic: str, payload: bytes, *, retain: bool) -> None:
         if self._client is not None and self.connected:
@@ -135,11 +140,9 @@ class Link:
                 self._forget(info.mid)
 
     def _forget(self, mid: int) -> None:
-        """Wait no more for a message: its confirmation is dropped, whether it came already or comes yet."""
+        """Wait no more for a message: the broker's answer is dropped, whether it came already or comes yet."""
         with self._published:
-            if mid in self._confirmed:
-                self._confirmed.remove(mid)
-            else:
+            if self._answered.pop(mid, None) is None:
                 self._unwaited.add(mid)
 
     def _open(self) -> None:
@@ -216,8 +219,8 @@ class Link:
         with self._published:
             if mid in self._unwaited:
                 self._unwaited.remove(mid)
-            elif not reason.is_failure:
-                self._confirmed.add(mid)
+            else:
+                self._answered[mid] = not reason.is_failure
                 self._published.notify_all()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:

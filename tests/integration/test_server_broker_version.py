@@ -150,6 +150,29 @@ def test_a_confirmation_of_a_message_that_nobody_waited_for_confirms_no_later_on
             link.stop()
 
 
+@pytest.mark.broker
+def test_a_message_that_the_broker_refused_spoils_no_later_one_of_the_same_id(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    with open_broker("mosquitto", tmp_path / "broker", "secret") as broker:
+        config = ServerConfig(
+            data_dir=tmp_path, broker_url=broker.url, broker_username=SERVER_USER, broker_password_file=tmp_path / "password"
+        )
+        link = Link(config, broker.url)
+        link.start()
+        try:
+            until(lambda: link.connected)
+            assert link._client is not None
+            link._client._last_mid = before = 100
+
+            assert link.publish_all([("not/allowed", b"%d" % number) for number in range(8)], 0.5) == [False] * 8
+
+            # Their ids come again after 65,535 messages.
+            link._client._last_mid = before
+            assert link.publish_all([(device_topic("d-1", "desired"), b"%d" % number) for number in range(8)], 5.0) == [True] * 8
+        finally:
+            link.stop()
+
+
 def until(there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not there():
