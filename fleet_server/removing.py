@@ -64,6 +64,7 @@ def remove_device(services: Services, device_id: str, *, reason: str, actor: Act
         NotFoundError: There is no such device.
         ConflictError: It was removed before, or a rollout of it is being decided at this moment.
         StorageError: Its broker password could not be taken away; nothing was changed.
+        ConfigError: The broker could not be told of that; only the password is gone from its file, and the same call tries again.
     """
     words, now = reason_of(reason), services.clock()
     at = to_micros(now)

@@ -18,6 +18,7 @@ LOG = logging.getLogger(__name__)
 
 STARTING_S: Final = 0.5
 _LOOK_S: Final = 0.02
+_LAST_PID: Final = 2**31 - 1
 
 
 def give_password(user: str, password_file: Path, pid_file: Path | None) -> str:
@@ -55,14 +56,14 @@ def take_password(user: str, password_file: Path, pid_file: Path | None) -> None
         with one_at_a_time(_lock_file(password_file)):
             before = _lines(password_file)
             kept = [line for line in before if line.partition(":")[0] != user]
-            if kept == before:
-                return
-            write_durably(password_file, "".join(kept).encode(), mode=0o600)
+            if kept != before:
+                write_durably(password_file, "".join(kept).encode(), mode=0o600)
     except OSError as err:
         raise StorageError(
             f"{password_file}: {err.strerror or err}; {user!r} could still reach the broker, so it stays: make the file writable"
         ) from err
     if pid_file is not None:
+        # Also where the line is gone: an earlier try may have ended here, and the broker still know the password.
         _reload(pid_file)
 
 
@@ -85,11 +86,13 @@ def _reload(pid_file: Path) -> None:
         raise ConfigError(f"{pid_file}: no process id of the broker in it: {err}; name the file of pid_file in mosquitto.conf") from err
     if pid is None:
         return  # it starts at this moment: it makes this file before it reads the password file
-    if pid <= 1:
-        raise ConfigError(f"{pid_file}: {pid} is no process id of a broker")
+    if not 1 < pid <= _LAST_PID:
+        raise ConfigError(f"{pid_file}: {str(pid)[:20]} is no process id of a broker; name the file of pid_file in mosquitto.conf")
     if not _waits_for_hangup(pid):
         LOG.warning(
-            "%s: process %d does not listen for a reload, it is left alone; restart the broker if devices are refused", pid_file, pid
+            "%s: process %d does not listen for a reload, it is left alone; restart the broker if it refuses devices or knows removed ones",
+            pid_file,
+            pid,
         )
         return
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgefleet.errors import ConfigError
 from fleet_server.enroll.credentials import give_password, take_password
 
 ENROL = """
@@ -68,3 +69,27 @@ def test_a_broker_that_is_not_there_or_writes_its_pid_file_at_this_moment_is_not
     take_password("d0", tmp_path / "passwords", tmp_path / "pid")
 
     assert (tmp_path / "passwords").read_text() == ""
+
+
+def test_a_removal_that_is_tried_again_tells_the_broker_although_the_line_is_gone(tmp_path: Path) -> None:
+    passwords, pid_file = tmp_path / "passwords", tmp_path / "pid"
+    give_password("d0", passwords, None)
+    pid_file.write_text("not a number")
+    with pytest.raises(ConfigError, match="no process id of the broker in it"):
+        take_password("d0", passwords, pid_file)
+    with subprocess.Popen(["sh", "-c", LISTENS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as broker:
+        assert broker.stdout is not None
+        assert broker.stdout.readline() == "ready\n"
+        pid_file.write_text(f"{broker.pid}\n")
+
+        take_password("d0", passwords, pid_file)
+
+        assert broker.wait(60) == 7
+
+
+@pytest.mark.parametrize("pid", ["-1", "0", "1", str(2**31), "9" * 40])
+def test_a_number_that_is_no_process_id_is_refused(tmp_path: Path, pid: str) -> None:
+    (tmp_path / "pid").write_text(pid)
+
+    with pytest.raises(ConfigError, match="is no process id of a broker; name the file"):
+        give_password("d0", tmp_path / "passwords", tmp_path / "pid")
