@@ -161,10 +161,23 @@ def check_target(folder: Path) -> None:
     """Look whether a bundle may be written to `folder`: before minutes of work are done for it.
 
     Raises:
-        ConfigError: It holds something that is no bundle.
+        ConfigError: It holds something that is no bundle, or has no name of its own (`.`, `..`, `/`), and so cannot be put in its place.
+        StorageError: It cannot be looked into.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file())):
+    _check_name(folder)
+    try:
+        taken = folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file()))
+    except FileNotFoundError:
+        taken = False  # another conversion replaces its bundle at this moment
+    except OSError as err:
+        raise StorageError(f"{folder}: {err.strerror or err}; make it readable, or name another folder with --output") from err
+    if taken:
         raise ConfigError(f"{folder}: holds something that is no bundle and is not overwritten; name another folder with --output")
+
+
+def _check_name(folder: Path) -> None:
+    if folder.name in ("", ".."):
+        raise ConfigError(f"{folder}: a bundle is put in the place of a folder by its name; name one with --output, for example my-bundle")
 
 
 def write_bundle(folder: Path, files: dict[str, bytes], measured: dict[str, Any] | None = None) -> Bundle:
@@ -178,9 +191,10 @@ def write_bundle(folder: Path, files: dict[str, bytes], measured: dict[str, Any]
         measured: Content of measured.json, or None for none.
 
     Raises:
-        ConfigError: The folder holds something that is no bundle.
+        ConfigError: As `check_target`.
         StorageError: The disk refused.
     """
+    _check_name(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Of two that replace one bundle the second would find nothing to move away, or something in its place.

@@ -18,7 +18,7 @@ class FolderLock:
 
     Raises:
         ConfigError: Another process holds it; the message says which.
-        StorageError: The file cannot be made.
+        StorageError: The file cannot be made, or the file system has no locks.
     """
 
     def __init__(self, path: Path, who: str) -> None:
@@ -28,10 +28,13 @@ class FolderLock:
             raise StorageError(f"{path}: {err.strerror or err}; make room, and the folder writable for its owner") from err
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
+        except BlockingIOError as err:
             holder = os.read(self._handle, 20).decode(errors="replace").strip()
             os.close(self._handle)
             raise ConfigError(f"{path.parent}: another {who} (process {holder or 'unknown'}) runs on this folder; stop it first") from err
+        except OSError as err:
+            os.close(self._handle)
+            raise StorageError(f"{path}: {err.strerror or err}; use a folder of a file system that knows flock") from err
         # The number is only for the message above; a full disk must not keep the process from its work.
         with contextlib.suppress(OSError):
             os.ftruncate(self._handle, 0)

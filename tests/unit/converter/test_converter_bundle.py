@@ -30,13 +30,13 @@ from converter.parity import latencies_ms
 from converter.planning import Plan
 from converter.recipes import RECIPES
 from converter.workshop import Graph
-from converter.write import write_bundle
+from converter.write import check_target, write_bundle
 from device_agent.scorer import Scorer
 from edgefleet.bundle import Bundle
 from edgefleet.cli.bundle import bundle as bundle_command
 from edgefleet.cli.convert import convert as convert_command
 from edgefleet.digests import sha256_hex
-from edgefleet.errors import ArtifactError, ConfigError, MissingPartError, VerdictError
+from edgefleet.errors import ArtifactError, ConfigError, MissingPartError, StorageError, VerdictError
 from edgefleet.manifest import Override
 from edgefleet.package import ModelPackage, read_npz, write_package
 from tests.unit.converter.converter_packages import INPUTS, PARITY, candidate_package, digits, fitted, package, tree_package
@@ -332,6 +332,19 @@ def test_a_folder_with_other_content_is_not_overwritten(forest: ModelPackage, tm
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_a_folder_without_a_name_of_its_own_is_refused_before_and_when_it_is_written(name: str) -> None:
+    with pytest.raises(ConfigError, match="is put in the place of a folder by its name; name one with --output"):
+        check_target(Path(name))
+    with pytest.raises(ConfigError, match="is put in the place of a folder by its name; name one with --output"):
+        write_bundle(Path(name), {})
+
+
+def test_a_folder_that_cannot_be_looked_into_is_an_error_of_the_disk() -> None:
+    with pytest.raises(StorageError, match="File name too long; make it readable"):
+        check_target(Path("x" * 300))
 
 
 def test_conversions_that_write_one_bundle_at_once_all_end_well_and_leave_one(made: Path, tmp_path: Path) -> None:
