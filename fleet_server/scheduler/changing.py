@@ -45,9 +45,11 @@ def waiting_at_first(
     history = activations.of_devices(connection, project, device_ids, to_micros(now - WEEK))
     assigned = assignments.current(connection, project, sorted(history))
     gap = gap_of(policy, policy.evidence != "unanimous")
+    running = {device_id: assigned.get(device_id, ("", ""))[0] for device_id in history}
     answers = {
-        device_id: may_change(changes, assigned.get(device_id, ("", ""))[0], release_id, now, emergency=policy.emergency, gap=gap)
+        device_id: may_change(changes, running[device_id], release_id, now, emergency=policy.emergency, gap=gap)
         for device_id, changes in history.items()
+        if running[device_id] != release_id
     }
     return {device_id: answer for device_id, answer in answers.items() if answer.word != "begin"}
 
