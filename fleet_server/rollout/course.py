@@ -143,6 +143,12 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         _, paced_s = self._paced(wave, (now - self.stage_at).total_seconds())
         return self.rate.allowed_within(span_s, paced_s)
 
+    def one_in_s(self, wave: int, now: datetime) -> float:
+        """Seconds in which the rate lets one device begin now; 0 where the policy names none."""
+        if self.rate is None or self.stage_at is None:
+            return 0.0
+        return self.rate.one_in_s(self._paced(wave, (now - self.stage_at).total_seconds())[1])
+
     def batch_after(self, asked_before: int) -> int:
         """Devices exposed after the batch that follows so many: the wave's own steps, one at a time, however long it stood still.
 

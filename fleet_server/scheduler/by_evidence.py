@@ -30,6 +30,7 @@ SCANNED: Final = 20_000  # of those that wait, where windows or budgets decide o
 _LOOK_AGAIN: Final = timedelta(minutes=1)
 # Times in which no more devices begin than the rate names for them, and how far back they are counted: they are asked some looks later.
 _OF_RATE: Final = ((3_600.0, timedelta(minutes=58)), (600.0, timedelta(minutes=9)))
+_ALMOST: Final = 0.97
 _NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
 # Not while a way back is paused: it failed somewhere, or a person wants nobody else to be changed.
@@ -124,7 +125,7 @@ def _left_back(connection: sa.Connection, rollout: Rollout, now: datetime) -> in
     if rate is None:
         return AT_ONCE
     left = [rate.allowed(since_s) - ways_back.told(connection, rollout.rollout_id, rollout.release_id)]
-    for span_s, back in _OF_RATE:
+    for span_s, back in _of_rate_spans(rate.one_in_s(since_s)):
         lately = ways_back.told(connection, rollout.rollout_id, rollout.release_id, to_micros(now - back))
         left.append(rate.allowed_within(span_s, since_s) - lately)
     return max(min(left), 0)
@@ -170,10 +171,16 @@ def _begin(connection: sa.Connection, services: Services, rollout: Rollout, know
     return bool(chosen), Counter({str(name): count for name, count in waits.items()})
 
 
+def _of_rate_spans(one_in_s: float) -> tuple[tuple[float, timedelta], ...]:
+    """Those times, and a longer one where the rate lets less than one device an hour begin."""
+    slow = one_in_s > _OF_RATE[0][0]
+    return (*_OF_RATE, (one_in_s, timedelta(seconds=_ALMOST * one_in_s))) if slow else _OF_RATE
+
+
 def _of_rate(connection: sa.Connection, rollout: Rollout, course: Course, now: datetime) -> list[int]:
-    """How many more devices the rate lets begin in an hour, and in some minutes: a standstill is not caught up with."""
+    """How many more devices the rate lets begin in an hour or longer, and in some minutes: a standstill is not caught up with."""
     found = []
-    for span_s, back in _OF_RATE:
+    for span_s, back in _of_rate_spans(course.one_in_s(rollout.wave, now)):
         allowed = course.rate_within(rollout.wave, span_s, now)
         if allowed is not None:
             since = max(now - back, course.stage_at or now)

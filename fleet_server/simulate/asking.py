@@ -185,7 +185,7 @@ class Asking:
         if left.get("rate"):
             # Nor does the rate catch up with what it would have let begin meanwhile.
             opened = number if course.stage_at is None else number - int((now - course.stage_at).total_seconds() // TICK_S)
-            for ticks in (1, PER_HOUR):
+            for ticks in (1, PER_HOUR, max(PER_HOUR, int(course.one_in_s(wave, now) // TICK_S))):
                 allowed = course.rate_within(wave, ticks * TICK_S, now)
                 lately = int((self._asked_at >= max(number - ticks + 1, opened)).sum())
                 left["rate"] = left["rate"] if allowed is None else min(left["rate"], max(allowed - lately, 0))

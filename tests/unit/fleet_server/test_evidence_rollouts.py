@@ -440,6 +440,26 @@ def test_what_the_rate_would_have_let_begin_while_nothing_did_is_not_caught_up_w
     assert begun[-1] >= 2 * 6
 
 
+def test_a_rate_of_one_device_in_ten_hours_is_no_faster_after_a_standstill(world: World, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    release_id = world.push(bundle)
+    open_fleet(world, 60)
+    rollout_id = start(world, release_id, waves=["100%"], dwell_s=[0.0], pace={"first": 60}, rate={"per_hour": 0.1}, stall_s=9e6)
+    act(world, rollout_id, "pause")
+    world.clock.move(100 * 3_600)
+    act(world, rollout_id, "resume")
+
+    begun = [len(asked(world, bundle))]
+    for _ in range(4 * 30):
+        world.clock.move(900)
+        Scheduler(world.services, None).decide_due()
+        begun.append(len(asked(world, bundle)))
+
+    # Ten hours are 40 looks.
+    assert max(later - before for before, later in zip(begun, begun[38:], strict=False)) == 1
+    assert begun[-1] - begun[1] == 3
+
+
 def _turned_round(world: World, tmp_path: Path, *, looks: int = 1, **changes: Any) -> tuple[str, MadeBundle]:
     """Twelve devices that ran an older release have the new one, and a person rolls back."""
     old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", "two")

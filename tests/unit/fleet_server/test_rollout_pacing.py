@@ -78,6 +78,16 @@ def test_no_slow_rate_keeps_devices_waiting_whose_windows_miss_its_moments() -> 
     assert Rate(per_hour=0.5).allowed_within(600, 9.5 * HOUR) == 1
 
 
+@given(per_hour=st.floats(1e-300, 1e6), grown=st.floats(0, 1e300), factor=st.floats(1, 100), hours=st.floats(0, 1e5))
+def test_one_device_takes_the_less_time_the_more_the_rate_has_grown(per_hour: float, grown: float, factor: float, hours: float) -> None:
+    flat, exponential = Rate(per_hour=per_hour), Rate(kind="exponential", per_hour=per_hour, factor=factor)
+    linear = Rate(kind="linear", per_hour=per_hour, step_per_hour=grown)
+
+    for rate in (exponential, linear):
+        assert 0 < rate.one_in_s(hours * HOUR) <= flat.one_in_s(hours * HOUR) * (1 + 1e-9)
+        assert rate.one_in_s(0.0) == pytest.approx(flat.one_in_s(hours * HOUR))
+
+
 def test_a_clock_before_the_start_allows_the_first_device_only() -> None:
     assert Rate(per_hour=100).allowed(-50.0) == 1
 
