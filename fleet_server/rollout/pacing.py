@@ -97,18 +97,11 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return max(self.allowed(open_s) - (self.allowed(open_s - span_s) if open_s > span_s else 0), 1)
 
     def one_in_s(self, open_s: float) -> float:
-        """Seconds in which the rate of a moment lets one device begin; ten years at most.
-
-        >>> Rate(per_hour=0.1).one_in_s(0.0)
-        36000.0
-        """
+        """Seconds in which the rate of a moment lets one device begin; ten years at most."""
         hours = min(max(open_s, 0.0) / _HOUR_S, self._hours_to_cap())
-        if self.kind == "linear":
-            speed = self.per_hour + self.step_per_hour * hours
-        elif self.kind == "exponential":
-            speed = math.exp(math.log(self.per_hour) + hours * math.log(self.factor)) if self.factor > 1 else self.per_hour
-        else:
-            speed = self.per_hour
+        speed = self.per_hour + (self.step_per_hour * hours if self.kind == "linear" else 0.0)
+        if self.kind == "exponential":
+            speed = math.exp(math.log(self.per_hour) + hours * math.log(self.factor))
         return min(_HOUR_S, _LONGEST_S * speed) / speed
 
     def _hours_to_cap(self) -> float:

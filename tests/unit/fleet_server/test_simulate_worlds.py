@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.engine import apply, decide
 from fleet_server.rollout.model import Facts
-from fleet_server.rollout.pacing import Ready, Window, begin
+from fleet_server.rollout.pacing import Rate, Ready, Window, begin
 from fleet_server.rollout.plans import default_course, default_policy
 from fleet_server.rollout.policy import Policy
 from fleet_server.rollout.tally import Tally
@@ -202,6 +202,16 @@ def test_devices_are_asked_in_their_windows_by_their_own_clocks_only() -> None:
     for number, more in enumerate(np.diff([0, *counts])):
         clocks = [availability.local_time(number, zone) for zone in (0, 1)]
         assert more == 0 or any(rules.windows[0].holds(clock) for clock in clocks)
+
+
+@pytest.mark.parametrize(("per_hour", "ticks", "most"), [(6.0, 4, 6), (0.25, 16, 1)])
+def test_a_rate_is_no_faster_after_the_hours_outside_the_windows(per_hour: float, ticks: int, most: int) -> None:
+    rules = policy(windows=(Window(start="22:00", end="05:00"),), rate=Rate(per_hour=per_hour))
+
+    _, _, _, counts = asked_over(CHURN, rules)
+
+    assert max(later - before for before, later in zip([0, *counts], counts[ticks - 1 :], strict=False)) == most
+    assert counts[-1] > 2
 
 
 def test_a_window_makes_a_rollout_longer_and_an_emergency_does_not_wait_for_it() -> None:
