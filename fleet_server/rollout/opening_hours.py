@@ -14,12 +14,14 @@ from typing import Final
 
 from edgefleet.errors import ConfigError
 from fleet_server.rollout.course import Course
+from fleet_server.rollout.judgement import HEARD_AFTER_DWELL, HEARD_SHARE
 from fleet_server.rollout.pacing import DAYS, Window, rate_s, zone_of
 
 ZONE: Final = "time-zone"
 _WEEK_S: Final = 7 * 86_400.0
 _MOST_BATCHES: Final = 2_000  # of one wave that are followed one by one; more are taken together
 _NAMED: Final = 3
+_LITTLE: Final = 1e-9  # of a batch: quotients of floats
 
 Spans = tuple[tuple[float, float], ...]
 
@@ -80,7 +82,7 @@ class Hours:
         )
 
     def opening_s(self, course: Course, wave: int, opens_at: datetime) -> tuple[float, float]:
-        """Seconds from the opening of a wave: until its last device may begin, and until the last one whose dwell counts for the wave.
+        """Seconds from the opening of a wave: until its last device may begin, and until as many have as must be heard after their dwell.
 
         Args:
             course: Of the plan.
@@ -88,7 +90,7 @@ class Hours:
             opens_at: When it opens, aware UTC.
 
         Returns:
-            By pace, rate, and these windows. The second is never more than the first, and less where wave 1 rests.
+            By pace, rate, and these windows. The second is never more than the first, and not before the wave's own dwell counts.
         """
         plain_s = opening_with_rate_s(course, wave)
         if not self.windows or not self.zones:
@@ -98,18 +100,31 @@ class Hours:
         rest_s = course.rest_s if course.rests_at(wave) < course.sizes[wave - 1] else 0.0
         batches = math.ceil((plain_s - rest_s) / course.pace.every_s)
         step_s = (plain_s - rest_s) / min(batches, _MOST_BATCHES) if batches > _MOST_BATCHES else course.pace.every_s
-        begun_s = _next_open(anywhere, 0.0)
-        for _ in range(min(batches, _MOST_BATCHES)):
+        begun_s = enough_s = _next_open(anywhere, 0.0)
+        steps = _until_enough_s(course, wave) / step_s
+        for step in range(1, min(batches, _MOST_BATCHES) + 1):
             begun_s = _next_open(anywhere, begun_s + step_s)
+            enough_s = begun_s if step - 1 < steps - _LITTLE else enough_s
+        dwells_from_s = max(enough_s if steps >= 0 else 0.0, course.dwells_from_s(wave))
         # Devices of a zone begin in its own hours: each zone must have had some.
         begun_s = max(begun_s, *(_next_open(spans, 0.0) for spans in clocks))
-        return (_next_open(anywhere, begun_s + rest_s) if rest_s else begun_s), begun_s
+        return (_next_open(anywhere, begun_s + rest_s) if rest_s else begun_s), dwells_from_s
 
 
 def opening_with_rate_s(course: Course, wave: int) -> float:
     """Seconds from the opening of a wave until its last device may begin, by pace and rate."""
     paced = course.opening_s(wave)
     return paced if course.rate is None else max(paced, rate_s(course.rate, course.added(wave)))
+
+
+def _until_enough_s(course: Course, wave: int) -> float:
+    """Seconds of opening until so many have begun as the wave must hear after their dwell; below 0 if those of earlier waves are enough."""
+    size, before = course.sizes[wave - 1], course.sizes[wave - 2] if wave > 1 else 0
+    enough = math.ceil(min(HEARD_SHARE * size, HEARD_AFTER_DWELL))
+    if enough <= before:
+        return -1.0
+    paced_s = course.pace.opening_s(before, enough)
+    return paced_s if course.rate is None else max(paced_s, rate_s(course.rate, enough - before))
 
 
 def _open_spans(windows: Sequence[Window], zone: tzinfo, from_at: datetime) -> Spans:

@@ -67,8 +67,18 @@ def test_the_rest_of_wave_one_ends_in_a_window_too() -> None:
     rests = msgspec.structs.replace(FORTY, sizes=(100, 200), rest_s=6 * H)
     assert rests.rests_at(1) < 100
 
-    # Batches 5 to 80 end at 10:30; six hours later the day is over.
-    assert hours(Window(start="08:00", end="16:00"), UTC=1).opening_s(rests, 1, MONDAY) == ((24 + 8) * H, 10.5 * H)
+    # The batch that would reach 160 is at 10:30; six hours later the day is over. The wave rests from 80 on, at 10:00.
+    assert hours(Window(start="08:00", end="16:00"), UTC=1).opening_s(rests, 1, MONDAY) == ((24 + 8) * H, 10 * H)
+
+
+def test_the_dwell_of_a_plan_counts_from_the_devices_that_must_be_heard_after_it_and_not_from_the_last() -> None:
+    waves = msgspec.structs.replace(FORTY, sizes=(60, 120, 200), dwell_s=(24 * H, 24 * H, 0.0))
+    late = hours(Window(start="23:00", end="24:00"), UTC=1)
+
+    # Of 60 devices 36 must be heard: 40 have begun on Tuesday at 23:30, the others begin on Wednesday.
+    assert late.opening_s(waves, 1, MONDAY) == ((48 + 23) * H, 47.5 * H)
+    # Of 120 only 45, and 60 are there: wave 2 dwells by its own clock, from its opening, and its one batch begins at night.
+    assert late.opening_s(waves, 2, MONDAY) == (23 * H, 0.0)
 
 
 def test_a_slow_rate_counts_in_windows_only() -> None:
