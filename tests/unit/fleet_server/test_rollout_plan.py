@@ -8,8 +8,9 @@ import pytest
 import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
+from edgefleet.desired import TrialPolicy
 from fleet_server.approving import approvals_of
-from fleet_server.store import activations
+from fleet_server.store import activations, assignments
 from fleet_server.store.awake import awake
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import DEVICE, DEVICE_FACT, DEVICE_LABEL, METADATA, RELEASE, TELEMETRY
@@ -254,6 +255,18 @@ def test_devices_that_were_changed_a_short_while_ago_are_told_of_with_the_time_a
     assert said[0].startswith("2 of these devices were changed a short while ago and may begin only later, the last one in 22.0 h")
     assert not any("short while" in one for one in planned(world, release_id, EVIDENCE | {"activation_gap_s": H})["cautions"])
     assert not any("short while" in one for one in planned(world, release_id, EVIDENCE | {"emergency": True})["cautions"])
+
+
+def test_devices_that_have_the_release_already_are_not_said_to_wait_for_it(world: World, release_id: str) -> None:
+    add_devices(world, 5)
+    at = to_micros(world.clock()) - 2 * H * 1_000_000
+    wish = assignments.Wish(release_id, "r-before", TrialPolicy())
+    with world.services.db.write() as connection:
+        assignments.assign(
+            connection, assignments.Director(world.services.director, world.services.config.fleet), "d-00000", PROJECT, wish, at
+        )
+
+    assert not any("short while" in one for one in planned(world, release_id, EVIDENCE)["cautions"])
 
 
 def test_nobody_selected_and_an_unknown_release_are_refused(world: World, release_id: str) -> None:
