@@ -71,6 +71,7 @@ def ensure_admin_token(services: Services) -> None:
     """
     at = services.now_us()
     with services.db.write() as connection:
+        tokens.lock_people(connection)
         if not tokens.any_of_role(connection, "admin", at):
             secret = issue_token(connection, at, "admin", "admin")
             write_durably(services.config.data_dir / ADMIN_TOKEN_FILE, secret.encode() + b"\n", mode=0o600)
