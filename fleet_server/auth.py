@@ -116,6 +116,14 @@ def current_actor(asked: Request) -> Actor | None:
     return cast(Actor | None, g.edgefleet_actor)
 
 
+def actor_now(services: Services, asked: Request) -> Actor | None:
+    """Who made a request that goes on, looked up anew; None also when the token or the session has ended since."""
+    try:
+        return _identify(services, asked)
+    except UnauthorizedError:
+        return None
+
+
 def check_origin(asked: Request) -> None:
     """Refuse an unsafe request that another site makes with our cookie.
 
