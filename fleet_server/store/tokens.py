@@ -59,7 +59,7 @@ def any_of_role(connection: sa.Connection, role: str, at: int) -> bool:
 def lock_people(connection: sa.Connection) -> None:
     """Nobody else adds or removes people until the transaction ends: take it before reading who there is.
 
-    On SQLite the write transaction is that lock already. Locking the rows would not do elsewhere: a name that somebody else adds has none yet.
+    On SQLite the write transaction is that lock already. Elsewhere locking the rows would not do: a name that somebody else adds has none.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PEOPLE)))
