@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -255,9 +256,11 @@ def test_two_admins_at_the_same_time_over_postgresql_neither_add_one_name_twice_
         with ThreadPoolExecutor(2) as pool:
             return sorted(pool.map(done, admins))
 
+    def add(name: str, actor: Actor) -> None:
+        add_person(services, name, role="viewer", reason="r", actor=actor)
+
     for number in range(5):
-        name = f"ben-{number}"
-        assert both(lambda actor, name=name: add_person(services, name, role="viewer", reason="r", actor=actor)) == ["done", "refused"]
+        assert both(partial(add, f"ben-{number}")) == ["done", "refused"]
         add_person(services, "anna", role="admin", reason="r", actor=admins[0])
         assert both(lambda actor: remove_person(services, OTHER[actor.name], reason="r", actor=actor)) == ["done", "refused"]
         left = [one.name for one in people_of(services.db, services.now_us()) if one.role == "admin"]
