@@ -1,5 +1,6 @@
 """`edgefleet people list|add|remove`: who may look, steer and approve; each person has a token of her own."""
 
+import math
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import click
 
 from edgefleet.cli.fleet import client_of, server_options
 from edgefleet.cli.main import print_json
-from edgefleet.errors import ConfigError
+from edgefleet.errors import ConfigError, InputError
 from edgefleet.files import write_durably
 from edgefleet.report.table import table
 
@@ -41,6 +42,8 @@ def list_people(server: str, token_file: Path | None, as_json: bool) -> None:
 @server_options
 def add(name: str, role: str, file: Path, reason: str, days: float, server: str, token_file: Path | None, as_json: bool) -> None:
     """Add a person and write her token to a file; the server shows it this once and keeps only its digest."""
+    if not math.isfinite(days):
+        raise InputError(f"days = {days} is no finite number; give the days until the token expires, for example 365")
     client = client_of(server, token_file)
     _claim(file)
     try:

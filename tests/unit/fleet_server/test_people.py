@@ -111,6 +111,8 @@ def test_a_token_lasts_a_moment_to_ten_years(run: Run, tmp_path: Path) -> None:
         done = run("people", "add", "anna", "--role", "viewer", "--days", days, *out)
         assert isinstance(done.exception, InputError)
         assert f"days = {days} is outside" in str(done.exception)
+    for days in ("nan", "inf"):
+        assert f"days = {days} is no finite number" in refused(run("people", "add", "anna", "--role", "viewer", "--days", days, *out))
     assert run("people", "add", "anna", "--role", "viewer", "--days", "3660", *out).exit_code == 0
 
 
