@@ -22,6 +22,7 @@ from edgefleet.bundle import MANIFEST_NAME, MEASURED_NAME, Bundle
 from edgefleet.digests import canonical_json, sha256_hex
 from edgefleet.errors import ConfigError, StorageError
 from edgefleet.files import write_durably
+from edgefleet.locks import one_at_a_time
 from edgefleet.manifest import FORMAT_VERSION, ExplainMethod, FileEntry, Manifest, MlflowNote, OutlierNote, Runtime, Variant, manifest_bytes
 from edgefleet.package import ModelPackage, npz_bytes
 from edgefleet.reference import Reference
@@ -180,22 +181,28 @@ def write_bundle(folder: Path, files: dict[str, bytes], measured: dict[str, Any]
         ConfigError: The folder holds something that is no bundle.
         StorageError: The disk refused.
     """
-    check_target(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            for name, content in sorted(files.items()):
-                write_durably(fresh / name, content)
-            if measured is not None:
-                write_durably(fresh / MEASURED_NAME, canonical_json(measured))
-            fresh.chmod(0o755)
-            _replace(folder, fresh)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+        # Of two that replace one bundle the second would find nothing to move away, or something in its place.
+        with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
+            check_target(folder)
+            _write(folder, files, measured)
+            return Bundle.open(folder)
     except OSError as err:
         raise StorageError(f"{folder}: the bundle cannot be written: {err.strerror or err}; make room or name another folder") from err
-    return Bundle.open(folder)
+
+
+def _write(folder: Path, files: dict[str, bytes], measured: dict[str, Any] | None) -> None:
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, content in sorted(files.items()):
+            write_durably(fresh / name, content)
+        if measured is not None:
+            write_durably(fresh / MEASURED_NAME, canonical_json(measured))
+        fresh.chmod(0o755)
+        _replace(folder, fresh)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _replace(folder: Path, fresh: Path) -> None:

@@ -49,14 +49,36 @@ def one_at_a_time(path: Path) -> Iterator[None]:
     """Hold the lock of `path` for a block; threads of this process and other processes wait for each other.
 
     Args:
-        path: The lock's file; made when missing, and never removed.
+        path: The lock's file; made when missing, removed after the block. One that a kill left behind is nobody's.
 
     Raises:
         OSError: It cannot be made.
     """
+    handle = _locked(path)
+    while not is_file_at(handle, path):
+        os.close(handle)
+        handle = _locked(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(handle)
+
+
+def is_file_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name: a lock's file is removed by its holder, and who waited for it holds another."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _locked(path: Path) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
+    except BaseException:
         os.close(handle)
+        raise
+    return handle

@@ -22,7 +22,7 @@ from fleet_server.rollout.approval import Superseded, plan_digest, plan_parts
 from fleet_server.rollout.cautions import Selected as Whom
 from fleet_server.rollout.cautions import cautions, refuse_hopeless
 from fleet_server.rollout.flipflop import Answer
-from fleet_server.rollout.foresight import Awake, Chance, WaveTime, chances, chances_unanimous, wave_times
+from fleet_server.rollout.foresight import Awake, Chance, WaveTime, budget_s, chances, chances_unanimous, wave_times
 from fleet_server.rollout.membership import Candidate
 from fleet_server.rollout.opening_hours import Hours
 from fleet_server.rollout.outline import Outline, outline, plan_salt, plan_seed
@@ -208,7 +208,11 @@ def _digest(read: _Read, policy: Policy, wanted: Document, salt: str, planned: O
 
 def _times(policy: Policy, planned: Outline, now: datetime, read: _Read) -> tuple[WaveTime, ...]:
     if planned.course is not None:
-        return wave_times(planned.course, policy.deadline_s, now, read.heard, read.hours)
+        site = {one.candidate.device_id: one.candidate.site for one in read.selected}
+        sites = (Counter(site[device_id] for device_id in wave) for wave in planned.waves)
+        # From its beginning to its commit a device takes its trial at least.
+        least = [budget_s(counted, policy.site_budget, policy.trial.soak_s) for counted in sites]
+        return wave_times(planned.course, policy.deadline_s, now, read.heard, read.hours, least)
     found: list[WaveTime] = []
     opens_s = 0.0
     for number, wave in enumerate(plan_waves(policy, sum(len(one) for one in planned.waves)), start=1):

@@ -92,6 +92,8 @@ def _folder_alone(data_dir: Path) -> FolderLock:
 def _serve(config: ServerConfig) -> None:
     app = create_app(config)
     services: Services = app.extensions["edgefleet"]
+    if cut_off := services.blobs.remove_cut_off():
+        LOG.info("%d uploads that were cut off when the server was killed are removed", cut_off)
     server = _listen(app, config)
     background = _start_background(services)
     serving = threading.Thread(target=server.run, name="waitress", daemon=True)

@@ -8,7 +8,8 @@ import click
 
 from edgefleet.cli.fleet import client_of, read_policy, select_option, selection_of, server_options
 from edgefleet.cli.main import print_json
-from edgefleet.cli.rollout_text import approval_text, decisions_text, explain_text, plan_text, status_text
+from edgefleet.cli.plan_text import plan_text
+from edgefleet.cli.rollout_text import approval_text, decisions_text, explain_text, status_text
 from edgefleet.cli.rollout_watch import columns, follow
 from edgefleet.client import Json
 from edgefleet.errors import InputError
@@ -54,7 +55,7 @@ def plan(
     if as_json:
         print_json(view)
     else:
-        print(plan_text(view, with_devices=with_devices))
+        print(plan_text(view, with_devices=with_devices, width=columns()))
 
 
 @rollout.command("create")

@@ -1,16 +1,14 @@
-"""A rollout for a terminal: its plan, its waves, its gates. Text only; a screen of the page says the same."""
+"""A rollout for a terminal: its waves, its gates, its devices. Text only; a screen of the page says the same."""
 
-import textwrap
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from edgefleet.cli.plan_text import chances_text
 from edgefleet.client import Json
-from edgefleet.report.table import table
-from edgefleet.spans import chance, span
+from edgefleet.report.table import broken, table
 
 WIDTH: Final = 32  # characters of a bar
 LISTED: Final = 20  # devices that need a look
-NAMED: Final = 12  # device ids in a line of a plan
 # State of a device -> (word, character of a bar); the order of a bar and of the columns.
 STATES: Final = {
     "ok": ("ok", "#"),
@@ -19,70 +17,6 @@ STATES: Final = {
     "pending": ("began", ">"),
     "not-begun": ("waiting", "."),
 }
-
-
-def plan_text(view: Json, *, with_devices: bool = False) -> str:
-    """The answer of POST /rollouts/plan for people."""
-    parts = [view["sentence"], f"plan {view['digest']}, policy {view['policy_name']!r} {view['policy_digest'][:12]}, {view['selection']}"]
-    parts.append(_planned_waves(view))
-    if with_devices:
-        parts += [_named(f"wave {wave['number']}", wave["device_ids"]) for wave in view["waves"]]
-        parts += [_named("held back", view["held_back_ids"])] if view["held_back_ids"] else []
-    parts += [_awake(view["awake"]), chances_text(view["chances"], view["runs"]), needs_text(view["needs"])]
-    if view["cautions"]:
-        parts.append("\n".join(["What this plan cannot do:", *(f"  - {sentence}" for sentence in view["cautions"])]))
-    parts.append("Nothing was changed. `edgefleet rollout create` with the same options makes this rollout; it then waits for its start.")
-    return "\n\n".join(part for part in parts if part)
-
-
-def chances_text(chances: Sequence[Json], runs: int) -> str:
-    """What the plan does to releases that fail on a share of the devices."""
-    if not chances:
-        return ""
-    header = ("release fails on", "stopped in wave 1", "stopped at all", "harmed devices", "if all fail late: stopped", "harmed")
-    lines = [
-        (
-            chance(one["failing"]),
-            chance(one["stopped_in_first"]),
-            chance(one["stopped"]),
-            _harm(one["harmed_median"], one["harmed_p95"]),
-            chance(one["late_stopped"]),
-            _harm(one["late_harmed_median"], one["late_harmed_p95"]),
-        )
-        for one in chances
-    ]
-    drawn = f"{runs:,} runs, seeded from the plan: same plan, same numbers."
-    dark_header = ("goes dark on", "stopped in wave 1", "stopped at all", "dark devices", "on average")
-    dark = [
-        (
-            chance(one["failing"]),
-            chance(one["dark_stopped_in_first"]),
-            chance(one["dark_stopped"]),
-            _harm(one["dark_harmed_median"], one["dark_harmed_p95"]),
-            f"{one['dark_harmed_mean']:,.1f}",
-        )
-        for one in chances
-    ]
-    said = f"Harmed, dark: median, and in brackets what one of twenty runs exceeds. {drawn}"
-    return f"{table(header, lines)}\n\n{table(dark_header, dark)}\n{said}"
-
-
-def needs_text(needs: Sequence[Json]) -> str:
-    """How many devices each comparison of the model's behaviour needs, and when so many are there."""
-    if not needs:
-        return ""
-    header = ("comparison", "to see", "needs devices", "there in wave")
-    lines = [
-        (
-            one["gate"],
-            one["change"],
-            "no number is enough" if one["devices"] is None else f"{one['devices']:,}",
-            "none" if one["wave"] is None else one["wave"],
-        )
-        for one in needs
-    ]
-    said = "Seen in four of five rollouts by so many devices that tell; how much devices differ is assumed, not measured in this fleet."
-    return f"{table(header, lines)}\n{said}"
 
 
 def status_text(view: Json, width: int | None = None) -> str:
@@ -94,12 +28,12 @@ def status_text(view: Json, width: int | None = None) -> str:
             program reads it, one line a row.
     """
     headline = f"{view['rollout_id']} ({view['state']}, version {view['version']}): {view['sentence']}"
-    parts = [_broken([headline, view["missing"]], width), _waves(view["waves"], width)]
+    parts = [broken([headline, view["missing"]], width), _waves(view["waves"], width)]
     more = view.get("evidence")
     if more is not None:
         held = f"held back: {more['held_back']:,} devices, they get the release last" if more["held_back"] else ""
         waits = [f"{wait['devices']:,} of the open waves wait ({wait['why']}): {wait['sentence']}" for wait in more["waits"]]
-        parts.append(_broken([line for line in (held, *waits) if line], width))
+        parts.append(broken([line for line in (held, *waits) if line], width))
     if view["gates"]:
         parts.append(gates_text(view["gates"], width))
     parts.append(_devices(view["waves"], width))
@@ -207,49 +141,6 @@ def bar(counts: dict[str, int], width: int = WIDTH) -> str:
     return "".join(STATES[state][1] * cells[state] for state in STATES)
 
 
-def _planned_waves(view: Json) -> str:
-    header = ("wave", "adds", "reaches", "opens after", "batches take", "dwell", "asleep", "done after", "strata")
-    rows: list[tuple[Any, ...]] = [
-        (
-            wave["number"],
-            wave["adds"],
-            wave["devices"],
-            span(wave["opens_s"]),
-            span(wave["opening_s"]),
-            span(wave["dwell_s"]),
-            span(wave["asleep_s"]),
-            span(wave["done_s"]),
-            _strata(wave["strata"]),
-        )
-        for wave in view["waves"]
-    ]
-    text = table(header, rows)
-    return f"{text}\nheld back: {view['held_back']:,} devices, they get the release last" if view["held_back"] else text
-
-
-def _strata(strata: Sequence[Sequence[Any]]) -> str:
-    if len(strata) == 1 and not strata[0][0]:
-        return "-"
-    said = [f"{name or 'no label'} {count:,}" for name, count in strata[:6]]
-    return ", ".join(said) + (f" and {len(strata) - 6} more" if len(strata) > 6 else "")
-
-
-def _awake(awake: Json | None) -> str:
-    if awake is None:
-        return ""
-    hours = "  ".join(f"{hour:02}h {100 * share:.0f}%" for hour, share in enumerate(awake["shares"]) if hour % 3 == 0)
-    return f"Devices heard, by hour UTC ({awake['devices']:,} devices over {awake['days']} days): {hours}"
-
-
-def _named(title: str, device_ids: Sequence[str]) -> str:
-    lines = [", ".join(device_ids[start : start + NAMED]) for start in range(0, len(device_ids), NAMED)]
-    return f"{title} ({len(device_ids):,}):\n  " + "\n  ".join(lines)
-
-
-def _harm(median: float, p95: float) -> str:
-    return f"{median:.0f} ({p95:.0f})"
-
-
 def _gate(gate: Json, *, decides: bool) -> str:
     indent = " " * 11
     meter = "" if gate["level"] is None else f"  [{_meter(gate['level'])}]"
@@ -264,11 +155,6 @@ def _meter(level: float, width: int = 20) -> str:
     """A share of the limit as characters; only a limit that is reached fills it."""
     filled = width if level >= 1 else min(int(width * level), width - 1)
     return "=" * filled + "." * (width - filled)
-
-
-def _broken(lines: Sequence[str], width: int | None) -> str:
-    """Lines, the long ones in several."""
-    return "\n".join(lines if width is None else [part for line in lines for part in textwrap.wrap(line, width) or [""]])
 
 
 def _waves(waves: Sequence[Json], width: int | None) -> str:

@@ -98,7 +98,8 @@ def simulate(  # click explains the options
         )
         return
     does = "" if model is None else f", model: {model}"
-    click.echo(f"{devices:,} devices, {found_scene.name}{does}, {runs} runs each, seed {seed}, at most {days} days")
+    each = "1 run each" if runs == 1 else f"{runs} runs each"
+    click.echo(f"{devices:,} devices, {found_scene.name}{does}, {each}, seed {seed}, at most {days} days")
     click.echo(
         table(
             ["release", "policy", "harmed: median (p95)", "stopped %", "abort/pause/stuck", "halted, h", "done, h"], list(map(_row, rows))

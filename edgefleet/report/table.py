@@ -35,6 +35,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], width: int | 
     return "\n".join(lines)
 
 
+def broken(lines: Sequence[str], width: int | None) -> str:
+    """Lines, the long ones in several; continued ones keep the indentation.
+
+    >>> print(broken(["one", "  - two is longer than it"], 20))
+    one
+      - two is longer
+        than it
+    """
+    if width is None:
+        return "\n".join(lines)
+    found: list[str] = []
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip(" -")))
+        found += textwrap.wrap(line, max(width, _NARROWEST), subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return "\n".join(found)
+
+
 def measured(measure: Mapping[str, Any] | None) -> str:
     """A {value, low, high, n} as one cell: the value with its interval and the number of rows, as far as they are known.
 

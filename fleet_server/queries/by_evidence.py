@@ -163,7 +163,8 @@ def _word(rollout: Rollout, row: Shown, now: datetime, *, owned: bool) -> Word:
         asked = row.asked and owned and rollout.state not in _BACK
         return Word("not-begun", "was given the release, has not begun" if asked else "")
     if not owned or rollout.state in _BACK:
-        return at_the_end(rollout, committed=row.committed_at is not None, attested=row.attested_at is not None)
+        attested = row.committed_at is not None and row.attested_at is not None
+        return at_the_end(rollout, ok=row.proven, in_open_wave=row.wave == rollout.wave, attested=attested)
     if row.proven:
         return Word("ok", "committed, attested, heard after its soak")
     if row.silent:

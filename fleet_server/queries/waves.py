@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from fleet_server.read_models import EventView, Progress, WaveMember, WaveView
 from fleet_server.rollout import ActionKind, DeviceFacts, Facts, Rollout, RolloutState, progress
+from fleet_server.rollout.on_abort import keeps
 
 WaveState = Literal["later", "next", "open", "promoted", "halted"]
 _HALTED: Final = frozenset(
@@ -43,7 +44,7 @@ def judge(rollout: Rollout, known: Facts, owned: set[str], now: datetime) -> dic
             elif device_id in owned or device.removed:
                 judged[device_id] = Judged(*progress(device, rollout.bundle_digest, rollout.policy, now))
             else:
-                judged[device_id] = _at_the_end(rollout, device)
+                judged[device_id] = _at_the_end(rollout, device, now)
     return judged
 
 
@@ -82,16 +83,29 @@ def wave_state(rollout: Rollout, number: int) -> WaveState:
     return "next" if number == rollout.wave + 1 and not ended else "later"
 
 
-def _at_the_end(rollout: Rollout, device: DeviceFacts) -> Judged:
+def _at_the_end(rollout: Rollout, device: DeviceFacts, now: datetime) -> Judged:
     if device.failed_at is not None:
         return Judged("failed", device.failure or "failed")
     if device.began_at is None and device.committed_at is None:
         return Judged("not-begun", "had not begun when the rollout ended")
-    return at_the_end(rollout, committed=device.committed_at is not None, attested=device.attested_at is not None)
+    ok = progress(device, rollout.bundle_digest, rollout.policy, now)[0] == "ok"
+    own = device.device_id in rollout.waves[rollout.wave - 1]
+    attested = device.committed_at is not None and device.attested_at is not None
+    return at_the_end(rollout, ok=ok, in_open_wave=own, attested=attested)
 
 
-def at_the_end(rollout: Rollout, *, committed: bool, attested: bool) -> Judged:
-    """The word for a device that began and did not fail, of a rollout that let go of it."""
-    if rollout.state in (RolloutState.ROLLED_BACK, RolloutState.ABORTED):
+def at_the_end(rollout: Rollout, *, ok: bool, in_open_wave: bool, attested: bool) -> Judged:
+    """The word for a device that began and did not fail, of a rollout that let go of it.
+
+    Args:
+        rollout: It is over, or goes back.
+        ok: The device had proved itself.
+        in_open_wave: It belongs to the wave that was opened last.
+        attested: It committed and attested, and may not have soaked.
+    """
+    back = rollout.state is RolloutState.ROLLED_BACK
+    if rollout.state is RolloutState.ABORTED:
+        back = not keeps(rollout.policy.on_abort, ok=ok, begun=True, in_open_wave=in_open_wave)
+    if back:
         return Judged("not-begun", "went back to what it ran before")
-    return Judged("ok", "committed and attested") if committed and attested else Judged("pending", "had begun when the rollout ended")
+    return Judged("ok", "committed and attested") if attested else Judged("pending", "had begun when the rollout ended")

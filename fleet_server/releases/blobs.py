@@ -13,6 +13,7 @@ from edgefleet.identifiers import check_digest
 from fleet_server.queries.errors import NotFoundError
 
 _CHUNK_BYTES: Final = 1 << 18
+_PART: Final = ".upload-"
 
 
 class ByteStream(Protocol):
@@ -66,7 +67,7 @@ class BlobStore:
             return False
         try:
             make_folder(path.parent)
-            handle, name = tempfile.mkstemp(prefix=".upload-", dir=path.parent)
+            handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
             try:
                 _copy_checked(handle, sha256, stream, length)
                 Path(name).chmod(0o644)
@@ -79,6 +80,15 @@ class BlobStore:
         except OSError as err:
             raise StorageError(f"blob {sha256[:12]}: {err.strerror or err}; make room in {self._folder} and send it again") from err
         return True
+
+    def remove_cut_off(self) -> int:
+        """Remove what uploads left behind when the process was killed; only while no other process writes here. How many there were."""
+        removed = 0
+        for path in list(self._folder.glob(f"*/{_PART}*")):
+            with contextlib.suppress(OSError):  # it takes room and harms nothing
+                path.unlink()
+                removed += 1
+        return removed
 
     def read(self, sha256: str, limit: int) -> bytes:
         """Content of a small blob.

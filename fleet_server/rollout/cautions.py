@@ -170,7 +170,8 @@ def _slow(course: Course, times: Sequence[WaveTime]) -> list[str]:
         if opening_s > course.dwell_s[number - 1] + course.stall_s:
             found.append(
                 f"Wave {number} needs {opening_s / 86_400:.3g} days to open and pauses for a person after "
-                f"{(course.dwell_s[number - 1] + course.stall_s) / 86_400:.3g}: raise the rate or widen the windows, or resume it then."
+                f"{(course.dwell_s[number - 1] + course.stall_s) / 86_400:.3g}: raise the rate or the budget, widen the "
+                "windows, or resume it then."
             )
     return found
 

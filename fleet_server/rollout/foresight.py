@@ -4,7 +4,7 @@ Estimates for people who decide whether to start. Times come from the plan and f
 come from the rule's own limits. Nothing here decides anything.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -49,7 +49,7 @@ class WaveTime:
     Attributes:
         number: From 1.
         opens_s: Seconds from the start of the rollout until it opens.
-        opening_s: Until its last batch may begin: pace, rate and windows.
+        opening_s: Until its last device may begin: pace, rate, windows, and the budget of its sites.
         dwell_s: It stays open at least so long after the pace's last batch.
         asleep_s: Waiting for devices that are usually not heard at that hour.
         done_s: From the start of the rollout until it can be promoted.
@@ -82,7 +82,12 @@ class Chance:
 
 
 def wave_times(
-    course: Course, deadline_s: float, starts_at: datetime, awake: Awake | None = None, hours: Hours = ALWAYS
+    course: Course,
+    deadline_s: float,
+    starts_at: datetime,
+    awake: Awake | None = None,
+    hours: Hours = ALWAYS,
+    least_opening_s: Sequence[float] = (),
 ) -> tuple[WaveTime, ...]:
     """When each wave can be done: opening, dwell, deadline of its last devices, and the hours at which devices sleep.
 
@@ -95,11 +100,13 @@ def wave_times(
         starts_at: When it would be started, aware UTC.
         awake: None: as if every device were always awake.
         hours: Windows in which devices may begin, and their clocks.
+        least_opening_s: Of each wave, as its sites' budget makes it; none: no budget.
     """
     found: list[WaveTime] = []
     opens_s = 0.0
     for number, dwell_s in enumerate(course.dwell_s, start=1):
         opening_s, dwells_from_s = hours.opening_s(course, number, starts_at + timedelta(seconds=opens_s))
+        opening_s = max(opening_s, least_opening_s[number - 1] if least_opening_s else 0.0)
         begun_s, dwelled_s = opens_s + opening_s, opens_s + dwells_from_s + dwell_s
         awakened = _done_s(course, number, begun_s, dwelled_s, deadline_s, None if awake is None else (awake, starts_at))
         asleep = awakened - _done_s(course, number, begun_s, dwelled_s, deadline_s, None)
@@ -117,6 +124,21 @@ def _done_s(course: Course, number: int, begun: float, dwelled: float, deadline_
         return due
     # Some must be heard once more after the dwell.
     return due + asleep_s(sleep[0], sleep[1] + timedelta(seconds=due), min(HEARD_SHARE, HEARD_AFTER_DWELL / course.sizes[number - 1]))
+
+
+def budget_s(sites: Mapping[str, int], budget: int | None, activation_s: float) -> float:
+    """Seconds until the last device of a wave may begin where no more than a budget of each site change at once.
+
+    Args:
+        sites: Site -> devices that the wave adds there.
+        budget: None: any number.
+        activation_s: That a device takes at least, from its beginning to its commit.
+
+    >>> budget_s({"hall-1": 7, "hall-2": 2}, 2, 3600.0)
+    10800.0
+    """
+    most = max(sites.values(), default=0)
+    return 0.0 if budget is None or most == 0 else (-(-most // budget) - 1) * activation_s
 
 
 def asleep_s(awake: Awake, from_at: datetime, needed: float) -> float:

@@ -119,7 +119,7 @@ def test_a_release_goes_from_a_bundle_to_a_rollout_by_commands_alone(server: Ser
     assert "\x1b" not in watched.stdout
     assert (for_machines.returncode, json.loads(for_machines.stdout)["state"]) == (1, "aborted")
     assert code == 1
-    assert screen.startswith("\x1b[H\x1b[2J")
+    assert screen.startswith("\x1b[2J\x1b[H")  # cleared once, then drawn from the corner
     assert "press-7" in screen
     assert (plan["state"], started["state"], aborted["state"]) == ("draft", "running", "aborted")
     assert [row["device_id"] for row in document(server, "devices", "list", "--label", "site=north")] == ["press-7"]

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final, Protocol
 from device_agent.doors.batch.rows import Answered
 from edgefleet.errors import ConfigError, InputError, StorageError
 from edgefleet.files import sync_folder
+from edgefleet.locks import is_file_at
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -157,8 +158,7 @@ def alone(output: Path | None) -> Iterator[None]:
         yield
         return
     path = output.with_name(output.name + ".lock")
-    # Its file is removed by the holder, so who comes next looks whether it is still the one on disk.
-    while not _is_there(handle := held(path, os.O_RDWR | os.O_CREAT, output), path):
+    while not is_file_at(handle := held(path, os.O_RDWR | os.O_CREAT, output), path):
         os.close(handle)
     try:
         yield
@@ -166,13 +166,6 @@ def alone(output: Path | None) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(handle)
-
-
-def _is_there(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except OSError:
-        return False
 
 
 def held(path: Path, flags: int, of: Path | None = None) -> int:

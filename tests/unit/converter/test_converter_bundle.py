@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from converter.parity import latencies_ms
 from converter.planning import Plan
 from converter.recipes import RECIPES
 from converter.workshop import Graph
+from converter.write import write_bundle
 from device_agent.scorer import Scorer
 from edgefleet.bundle import Bundle
 from edgefleet.cli.bundle import bundle as bundle_command
@@ -329,6 +332,21 @@ def test_a_folder_with_other_content_is_not_overwritten(forest: ModelPackage, tm
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_conversions_that_write_one_bundle_at_once_all_end_well_and_leave_one(made: Path, tmp_path: Path) -> None:
+    files = {file.name: file.read_bytes() for file in made.iterdir()}
+    together = threading.Barrier(6)
+
+    def write() -> str:
+        together.wait()
+        return [write_bundle(tmp_path / "bundle", files).digest for _ in range(8)][-1]
+
+    with ThreadPoolExecutor(6) as pool:
+        digests = {done.result() for done in [pool.submit(write) for _ in range(6)]}
+
+    assert digests == {Bundle.open(made).digest}
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_a_model_file_with_foreign_types_is_refused_and_not_loaded(tmp_path: Path) -> None:

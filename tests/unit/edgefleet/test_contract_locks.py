@@ -70,6 +70,7 @@ def test_blocks_under_one_lock_do_not_overlap(tmp_path: Path) -> None:
     at_once(add)
 
     assert (tmp_path / "count").read_text() == str(20 * AT_ONCE)
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:

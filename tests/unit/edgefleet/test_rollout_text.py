@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from edgefleet.cli import rollout_text
-from edgefleet.cli.rollout_text import bar, counts_of, explain_text, plan_text, status_text
+from edgefleet.cli.plan_text import plan_text
+from edgefleet.cli.rollout_text import bar, counts_of, explain_text, status_text
 
 WAVE: dict[str, Any] = {
     "number": 1, "state": "open", "opened_at": None, "promoted_at": None, "reason": "",
@@ -83,6 +84,24 @@ def test_a_plan_says_waves_times_chances_cautions_and_that_nothing_was_changed()
     assert "a, b, c" not in text
 
 
+def test_a_plan_fits_a_terminal_of_eighty_columns_and_no_word_is_lost() -> None:
+    caution = "All devices are at one site, and that is told in so many words that no terminal shows them in a line. " * 2
+    large = CHANCE | {"harmed_median": 1_284.0, "harmed_p95": 1_312.0, "dark_harmed_median": 1_001.0, "dark_harmed_p95": 1_034.0}
+    many = [["", 400], *([f"hardware-of-{number}", 12] for number in range(5))]
+    waves = [wave | {"strata": many} for wave in PLAN["waves"]]
+
+    text = plan_text(PLAN | {"cautions": [caution], "chances": [large], "waves": waves}, with_devices=True, width=80)
+
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert " ".join(caution.split()) in " ".join(text.split())
+    assert re.search(r"^ {4}\S", text[text.index("  - All devices") :], re.MULTILINE)
+    assert "no label 400, hardware-of-0 12" in " ".join(text.split())
+
+
+def test_a_fleet_without_strata_has_no_column_for_them() -> None:
+    assert "strata" not in plan_text(PLAN | {"waves": [PLAN["waves"][1]]})
+
+
 def test_devices_are_named_only_where_they_are_asked_for() -> None:
     text = plan_text(PLAN, with_devices=True)
 
@@ -148,7 +167,7 @@ def test_an_explanation_marks_the_gate_that_decides_and_says_what_would_change_i
     assert re.search(r"PAUSE +early warning \(this one decides\)\n +12\.2; limit 10; n = 5  \[={20}\]", text)
     assert "What would change it: A person" in text
     assert re.search(r"40 +pace +The next batch", text)
-    assert "release fails on" in text
+    assert re.search(r"^fails on +stopped in wave 1", text, re.MULTILINE)
 
 
 def test_before_any_wave_nothing_is_known_and_that_is_said() -> None:

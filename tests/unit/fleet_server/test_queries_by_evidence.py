@@ -184,6 +184,25 @@ def test_after_an_abort_and_a_rollback_the_devices_are_said_to_have_gone_back(wa
     assert next(action.effect for action in watched.view().actions if action.name == "abort").startswith("It ends: ")
 
 
+@pytest.mark.parametrize(("on_abort", "words_of_wave_1"), [("stop", {"ok"}), ("wave", {"not-begun"})])
+def test_devices_that_kept_the_release_of_an_abort_are_said_to_be_ok_also_when_a_later_rollout_has_them(
+    watched: Watched, on_abort: str, words_of_wave_1: set[str]
+) -> None:
+    watched.create(on_abort=on_abort)
+    watched.act("start")
+    watched.live(24)
+    first = members(watched.view(), 1)
+    assert {words(watched.view())[device_id] for device_id in first} == {"ok"}
+    watched.act("abort")
+    aborted = watched.rollout_id
+    watched.create(notes=["the later one"])
+    watched.act("start")
+
+    watched.rollout_id = aborted
+
+    assert {words(watched.view())[device_id] for device_id in first} == words_of_wave_1
+
+
 def test_the_list_and_the_overview_count_by_the_sums(watched: Watched) -> None:
     watched.create()
     watched.act("start")

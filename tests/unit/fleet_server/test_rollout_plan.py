@@ -176,6 +176,23 @@ def test_a_plan_with_windows_takes_as_long_as_the_clocks_of_its_devices_make_it(
     assert "15.5 days at the earliest" in weekly["sentence"]
 
 
+def test_a_plan_with_a_site_budget_takes_as_long_as_its_largest_site_one_trial_after_another(world: World, release_id: str) -> None:
+    add_devices(world, 60, sites=2)
+    trial = {"soak_s": 5 * H, "timeout_s": 6 * H}
+
+    free, bounded = (
+        planned(world, release_id, EVIDENCE | {"trial": trial}),
+        planned(world, release_id, EVIDENCE | {"trial": trial, "site_budget": 1}),
+    )
+
+    last = bounded["waves"][-1]
+    # About half of the last wave's devices are at each of two sites, and begin one after another, five hours apart.
+    assert last["opening_s"] >= (last["adds"] / 2 - 1) * 5 * H
+    assert last["opening_s"] % (5 * H) == 0
+    assert free["waves"][-1]["opening_s"] < 5 * H
+    assert bounded["duration_s"] > free["duration_s"]
+
+
 def test_devices_without_a_clock_are_named_because_windows_never_let_them_begin(world: World, release_id: str) -> None:
     add_devices(world, 8)
     in_zones(world, *["Europe/Berlin"] * 4, *["Atlantis"] * 2)

@@ -201,6 +201,15 @@ def test_a_blob_that_is_not_what_it_says_leaves_nothing(blobs: BlobStore, conten
     assert [path for path in blobs.path(NAME).parent.parent.rglob("*") if path.is_file()] == []
 
 
+def test_what_a_killed_upload_left_is_removed_and_what_has_arrived_stays(blobs: BlobStore) -> None:
+    blobs.put(NAME, io.BytesIO(CONTENT), len(CONTENT))
+    (blobs.path(NAME).parent / ".upload-a1b2").write_bytes(CONTENT[:3])
+
+    assert blobs.remove_cut_off() == 1
+    assert [path.name for path in blobs.path(NAME).parent.iterdir()] == [NAME]
+    assert blobs.remove_cut_off() == 0
+
+
 def test_a_name_that_is_no_digest_never_becomes_a_path(blobs: BlobStore) -> None:
     with pytest.raises(InputError):
         blobs.path("../../etc/passwd")
