@@ -71,6 +71,7 @@ def ensure_admin_token(services: Services) -> None:
     """
     at = services.now_us()
     with services.db.write() as connection:
+        tokens.lock_people(connection)
         if not tokens.any_of_role(connection, "admin", at):
             secret = issue_token(connection, at, "admin", "admin")
             write_durably(services.config.data_dir / ADMIN_TOKEN_FILE, secret.encode() + b"\n", mode=0o600)
@@ -113,6 +114,14 @@ def current_actor(asked: Request) -> Actor | None:
     if not hasattr(g, "edgefleet_actor"):
         g.edgefleet_actor = _identify(services_of_request(), asked)
     return cast(Actor | None, g.edgefleet_actor)
+
+
+def actor_now(services: Services, asked: Request) -> Actor | None:
+    """Who made a request that goes on, looked up anew; None also when the token or the session has ended since."""
+    try:
+        return _identify(services, asked)
+    except UnauthorizedError:
+        return None
 
 
 def check_origin(asked: Request) -> None:

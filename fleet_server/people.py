@@ -84,6 +84,7 @@ def add_person(services: Services, name: str, *, role: PersonRole, reason: str, 
         raise InputError(f"days = {days:g} is outside 0 to {MAX_DAYS:g}; nothing was changed")
     at = services.now_us()
     with services.db.write() as connection:
+        tokens.lock_people(connection)
         there = tokens.of_people(connection, at)
         if (hers := _of(there, name)) is not None:
             until = f"{from_micros(hers.expires_at):%Y-%m-%d}"
@@ -107,6 +108,7 @@ def remove_person(services: Services, name: str, *, reason: str, actor: Actor) -
     words = reason_of(reason)
     at = services.now_us()
     with services.db.write() as connection:
+        tokens.lock_people(connection)
         there = tokens.of_people(connection, at)
         if _of(there, name) is None:
             raise NotFoundError("person", name)

@@ -36,7 +36,7 @@ class GroupChange:
     Attributes:
         before: Text of its selection; empty: there is no such group yet.
         after: Text of its selection then.
-        digest: Of the change: of `before` and `after`; who does it names it, so that what is done is what was shown.
+        digest: Of the change: of whose group it is, `before` and `after`; who does it names it, so that what is done is what was shown.
         devices: That it would select.
         came: The first devices of those that it would select and does not now; `comes` is how many there are.
         went: The first devices of those that it selects and would not then; `goes` is how many there are.
@@ -88,7 +88,7 @@ def preview(db: Database, project: str, name: str, how: How, wanted: str) -> Gro
             name=name,
             before=text,
             after=written(after),
-            digest=_digest(text, after),
+            digest=_digest(project, name, text, after),
             devices=selecting.count(connection, project, after),
             came=came[:SHOWN],
             comes=len(came),
@@ -124,7 +124,7 @@ def change(services: Services, project: str, name: str, how: How, wanted: str, *
         before = groups.get(connection, check_id(project, "project"), check_id(name, "group"))
     text = "" if before is None else before.selection
     after = _changed(project, name, text, how, wanted)
-    if digest != _digest(text, after):
+    if digest != _digest(project, name, text, after):
         raise ConflictError(
             f"this is not the change of group {name} that was shown: it or the group is another one by now. Nothing was changed."
         )
@@ -205,5 +205,5 @@ def _idle(connection: sa.Connection, project: str, how: How, was: Selection | No
     return [f"{'In it already' if how == 'add' else 'Not in it'}: {listed}."] if idle else []
 
 
-def _digest(before: str, after: Selection) -> str:
-    return sha256_hex(f"{before}\n{written(after)}".encode())
+def _digest(project: str, name: str, before: str, after: Selection) -> str:
+    return sha256_hex("\n".join((project, name, before, written(after))).encode())

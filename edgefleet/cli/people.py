@@ -1,12 +1,14 @@
 """`edgefleet people list|add|remove`: who may look, steer and approve; each person has a token of her own."""
 
+import math
+import os
 from pathlib import Path
 
 import click
 
 from edgefleet.cli.fleet import client_of, server_options
 from edgefleet.cli.main import print_json
-from edgefleet.errors import ConfigError
+from edgefleet.errors import ConfigError, InputError
 from edgefleet.files import write_durably
 from edgefleet.report.table import table
 
@@ -40,16 +42,39 @@ def list_people(server: str, token_file: Path | None, as_json: bool) -> None:
 @server_options
 def add(name: str, role: str, file: Path, reason: str, days: float, server: str, token_file: Path | None, as_json: bool) -> None:
     """Add a person and write her token to a file; the server shows it this once and keeps only its digest."""
-    if file.exists():
-        raise ConfigError(f"{file} exists; nobody was added; choose another file")
-    if not file.absolute().parent.is_dir():
-        raise ConfigError(f"{file}: there is no folder {file.absolute().parent}; nobody was added; make it first")
-    added = client_of(server, token_file).people.add(name, role, reason, days)
-    write_durably(file, added.pop("token").encode() + b"\n", mode=0o600)
+    if not math.isfinite(days):
+        raise InputError(f"days = {days} is no finite number; give the days until the token expires, for example 365")
+    client = client_of(server, token_file)
+    _claim(file)
+    try:
+        added = client.people.add(name, role, reason, days)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    try:
+        write_durably(file, added.pop("token").encode() + b"\n", mode=0o600)
+    except OSError as err:
+        raise ConfigError(f"{name} was added, and {file} cannot be written: {err}; the token is lost: remove {name}, add again") from err
     if as_json:
         print_json(added | {"token_file": str(file)})
     else:
         print(f"{name} is {role} until {added['expires_at'][:10]}; her token is in {file}, and nowhere else")
+
+
+def _claim(file: Path) -> None:
+    """Make the token file, empty, before there is a token: it is shown once, and would be lost if no file could be made then.
+
+    Raises:
+        ConfigError: It exists, or cannot be made.
+    """
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"{file}: there is no folder {file.absolute().parent}; nobody was added; make it first")
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError as err:
+        raise ConfigError(f"{file} exists; nobody was added; choose another file") from err
+    except OSError as err:
+        raise ConfigError(f"{file} cannot be written: {err.strerror}; nobody was added; choose another file") from err
 
 
 @people.command("remove")

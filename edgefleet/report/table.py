@@ -26,8 +26,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], width: int | 
     cells = [[_text(cell) for cell in row] for row in rows]
     if width is not None and cells and _wide(header, cells) > width:
         title, rule, *lines = table(header[:-1], [row[:-1] for row in cells]).split("\n")
-        broken = [textwrap.wrap(row[-1], max(width, _NARROWEST), initial_indent=_INDENT, subsequent_indent=_INDENT) for row in cells]
-        return "\n".join([title, rule, *("\n".join([line, *words]) for line, words in zip(lines, broken, strict=True))])
+        below = [broken([_INDENT + row[-1]], width) if row[-1] else "" for row in cells]
+        return "\n".join([title, rule, *(f"{line}\n{words}" if words else line for line, words in zip(lines, below, strict=True))])
     widths = [max(len(str(title)), *(len(row[i]) for row in cells)) if cells else len(title) for i, title in enumerate(header)]
     right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(header))]
     lines = ["  ".join(_pad(title, widths[i], right[i]) for i, title in enumerate(header)).rstrip(), "  ".join("-" * w for w in widths)]

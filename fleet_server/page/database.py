@@ -162,6 +162,10 @@ class DatabaseSource:
         """See `auth.current_actor`."""
         return auth.current_actor(asked)
 
+    def actor_now(self, asked: Request) -> Actor | None:
+        """See `auth.actor_now`."""
+        return auth.actor_now(self._services, asked)
+
     def sign_in(self, token: str, response: Response) -> None:
         """Open a session and set its cookie."""
         auth.set_session_cookie(response, auth.sign_in(self._services, token))

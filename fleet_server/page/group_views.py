@@ -52,8 +52,12 @@ def add_group_views(page: Blueprint, source: Source) -> None:
     @page.get("/groups/new")
     @for_roles("viewer")
     def new_group() -> str:
-        asked = Asked(request.args.get("project", "")[:_MAX_ID], "", "make", request.args.get("select", "")[:_MAX_LINK])
-        return _screen(source, asked)
+        select, project = request.args.get("select", ""), request.args.get("project", "")[:_MAX_ID]
+        if len(select) <= _MAX_LINK:
+            return _screen(source, Asked(project, "", "make", select))
+        # Cut off it could mean other devices.
+        refusal = f"The selection in the address has {len(select)} characters, the limit there is {_MAX_LINK}; paste it here instead."
+        return _screen(source, Asked(project, "", "make"), refusal=refusal)
 
     @page.post("/groups/new")
     @for_roles("operator")

@@ -68,12 +68,13 @@ class Feed:
         """Sequence number that a page made now is at least as new as."""
         return self._read_newest()
 
-    def connect(self, last_event_id: str | None, browser: str = "") -> "Viewer":
+    def connect(self, last_event_id: str | None, browser: str = "", may_look: Callable[[], bool] = lambda: True) -> "Viewer":
         """Begin a stream after the id that the browser saw last.
 
         Args:
             last_event_id: The header, None at the first connection.
             browser: What the browser calls itself; an older stream of the same name ends. Empty: nobody's.
+            may_look: Asked before anything is handed out; the stream ends with the first no.
 
         Raises:
             TooManyViewersError: The limit is reached.
@@ -87,7 +88,7 @@ class Feed:
                 self._floor = self._newest = self._read_newest()
                 self._thread = threading.Thread(target=self._follow, name="page-follower", daemon=True)
                 self._thread.start()
-            viewer = Viewer(self, browser, *self._greeting(last_event_id))
+            viewer = Viewer(self, browser, may_look, *self._greeting(last_event_id))
             self._viewers.add(viewer)
         return viewer
 
@@ -162,8 +163,8 @@ class Feed:
 class Viewer:
     """One stream. A class, not a generator: a generator that was never started would not run its clean-up, and the slot would be lost."""
 
-    def __init__(self, feed: Feed, browser: str, first: bytes, position: int) -> None:
-        self._feed, self.browser, self._first, self._position = feed, browser, first, position
+    def __init__(self, feed: Feed, browser: str, may_look: Callable[[], bool], first: bytes, position: int) -> None:
+        self._feed, self.browser, self._may_look, self._first, self._position = feed, browser, may_look, first, position
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -174,6 +175,9 @@ class Viewer:
             return first
         news, self._position = self._feed.wait(self, self._position)
         if not news:
+            raise StopIteration
+        if not self._may_look():  # somebody who was let in and was removed since
+            self.close()
             raise StopIteration
         return news
 

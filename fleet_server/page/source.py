@@ -137,6 +137,9 @@ class Source(Protocol):
     def actor(self, asked: Request) -> Actor | None:
         """Who makes this request; None is nobody."""
 
+    def actor_now(self, asked: Request) -> Actor | None:
+        """Who made a request that goes on, looked up anew; None also when the person may do nothing any more."""
+
     def sign_in(self, token: str, response: Response) -> None:
         """Open a session for a token and hand it to the browser with this response, or raise UnauthorizedError."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, get_args
 
-from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Request, Response, abort, g, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -177,8 +177,10 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     @page.get("/live")
     @for_roles("viewer")
     def live() -> Response:
+        asked = Request(request.environ)  # outlives this view
+        name = request.args.get("browser", "")[:MAX_BROWSER_NAME]
         try:
-            viewer = feed.connect(request.headers.get("Last-Event-ID"), request.args.get("browser", "")[:MAX_BROWSER_NAME])
+            viewer = feed.connect(request.headers.get("Last-Event-ID"), name, lambda: _may(source.actor_now(asked), "viewer"))
         except TooManyViewersError as err:
             return Response(f"{err}\n", 503, {"Retry-After": "10"}, content_type="text/plain")
         return Response(viewer, content_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

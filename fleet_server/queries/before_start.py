@@ -21,9 +21,7 @@ def waits_for(connection: sa.Connection, rollout: Rollout, missing: str) -> str:
     """
     if rollout.state not in _NOT_STARTED:
         return missing
-    waiting = rollouts.waiting_members(connection, rollout.rollout_id)
-    owners = sorted(set(rollouts.owners(connection, rollout.project, waiting).values())) if waiting else []
-    found = [rollouts.load(connection, owner) for owner in owners]
+    found = [rollouts.load(connection, owner) for owner in rollouts.owners_of_waiting(connection, rollout.rollout_id)]
     # Devices of an aborted one are there for the asking.
     names = ", ".join(one.rollout.rollout_id for one in found if one is not None and one.rollout.state is not RolloutState.ABORTED)
     if not names:

@@ -44,7 +44,7 @@ def judge(rollout: Rollout, known: Facts, owned: set[str], now: datetime) -> dic
             elif device_id in owned or device.removed:
                 judged[device_id] = Judged(*progress(device, rollout.bundle_digest, rollout.policy, now))
             else:
-                judged[device_id] = _at_the_end(rollout, device, now)
+                judged[device_id] = _at_the_end(rollout, device, now, in_open_wave=number == rollout.wave)
     return judged
 
 
@@ -83,15 +83,14 @@ def wave_state(rollout: Rollout, number: int) -> WaveState:
     return "next" if number == rollout.wave + 1 and not ended else "later"
 
 
-def _at_the_end(rollout: Rollout, device: DeviceFacts, now: datetime) -> Judged:
+def _at_the_end(rollout: Rollout, device: DeviceFacts, now: datetime, *, in_open_wave: bool) -> Judged:
     if device.failed_at is not None:
         return Judged("failed", device.failure or "failed")
     if device.began_at is None and device.committed_at is None:
         return Judged("not-begun", "had not begun when the rollout ended")
     ok = progress(device, rollout.bundle_digest, rollout.policy, now)[0] == "ok"
-    own = device.device_id in rollout.waves[rollout.wave - 1]
     attested = device.committed_at is not None and device.attested_at is not None
-    return at_the_end(rollout, ok=ok, in_open_wave=own, attested=attested)
+    return at_the_end(rollout, ok=ok, in_open_wave=in_open_wave, attested=attested)
 
 
 def at_the_end(rollout: Rollout, *, ok: bool, in_open_wave: bool, attested: bool) -> Judged:

@@ -41,15 +41,18 @@ def held_up(connection: sa.Connection, rollout: Rollout, device_ids: Sequence[st
 def waiting_at_first(
     connection: sa.Connection, project: str, release_id: str, policy: Policy, device_ids: Sequence[str], now: datetime
 ) -> dict[str, Answer]:
-    """Of the devices of a plan, those that its rollout could not ask now because they were changed lately, with why."""
+    """Of the devices of a plan, those that its rollout could not ask now because they were changed lately, with why.
+
+    Who has the release already waits for nothing.
+    """
     history = activations.of_devices(connection, project, device_ids, to_micros(now - WEEK))
     assigned = assignments.current(connection, project, sorted(history))
     gap = gap_of(policy, policy.evidence != "unanimous")
-    running = {device_id: assigned.get(device_id, ("", ""))[0] for device_id in history}
+    has = {device_id: assigned.get(device_id, ("", ""))[0] for device_id in history}
     answers = {
-        device_id: may_change(changes, running[device_id], release_id, now, emergency=policy.emergency, gap=gap)
+        device_id: may_change(changes, has[device_id], release_id, now, emergency=policy.emergency, gap=gap)
         for device_id, changes in history.items()
-        if running[device_id] != release_id
+        if has[device_id] != release_id
     }
     return {device_id: answer for device_id, answer in answers.items() if answer.word != "begin"}
 

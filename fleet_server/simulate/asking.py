@@ -214,8 +214,10 @@ def first_in_budget(site: Ints, room: int, budget: int | None, busy: Ints) -> In
     """
     if budget is None:
         return np.arange(min(room, len(site)))
+    free = np.flatnonzero(busy[site] < budget)  # few, while a small budget is used up nearly everywhere
+    site = site[free]
     by_site = np.argsort(site, kind="stable")
     starts = np.searchsorted(site[by_site], site[by_site])
     before = np.empty(len(site), np.int64)
     before[by_site] = np.arange(len(site)) - starts
-    return np.flatnonzero(before + busy[site] < budget)[:room]
+    return free[before + busy[site] < budget][:room]

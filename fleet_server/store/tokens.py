@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from fleet_server.store.tables import SESSION, TOKEN
 
 DAY_US: Final = 86_400_000_000
+_PEOPLE: Final = 0x65667070  # number of the lock in the database, the same for every server process
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ def find(connection: sa.Connection, sha256: str, at: int) -> TokenRow | None:
 def any_of_role(connection: sa.Connection, role: str, at: int) -> bool:
     """Whether a valid token of that role exists."""
     return connection.execute(_valid(at).where(TOKEN.c.role == role).limit(1)).first() is not None
+
+
+def lock_people(connection: sa.Connection) -> None:
+    """Nobody else adds or removes people until the transaction ends: take it before reading who there is.
+
+    On SQLite the write transaction is that lock already. Elsewhere locking the rows would not do: a name that somebody else adds has none.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PEOPLE)))
 
 
 def of_people(connection: sa.Connection, at: int) -> list[PersonRow]:

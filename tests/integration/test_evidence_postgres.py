@@ -1,9 +1,10 @@
 """A rollout by evidence over PostgreSQL: the same sums, the same decisions as over SQLite."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import sqlalchemy as sa
 
 from edgefleet.errors import InputError
 from fleet_server import audit, queries, usecases
+from fleet_server.auth import Actor, ensure_admin_token
 from fleet_server.errors import ConflictError
 from fleet_server.flooring import floor_of, raise_floor
 from fleet_server.grouping import group_of, groups_of, remove_group, set_group
+from fleet_server.people import add_person, people_of, remove_person
 from fleet_server.regrouping import How, change, preview
 from fleet_server.relabelling import set_labels
 from fleet_server.removing import remove_device
@@ -30,6 +33,7 @@ from tests.unit.trainer.test_trainer_search_workers import postgres
 
 __all__ = ["postgres"]
 
+OTHER = {"admin": "anna", "anna": "admin"}
 QUICK: dict[str, Any] = {"waves": ["30%", "100%"], "dwell_s": [60.0, 0.0], "pace": {"first": 20, "every_s": 20.0, "growth": 2.0}}
 
 
@@ -230,3 +234,36 @@ def test_sleeping_devices_give_their_places_back_and_floors_are_told_over_postgr
         assert asked(world, fleet.bundle) == set(world.devices)
         told.append((until(fleet, rollout_id, "completed"), floor_of(world.services, PROJECT).devices))
     assert told == [("completed", 12), ("completed", 12)]
+
+
+@pytest.mark.conversions
+def test_two_admins_at_the_same_time_over_postgresql_neither_add_one_name_twice_nor_leave_nobody_who_is_admin(worlds: list[World]) -> None:
+    services = worlds[1].services
+    ensure_admin_token(services)
+    admins = [Actor(name, "admin") for name in ("admin", "anna")]
+
+    def both(act: Callable[[Actor], object]) -> list[str]:
+        together = threading.Barrier(2)
+
+        def done(actor: Actor) -> str:
+            together.wait(10)
+            try:
+                act(actor)
+            except ConflictError:
+                return "refused"
+            return "done"
+
+        with ThreadPoolExecutor(2) as pool:
+            return sorted(pool.map(done, admins))
+
+    def add(name: str, actor: Actor) -> None:
+        add_person(services, name, role="viewer", reason="r", actor=actor)
+
+    for number in range(5):
+        assert both(partial(add, f"ben-{number}")) == ["done", "refused"]
+        add_person(services, "anna", role="admin", reason="r", actor=admins[0])
+        assert both(lambda actor: remove_person(services, OTHER[actor.name], reason="r", actor=actor)) == ["done", "refused"]
+        left = [one.name for one in people_of(services.db, services.now_us()) if one.role == "admin"]
+        assert len(left) == 1
+        add_person(services, OTHER[left[0]], role="admin", reason="r", actor=admins[0])
+        remove_person(services, "anna", reason="r", actor=admins[0])

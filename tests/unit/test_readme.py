@@ -38,7 +38,7 @@ def test_every_command_line_of_readme_and_guide_names_a_command_and_options_that
 
 def test_the_readme_shows_most_commands() -> None:
     shown = {words[0] for words in LINES} | {"demo"}
-    assert set(COMMANDS) - shown <= {"runs", "bundle", "people", "devices", "fleet", "experiment"}
+    assert set(COMMANDS) - shown <= {"runs", "bundle", "devices", "fleet", "experiment"}
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", README))))

@@ -131,9 +131,11 @@ def a_promotion_has_its_numbers(stage: Stage, before: Seen, now: Seen) -> None:
 
 
 def evidence_ends_it(stage: Stage, rollout_id: str) -> None:
-    """Part of 14, after a tick: what the evidence aborts is aborted."""
+    """Part of 14, after a tick: what the evidence aborts is aborted; while the fleet is halted nothing is decided at all."""
     one = stage.seen.rollouts.get(rollout_id)
-    if one is None or one.course is None or one.wave == 0 or (one.changed_at is not None and stage.clock() < one.changed_at):
+    if stage.seen.halted or one is None or one.course is None or one.wave == 0:
+        return
+    if one.changed_at is not None and stage.clock() < one.changed_at:
         return
     if one.state in (RolloutState.RUNNING, RolloutState.SOAKING, RolloutState.PAUSED):
         evidence, limit = evidence_against(stage.seen, one, one.course.rule), one.course.rule.abort_at

@@ -136,6 +136,16 @@ def test_no_line_of_words_is_wider_than_the_terminal_and_no_word_is_lost(width: 
     assert " ".join(long["sentence"].split()) in " ".join(text.split())
 
 
+@pytest.mark.parametrize("width", range(60, 80))
+def test_the_name_of_a_device_or_rollout_is_never_broken_at_its_hyphens(width: int) -> None:
+    names = [f"camera-hall-{number}-door-{number}" for number in range(12)]
+    said = f"Pause: {', '.join(names)} failed."
+
+    text = status_text(STATUS | {"missing": said, "gates": [CALM, GATE | {"sentence": said}]}, width)
+
+    assert all(text.count(name) >= 2 for name in names)
+
+
 def test_what_another_program_reads_has_one_line_a_gate() -> None:
     long = GATE | {"sentence": "Pause: " + "many words " * 40}
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from benchmarks import groups as benchmark
 from edgefleet.errors import ConfigError, EdgefleetError, InputError
+from edgefleet.signing import SigningKey
 from fleet_server import queries, relabelling, usecases
 from fleet_server.errors import ConflictError
 from fleet_server.grouping import GroupView, digest_of, group_of, groups_of, remove_group, set_group
@@ -200,6 +201,19 @@ def test_what_was_not_shown_is_not_done(world: World) -> None:
         do(world, "add", "d00002", digest)
 
     assert group_of(world.services.db, PROJECT, "pilots").selection == "device(d00001, d00004)"
+
+
+def test_a_group_that_was_looked_at_is_not_made_under_another_name_or_in_another_project(world: World, tmp_path: Path) -> None:
+    key = SigningKey.load_or_create(tmp_path / "e00001.key").public.hex
+    usecases.enroll_device(world.services, device_id="e00001", project="letters", public_key=key, labels={"site": "s1"}, actor=OPERATOR)
+    digest = look(world, "make", "site = s1").digest
+
+    with pytest.raises(ConflictError, match="this is not the change of group others that was shown"):
+        do(world, "make", "site = s1", digest, name="others")
+    with pytest.raises(ConflictError, match="this is not the change of group pilots that was shown"):
+        change(world.services, "letters", "pilots", "make", "site = s1", digest=digest, reason="so", actor=OPERATOR)
+
+    assert groups_of(world.services.db) == []
 
 
 def test_a_group_that_somebody_else_changed_or_removed_is_not_changed_by_its_old_digest(world: World) -> None:

@@ -72,6 +72,32 @@ def test_an_enrolled_device_appears_on_its_screens_and_in_the_stream(app: Flask,
     assert "camera-01" in client.get("/events").get_data(as_text=True)
 
 
+@pytest.mark.parametrize("ended", ["removed", "signed out"])
+def test_the_stream_of_a_person_who_may_look_no_longer_ends_with_the_next_change(
+    app: Flask, token: str, tmp_path: Path, ended: str
+) -> None:
+    admin = {"Authorization": f"Bearer {token}"}
+    added = app.test_client().post("/api/v1/people", json={"name": "anna", "role": "viewer", "reason": "r"}, headers=admin)
+    anna = app.test_client()
+    anna.post("/login", data={"token": added.get_json()["token"]}, headers=SAME)
+    session = anna.get_cookie("edgefleet_session")
+    assert session is not None
+    frames = iter(anna.get("/live", buffered=False).iter_encoded())
+    next(frames)
+    enroll(app, token, tmp_path, "camera-01")
+    assert b"event: change" in next(frames)
+
+    if ended == "removed":
+        app.test_client().post("/api/v1/people/anna/remove", json={"reason": "left"}, headers=admin)
+    else:
+        anna.post("/logout", headers=SAME)
+    enroll(app, token, tmp_path, "camera-02")
+
+    assert next(frames, None) is None
+    anna.set_cookie("edgefleet_session", session.value)
+    assert anna.get("/live").status_code == 401
+
+
 def test_a_session_that_was_ended_opens_nothing(client: FlaskClient) -> None:
     cookie = client.get_cookie("edgefleet_session")
     assert cookie is not None

@@ -168,6 +168,16 @@ def test_a_filter_that_is_a_selection_is_offered_as_a_group(operator: FlaskClien
     assert ">site = s1</textarea>" in text(operator.get("/groups/new?select=site%20%3D%20s1"))
 
 
+def test_a_selection_too_long_for_an_address_is_refused_and_not_cut_to_another_meaning(operator: FlaskClient) -> None:
+    whole = " or ".join(f"site = hall-{number}" for number in range(1, 250))
+
+    shown = text(operator.get("/groups/new", query_string={"select": whole}))
+
+    assert f"The selection in the address has {len(whole)} characters, the limit there is 4000" in shown
+    assert "hall-1 or" not in shown
+    assert "hall-1 or site = hall-2" in text(operator.get("/groups/new", query_string={"select": "site = hall-1 or site = hall-2"}))
+
+
 def test_a_thousand_pasted_names_are_taken_and_a_larger_form_is_refused(operator: FlaskClient) -> None:
     names = "\r\n".join(f"press-{number:05d}" for number in range(1_000))
 

@@ -111,17 +111,32 @@ def test_a_token_lasts_a_moment_to_ten_years(run: Run, tmp_path: Path) -> None:
         done = run("people", "add", "anna", "--role", "viewer", "--days", days, *out)
         assert isinstance(done.exception, InputError)
         assert f"days = {days} is outside" in str(done.exception)
+    for days in ("nan", "inf"):
+        assert f"days = {days} is no finite number" in refused(run("people", "add", "anna", "--role", "viewer", "--days", days, *out))
     assert run("people", "add", "anna", "--role", "viewer", "--days", "3660", *out).exit_code == 0
 
 
 def test_nobody_is_added_whose_token_could_not_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "there").write_text("mine")
-    for path, words in ((tmp_path / "there", "exists; nobody was added"), (tmp_path / "no" / "x", "there is no folder")):
+    unwritable = Path("/proc/anna.token")  # for the administrator of the machine too
+    for path, words in (
+        (tmp_path / "there", "exists; nobody was added"),
+        (tmp_path / "no" / "x", "there is no folder"),
+        (unwritable, "nobody was added"),
+    ):
         done = run("people", "add", "anna", "--role", "viewer", "--out", str(path), "--reason", "r")
         assert isinstance(done.exception, ConfigError)
         assert words in str(done.exception)
     assert [one["name"] for one in json.loads(run("people", "list", "--json").output)] == ["admin"]
     assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_a_refused_person_leaves_no_token_file_and_a_token_file_is_for_its_owner_only(run: Run, tmp_path: Path) -> None:
+    added(run, tmp_path, "anna")
+    refused(run("people", "add", "anna", "--role", "admin", "--out", str(tmp_path / "x"), "--reason", "r"))
+
+    assert (tmp_path / "anna.token").stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir() if "token" in one.name or one.name == "x"] == ["anna.token"]
 
 
 def test_the_log_says_who_added_and_removed_whom_and_holds_no_token(run: Run, world: World, url: str, tmp_path: Path) -> None:
