@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from urllib.parse import quote, urlencode
 
 from edgefleet.bundle import MANIFEST_NAME, Bundle
+from edgefleet.client_groups import all_groups
 from edgefleet.client_http import TIMEOUT_S, Api, Json, ServerRefusedError, token_from_environment
 from edgefleet.client_people import People
 from edgefleet.errors import ConfigError
@@ -216,14 +217,7 @@ class FleetClient:
 
     def groups(self, project: str | None = None) -> list[Json]:
         """Groups of devices, of one project or all, page by page, with how many devices each selects now."""
-        found: list[Json] = []
-        only = {"project": project} if project else {}
-        while True:
-            after = {"after": f"{found[-1]['project']}/{found[-1]['name']}"} if found else {}
-            page = cast(list[Json], self._api.call("GET", f"/groups?{urlencode({**only, **after, 'limit': '1000'})}"))
-            found += page
-            if len(page) < 1000:
-                return found
+        return all_groups(self._api, project)
 
     def set_group(self, project: str, name: str, selection: Selection, reason: str) -> Json:
         """Make a group, or change whom it means from now on."""

@@ -21,7 +21,7 @@ def waits_for(connection: sa.Connection, rollout: Rollout, missing: str) -> str:
     """
     if rollout.state not in _NOT_STARTED:
         return missing
-    found = [rollouts.load(connection, owner) for owner in rollouts.owners_of_waiting(connection, rollout.rollout_id)]
+    found = [rollouts.load(connection, owner) for owner in links.owners_of_waiting(connection, rollout.rollout_id)]
     # Devices of an aborted one are there for the asking.
     names = ", ".join(one.rollout.rollout_id for one in found if one is not None and one.rollout.state is not RolloutState.ABORTED)
     if not names:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from fleet_server.store.tables import ROLLOUT_LINK
+from fleet_server.store.tables import ROLLOUT_LINK, ROLLOUT_MEMBER
 from fleet_server.store.upsert import insert_or_ignore
 
 LinkKind = Literal["supersedes", "queued-behind", "fixes", "late-rollback"]
@@ -46,3 +46,12 @@ def forget_queue(connection: sa.Connection, rollout_id: str) -> None:
     """It waits for nobody any more."""
     where = (ROLLOUT_LINK.c.rollout_id == rollout_id, ROLLOUT_LINK.c.kind == "queued-behind")
     connection.execute(sa.delete(ROLLOUT_LINK).where(*where))
+
+
+def owners_of_waiting(connection: sa.Connection, rollout_id: str) -> list[str]:
+    """The rollouts, by id, that own devices of `rollouts.waiting_members`."""
+    mine, other = ROLLOUT_MEMBER.alias("mine"), ROLLOUT_MEMBER.alias("other")
+    same = sa.and_(other.c.device_id == mine.c.device_id, other.c.project == mine.c.project, other.c.active == sa.true())
+    query = sa.select(other.c.rollout_id).select_from(mine.join(other, same))
+    query = query.where(mine.c.rollout_id == rollout_id, mine.c.active == sa.false())
+    return list(connection.scalars(query.distinct().order_by(other.c.rollout_id)))

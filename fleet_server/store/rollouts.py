@@ -205,15 +205,6 @@ def owners(connection: sa.Connection, project: str, device_ids: Sequence[str]) -
     return found
 
 
-def owners_of_waiting(connection: sa.Connection, rollout_id: str) -> list[str]:
-    """The rollouts, by id, that own devices of `waiting_members`."""
-    mine, other = ROLLOUT_MEMBER.alias("mine"), ROLLOUT_MEMBER.alias("other")
-    same = sa.and_(other.c.device_id == mine.c.device_id, other.c.project == mine.c.project, other.c.active == sa.true())
-    query = sa.select(other.c.rollout_id).select_from(mine.join(other, same))
-    query = query.where(mine.c.rollout_id == rollout_id, mine.c.active == sa.false())
-    return list(connection.scalars(query.distinct().order_by(other.c.rollout_id)))
-
-
 def mark_due(connection: sa.Connection, news: Iterable[tuple[str, str]], at: int) -> None:
     """News of some (device, project): the rollouts that own them deserve a look now."""
     by_project: dict[str, list[str]] = {}
