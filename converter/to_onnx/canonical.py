@@ -35,6 +35,31 @@ class _Renaming:
             self.visit(name)
         return self.nodes, self.used
 
+    def results(self) -> list[str]:
+        """Names of the graph's outputs: one value that is given out twice is its own first output, and a copy is the second.
+
+        tf2onnx makes the copy for either of them, as it happens: the state of a recurrent layer is also what it gives out.
+        """
+        from onnx import NodeProto
+
+        found: list[str] = []
+        for value in self.graph.output:
+            name = self.original(value.name)
+            if name in found:
+                copy = f"{name}:{len(found)}"
+                self.maker[copy] = NodeProto(op_type="Identity", input=[name], output=[copy])
+                name = copy
+            found.append(name)
+        return found
+
+    def original(self, name: str) -> str:
+        """The value that a name is a copy of, where a node of this graph makes it."""
+        node = self.maker.get(name)
+        while node is not None and node.op_type == "Identity" and node.input[0] in self.maker:
+            name = node.input[0]
+            node = self.maker[name]
+        return name
+
     def visit(self, wanted: str) -> None:
         """The maker of a value, behind the makers of what it reads."""
         node = self.maker.get(wanted)
@@ -75,12 +100,15 @@ class _Renaming:
         for i, value in enumerate(graph.input):
             names[value.name] = f"{prefix}i{i}"
         own = _Renaming(graph, names, prefix)
-        nodes, constants = own.rename([value.name for value in graph.output])
+        results = own.results()
+        nodes, constants = own.rename(results)
         fresh = GraphProto(name=prefix, node=nodes, initializer=constants)
-        for value, target in [*((v, fresh.input) for v in graph.input), *((v, fresh.output) for v in graph.output)]:
+        reads = [(value, value.name, fresh.input) for value in graph.input]
+        writes = [(value, name, fresh.output) for value, name in zip(graph.output, results, strict=True)]
+        for value, name, target in [*reads, *writes]:
             copy = target.add()
             copy.CopyFrom(value)
-            copy.name = names[value.name]
+            copy.name = names[name]
             copy.ClearField("doc_string")
             for side in copy.type.tensor_type.shape.dim:
                 side.ClearField("dim_param")  # names of open sides are numbered as long as the process lives
