@@ -111,11 +111,16 @@ def read_npz(
     check_archive(content, what, ".npz", max_unpacked_bytes=max_bytes, max_members=MAX_ARRAYS)
     try:
         with np.load(BytesIO(content), allow_pickle=False) as stored:
-            return {name: stored[name] for name in (names or stored.files)} | {name: stored[name] for name in optional if name in stored}
+            found = {name: stored[name] for name in (names or stored.files)} | {name: stored[name] for name in optional if name in stored}
     except KeyError as err:
         raise ArtifactError(f"{what}: array {err} is missing; make the artefact again") from err
     except Exception as err:  # numpy and zipfile raise a dozen kinds on damaged input
         raise ArtifactError(f"{what}: not a readable .npz without pickles: {str(err)[:200]}") from err
+    # numpy gives the bytes of a member that does not begin as an array does.
+    strange = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
+    if strange:
+        raise ArtifactError(f"{what}: member {strange[0][:64]!r} is no array; make the artefact again")
+    return found
 
 
 @dataclass(frozen=True)

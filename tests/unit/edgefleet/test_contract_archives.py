@@ -82,3 +82,15 @@ def test_arrays_that_unpack_too_far_are_not_read() -> None:
         read_npz(stream.getvalue(), ("x",), "rows", max_bytes=1_000_000)
     with pytest.raises(ArtifactError, match=r"10001 members exceed the limit of 10000"):
         read_npz(npz_bytes({f"a{i}": np.zeros(0) for i in range(10_001)}), (), "rows")
+
+
+def test_a_member_that_is_no_array_is_refused_by_its_name() -> None:
+    with zipfile.ZipFile(BytesIO(npz_bytes({"mean": np.zeros(3), "base": np.ones(1)}))) as made:
+        members = {name: made.read(name) for name in made.namelist()}
+    content = archive(members | {"mean.npy": members["mean.npy"].replace(b"NUMPY", b"NUMPX")})
+
+    with pytest.raises(ArtifactError, match="member 'mean' is no array"):
+        read_npz(content, (), "explainer")
+    with pytest.raises(ArtifactError, match="member 'mean' is no array"):
+        read_npz(content, ("base",), "explainer", ("mean",))
+    assert read_npz(content, ("base",), "explainer")["base"].tolist() == [1.0]
