@@ -48,19 +48,19 @@ class FolderLock:
 
 
 @contextlib.contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
+def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of `path` for a block; threads of this process and other processes wait for each other.
 
     Args:
         path: The lock's file; made when missing, removed after the block. One that a kill left behind is nobody's.
+        wait: False: be refused instead, where somebody has it.
 
     Raises:
+        BlockingIOError: Somebody has it, and it is not waited for.
         OSError: It cannot be made.
     """
-    handle = _locked(path)
-    while not is_file_at(handle, path):
+    while not _is_at(handle := _locked(path, wait), path):
         os.close(handle)
-        handle = _locked(path)
     try:
         yield
     finally:
@@ -69,7 +69,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def is_file_at(handle: int, path: Path) -> bool:
+def _is_at(handle: int, path: Path) -> bool:
     """Whether an open file is still the one of that name: a lock's file is removed by its holder, and who waited for it holds another."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
@@ -77,10 +77,10 @@ def is_file_at(handle: int, path: Path) -> bool:
         return False
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, wait: bool) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
         os.close(handle)
         raise

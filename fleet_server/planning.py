@@ -18,7 +18,7 @@ from fleet_server.queries.chances import chance_view, need_views
 from fleet_server.queries.errors import NotFoundError
 from fleet_server.read_plan import AwakeView, PlannedWaveView, PlanView
 from fleet_server.rollout import Policy, RolloutState, parse_policy, policy_digest
-from fleet_server.rollout.approval import Superseded, plan_digest, plan_parts
+from fleet_server.rollout.approval import Superseded, approvers, plan_digest, plan_parts
 from fleet_server.rollout.cautions import Selected as Whom
 from fleet_server.rollout.cautions import cautions, refuse_hopeless
 from fleet_server.rollout.flipflop import Answer
@@ -156,8 +156,7 @@ def _holders(connection: sa.Connection, project: str, device_ids: Sequence[str])
 
 def _approvals(policy: Policy) -> list[str]:
     count = policy.approvals
-    whose = "1 operator or admin" if count == 1 else f"{count} operators or admins"
-    return [f"Before its start {whose} other than its creator must approve it (approvals = {count})."] if count else []
+    return [f"Before its start {approvers(count)} other than its creator must approve it (approvals = {count})."] if count else []
 
 
 def _left_out(devices: int) -> list[str]:

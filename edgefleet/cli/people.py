@@ -34,7 +34,10 @@ def list_people(server: str, token_file: Path | None, as_json: bool) -> None:
 @people.command("add")
 @click.argument("name")
 @click.option(
-    "--role", type=click.Choice(["viewer", "operator", "admin"]), required=True, help="May look; also steer and approve; also this."
+    "--role",
+    type=click.Choice(["viewer", "operator", "admin"]),
+    required=True,
+    help="A viewer looks, an operator also steers and approves, an admin also adds and removes people.",
 )
 @click.option("--out", "file", type=_FILE, required=True, help="Token file to write, for its owner only; it must not exist.")
 @click.option("--reason", required=True, help="Why; it stands in the log.")

@@ -1,14 +1,12 @@
 """What people change about one device on its page: its labels, a quarantine, whether it is of the fleet. Each asks for a reason first."""
 
-from typing import Any, Final, cast, get_args
+from typing import Final, cast, get_args
 
 from flask import Blueprint, abort, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from edgefleet.errors import InputError
-from fleet_server.auth import MAY
-from fleet_server.errors import ForbiddenError
-from fleet_server.page.security import for_roles
+from fleet_server.page.security import acting_operator, for_roles
 from fleet_server.page.source import ChangeWord, DeviceChange, Source
 
 _MAX_LINES: Final = 100
@@ -30,9 +28,7 @@ def add_device_views(page: Blueprint, source: Source) -> None:
     @page.post("/devices/<device_id>/<any(labels, unquarantine, remove):word>")
     @for_roles("operator")
     def change(device_id: str, word: str) -> AnyResponse:
-        actor: Any = g.page_actor
-        if actor is None or "operator" not in MAY[actor.role]:
-            raise ForbiddenError("You may look, not act. Nothing was done. Sign in with an operator's token.")
+        actor = acting_operator()
         form = request.form
         wanted = DeviceChange(
             word=cast(ChangeWord, word) if word in get_args(ChangeWord) else abort(404),

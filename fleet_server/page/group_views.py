@@ -1,15 +1,14 @@
 """Groups on the page: list them, look at one, make, change and remove it. A change is shown before it is done, and asks for a reason."""
 
 from dataclasses import dataclass
-from typing import Any, Final, cast, get_args
+from typing import Final, cast, get_args
 
-from flask import Blueprint, abort, g, redirect, render_template, request, url_for
+from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from edgefleet.errors import EdgefleetError
-from fleet_server.auth import MAY, Actor
-from fleet_server.errors import ForbiddenError, status_of
-from fleet_server.page.security import for_roles
+from fleet_server.errors import status_of
+from fleet_server.page.security import acting_operator, for_roles
 from fleet_server.page.source import Source
 from fleet_server.regrouping import GroupChange, How
 
@@ -92,16 +91,9 @@ def add_group_views(page: Blueprint, source: Source) -> None:
     @page.post("/groups/<project>/<name>/remove")
     @for_roles("operator")
     def remove_group(project: str, name: str) -> AnyResponse:
-        actor, form = _operator(), request.form
+        actor, form = acting_operator(), request.form
         source.remove_group(project, name, digest=form.get("digest", "")[:_MAX_ID], reason=form.get("reason", ""), actor=actor)
         return redirect(url_for("page.groups"), 303)
-
-
-def _operator() -> Actor:
-    actor: Any = g.page_actor
-    if not isinstance(actor, Actor) or "operator" not in MAY[actor.role]:
-        raise ForbiddenError("You may look, not act. Nothing was done. Sign in with an operator's token.")
-    return actor
 
 
 def _asked(project: str, name: str, how: How) -> Asked:
@@ -110,7 +102,7 @@ def _asked(project: str, name: str, how: How) -> Asked:
 
 
 def _look_or_do(source: Source, asked: Asked) -> AnyResponse | str | tuple[str, int]:
-    actor = _operator()
+    actor = acting_operator()
     seen = (asked.project, asked.name, asked.how, asked.wanted)
     try:
         if request.form.get("do") == "change":

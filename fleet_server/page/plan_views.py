@@ -8,9 +8,8 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from edgefleet.errors import ConfigError, EdgefleetError, InputError
-from fleet_server.auth import MAY
-from fleet_server.errors import ForbiddenError, status_of
-from fleet_server.page.security import for_roles
+from fleet_server.errors import status_of
+from fleet_server.page.security import acting_operator, for_roles
 from fleet_server.page.source import Source
 from fleet_server.read_models import ReleaseRow
 from fleet_server.read_plan import PlanView
@@ -50,9 +49,7 @@ def add_plan_views(page: Blueprint, source: Source) -> None:
     @page.post("/rollouts/new")
     @for_roles("operator")
     def plan_or_create() -> AnyResponse | str | tuple[str, int]:
-        actor: Any = g.page_actor
-        if actor is None or "operator" not in MAY[actor.role]:
-            raise ForbiddenError("You may look, not act. Nothing was done. Sign in with an operator's token.")
+        actor = acting_operator()
         asked = _asked()
         try:
             policy = _policy(source, asked)

@@ -4,11 +4,12 @@ There is no inline script and no inline style, so the policy needs no nonce; a t
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Request, Response
+from flask import Request, Response, g
 
+from fleet_server.auth import MAY, Actor
 from fleet_server.errors import ForbiddenError
 
 HEADERS: Final = {
@@ -53,6 +54,18 @@ def local_path(target: str) -> str:
     """`target` if it is a path of this site, else `/`: nobody is sent elsewhere after signing in."""
     plain = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable() and len(target) <= 500
     return target if plain else "/"
+
+
+def acting_operator(verb: str = "act") -> Actor:
+    """Who acts in this request.
+
+    Raises:
+        ForbiddenError: Nobody who may; `verb` says what.
+    """
+    actor = cast(Actor | None, g.page_actor)
+    if actor is None or "operator" not in MAY[actor.role]:
+        raise ForbiddenError(f"You may look, not {verb}. Nothing was done. Sign in with an operator's token.")
+    return actor
 
 
 def for_roles(*roles: str) -> Callable[[View], View]:

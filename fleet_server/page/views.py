@@ -10,14 +10,14 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from edgefleet.errors import EdgefleetError, InputError
 from fleet_server.auth import MAY, Actor
-from fleet_server.errors import ForbiddenError, UnauthorizedError, status_of
+from fleet_server.errors import UnauthorizedError, status_of
 from fleet_server.page.assets import Assets
 from fleet_server.page.device_views import add_device_views
 from fleet_server.page.devices_filter import select
 from fleet_server.page.group_views import add_group_views
 from fleet_server.page.live import Feed, TooManyViewersError
 from fleet_server.page.plan_views import add_plan_views
-from fleet_server.page.security import check_form, for_roles, form_limit, local_path, protect
+from fleet_server.page.security import acting_operator, check_form, for_roles, form_limit, local_path, protect
 from fleet_server.page.source import ActionName, Source
 from fleet_server.selection import Group, written
 
@@ -97,10 +97,9 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     @page.post("/rollouts/<rollout_id>/approve")
     @for_roles("operator")
     def approve(rollout_id: str) -> AnyResponse:
-        if not _may(g.page_actor, "operator"):
-            raise ForbiddenError("You may look, not approve. Nothing was done. Sign in with an operator's token.")
+        actor = acting_operator("approve")
         note = request.form.get("note", "").strip()
-        source.approve(rollout_id, digest=request.form.get("digest", "")[:MAX_DIGEST], note=note, actor=g.page_actor)
+        source.approve(rollout_id, digest=request.form.get("digest", "")[:MAX_DIGEST], note=note, actor=actor)
         return redirect(url_for("page.rollout", rollout_id=rollout_id), 303)
 
     @page.get("/rollouts/<rollout_id>/<action>")
@@ -113,10 +112,9 @@ def create_views(source: Source, assets: Assets, feed: Feed, clock: Callable[[],
     @page.post("/rollouts/<rollout_id>/<action>")
     @for_roles("operator")
     def act(rollout_id: str, action: str) -> AnyResponse:
-        if not _may(g.page_actor, "operator"):
-            raise ForbiddenError("You may look, not act. Nothing was done. Sign in with an operator's token.")
+        actor = acting_operator()
         version, reason = _action_form()
-        source.act(rollout_id, _action(action), version=version, reason=reason, actor=g.page_actor)
+        source.act(rollout_id, _action(action), version=version, reason=reason, actor=actor)
         return redirect(url_for("page.rollout", rollout_id=rollout_id), 303)
 
     @page.get("/devices")

@@ -77,13 +77,17 @@ class Standing:
     missing: str
 
 
+def approvers(count: int) -> str:
+    """So many people who may approve, in words."""
+    return "1 operator or admin" if count == 1 else f"{count} operators or admins"
+
+
 def needs_approval(rollout: Rollout) -> str:
     """Who must approve before a draft can start, in a sentence; empty where nobody must, and once they have."""
     count = rollout.policy.approvals
     if not count or rollout.state is not RolloutState.DRAFT:
         return ""
-    who = "1 operator or admin" if count == 1 else f"{count} operators or admins"
-    return f"{who} other than {rollout.created_by} must approve it first."
+    return f"{approvers(count)} other than {rollout.created_by} must approve it first."
 
 
 def plan_parts(

@@ -28,9 +28,10 @@ from fleet_server.store.moments import to_micros
 AT_ONCE: Final = 200  # devices of one transaction: some 3 ms each, and the write lock is everybody's
 SCANNED: Final = 20_000  # of those that wait, where windows or budgets decide one by one
 _LOOK_AGAIN: Final = timedelta(minutes=1)
-# Times in which no more devices begin than the rate names for them, and how far back they are counted: they are asked some looks later.
+# Times in which no more devices begin than the rate names for them, and how far back they are counted: a little less, because devices are
+# asked some looks after the rate lets them, and the next of a steady rate would wait for that delay again and again.
 _OF_RATE: Final = ((3_600.0, timedelta(minutes=58)), (600.0, timedelta(minutes=9)))
-_ALMOST: Final = 0.97
+_ALMOST: Final = 0.97  # the same, of a longer time
 _NEARLY: Final = 0.9  # devices are asked some moments after their batch may begin
 _OPENING: Final = (RolloutState.RUNNING, RolloutState.SOAKING)
 # Not while a way back is paused: it failed somewhere, or a person wants nobody else to be changed.

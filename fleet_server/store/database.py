@@ -20,9 +20,9 @@ from edgefleet.errors import StorageError
 from fleet_server.store.migrate import upgrade
 
 BUSY_TIMEOUT_MS: Final = 15_000
-MODE_RETRY_SECONDS: Final = 0.01
 JOURNAL_SIZE_LIMIT_BYTES: Final = 67_108_864
 FILE_NAME: Final = "fleet.db"
+_ASKED_AGAIN_S: Final = 0.01
 
 LOG = logging.getLogger(__name__)
 
@@ -126,6 +126,6 @@ def _keep_write_ahead_log(cursor: sqlite3.Cursor) -> None:
         except sqlite3.OperationalError as err:
             if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(MODE_RETRY_SECONDS)
+            time.sleep(_ASKED_AGAIN_S)
         else:
             return

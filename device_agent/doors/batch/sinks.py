@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final, Protocol
 from device_agent.doors.batch.rows import Answered
 from edgefleet.errors import ConfigError, InputError, StorageError
 from edgefleet.files import sync_folder
-from edgefleet.locks import is_file_at
+from edgefleet.locks import one_at_a_time
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -154,27 +154,19 @@ def alone(output: Path | None) -> Iterator[None]:
         OutputBusy: Another process does.
         StorageError: The lock's file cannot be made.
     """
-    if output is None:
+    with contextlib.ExitStack() as stack:
+        if output is not None:
+            path = output.with_name(output.name + ".lock")
+            with writing(path):
+                try:
+                    stack.enter_context(one_at_a_time(path, wait=False))
+                except BlockingIOError as err:
+                    raise OutputBusy(_busy(output)) from err
         yield
-        return
-    path = output.with_name(output.name + ".lock")
-    while not is_file_at(handle := held(path, os.O_RDWR | os.O_CREAT, output), path):
-        os.close(handle)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(handle)
 
 
-def held(path: Path, flags: int, of: Path | None = None) -> int:
+def held(path: Path, flags: int) -> int:
     """An open file or folder that no other process holds like this until it is closed.
-
-    Args:
-        path: The file or folder.
-        flags: How it is opened.
-        of: The output that a message names, None: `path`.
 
     Raises:
         OutputBusy: Another one does.
@@ -186,8 +178,12 @@ def held(path: Path, flags: int, of: Path | None = None) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as err:
         os.close(handle)
-        raise OutputBusy(f"{of or path}: another process writes it; wait for it, or name another --output") from err
+        raise OutputBusy(_busy(path)) from err
     return handle
+
+
+def _busy(path: Path) -> str:
+    return f"{path}: another process writes it; wait for it, or name another --output"
 
 
 def partial_of(path: Path) -> Path:
