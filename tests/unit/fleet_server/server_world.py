@@ -192,6 +192,12 @@ class World:
     def client(self) -> FlaskClient:
         return self.app.test_client()
 
+    def signed_in(self) -> FlaskClient:
+        """A browser in which the admin signed in on the page."""
+        client, here = self.client(), {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+        assert client.post("/login", data={"token": self.admin_token(), "next": "/"}, headers=here).status_code == 303
+        return client
+
     def admin_token(self) -> str:
         return (self.services.config.data_dir / "admin.token").read_text().strip()
 

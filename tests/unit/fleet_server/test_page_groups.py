@@ -32,9 +32,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def operator(world: World) -> FlaskClient:
-    client = world.client()
-    assert client.post("/login", data={"token": world.admin_token(), "next": "/"}, headers=SAME).status_code == 303
-    return client
+    return world.signed_in()
 
 
 def group(world: World, name: str, selection: str) -> None:

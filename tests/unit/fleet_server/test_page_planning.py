@@ -29,9 +29,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def operator(world: World) -> FlaskClient:
-    client = world.client()
-    assert client.post("/login", data={"token": world.admin_token(), "next": "/"}, headers=SAME).status_code == 303
-    return client
+    return world.signed_in()
 
 
 def send(client: FlaskClient, **fields: str) -> TestResponse:
