@@ -42,6 +42,8 @@ class Blocks:
         self.pairs: Ints = np.empty((0, CONTROLS_OF_A_PAIR), np.int64)
         self.sizes: Ints = np.empty(0, np.int64)
         self._pool, self._room = pool, 0
+        self._members: Ints = np.empty(0, np.int64)  # [B] devices that a block has
+        self._began: NDArray[np.float64] = np.empty(0)  # [B] sum of the ticks at which these began
 
     def exclude(self, exposed: Mask) -> None:
         """[N] devices that were given the release are controls no longer; where no control is left, nobody waits for one."""
@@ -49,9 +51,16 @@ class Blocks:
         if not self._room and not pairs_possible(1, len(self._pool)):
             self.alone |= self.of == NOBODY
 
-    def join(self, devices: Ints, size: int) -> Ints:
-        """Those of the devices that have a block; who has none joins the open one, or leads one of so many devices."""
-        fresh = devices[(self.of[devices] == NOBODY) & ~self.alone[devices]]
+    def join(self, devices: Ints, began: Ints, size: int) -> Mask:
+        """Whether devices have a block; who has none joins the open one, or leads one of so many devices.
+
+        Args:
+            devices: [D] that can be compared.
+            began: [D] tick at which each of them began.
+            size: Devices of a new block.
+        """
+        new = (self.of[devices] == NOBODY) & ~self.alone[devices]
+        fresh = devices[new]
         joining = fresh[: self._room]
         self.of[joining] = len(self.sizes) - 1
         self._room -= len(joining)
@@ -65,11 +74,22 @@ class Blocks:
             self.sizes, self._pool = np.concatenate([self.sizes, np.full(count, size)]), self._pool[taken:]
         self.alone[fresh[count * size :]] = True
         has: Mask = self.of[devices] != NOBODY
-        return devices[has]
+        self._count(self.of[devices[new & has]], began[new & has])
+        return has
+
+    def began(self, blocks: Ints) -> NDArray[np.float64]:
+        """[B] mean of the ticks at which the devices of blocks began."""
+        return self._began[blocks] / self._members[blocks]
 
     def begin_anew(self) -> None:
         """The open block was counted as it is: who comes later leads another one."""
         self._room = 0
+
+    def _count(self, block: Ints, began: Ints) -> None:
+        """[D] blocks of devices that have one now, and the ticks at which they began."""
+        more = np.zeros(len(self.sizes) - len(self._members), np.int64)
+        self._members = np.concatenate([self._members, more]) + np.bincount(block, minlength=len(self.sizes))
+        self._began = np.concatenate([self._began, more]) + np.bincount(block, began, minlength=len(self.sizes))
 
 
 class Filling:

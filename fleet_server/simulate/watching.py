@@ -16,7 +16,7 @@ from fleet_server.rollout.behaviour import NO_CONTROL
 from fleet_server.rollout.comparisons import COMPARISONS, Wealth
 from fleet_server.rollout.gate_rules import GateRules
 from fleet_server.simulate.availability import Availability
-from fleet_server.simulate.blocks import NOBODY, Blocks, Filling
+from fleet_server.simulate.blocks import Blocks, Filling
 from fleet_server.simulate.cells import Ints, Mask
 from fleet_server.simulate.drawn import Order
 from fleet_server.simulate.ledger import Ledger
@@ -47,28 +47,6 @@ class Drift:
         return cls(sites[availability.site], int(rng.integers(0, _DRIFTS_UNTIL)))
 
 
-@dataclass(frozen=True)
-class _Begun:
-    """Devices that began, in that order, and what is known of each; looked up once a tick, for all gates.
-
-    Attributes:
-        devices, at: Each of them, and the tick at which it began.
-        failed: Whether it said that the release failed there.
-        answered: Ticks in which it answered rows.
-    """
-
-    devices: Ints
-    at: Ints
-    failed: Mask
-    answered: Ints
-
-    @classmethod
-    def of(cls, ledger: Ledger) -> "_Begun":
-        """As the server knows them."""
-        devices = ledger.devices
-        return cls(devices, ledger.began[devices], ledger.failed[devices], ledger.answered[devices])
-
-
 class ModelWatch:
     """Stakes of the gates in force.
 
@@ -85,7 +63,9 @@ class ModelWatch:
         self._rng, self._change, self._rules, self._drift = rng, change, rules, drift
         self.blocks = Blocks(n, np.concatenate([order.held, order.devices[::-1]]))
         self._filling = {name: Filling(COMPARISONS[name].columns) for name in rules.compare}
-        self._given: dict[str, Mask] = {name: np.zeros(n, bool) for name in rules.compare}
+        # Devices that began, in that order, and that a gate has not compared yet: most are compared soon, and never looked at again.
+        self._untold: dict[str, Ints] = {name: np.empty(0, np.int64) for name in rules.compare}
+        self._begun = 0
         self.wealth: Mapping[str, Wealth] = {name: Wealth.start(COMPARISONS[name]) for name in rules.compare}
 
     def tick(self, number: int, ledger: Ledger, asked: Ints, size: int) -> None:
@@ -100,32 +80,31 @@ class ModelWatch:
         exposed = np.zeros(len(self._drift.devices), bool)
         exposed[asked] = True
         self.blocks.exclude(exposed)
-        begun = _Begun.of(ledger)
-        self.wealth = {name: self._after(name, number, begun, ledger, size) for name in self.wealth}
+        fresh, self._begun = ledger.devices[self._begun :], len(ledger.devices)
+        self._untold = {name: np.concatenate([untold, fresh]) for name, untold in self._untold.items()}
+        self.wealth = {name: self._after(name, number, ledger, size) for name in self.wealth}
 
-    def _after(self, name: str, number: int, begun: _Begun, ledger: Ledger, size: int) -> Wealth:
-        gate, given, devices = COMPARISONS[name], self._given[name], begun.devices
-        controlled, before = name not in NO_CONTROL, self.wealth[name]
-        ready = devices[(begun.answered >= ticks_needed(name, self._rules)) & ~begun.failed & ~given[devices]]
+    def _after(self, name: str, number: int, ledger: Ledger, size: int) -> Wealth:
+        gate, before, controlled = COMPARISONS[name], self.wealth[name], name not in NO_CONTROL
+        untold, filling, blocks = self._untold[name], self._filling[name], self.blocks
+        tells = np.flatnonzero((ledger.answered[untold] >= ticks_needed(name, self._rules)) & ~ledger.failed[untold])
         if controlled:
-            filling = self._filling[name]
-            ready = self.blocks.join(ready, size)
-            ready = ready[~filling.closed(self.blocks.of[ready])]
-        given[ready] = True
+            tells = tells[blocks.join(untold[tells], ledger.began[untold[tells]], size)]
+            tells = tells[~filling.closed(blocks.of[untold[tells]])]
+        ready, untold = untold[tells], np.delete(untold, tells)
+        self._untold[name] = untold
         wait_s = self._rules.label_wait_s if name == "label metric" else self._rules.wait_s
-        out = begun.failed | (number - begun.at >= wait_s / TICK_S)
+        out = ledger.failed[untold] | (number - ledger.began[untold] >= wait_s / TICK_S)
         own, more = self._own(name, number, ledger.began[ready], ready), len(ready)
-        told = given[devices]
         if controlled:
-            out |= self.blocks.alone[devices] | filling.closed(self.blocks.of[devices])
-            filling.add(self.blocks.of[ready], own, len(self.blocks.sizes))
-            rest = bool(len(devices)) and bool((out | told).all())
-            which, counts, means = filling.close(self.blocks.sizes, rest=rest)
-            if (counts < self.blocks.sizes[which]).any():
-                self.blocks.begin_anew()
-            own, more = means - self._controls(name, number, ledger, which), int(counts.sum())
+            out |= blocks.alone[untold] | filling.closed(blocks.of[untold])
+            filling.add(blocks.of[ready], own, len(blocks.sizes))
+            which, counts, means = filling.close(blocks.sizes, rest=bool(self._begun) and bool(out.all()))
+            if (counts < blocks.sizes[which]).any():
+                blocks.begin_anew()
+            own, more = means - self._controls(name, number, which), int(counts.sum())
         after = before.after(gate, own.tolist()) if len(own) else before
-        return replace(after, devices=before.devices + more, left_out=int((out & ~told).sum()))
+        return replace(after, devices=before.devices + more, left_out=int(out.sum()))
 
     def _own(self, name: str, number: int, began: Ints, devices: Ints) -> NDArray[np.float64]:
         """[D, columns] of devices that are compared at a tick: shifted are the rows after the drift, before and since they began."""
@@ -133,13 +112,9 @@ class ModelWatch:
         drifts = self._drift.devices[devices]
         return own_part(self._rng, name, self._change, drifts * before, drifts * now, self._rules.rows, self._rules.labelled_rows)
 
-    def _controls(self, name: str, number: int, ledger: Ledger, blocks: Ints) -> NDArray[np.float64]:
+    def _controls(self, name: str, number: int, blocks: Ints) -> NDArray[np.float64]:
         """[B, columns] of the controls of blocks, in the middle of the periods of their devices."""
-        members = ledger.devices[self.blocks.of[ledger.devices] != NOBODY]
-        of, began = self.blocks.of[members], ledger.began[members]
-        total = np.bincount(of, began, minlength=len(self.blocks.sizes))
-        middle = total / np.maximum(np.bincount(of, minlength=len(self.blocks.sizes)), 1)
-        before, now = self._periods(number, middle[blocks])
+        before, now = self._periods(number, self.blocks.began(blocks))
         drifts = self._drift.devices[self.blocks.pairs[blocks]]
         return controls_part(self._rng, name, self._change, drifts * before[:, None], drifts * now[:, None], self._rules.rows)
 

@@ -23,6 +23,7 @@ from fleet_server.ingest.link import Link
 
 DEADLINE_S = 60.0
 HELD = 1_500
+PASSWORD = "secret"
 
 
 def test_a_port_where_nobody_listens_speaks_no_version() -> None:
@@ -66,15 +67,10 @@ def test_a_broker_that_was_slow_once_is_not_taken_for_an_old_one(answers: list[b
 @pytest.mark.broker
 @pytest.mark.parametrize(("kind", "version"), [("mosquitto", 5), ("iotcore", 4)])
 def test_the_link_connects_receives_and_publishes(tmp_path: Path, kind: str, version: int) -> None:
-    (tmp_path / "password").write_text("secret")
-    with open_broker(kind, tmp_path / "broker", "secret") as broker:
+    with open_broker(kind, tmp_path / "broker", PASSWORD) as broker:
         host, _, port = broker.url.removeprefix("mqtt://").partition(":")
         assert spoken_version(host, int(port), 5.0) == version
-        config = ServerConfig(
-            data_dir=tmp_path, broker_url=broker.url, broker_username=SERVER_USER, broker_password_file=tmp_path / "password"
-        )
-        link = Link(config, broker.url)
-        link.start()
+        link = started(tmp_path, broker.url)
         try:
             topic, payload = device_topic("d-1", "hb"), encode(Heartbeat(boot=1, at=1, running={}))
             deadline = time.monotonic() + DEADLINE_S
@@ -89,21 +85,15 @@ def test_the_link_connects_receives_and_publishes(tmp_path: Path, kind: str, ver
 
 @pytest.mark.broker
 def test_a_marker_comes_back_behind_everything_that_the_broker_held(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("secret")
-    with open_broker("mosquitto", tmp_path / "broker", "secret") as broker:
-        config = ServerConfig(
-            data_dir=tmp_path, broker_url=broker.url, broker_username=SERVER_USER, broker_password_file=tmp_path / "password"
-        )
-        first = Link(config, broker.url)
-        first.start()
+    with open_broker("mosquitto", tmp_path / "broker", PASSWORD) as broker:
+        first = started(tmp_path, broker.url)
         until(lambda: first.connected)
         first.mark(b"the subscription is there")
         assert first.receive(limit=1, linger_s=0.0, wait_s=DEADLINE_S)
         first.stop()
         held(broker.url)
 
-        second = Link(config, broker.url)
-        second.start()
+        second = started(tmp_path, broker.url)
         try:
             until(lambda: second.connected)
             second.mark(b"marker")
@@ -121,14 +111,9 @@ def test_a_marker_comes_back_behind_everything_that_the_broker_held(tmp_path: Pa
 
 @pytest.mark.broker
 def test_a_confirmation_of_a_message_that_nobody_waited_for_confirms_no_later_one(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("secret")
     topic = device_topic("d-1", "desired")
-    with open_broker("mosquitto", tmp_path / "broker", "secret") as broker:
-        config = ServerConfig(
-            data_dir=tmp_path, broker_url=broker.url, broker_username=SERVER_USER, broker_password_file=tmp_path / "password"
-        )
-        link = Link(config, broker.url)
-        link.start()
+    with open_broker("mosquitto", tmp_path / "broker", PASSWORD) as broker:
+        link = started(tmp_path, broker.url)
         assert broker.pid_file is not None
         pid = int(broker.pid_file.read_text())
         try:
@@ -152,13 +137,8 @@ def test_a_confirmation_of_a_message_that_nobody_waited_for_confirms_no_later_on
 
 @pytest.mark.broker
 def test_a_message_that_the_broker_refused_spoils_no_later_one_of_the_same_id(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("secret")
-    with open_broker("mosquitto", tmp_path / "broker", "secret") as broker:
-        config = ServerConfig(
-            data_dir=tmp_path, broker_url=broker.url, broker_username=SERVER_USER, broker_password_file=tmp_path / "password"
-        )
-        link = Link(config, broker.url)
-        link.start()
+    with open_broker("mosquitto", tmp_path / "broker", PASSWORD) as broker:
+        link = started(tmp_path, broker.url)
         try:
             until(lambda: link.connected)
             assert link._client is not None
@@ -173,6 +153,15 @@ def test_a_message_that_the_broker_refused_spoils_no_later_one_of_the_same_id(tm
             link.stop()
 
 
+def started(folder: Path, url: str) -> Link:
+    """The server's link to a broker that knows it by its password; stop it."""
+    (folder / "password").write_text(PASSWORD)
+    config = ServerConfig(data_dir=folder, broker_url=url, broker_username=SERVER_USER, broker_password_file=folder / "password")
+    link = Link(config, url)
+    link.start()
+    return link
+
+
 def until(there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not there():
@@ -184,7 +173,7 @@ def held(url: str) -> None:
     """More messages than may be on their way at once, for a server that is away."""
     host, _, port = url.removeprefix("mqtt://").partition(":")
     sender = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="d-1", protocol=mqtt.MQTTv5)
-    sender.username_pw_set(SERVER_USER, "secret")
+    sender.username_pw_set(SERVER_USER, PASSWORD)
     sender.connect(host, int(port))
     sender.loop_start()
     for number in range(HELD):

@@ -416,6 +416,16 @@ def test_a_rate_lets_devices_begin_one_after_another(world: World, tmp_path: Pat
     assert len(asked(world, bundle)) == 4
 
 
+def asked_look_by_look(world: World, bundle: MadeBundle, *, looks: int, step_s: float) -> list[int]:
+    """How many devices are asked to run the bundle, now and after each further look."""
+    counts = [len(asked(world, bundle))]
+    for _ in range(looks):
+        world.clock.move(step_s)
+        Scheduler(world.services, None).decide_due()
+        counts.append(len(asked(world, bundle)))
+    return counts
+
+
 @pytest.mark.parametrize("standstill_s", [0, 50 * 3_600])
 def test_what_the_rate_would_have_let_begin_while_nothing_did_is_not_caught_up_with(
     world: World, tmp_path: Path, standstill_s: int
@@ -428,11 +438,7 @@ def test_what_the_rate_would_have_let_begin_while_nothing_did_is_not_caught_up_w
     world.clock.move(standstill_s)
     act(world, rollout_id, "resume")
 
-    begun = [len(asked(world, bundle))]
-    for _ in range(2 * 60):
-        world.clock.move(60)
-        Scheduler(world.services, None).decide_due()
-        begun.append(len(asked(world, bundle)))
+    begun = asked_look_by_look(world, bundle, looks=2 * 60, step_s=60)
 
     # Six an hour, wherever the hour begins, and at once those of the hour that ends now.
     assert max(later - before for before, later in zip(begun, begun[61:], strict=False)) <= 7
@@ -449,11 +455,7 @@ def test_a_rate_of_one_device_in_ten_hours_is_no_faster_after_a_standstill(world
     world.clock.move(100 * 3_600)
     act(world, rollout_id, "resume")
 
-    begun = [len(asked(world, bundle))]
-    for _ in range(4 * 30):
-        world.clock.move(900)
-        Scheduler(world.services, None).decide_due()
-        begun.append(len(asked(world, bundle)))
+    begun = asked_look_by_look(world, bundle, looks=4 * 30, step_s=900)
 
     # Ten hours are 40 looks.
     assert max(later - before for before, later in zip(begun, begun[38:], strict=False)) == 1
@@ -502,11 +504,7 @@ def test_a_rollback_at_a_rate_does_not_catch_up_with_the_time_in_which_it_was_pa
     world.clock.move(50 * 3_600)
     act(world, rollout_id, "resume")
 
-    gone = [len(asked(world, new))]
-    for _ in range(60):
-        world.clock.move(60)
-        Scheduler(world.services, None).decide_due()
-        gone.append(len(asked(world, new)))
+    gone = asked_look_by_look(world, new, looks=60, step_s=60)
 
     assert gone[0] >= 10
     # Six an hour, and the first of the next one.
