@@ -19,7 +19,7 @@ from fleet_server import audit
 from fleet_server.drift import DriftAlarm, DriftOutcome, DriftPolicy, DriftState, cleared_by, run_round
 from fleet_server.releases.blobs import BlobStore
 from fleet_server.services import Services
-from fleet_server.store import changes, drift_rows, rollouts, statistics
+from fleet_server.store import changes, drift_rows, looks, rollouts, statistics
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import RELEASE, REPORTED
 
@@ -184,7 +184,7 @@ def _say(this: _Round, device_id: str, action: str, detail: str) -> None:
     at = to_micros(this.now)
     audit.record(this.connection, at, actor=ACTOR, action=action, subject=("device", device_id), detail=detail)
     changes.touch(this.connection, at, "drift", "overview", "devices", f"device:{device_id}")
-    rollouts.mark_due(this.connection, [(device_id, this.subject.project)], at)
+    rollouts.mark_due(this.connection, [(device_id, this.subject.project)], looks.at_once(at))
 
 
 def _names(features: list[str]) -> str:

@@ -160,7 +160,7 @@ def _resize(connection: sa.Connection, rollout_id: str, now: datetime) -> None:
     stored = rollouts.load(connection, rollout_id, lock=True)
     if stored is not None and stored.rollout.course is not None:
         course = evidence_members.sizes(connection, rollout_id, stored.rollout.course)
-        rollouts.save(connection, stored, replace(stored.rollout, course=course), now)
+        rollouts.save_and_look(connection, stored, replace(stored.rollout, course=course), now)
 
 
 def _join(connection: sa.Connection, rollout: Rollout, device_id: str, _now: datetime) -> bool:

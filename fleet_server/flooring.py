@@ -111,7 +111,7 @@ def _pause_below(connection: sa.Connection, project: str, counter: int, actor: A
             continue
         words = f"the release floor was raised to {counter}, above this release's {stored.rollout.release_counter}; abort or roll back"
         after = apply_person(stored.rollout, "pause", words, now)
-        rollouts.save(connection, stored, after, now)
+        rollouts.save_and_look(connection, stored, after, now)
         note_action(connection, after, "pause", actor.name, words, now)
         found.append(rollout_id)
     return found

@@ -17,7 +17,7 @@ from fleet_server.read_halt import HaltView
 from fleet_server.reasons import MAX_REASON, reason_of
 from fleet_server.rollout.standstill import stood_still
 from fleet_server.services import Services
-from fleet_server.store import changes, halts, rollouts
+from fleet_server.store import changes, halts, looks, rollouts
 from fleet_server.store.assignments import Director
 from fleet_server.store.moments import from_micros, to_micros
 
@@ -88,8 +88,8 @@ def _go_on(connection: sa.Connection, services: Services, since: int) -> None:
     for waiting in pending(connection):
         stored = rollouts.load_readable(connection, waiting.rollout_id, lock=True)
         if stored is None:
-            rollouts.look_at(connection, waiting.rollout_id, to_micros(now))
+            looks.look_at(connection, waiting.rollout_id, looks.at_once(to_micros(now)))
             continue
         moved = stood_still(stored.rollout, from_micros(since), now)
-        rollouts.save(connection, stored, replace(moved, changed_at=stored.rollout.changed_at), now)
+        rollouts.save_and_look(connection, stored, replace(moved, changed_at=stored.rollout.changed_at), now)
         changes.touch(connection, to_micros(now), f"rollout:{waiting.rollout_id}")

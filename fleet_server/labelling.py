@@ -12,7 +12,7 @@ from fleet_server.auth import Actor
 from fleet_server.queries import NotFoundError
 from fleet_server.scheduler import comparing
 from fleet_server.services import Services
-from fleet_server.store import comparison_rows, members, rollouts
+from fleet_server.store import comparison_rows, looks, members, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import DEVICE, LABELLED, RELEASE
 from fleet_server.store.upsert import insert_or_update
@@ -75,7 +75,7 @@ def report_labelled(
             if stored is not None and member.counter is not None:
                 comparing.enlist(connection, stored.rollout, device_id)
         comparison_rows.look_again(connection, [device_id], at)
-        rollouts.mark_due(connection, [(device_id, project)], at)
+        rollouts.mark_due(connection, [(device_id, project)], looks.at_once(at))
         detail = f"{right} of {rows} right by {bundle_digest[:12]}"
         audit.record(connection, at, actor=actor.name, action="labelled", subject=("device", device_id), detail=detail)
     services.wake.set()

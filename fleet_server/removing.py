@@ -98,7 +98,7 @@ def _leave(connection: sa.Connection, rollout_id: str, device_id: str, actor: Ac
         return "it cannot be read, and stands"
     leave = _leave_named if stored.rollout.course is None else _leave_counted
     after, sentence = leave(connection, stored.rollout, device_id, now)
-    if not rollouts.save(connection, stored, after, now):
+    if not rollouts.save_and_look(connection, stored, after, now):
         raise ConflictError(f"rollout {rollout_id} was changed at the same moment. Nothing was done; try again.")
     detail = f"{device_id} was removed: {sentence}"
     audit.record(connection, to_micros(now), actor=actor.name, action="lose-device", subject=("rollout", rollout_id), detail=detail)

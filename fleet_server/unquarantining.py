@@ -17,7 +17,7 @@ from fleet_server.errors import ConflictError
 from fleet_server.known_devices import hold
 from fleet_server.reasons import reason_of
 from fleet_server.services import Services
-from fleet_server.store import assignments, changes, lifts, rollouts, stays
+from fleet_server.store import assignments, changes, lifts, looks, rollouts, stays
 from fleet_server.store.assignments import Director
 
 LEAST_PREFIX: Final = 8
@@ -55,7 +55,7 @@ def lift_quarantine(services: Services, device_id: str, *, bundle: str, reason: 
         counter = assignments.lift(connection, Director(services.director, services.config.fleet), device_id, digest, at, actor.name)
         detail = f"bundle {digest[:12]} may be tried again: {words}"
         audit.record(connection, at, actor=actor.name, action="unquarantine", subject=("device", device_id), detail=detail)
-        rollouts.mark_due(connection, [(device_id, project)], at)
+        rollouts.mark_due(connection, [(device_id, project)], looks.at_once(at))
         changes.touch(connection, at, "devices", f"device:{device_id}")
     services.wake.set()
     return Lifted(device_id, digest, counter)

@@ -212,7 +212,7 @@ def rollout_action(services: Services, rollout_id: str, action: str, *, version:
             dark_sites = _dark_sites(connection, stored.rollout, now) if action == "resume" else 0
             after = apply_person(stored.rollout, Event(action).value, words, now, dark_sites=dark_sites)
             # A clock that was set back must not make the engine wait for the old time.
-            rollouts.save(connection, stored, after, now)
+            rollouts.save_and_look(connection, stored, after, now)
             if action in ("abort", "roll-back"):
                 sync_desired(connection, services, after, facts.read(connection, after, now), now)
             note_action(connection, after, action, actor.name, reason.strip(), now)

@@ -13,7 +13,7 @@ from fleet_server.ingest import reported, telemetry
 from fleet_server.ingest.fleet_facts import FleetFacts
 from fleet_server.ingest.inbox import Effects, Incoming
 from fleet_server.rollout.hearing import Hearing
-from fleet_server.store import acks, aside, changes, comparison_rows, devices, evidence_sums, hearing, heartbeats, peaks, rollouts
+from fleet_server.store import acks, aside, changes, comparison_rows, devices, evidence_sums, hearing, heartbeats, looks, peaks, rollouts
 from fleet_server.store.database import Database
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def store_batch(db: Database, messages: Sequence[Incoming], at: int, heard: Hear
         devices.seen(connection, {device_id: moment for device_id, moment in effects.seen.items() if facts.knows(device_id)})
         if heard is not None:
             hearing.keep(connection, heard)
-        rollouts.mark_due(connection, effects.dirty, at)
+        rollouts.mark_due(connection, effects.dirty, looks.at_once(at))
         comparison_rows.look_again(connection, (device_id for device_id, _ in effects.dirty), at)
         # A mere sign of life may end a soak, but a large fleet sends many: one look a second is enough for them.
         rollouts.mark_due(connection, [(device_id, facts.project(device_id)) for device_id in effects.seen], at + SIGN_OF_LIFE_DELAY_US)

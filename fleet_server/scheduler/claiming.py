@@ -19,7 +19,7 @@ from fleet_server.rollout import Event, Policy, RolloutState, apply_person
 from fleet_server.rollout.conflicts import Kind, Owner, Resolution, resolve
 from fleet_server.scheduler.steering import note_action, sync_desired
 from fleet_server.services import Services
-from fleet_server.store import facts, links, rollouts
+from fleet_server.store import facts, links, looks, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.rollouts import Stored
 
@@ -94,7 +94,7 @@ def start_queued(services: Services, rollout_id: str) -> bool:
             if wanted_by:
                 # Who was faster is waited for like the one before, else nothing would ever wake this one.
                 links.add(connection, rollout_id, "queued-behind", living, to_micros(now))
-            rollouts.forget_due(connection, rollout_id)
+            looks.look_at(connection, rollout_id, None)
             return False
         try:
             refuse_while_halted(connection, services, f"rollout {rollout_id} waits")
@@ -102,12 +102,12 @@ def start_queued(services: Services, rollout_id: str) -> bool:
             refuse_below(connection, value.project, value.release_id, value.release_counter, f"rollout {rollout_id} cannot start")
             refuse_unapproved(connection, stored)
         except EdgefleetError as err:
-            rollouts.forget_due(connection, rollout_id)
+            looks.look_at(connection, rollout_id, None)
             note_action(connection, stored.rollout, "queue", "engine", f"its turn has come, but: {err}", now)
             return False
         at_start(connection, services, stored, wanted_by, now)
         after = apply_person(stored.rollout, Event.START.value, f"its turn in the queue has come, as {wanted_by} wanted", now)
-        rollouts.save(connection, stored, after, now)
+        rollouts.save_and_look(connection, stored, after, now)
         note_action(connection, after, "start", wanted_by, "from the queue", now)
     return True
 

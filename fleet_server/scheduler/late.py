@@ -18,7 +18,7 @@ from fleet_server.scheduler.assigning import targets_for
 from fleet_server.scheduler.claiming import at_start
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
-from fleet_server.store import assignments, late_failures, links, rollouts
+from fleet_server.store import assignments, late_failures, links, looks, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.rollouts import Stored
 from fleet_server.store.tables import LATECOMER, RELEASE, ROLLOUT_MEMBER
@@ -33,7 +33,7 @@ def look(services: Services, rollout_id: str) -> None:
         stored = rollouts.load(connection, rollout_id, lock=True)
         if stored is None or stored.rollout.state is not RolloutState.COMPLETED or stored.rollout.changed_at is None:
             return
-        rollouts.forget_due(connection, rollout_id)
+        looks.look_at(connection, rollout_id, None)
         finding = _finding(connection, stored.rollout, stored.rollout.changed_at)
         if finding.word == "nothing":
             return
@@ -42,7 +42,7 @@ def look(services: Services, rollout_id: str) -> None:
             return
         if finding.word == "start" and draft.rollout.state is RolloutState.DRAFT and _may_start(connection, services, draft, now):
             started = apply_person(draft.rollout, Event.START.value, finding.sentence, now)
-            rollouts.save(connection, draft, started, now)
+            rollouts.save_and_look(connection, draft, started, now)
             note_action(connection, started, "start", ENGINE, finding.sentence, now)
 
 

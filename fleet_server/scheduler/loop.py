@@ -19,7 +19,7 @@ from fleet_server.scheduler.steering import LEASE_US, settle
 from fleet_server.scheduler.telling import tell_floors
 from fleet_server.scheduler.to_and_fro import pause_flipflop
 from fleet_server.services import Services
-from fleet_server.store import activations, changes, halts, peaks, rollouts
+from fleet_server.store import activations, changes, halts, looks, peaks, rollouts
 from fleet_server.store.tables import TELEMETRY
 
 LOG = logging.getLogger(__name__)
@@ -65,17 +65,17 @@ class Scheduler:
         while not self._stopping.is_set():
             at = self._services.now_us()
             with self._services.db.read() as connection:
-                if not rollouts.any_due(connection, at) or halts.is_halted(connection, self._services.config.fleet):
+                if not looks.any_due(connection, at) or halts.is_halted(connection, self._services.config.fleet):
                     return looked
             with self._services.db.write() as connection:
-                rollout_id = rollouts.claim(connection, self._owner, at, LEASE_US)
+                rollout_id = looks.claim(connection, self._owner, at, LEASE_US)
             if rollout_id is None:
                 return looked
             try:
                 self._look(rollout_id)
             finally:
                 with self._services.db.write() as connection:
-                    rollouts.release_claim(connection, rollout_id, self._owner)
+                    looks.release_claim(connection, rollout_id, self._owner)
             looked += 1
         return looked
 

@@ -20,7 +20,7 @@ from fleet_server.scheduler import by_evidence, comparing, winner
 from fleet_server.scheduler.assigning import assign_new, assign_previous
 from fleet_server.scheduler.changing import held_up
 from fleet_server.services import Services
-from fleet_server.store import assignments, changes, decisions, evidence_sites, facts, halts, members, rollouts
+from fleet_server.store import assignments, changes, decisions, evidence_sites, facts, halts, looks, members, rollouts
 from fleet_server.store.moments import to_micros
 
 LOG = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def _step(services: Services, rollout_id: str) -> bool:
             rollouts.save(connection, stored, stored.rollout, due_at)
             return False
         after = apply(stored.rollout, action, now)
-        if not rollouts.save(connection, stored, after, now):
+        if not rollouts.save_and_look(connection, stored, after, now):
             return True  # somebody acted meanwhile: look again
         if after.course is not None:
             by_evidence.follow(connection, stored.rollout, after, action)
@@ -157,7 +157,7 @@ def _stop(services: Services, rollout_id: str, reason: str) -> None:
     except Exception:  # the value itself cannot be read: leave it, but do not look again and again
         LOG.exception("rollout %s: cannot be read, it is left alone until a person looks", rollout_id)
         with services.db.write() as connection:
-            rollouts.forget_due(connection, rollout_id)
+            looks.look_at(connection, rollout_id, None)
 
 
 def _paused(rollout: Rollout, reason: str, now: datetime) -> Rollout:

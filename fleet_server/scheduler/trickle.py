@@ -14,7 +14,7 @@ from fleet_server.scheduler.by_evidence import busy_devices, let_begin
 from fleet_server.scheduler.late import may_be_discarded, nobody_follows
 from fleet_server.scheduler.steering import ENGINE, note_action
 from fleet_server.services import Services
-from fleet_server.store import assignments, halts, parked, rollouts
+from fleet_server.store import assignments, halts, looks, parked, rollouts
 from fleet_server.store.evidence_members import Unasked
 from fleet_server.store.moments import to_micros
 from fleet_server.store.tables import ASSIGNMENT, RELEASE, REPORTED, ROLLOUT_MEMBER
@@ -41,9 +41,9 @@ def follow(services: Services, rollout_id: str) -> int:
                 return 0
             # Nothing wakes this rollout when a person does it.
             since = now if asleep else max(now, completed_at + FOLLOW_AFTER)
-            rollouts.look_at(connection, rollout_id, to_micros(since + timedelta(seconds=LOOK_AGAIN_S)))
+            looks.look_at(connection, rollout_id, to_micros(since + timedelta(seconds=LOOK_AGAIN_S)))
             return 0
-        asked, looks = _ask_sleepers(connection, services, value, asleep, now) if asleep else (0, [])
+        asked, moments = _ask_sleepers(connection, services, value, asleep, now) if asleep else (0, [])
         exposed, followed = _counts(connection, rollout_id)
         room = following(completed_at, now, value.policy.pace, exposed) - followed
         free = _free(connection, value, waiting)
@@ -57,9 +57,9 @@ def follow(services: Services, rollout_id: str) -> int:
         again_s = LOOK_AGAIN_S if waits.keys() - {"pace"} else value.policy.pace.every_s
         again = due if now < due else now + timedelta(seconds=again_s)
         if len(waiting) > len(chosen) and (now < due or free):
-            looks = [*looks, again]
-        if looks:
-            rollouts.look_at(connection, rollout_id, to_micros(min(looks)))
+            moments = [*moments, again]
+        if moments:
+            looks.look_at(connection, rollout_id, to_micros(min(moments)))
     return len(chosen)
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from edgefleet.messages import ProjectState
 from fleet_server.rollout.transitions import RolloutState
-from fleet_server.store import latecomers, members
+from fleet_server.store import latecomers, looks, members
 from fleet_server.store.members import Member
 from fleet_server.store.tables import RELEASE, ROLLOUT, ROLLOUT_MEMBER
 
@@ -64,7 +64,7 @@ def note(
             members.note_failed(connection, one, at, words)
         elif not latecomers.note_failed(connection, one.rollout_id, device_id, at, words):
             continue
-        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == one.rollout_id).values(due_at=at))
+        looks.look_at(connection, one.rollout_id, looks.at_once(at))
 
 
 def of_rollout(connection: sa.Connection, rollout_id: str, completed_at: int) -> Late:

@@ -15,7 +15,7 @@ from fleet_server.rollout import Policy, Rollout, policy_digest
 from fleet_server.rollout.outline import SITE
 from fleet_server.rollout.transitions import FINAL, RolloutState
 from fleet_server.selection import Selection, document_of, read_document
-from fleet_server.store import comparison_rows, devices
+from fleet_server.store import comparison_rows, devices, looks
 from fleet_server.store.moments import from_micros, to_micros
 from fleet_server.store.tables import ROLLOUT, ROLLOUT_LINK, ROLLOUT_MEMBER
 
@@ -136,12 +136,21 @@ def newest_ids(connection: sa.Connection, limit: int) -> list[str]:
 
 
 def save(connection: sa.Connection, before: Stored, rollout: Rollout, due_at: datetime | None) -> bool:
-    """Replace the engine's value if nobody else did since `before` was read; False when somebody was faster."""
+    """Replace the engine's value if nobody else did since `before` was read, and plan the next look; False when somebody was faster."""
+    return _save(connection, before, rollout, None if due_at is None else to_micros(due_at))
+
+
+def save_and_look(connection: sa.Connection, before: Stored, rollout: Rollout, now: datetime) -> bool:
+    """As `save`, of a rollout that deserves a look at once."""
+    return _save(connection, before, rollout, looks.at_once(to_micros(now)))
+
+
+def _save(connection: sa.Connection, before: Stored, rollout: Rollout, due_at: int | None) -> bool:
     changed = rollout != before.rollout
     values = {
         "state": rollout.state.value,
         "engine": _encode(rollout),
-        "due_at": None if due_at is None else to_micros(due_at),
+        "due_at": due_at,
         "version": before.version + 1 if changed else before.version,
     }
     where = (ROLLOUT.c.rollout_id == rollout.rollout_id, ROLLOUT.c.version == before.version)
@@ -157,7 +166,9 @@ def save(connection: sa.Connection, before: Stored, rollout: Rollout, due_at: da
 def _wake_queue(connection: sa.Connection, rollout_id: str) -> None:
     """What waits for this rollout deserves a look now."""
     behind = sa.select(ROLLOUT_LINK.c.rollout_id).where(ROLLOUT_LINK.c.other_id == rollout_id, ROLLOUT_LINK.c.kind == "queued-behind")
-    connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id.in_(behind), ROLLOUT.c.due_at.is_(None)).values(due_at=0))
+    connection.execute(
+        sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id.in_(behind), ROLLOUT.c.due_at.is_(None)).values(due_at=looks.at_once(0))
+    )
 
 
 def release_members(connection: sa.Connection, rollout_id: str) -> None:
@@ -205,37 +216,13 @@ def owners(connection: sa.Connection, project: str, device_ids: Sequence[str]) -
     return found
 
 
-def mark_due(connection: sa.Connection, news: Iterable[tuple[str, str]], at: int) -> None:
-    """News of some (device, project): the rollouts that own them deserve a look now."""
+def mark_due(connection: sa.Connection, news: Iterable[tuple[str, str]], due_at: int) -> None:
+    """News of some (device, project): the rollouts that own them deserve a look, at a moment or `looks.at_once`."""
     by_project: dict[str, list[str]] = {}
     for device_id, project in sorted(news):
         by_project.setdefault(project, []).append(device_id)
     for project, device_ids in by_project.items():
-        rollout_ids = sorted(set(owners(connection, project, device_ids).values()))
-        later = sa.or_(ROLLOUT.c.due_at.is_(None), ROLLOUT.c.due_at > at)
-        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id.in_(rollout_ids), later).values(due_at=at))
-
-
-def claim(connection: sa.Connection, owner: str, at: int, lease_us: int) -> str | None:
-    """The rollout that comes first of those that are due and that nobody works on, leased to `owner`; None when there is none."""
-    free = sa.or_(ROLLOUT.c.lease_until.is_(None), ROLLOUT.c.lease_until <= at, ROLLOUT.c.lease_owner == owner)
-    # Emergencies first, then what goes back: where a site can take only so many devices, the first to look takes them.
-    emergency = sa.case((ROLLOUT.c.policy.contains('"emergency":true'), 0), else_=1)
-    backward = sa.case((ROLLOUT.c.state == RolloutState.ROLLING_BACK.value, 0), else_=1)
-    query = sa.select(ROLLOUT.c.rollout_id).where(ROLLOUT.c.due_at <= at, free).order_by(emergency, backward, ROLLOUT.c.due_at).limit(1)
-    if connection.dialect.name == "postgresql":
-        query = query.with_for_update(skip_locked=True)
-    rollout_id: str | None = connection.scalar(query)
-    if rollout_id is not None:
-        values = {"lease_owner": owner, "lease_until": at + lease_us}
-        connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(**values))
-    return rollout_id
-
-
-def release_claim(connection: sa.Connection, rollout_id: str, owner: str) -> None:
-    """Give a lease back."""
-    where = (ROLLOUT.c.rollout_id == rollout_id, ROLLOUT.c.lease_owner == owner)
-    connection.execute(sa.update(ROLLOUT).where(*where).values(lease_owner=None, lease_until=None))
+        looks.bring_forward(connection, sorted(set(owners(connection, project, device_ids).values())), due_at)
 
 
 def _row(connection: sa.Connection, rollout_id: str, *, lock: bool) -> sa.Row[Any] | None:
@@ -270,24 +257,9 @@ def _policy_text(policy: Policy) -> str:
     return msgspec.json.encode(policy).decode()
 
 
-def forget_due(connection: sa.Connection, rollout_id: str) -> None:
-    """Look at the rollout no more until somebody acts."""
-    connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=None))
-
-
 def started_at(connection: sa.Connection, now: datetime) -> list[datetime]:
     """When the rollouts of the last year were created that ever began."""
     year_us = 366 * 86_400_000_000
     never = ("draft", "approved", "discarded")
     query = sa.select(ROLLOUT.c.created_at).where(ROLLOUT.c.created_at > to_micros(now) - year_us, ROLLOUT.c.state.not_in(never))
     return [from_micros(at) for at in connection.scalars(query)]
-
-
-def look_at(connection: sa.Connection, rollout_id: str, at: int) -> None:
-    """Look at the rollout again at a moment, microseconds UTC."""
-    connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == rollout_id).values(due_at=at))
-
-
-def any_due(connection: sa.Connection, at: int) -> bool:
-    """Whether a rollout is due; asked without the write lock, because the answer is nearly always no."""
-    return connection.execute(sa.select(ROLLOUT.c.rollout_id).where(ROLLOUT.c.due_at <= at).limit(1)).first() is not None

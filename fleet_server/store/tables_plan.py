@@ -79,7 +79,7 @@ ROLLOUT: Final = sa.Table(
     sa.Column("created_by", sa.String(120), nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("decided_at", Micros, nullable=False, server_default="0"),
-    # NULL = nothing to do until somebody acts.
+    # NULL = nothing to do until somebody acts; negative = at once, by any clock (`looks.at_once`).
     sa.Column("due_at", Micros),
     sa.Column("lease_owner", sa.String(64)),
     sa.Column("lease_until", Micros),

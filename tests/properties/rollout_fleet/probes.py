@@ -17,7 +17,7 @@ from fleet_server.ingest.batch import store_batch
 from fleet_server.ingest.inbox import Incoming
 from fleet_server.rollout import Action, ActionKind, RolloutState, decide
 from fleet_server.rollout.silence import due_at
-from fleet_server.scheduler.steering import settle
+from fleet_server.scheduler.steering import LEASE_US, settle
 from fleet_server.store import facts, rollouts
 from fleet_server.store.moments import to_micros
 from fleet_server.store.rollouts import Stored
@@ -88,7 +88,7 @@ def nothing_is_overdue(stage: Stage) -> None:
     for rollout_id in [] if stage.seen.halted else stage.live():
         leased = stage.eye.value("SELECT lease_until FROM rollout WHERE rollout_id = ?", rollout_id)
         due = stage.eye.value("SELECT due_at FROM rollout WHERE rollout_id = ?", rollout_id)
-        if leased is not None and leased > to_micros(stage.clock()):
+        if leased is not None and to_micros(stage.clock()) < leased <= to_micros(stage.clock()) + LEASE_US:
             continue
         with what_if(stage.shared) as db:
             action, _ = answer(stage, db, rollout_id)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from edgefleet.errors import ConfigError
 from fleet_server import queries, usecases
 from fleet_server.scheduler.loop import Scheduler
-from fleet_server.store import evidence_members, evidence_tally, rollouts
+from fleet_server.store import evidence_members, evidence_tally, looks
 from fleet_server.store.tables import ROLLOUT_MEMBER, ROLLOUT_MEMBERSHIP
 from tests.unit.fleet_server.evidence_world import POLICY, Fleet, act, asked, open_fleet, start, value
 from tests.unit.fleet_server.server_world import OPERATOR, MadeBundle, World, make_bundle
@@ -518,7 +518,7 @@ def test_an_emergency_goes_back_at_once_whatever_the_rate_says(world: World, tmp
 
 def mark_due(world: World, rollout_id: str) -> None:
     with world.services.db.write() as connection:
-        rollouts.look_at(connection, rollout_id, 0)
+        looks.look_at(connection, rollout_id, 0)
     Scheduler(world.services, None).decide_due()
 
 

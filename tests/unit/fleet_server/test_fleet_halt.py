@@ -17,7 +17,7 @@ from fleet_server.errors import ConflictError
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.rollout.standstill import stood_still
 from fleet_server.scheduler.relay import Relay
-from fleet_server.store import halts, rollouts
+from fleet_server.store import halts, looks
 from fleet_server.store.tables import OUTBOX, ROLLOUT
 from tests.unit.fleet_server.rollout_world import at, in_wave_two
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, World, make_bundle
@@ -94,7 +94,7 @@ def test_a_rollout_that_cannot_be_read_keeps_nobody_from_lifting_the_halt(world:
 
     with world.services.db.read() as connection:
         assert not halts.is_halted(connection, world.services.config.fleet)
-        assert rollouts.any_due(connection, world.services.now_us())
+        assert looks.any_due(connection, world.services.now_us())
     tick(world)
 
 

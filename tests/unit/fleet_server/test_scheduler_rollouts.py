@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from fleet_server import audit, queries, usecases
 from fleet_server.errors import ConflictError
 from fleet_server.rollout import TransitionError
-from fleet_server.scheduler.steering import READ_AGAIN, settle
+from fleet_server.scheduler.steering import LEASE_US, READ_AGAIN, settle
+from fleet_server.store import looks
 from fleet_server.store.tables import ASSIGNMENT, DEVICE_FACT, OUTBOX, ROLLOUT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, World, make_bundle
 from tests.unit.fleet_server.steered import complete, start, tick, wanting
@@ -93,6 +94,25 @@ def test_a_commit_without_an_attestation_promotes_nothing(world: World, tmp_path
     tick(world)
 
     assert wanting(world, bundle) == {first}
+
+
+@pytest.mark.parametrize("leased", [False, True], ids=["nobody works on it", "a scheduler died in the middle"])
+def test_a_failure_counts_at_once_also_when_the_clock_is_set_back_before_anybody_has_looked(
+    world: World, tmp_path: Path, leased: bool
+) -> None:
+    bundle = make_bundle(tmp_path / "b1")
+    rollout_id = start(world, world.push(bundle), deadline_s=90_000.0, hold_s=90_000.0)
+    (first,) = wanting(world, bundle)
+    tick(world, 7_200.0)
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "running"
+
+    world.receive(*world.devices[first].fail(bundle))
+    if leased:
+        with world.services.db.write() as connection:
+            assert looks.claim(connection, "who dies", world.services.now_us(), LEASE_US) == rollout_id
+    tick(world, -3_600.0)
+
+    assert queries.rollout(world.services.db, rollout_id, world.clock()).state == "paused"
 
 
 def test_the_first_failure_pauses_and_nobody_else_ever_gets_the_release(world: World, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fleet_server.auth import Actor
 from fleet_server.errors import ConflictError
 from fleet_server.halting import halt_fleet, lift_halt
 from fleet_server.scheduler.changing import held_up
-from fleet_server.store import evidence_members, links, rollouts
+from fleet_server.store import evidence_members, links, looks, rollouts
 from fleet_server.store.tables import ACTIVATION, ASSIGNMENT, DESIRED, ROLLOUT, ROLLOUT_MEMBER
 from tests.unit.fleet_server.server_world import OPERATOR, POLICY, MadeBundle, World, make_bundle
 from tests.unit.fleet_server.steered import complete, start, tick, wanting
@@ -470,7 +470,21 @@ def test_decision_13_of_rollouts_that_are_due_one_that_goes_back_is_looked_at_fi
         connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == forward).values(due_at=1))
         connection.execute(sa.update(ROLLOUT).where(ROLLOUT.c.rollout_id == back).values(due_at=2))
 
-        assert rollouts.claim(connection, "somebody", world.services.now_us(), 1_000_000) == back
+        assert looks.claim(connection, "somebody", world.services.now_us(), 1_000_000) == back
+
+
+def test_of_two_rollouts_with_news_the_one_that_has_waited_longer_comes_first(world: World, bundles: Bundles, tmp_path: Path) -> None:
+    world.enroll("e0", tmp_path, line="two")
+    one, other = plan(world, bundles.release(1), selection={"site": "hall"}), plan(world, bundles.release(2), selection={"line": "two"})
+    at, lease_us = world.services.now_us(), 1_000_000
+    for waited in ((one, other), (other, one)):
+        with world.services.db.write() as connection:
+            for age, rollout_id in enumerate(waited):
+                looks.look_at(connection, rollout_id, None)
+                looks.bring_forward(connection, [rollout_id], looks.at_once(at - 10 + age))
+                looks.bring_forward(connection, [rollout_id], looks.at_once(at))  # more news changes nothing
+            assert looks.claim(connection, "somebody", at, lease_us) == waited[0]
+            looks.release_claim(connection, waited[0], "somebody")
 
 
 def test_decision_14_an_approval_is_void_once_the_rollout_that_it_supersedes_has_moved(world: World, bundles: Bundles) -> None:
