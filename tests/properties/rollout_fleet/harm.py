@@ -27,8 +27,10 @@ _DAMAGES: Final[dict[bool, dict[str, tuple[str, str, Any]]]] = {
 def damage(stage: Stage, rollout_id: str, device_id: str, how: str) -> None:
     """Damage a value, look, put it right again, and wait until the server has read it again."""
     table, column, value = _DAMAGES[stage.seen.rollouts[rollout_id].course is not None][how]
-    key, name = ("device_id", device_id) if table not in ("rollout_sum", "rollout_site") else ("rollout_id", rollout_id)
-    row = stage.eye.value(f"SELECT max(rowid) FROM {table} WHERE {key} = ?", name)  # noqa: S608 names are ours
+    keys = {"rollout_sum": {"rollout_id": rollout_id}, "rollout_member": {"rollout_id": rollout_id, "device_id": device_id}}
+    of = keys.get(table, {"device_id": device_id})
+    where = " AND ".join(f"{key} = ?" for key in of)
+    row = stage.eye.value(f"SELECT max(rowid) FROM {table} WHERE {where}", *of.values())  # noqa: S608 names are ours
     if row is None:
         return
     before = stage.eye.value(f"SELECT {column} FROM {table} WHERE rowid = ?", row)  # noqa: S608 names are ours
